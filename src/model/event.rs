@@ -1,0 +1,287 @@
+//! The facts of a session, in the past tense. The ledger is these persisted; a session's state is a fold over them.
+
+use super::{Host, NanoUsd, Port, Pricing, Scheme, SessionId, Usage};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The number of a request within its session, from 1, in the order in which requests were judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestNumber(pub u64);
+
+/// Which of a session's processes wrote a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writer {
+    /// The process that supervises the sandbox.
+    Session,
+    /// The process that holds the only way out.
+    Proxy,
+}
+
+impl Writer {
+    /// Every writer a session can have.
+    pub const ALL: [Self; 2] = [Self::Session, Self::Proxy];
+
+    /// The name, which is also the journal's file name without its extension.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// How the harness ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It called `exit` with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The harness ended by itself or by a signal that was meant for it.
+    Finished,
+    /// The harness could not be started.
+    NotStarted,
+    /// The session's time was up.
+    Timeout,
+    /// The proxy died, so the sandbox was ended with it.
+    ProxyLost,
+    /// The session's process vanished without saying why; found when its journal was read later.
+    Interrupted,
+}
+
+/// What the sandbox reached, feature by feature.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Isolation {
+    /// The namespaces the harness has of its own.
+    pub namespaces: Vec<String>,
+    /// Landlock's ABI version as enforced; 0 where the kernel has none.
+    pub landlock_abi: u32,
+    /// Whether the system call filter is loaded.
+    pub seccomp: bool,
+    /// How network traffic is captured, such as `anyip+tproxy`.
+    pub network: String,
+}
+
+/// The line of a request that a person reads: method and canonical URL without query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestLine {
+    /// The method, in capitals.
+    pub method: String,
+    /// Plain or in TLS.
+    pub scheme: Scheme,
+    /// The one host that all names agreed on.
+    pub host: Host,
+    /// The port the client asked for.
+    pub port: Port,
+    /// The normalised path without the query, which may hold secrets.
+    pub path: String,
+}
+
+/// What kind of thing was refused before it became a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// A question to the resolver.
+    Name,
+    /// A connection whose first bytes were neither TLS nor HTTP.
+    Protocol,
+    /// A TLS handshake that failed or named nobody.
+    Tls,
+    /// A connection over a limit.
+    Limit,
+}
+
+/// How a response body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyEnd {
+    /// To its end.
+    Complete,
+    /// The client went away first.
+    ClientGone,
+    /// The upstream broke off in the middle.
+    UpstreamBroke,
+    /// The session ended first.
+    SessionEnded,
+}
+
+/// One fact. The variants are closed: a reader knows every thing that can happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The sandbox stands and the harness is about to be let go.
+    SessionStarted {
+        /// The session.
+        session: SessionId,
+        /// The name a person gave it, if any.
+        name: Option<String>,
+        /// The user on whose behalf it runs.
+        user: String,
+        /// The profile's name.
+        profile: String,
+        /// The command line inside the sandbox.
+        argv: Vec<String>,
+        /// The workspace's path.
+        workspace: String,
+        /// SHA-256 of the compiled policy, in hexadecimal.
+        policy_hash: String,
+        /// What the sandbox reached.
+        isolation: Isolation,
+        /// The version of omni.
+        omni_version: String,
+        /// The session process's id on the host, for finding out later whether it still runs.
+        pid: u32,
+        /// When that process started, in the kernel's clock ticks since boot (proc(5), field 22 of stat), so that a
+        /// process id used again is not mistaken for it.
+        pid_started_ticks: u64,
+    },
+    /// The proxy is ready: the first fact of its journal.
+    ProxyStarted {
+        /// The session.
+        session: SessionId,
+        /// SHA-256 of the session's CA certificate, in hexadecimal.
+        ca_fingerprint: String,
+        /// The version of the price table.
+        price_table: String,
+        /// The names of the secrets it holds.
+        secrets: Vec<String>,
+    },
+    /// A secret of the profile had no value to load, and the session went on without it.
+    SecretMissing {
+        /// The secret's name.
+        secret: String,
+        /// Where it was looked for.
+        from: String,
+    },
+    /// A name was given a synthetic address for the first time.
+    NameResolved {
+        /// The name that was asked for.
+        name: String,
+        /// The address handed out, which is never dialled.
+        address: IpAddr,
+    },
+    /// Something was refused before there was a request to judge.
+    ConnectionRefused {
+        /// What it was.
+        kind: RefusalKind,
+        /// Where it was going, as far as is known.
+        target: String,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// A request was judged allowed; written before a byte of it leaves.
+    RequestAllowed {
+        /// Its number.
+        request: RequestNumber,
+        /// What it asked for.
+        #[serde(flatten)]
+        line: RequestLine,
+        /// The rule that allowed it.
+        rule: String,
+        /// The names of the secrets that were put into it.
+        secrets: Vec<String>,
+    },
+    /// A request was refused; nothing of it left.
+    RequestDenied {
+        /// Its number.
+        request: RequestNumber,
+        /// What it asked for.
+        #[serde(flatten)]
+        line: RequestLine,
+        /// The rule that refused it; none when no rule matched.
+        rule: Option<String>,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// An allowed request got no response from its upstream.
+    RequestFailed {
+        /// Its number.
+        request: RequestNumber,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// An allowed request got its response, to the end or not.
+    RequestCompleted {
+        /// Its number.
+        request: RequestNumber,
+        /// The HTTP status.
+        status: u16,
+        /// Bytes of the request's body.
+        request_bytes: u64,
+        /// Bytes of the response's body.
+        response_bytes: u64,
+        /// From judgement to the last byte, in milliseconds.
+        duration_ms: u64,
+        /// How the body ended.
+        end: BodyEnd,
+    },
+    /// A model call used this much.
+    UsageMetered {
+        /// The request that carried it.
+        request: RequestNumber,
+        /// The vendor's dialect, such as `anthropic-messages`.
+        dialect: String,
+        /// The model as the vendor's answer names it, else as the request did.
+        model: String,
+        /// What it used.
+        usage: Usage,
+        /// What that costs.
+        cost: NanoUsd,
+        /// How far the cost can be trusted.
+        pricing: Pricing,
+        /// The version of the price table it was reckoned with.
+        price_table: String,
+    },
+    /// The harness ended.
+    HarnessExited {
+        /// How.
+        status: ExitStatus,
+    },
+    /// The session is over: the last fact of the session's journal.
+    SessionEnded {
+        /// Why.
+        reason: EndReason,
+        /// The status that omni itself exits with.
+        exit: ExitStatus,
+    },
+}
+
+impl Event {
+    /// The variant's name, as it stands in the journal.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SessionStarted { .. } => "session_started",
+            Self::ProxyStarted { .. } => "proxy_started",
+            Self::SecretMissing { .. } => "secret_missing",
+            Self::NameResolved { .. } => "name_resolved",
+            Self::ConnectionRefused { .. } => "connection_refused",
+            Self::RequestAllowed { .. } => "request_allowed",
+            Self::RequestDenied { .. } => "request_denied",
+            Self::RequestFailed { .. } => "request_failed",
+            Self::RequestCompleted { .. } => "request_completed",
+            Self::UsageMetered { .. } => "usage_metered",
+            Self::HarnessExited { .. } => "harness_exited",
+            Self::SessionEnded { .. } => "session_ended",
+        }
+    }
+
+    /// Whether the fact must be on the disk, not only in the kernel, before its effect: money, secrets and refusals.
+    #[must_use]
+    pub fn is_weighty(&self) -> bool {
+        match self {
+            Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
+            Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
+            _ => false,
+        }
+    }
+}

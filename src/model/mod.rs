@@ -1,0 +1,20 @@
+//! The words of the domain: ids, money, usage, hosts, secrets and the events everything else is made of.
+//!
+//! Pure: no clock, no randomness, no input or output. Imports nothing of ours. It deliberately does not know
+//! how a fact came about or who will read it.
+
+mod event;
+mod host;
+mod id;
+mod money;
+mod secret;
+mod time;
+mod usage;
+
+pub use event::{BodyEnd, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer};
+pub use host::{Host, HostError, HostName, Port, Scheme};
+pub use id::{IdError, SessionId};
+pub use money::{MoneyError, NanoUsd};
+pub use secret::{Placeholder, Secret};
+pub use time::Timestamp;
+pub use usage::{Pricing, Usage};

@@ -1,0 +1,80 @@
+//! What goes into a decision, and what comes out.
+
+use crate::model::RequestLine;
+
+/// Everything a decision about one request rests on, in canonical form. Built in one place, in the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The canonical request line.
+    pub line: RequestLine,
+    /// Names of the request that contradict each other; any such contradiction refuses it.
+    pub disagreement: Option<Disagreement>,
+}
+
+/// Two names of one request that should be the same and are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// What the first name is, such as `the name asked of DNS`.
+    pub first: String,
+    /// What the second name is, such as `the Host header`.
+    pub second: String,
+}
+
+/// The outcome of a decision.
+#[must_use = "a verdict that is not acted on is a request that was not judged"]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go: hand the grant to the upstream.
+    Allow(Grant),
+    /// A person must say.
+    Ask(Question),
+    /// It may not.
+    Deny(Refusal),
+}
+
+/// The permission to send one request. Only a policy makes one, nothing copies it, and the upstream consumes it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant {
+    line: RequestLine,
+    rule: String,
+}
+
+impl Grant {
+    pub(super) fn new(line: RequestLine, rule: String) -> Self {
+        Self { line, rule }
+    }
+
+    /// What may be sent.
+    #[must_use]
+    pub fn line(&self) -> &RequestLine {
+        &self.line
+    }
+
+    /// The rule that allowed it, as written.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+}
+
+/// A request that a rule wants a person's answer for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is to be sent.
+    pub line: RequestLine,
+    /// The rule that asks, as written.
+    pub rule: String,
+}
+
+/// Why a request may not go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was to be sent.
+    pub line: RequestLine,
+    /// The rule that refused it, as written; none when no rule matched.
+    pub rule: Option<String>,
+    /// Why, for a person.
+    pub reason: String,
+    /// The rule text that would allow it, such as `GET example.com/`; none where no rule could.
+    pub rule_to_add: Option<String>,
+}
