@@ -14,6 +14,11 @@ mod request;
 mod scan;
 mod sse;
 
+#[cfg(test)]
+mod price_tests;
+#[cfg(test)]
+mod tests;
+
 pub use dialect::Dialect;
 pub use price::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The table that ships with omni.
-const EMBEDDED: &str = include_str!("prices.json");
+pub(super) const EMBEDDED: &str = include_str!("prices.json");
 
 /// What a model's tokens cost, in nano-dollars each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
