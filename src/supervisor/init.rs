@@ -153,10 +153,10 @@ fn become_harness(plan: &Plan, terminal: Option<&Terminal>) -> Notice {
     let (Ok(argv), Ok(environment)) = (c_strings(plan.argv.iter().cloned()), c_strings(environment(plan))) else {
         return failed("execute", io::Error::other("the command line or environment holds a NUL byte"));
     };
-    let Some(program) = argv.first() else {
-        return failed("execute", io::Error::other("the command line is empty"));
+    let Ok(program) = CString::new(plan.program.as_os_str().as_bytes()) else {
+        return failed("execute", io::Error::other("the program's path holds a NUL byte"));
     };
-    match nix::unistd::execve(program, &argv, &environment) {
+    match nix::unistd::execve(&program, &argv, &environment) {
         Err(error) => Notice::NotExecuted(error as i32),
         Ok(never) => match never {},
     }

@@ -15,7 +15,7 @@ mod root;
 mod spawn;
 mod terminal;
 mod trees;
-mod wire;
+pub mod wire;
 
 pub use error::{PlanError, SupervisorError};
 pub use host::{HostFacts, PathFacts};

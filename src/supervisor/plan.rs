@@ -171,6 +171,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The steps after the go, in order.
     pub lockdown: Vec<LockdownStep>,
+    /// The program's full path.
+    pub program: PathBuf,
     /// The command line.
     pub argv: Vec<String>,
     /// The whole environment.
@@ -194,7 +196,9 @@ pub struct PlanRequest<'a> {
     pub workspace_access: Access,
     /// Further mounts that the user asked for.
     pub mounts: &'a [Mount],
-    /// Directories that the harness's program needs besides the system's.
+    /// The program's full path, with every symbolic link followed.
+    pub program: &'a Path,
+    /// Directories and files that the harness's program needs besides the system's.
     pub program_trees: &'a [PathBuf],
     /// What to start.
     pub launch: &'a LaunchSpec,
@@ -229,6 +233,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
             LockdownStep::Landlock { write },
             LockdownStep::Seccomp,
         ],
+        program: request.program.to_owned(),
         argv: request.launch.argv.clone(),
         environment: request.launch.env.clone(),
         directory: request.workspace.to_owned(),
@@ -512,6 +517,6 @@ impl fmt::Display for Plan {
             writeln!(f, "env {name}={}", value.escape_debug())?;
         }
         writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
-        writeln!(f, "exec {}", self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
+        writeln!(f, "exec {} as {}", self.program.display(), self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
     }
 }

@@ -201,6 +201,9 @@ fn prepare(
         move |error: io::Error| (step, error.to_string())
     };
     die_with_parent().map_err(at("die with the supervisor"))?;
+    let mut keep = vec![wire.as_fd(), certificates.as_fd()];
+    keep.extend(trees.iter().flat_map(Trees::descriptors));
+    sys::close_inherited_except(&keep).map_err(at("close inherited descriptors"))?;
     match wire::receive::<Order>(wire.as_fd()) {
         Ok(Some((Order::Mapped, _))) => {}
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),

@@ -10,7 +10,7 @@ use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Detached mounts by the path inside where they will be attached.
@@ -46,6 +46,11 @@ impl Trees {
             set_mount_attributes(tree.as_fd(), wanted).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// All of them.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.values().map(AsFd::as_fd)
     }
 
     /// Takes the mount for a path inside.

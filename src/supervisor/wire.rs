@@ -50,7 +50,10 @@ pub enum Notice {
 }
 
 /// Sends one message, with descriptors.
-pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+///
+/// # Errors
+/// The call's error; EPIPE when the other side is gone.
+pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(message)?;
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long for the wire"));
@@ -65,7 +68,10 @@ pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors
 }
 
 /// Waits for one message; `None` when the other side is gone.
-pub(super) fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+///
+/// # Errors
+/// The call's error, or a message that is none.
+pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let mut bytes = [0u8; MESSAGE_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -23,3 +23,15 @@ pub fn erase_environment() {
         *environ = std::ptr::null_mut();
     }
 }
+
+/// Whether the environment has a non-empty variable of this name, found without making a copy of its value.
+#[must_use]
+pub fn environment_has(name: &str) -> bool {
+    let Ok(name) = std::ffi::CString::new(name) else { return false };
+    // SAFETY: the name is a valid string; the answer is null or a null-terminated string that nothing in this process
+    // changes while it is looked at, since the environment is never set after the start (clippy.toml bans it).
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        !value.is_null() && *value != 0
+    }
+}

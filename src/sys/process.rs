@@ -1,7 +1,7 @@
 //! Making processes, and shedding what they inherit.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -127,4 +127,28 @@ pub fn landlock_abi() -> io::Result<u32> {
     let version =
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, VERSION) };
     u32::try_from(version).map_err(|_| io::Error::last_os_error())
+}
+
+/// Closes every descriptor from 3 on but these. For a process that was just forked and whose other owners of descriptors
+/// are copies that will never run.
+///
+/// # Errors
+/// ENOSYS on a kernel before 5.9.
+pub fn close_inherited_except(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        if first < fd {
+            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            // SAFETY: takes no memory. The descriptors it closes belong to values that the caller promises never to use
+            // or drop again in this process.
+            let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = fd.saturating_add(1);
+    }
+    Ok(())
 }
