@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_hostile_pattern_takes_bounded_time() {
-        let pattern = glob(&format!("/{}b", "*a**".repeat(200)));
+        let pattern = glob(&format!("/{}b", "*a**a".repeat(170)));
         assert!(!pattern.matches(&format!("/{}", "a".repeat(8192))));
     }
 
