@@ -37,12 +37,11 @@ const VALUE_FLAGS: [&str; 20] = [
 ];
 
 /// The commands that open the terminal interface, as no command at all does.
-const INTERACTIVE: [&str; 2] = ["resume", "fork"];
+const INTERACTIVE: [&str; 3] = ["agents", "fork", "resume"];
 
 /// Every other command; a first word that is none of them is a prompt for the terminal interface.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 26] = [
     "a",
-    "agents",
     "app-server",
     "apply",
     "archive",
@@ -68,7 +67,6 @@ const COMMANDS: [&str; 28] = [
     "sandbox",
     "unarchive",
     "update",
-    "execpolicy",
 ];
 
 /// Settings for every run: the key, its value in TOML, and the flags that settle the same thing.
@@ -163,7 +161,6 @@ fn is_interactive(flags: &[String]) -> bool {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::super::fixture::{Fixture, words};
-    use super::*;
 
     fn argv(own: &[&str]) -> Vec<String> {
         Fixture::of("codex", own).launch().argv
@@ -203,8 +200,7 @@ mod tests {
 
     #[test]
     fn the_terminal_interface_leaves_no_daemon_behind() {
-        let daemonless = |own: &[&str]| argv(own).contains(&"--no-daemon".to_owned());
-        assert!(!daemonless(&["codex"]));
+        assert!(!argv(&["codex"]).contains(&"--no-daemon".to_owned()));
         let on_terminal = |own: &[&str]| {
             let fixture = Fixture::of("codex", own).at_a_terminal();
             fixture.launch().argv.iter().filter(|word| *word == "--no-daemon").count()

@@ -14,11 +14,14 @@ mod quantity;
 mod read;
 mod rule;
 mod secret;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 mod verdict;
 
 pub use compile::{Policy, RuleSource};
 pub use error::{PolicyError, PolicyErrors, nearest};
-pub use file::parse_policy_file;
+pub use file::{is_policy_file, parse_policy_file};
 pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use rule::{Effect, Level, Rule, WrittenRule};
