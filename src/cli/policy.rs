@@ -112,8 +112,8 @@ fn request_line(method: &str, url: &str) -> anyhow::Result<RequestLine> {
         Some(port) => Port(port.parse().with_context(|| format!("`{port}` is not a port"))?),
     };
     let path = if path.is_empty() { "/" } else { path };
-    if path.contains("//") || path.split('/').any(|segment| matches!(segment, "." | "..")) {
-        bail!("`{path}` is not how a path is judged: leave `.`, `..` and empty segments out");
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        bail!("`{path}` is not how a path is judged: leave `.` and `..` out");
     }
     Ok(RequestLine { method: method.to_ascii_uppercase(), scheme, host, port, path: path.to_owned() })
 }

@@ -67,13 +67,18 @@ pub(super) fn refuse_any(label: &str, complaints: Vec<Complaint>) -> Result<(), 
     if errors.is_empty() { Ok(()) } else { Err(PolicyErrors(errors)) }
 }
 
-/// The known word that a mistyped one was most likely meant as, if any is near enough.
+/// The known word that a mistyped one was most likely meant as, if any is near enough; a beginning is as near as
+/// one slip.
 #[must_use]
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = written.to_lowercase();
     let length = lower.chars().count();
     let slips_max = (1 + length / CHARACTERS_PER_SLIP).min(length.saturating_sub(1));
-    let scored = known.into_iter().map(|word| (strsim::osa_distance(&lower, &word.to_lowercase()), word));
+    let slips = |word: &str| match word.strip_prefix(lower.as_str()) {
+        Some(_) if length > 1 => 1,
+        _ => strsim::osa_distance(&lower, &word.to_lowercase()),
+    };
+    let scored = known.into_iter().map(|word| (slips(word), word));
     scored.filter(|(slips, _)| *slips <= slips_max).min_by_key(|(slips, _)| *slips).map(|(_, word)| word)
 }
 

@@ -8,10 +8,12 @@ mod document;
 mod error;
 mod file;
 mod host_pattern;
+mod matcher;
 mod path_glob;
 mod profile;
 mod quantity;
 mod read;
+mod read_secret;
 mod rule;
 mod secret;
 #[cfg(test)]

@@ -195,6 +195,17 @@ fn the_strictest_matching_rule_wins() {
 }
 
 #[test]
+fn empty_segments_are_no_way_around_a_denial() {
+    let policy = policy(&[(Effect::Allow, "GET a.com"), (Effect::Deny, "* a.com/admin/**")]);
+    let rule = |path| outcome(&policy, &https("GET", "a.com", path)).0;
+    assert_eq!(rule("//admin//x"), Effect::Deny);
+    assert_eq!(rule("/admin//"), Effect::Deny);
+    assert_eq!(rule("//x"), Effect::Allow);
+    let exact = compile(&[(Effect::Allow, "GET a.com/v1/x")]).expect("rules");
+    assert_eq!(outcome(&exact, &https("GET", "a.com", "//v1/x")).0, Effect::Deny);
+}
+
+#[test]
 fn scheme_and_port_are_part_of_a_rule() {
     let policy = policy(&[(Effect::Allow, "GET a.com"), (Effect::Allow, "GET http://b.com:8080/x")]);
     let allows = |line| matches!(decide(&policy, &line), Verdict::Allow(_));
@@ -265,7 +276,7 @@ fn refuses_rules_that_would_not_mean_what_they_say() {
         (
             "GET a.com/x/../y",
             "test:1:10: no request's path looks like this (requests are judged by their normalised \
-                              path: leave `.`, `..` and empty segments out)",
+                              path: leave `.` and `..` out)",
         ),
         (
             "GET a.com/x?y",
