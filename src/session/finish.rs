@@ -21,6 +21,8 @@ pub struct Outcome {
     pub reason: EndReason,
     /// What omni exits with: a code, or a signal to re-raise.
     pub exit: ExitStatus,
+    /// What happened, in a line.
+    pub summary: String,
     /// What a person should be told, if anything went wrong.
     pub message: Option<String>,
 }

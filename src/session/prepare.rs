@@ -175,7 +175,8 @@ fn make_plan(
     let shown: Vec<PathBuf> = granted.into_iter().chain(program.trees.iter().cloned()).chain([(*workspace).to_owned()]).collect();
     let place = Place { user, home, path: program::inner_path(search, &shown) };
     let mut variables = environment::base(&place);
-    variables.extend(environment::passed(&request.profile.environment.pass));
+    let pass: Vec<_> = request.profile.environment.pass.iter().filter(|name| *name != "PATH").cloned().collect();
+    variables.extend(environment::passed(&pass));
     variables.append(&mut launch.env);
     for (name, value) in &request.environment {
         match value {
@@ -218,10 +219,4 @@ fn user_name() -> String {
     let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
     let plain = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     known.filter(plain).unwrap_or_else(|| format!("user{uid}"))
-}
-
-/// A rule of the command line.
-#[must_use]
-pub fn session_rule(effect: Effect, text: &str) -> WrittenRule {
-    WrittenRule::alone(effect, text)
 }

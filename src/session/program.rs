@@ -38,7 +38,7 @@ pub enum ProgramError {
 
 /// Finds `name`: a path if it has a slash, else the first of its candidates on the search path.
 pub(super) fn find(name: &str, profile: &Profile, search: &str, directory: &Path) -> Result<Program, ProgramError> {
-    let names = if name.contains('/') { vec![name.to_owned()] } else { candidates(name, profile) };
+    let names = if name.contains('/') { vec![name.to_owned()] } else { harness::program_candidates(profile, name) };
     let mut unusable = None;
     for candidate in &names {
         let places: Vec<PathBuf> = match candidate.contains('/') {
@@ -64,18 +64,6 @@ pub(super) fn search_path() -> String {
     std::env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.to_owned())
 }
 
-fn candidates(name: &str, profile: &Profile) -> Vec<String> {
-    let by_profile = name == profile.name || Some(name) == profile.command.as_deref();
-    let known = harness::program_candidates(profile.harness);
-    match (by_profile, profile.command.clone()) {
-        (true, command) if !known.is_empty() => {
-            command.into_iter().chain(known.iter().map(|known| (*known).to_owned())).collect()
-        }
-        (true, Some(command)) => vec![command],
-        _ => vec![name.to_owned()],
-    }
-}
-
 fn hint(name: &str, profile: &Profile) -> String {
     let by_profile = name == profile.name || Some(name) == profile.command.as_deref();
     let text = harness::install_hint(profile.harness);
@@ -86,14 +74,12 @@ fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// What to show for a program outside the system's directories: the whole `node_modules` that an npm program lies in, else
-/// the file alone.
+/// What to show for a program outside the system's directories.
 fn trees(real: &Path) -> Vec<PathBuf> {
     if SYSTEM.iter().any(|place| real.starts_with(place)) {
         return Vec::new();
     }
-    let outermost = real.ancestors().filter(|place| place.ends_with("node_modules")).last();
-    vec![outermost.unwrap_or(real).to_owned()]
+    vec![PathBuf::from(harness::program_needs(&real.display().to_string()))]
 }
 
 /// The search path inside: what the caller has, as far as the sandbox shows it, then the customary places.
