@@ -1,6 +1,8 @@
 //! What can go wrong with the durable places, and what to do about it.
 
 use crate::ledger::FrameError;
+use crate::model::SessionId;
+use rusqlite::ErrorCode;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +80,82 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// The database is not one, or is damaged.
+    #[error(
+        "the database {} is damaged; no session is lost, for the journals beside it are the truth: \
+         `omni audit rebuild` sets the file aside and folds them again",
+        path.display()
+    )]
+    DatabaseCorrupt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later version of omni made the database.
+    #[error(
+        "the database {} has version {found}, and this omni knows only up to {known}: use the newer omni, \
+         or set OMNI_HOME to another directory",
+        path.display()
+    )]
+    DatabaseNewer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// Another process kept the database locked.
+    #[error("the database {} is in use by another omni that does not finish; try again in a moment", path.display())]
+    DatabaseBusy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another failure of the database.
+    #[error("cannot {step} the database {}: {source}", path.display())]
+    Database {
+        /// What was tried.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The database could not be set aside.
+    #[error("cannot move the database {} aside: {source}; move it away yourself, it is made again", path.display())]
+    DatabaseAside {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no session yet.
+    #[error("there is no session yet; `omni exec -- COMMAND` runs one")]
+    NoSession,
+    /// No session's id begins so.
+    #[error("no session's id begins with `{wanted}`{}; `omni sessions` lists them", nearest.as_ref().map(|id| format!(", the nearest is `{id}`")).unwrap_or_default())]
+    UnknownSession {
+        /// What was asked for, made printable.
+        wanted: String,
+        /// An id much like it.
+        nearest: Option<SessionId>,
+    },
+    /// Several sessions' ids begin so.
+    #[error("`{wanted}` is the beginning of more than one session's id: {}", list(candidates))]
+    AmbiguousSession {
+        /// What was asked for.
+        wanted: String,
+        /// The sessions it could mean.
+        candidates: Vec<SessionId>,
+    },
+}
+
+/// How many candidates a message names.
+const CANDIDATES_MAX: usize = 8;
+
+fn list(candidates: &[SessionId]) -> String {
+    let named: Vec<_> = candidates.iter().take(CANDIDATES_MAX).map(SessionId::as_str).collect();
+    let rest = if candidates.len() > CANDIDATES_MAX { ", …" } else { "" };
+    format!("{}{rest}", named.join(", "))
 }
 
 /// Why a directory is no place for sessions.
@@ -114,6 +192,25 @@ impl StoreError {
                 Self::DiskFull { path }
             }
             _ => Self::JournalWrite { path, source },
+        }
+    }
+
+    /// The error for a failed step of the database; what a person can do something about is told apart.
+    pub(super) fn database(path: &Path, step: &'static str, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => {
+                Self::DatabaseCorrupt { path }
+            }
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::DatabaseBusy { path },
+            _ => match source {
+                // The schema's version is ours, so a value that does not fit was put there by nobody of us.
+                rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                    Self::DatabaseCorrupt { path }
+                }
+                source => Self::Database { step, path, source },
+            },
         }
     }
 }
