@@ -6,19 +6,19 @@ use rusqlite::ErrorCode;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failed step, with what it worked on.
+/// A failed step, with what it worked on. Causes are part of the message, so that advice can follow them.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is neither `$OMNI_HOME` nor a home directory.
     #[error("no place to keep sessions: neither OMNI_HOME nor HOME is set; set OMNI_HOME to a directory of yours")]
     HomeUnknown,
     /// The home could not be made or looked at.
-    #[error("cannot use {}: {source}; set OMNI_HOME to a directory you can write to", path.display())]
+    #[error("cannot use {}: {cause}; set OMNI_HOME to a directory you can write to", path.display())]
     HomeOpen {
         /// The directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The home is there, but others could read or change what is in it.
     #[error("refusing to keep sessions in {}: {fault}", path.display())]
@@ -35,36 +35,36 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A journal could not be made.
-    #[error("cannot create the journal {}: {source}", path.display())]
+    #[error("cannot create the journal {}: {cause}", path.display())]
     JournalCreate {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A fact could not become a frame.
-    #[error("cannot record to {}", path.display())]
+    #[error("cannot record to {}: {cause}", path.display())]
     JournalEncode {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: FrameError,
+        cause: FrameError,
     },
     /// A frame could not be written.
-    #[error("cannot write to the journal {}: {source}", path.display())]
+    #[error("cannot write to the journal {}: {cause}", path.display())]
     JournalWrite {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A frame could not be brought to the disk.
-    #[error("cannot bring the journal {} to the disk: {source}", path.display())]
+    #[error("cannot bring the journal {} to the disk: {cause}", path.display())]
     JournalSync {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// An earlier write failed, so that nothing may follow it.
     #[error("the journal {} takes no more records because an earlier write failed", path.display())]
@@ -73,12 +73,12 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A journal could not be read.
-    #[error("cannot read the journal {}: {source}", path.display())]
+    #[error("cannot read the journal {}: {cause}", path.display())]
     JournalRead {
         /// The file or directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The database is not one, or is damaged.
     #[error(
@@ -111,22 +111,22 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Another failure of the database.
-    #[error("cannot {step} the database {}: {source}", path.display())]
+    #[error("cannot {step} the database {}: {cause}", path.display())]
     Database {
         /// What was tried.
         step: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// The database could not be set aside.
-    #[error("cannot move the database {} aside: {source}; move it away yourself, it is made again", path.display())]
+    #[error("cannot move the database {} aside: {cause}; move it away yourself, it is made again", path.display())]
     DatabaseAside {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// There is no session yet.
     #[error("there is no session yet; `omni exec -- COMMAND` runs one")]
@@ -185,31 +185,31 @@ pub enum HomeFault {
 
 impl StoreError {
     /// The error for a failed write: a full disk is told apart, because there is something to do about it.
-    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+    pub(super) fn write(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::DiskFull { path }
             }
-            _ => Self::JournalWrite { path, source },
+            _ => Self::JournalWrite { path, cause },
         }
     }
 
     /// The error for a failed step of the database; what a person can do something about is told apart.
-    pub(super) fn database(path: &Path, step: &'static str, source: rusqlite::Error) -> Self {
+    pub(super) fn database(path: &Path, step: &'static str, cause: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        match source.sqlite_error_code() {
+        match cause.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => {
                 Self::DatabaseCorrupt { path }
             }
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::DatabaseBusy { path },
-            _ => match source {
+            _ => match cause {
                 // The schema's version is ours, so a value that does not fit was put there by nobody of us.
                 rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
                     Self::DatabaseCorrupt { path }
                 }
-                source => Self::Database { step, path, source },
+                cause => Self::Database { step, path, cause },
             },
         }
     }

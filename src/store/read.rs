@@ -51,19 +51,19 @@ impl Reader {
         match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
             Ok(file) => Ok(Some(Self { path, file, header, piece: Vec::new() })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::JournalRead { path, source }),
+            Err(cause) => Err(StoreError::JournalRead { path, cause }),
         }
     }
 
     /// How long the file is now, in bytes.
     pub fn length(&self) -> Result<u64, StoreError> {
-        let failed = |source| StoreError::JournalRead { path: self.path.clone(), source };
+        let failed = |cause| StoreError::JournalRead { path: self.path.clone(), cause };
         self.file.metadata().map(|found| found.len()).map_err(failed)
     }
 
     /// Reads and verifies what follows a place, up to the piece's bound.
     pub fn next(&mut self, from: Position) -> Result<Piece<'_>, StoreError> {
-        let failed = |source| StoreError::JournalRead { path: self.path.clone(), source };
+        let failed = |cause| StoreError::JournalRead { path: self.path.clone(), cause };
         self.piece.clear();
         self.file.seek(SeekFrom::Start(from.offset)).map_err(failed)?;
         (&self.file).take(PIECE_BYTES_MAX).read_to_end(&mut self.piece).map_err(failed)?;

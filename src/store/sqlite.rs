@@ -103,7 +103,7 @@ impl Sqlite {
                 Ok(()) if part.is_empty() => moved = Some(to),
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(StoreError::DatabaseAside { path: from, source }),
+                Err(cause) => return Err(StoreError::DatabaseAside { path: from, cause }),
             }
         }
         let mut store = Self::open(home)?;
@@ -114,7 +114,7 @@ impl Sqlite {
     /// The sessions that have a directory. Anything else that lies there is none of ours.
     pub(super) fn directories(home: &Home) -> Result<BTreeSet<SessionId>, StoreError> {
         let path = home.sessions();
-        let failed = |source| StoreError::JournalRead { path: path.clone(), source };
+        let failed = |cause| StoreError::JournalRead { path: path.clone(), cause };
         let entries = match std::fs::read_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
             other => other.map_err(failed)?,
