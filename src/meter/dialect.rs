@@ -1,0 +1,73 @@
+//! Which vendor's wire format a request speaks, judged by its line alone.
+
+use crate::model::{Host, RequestLine};
+
+/// A wire format in which a model is called and usage is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `POST https://api.anthropic.com/v1/messages`.
+    AnthropicMessages,
+    /// `POST https://api.openai.com/v1/responses`, and its `/compact`.
+    OpenAiResponses,
+    /// `POST https://api.openai.com/v1/chat/completions`.
+    OpenAiChat,
+}
+
+impl Dialect {
+    /// The dialect of a billable model call; none when the request is something else, such as `count_tokens`.
+    #[must_use]
+    pub fn of(line: &RequestLine) -> Option<Self> {
+        let Host::Name(host) = &line.host else { return None };
+        if line.method != "POST" {
+            return None;
+        }
+        match (host.as_str(), line.path.trim_end_matches('/')) {
+            ("api.anthropic.com", "/v1/messages") => Some(Self::AnthropicMessages),
+            ("api.openai.com", "/v1/responses" | "/v1/responses/compact") => Some(Self::OpenAiResponses),
+            ("api.openai.com", "/v1/chat/completions") => Some(Self::OpenAiChat),
+            _ => None,
+        }
+    }
+
+    /// The name under which usage is recorded.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AnthropicMessages => "anthropic-messages",
+            Self::OpenAiResponses => "openai-responses",
+            Self::OpenAiChat => "openai-chat",
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Port, Scheme};
+
+    fn of(method: &str, host: &str, path: &str) -> Option<Dialect> {
+        let host = Host::parse(host).unwrap();
+        let line =
+            RequestLine { method: method.into(), scheme: Scheme::Https, host, port: Port(443), path: path.into() };
+        Dialect::of(&line)
+    }
+
+    #[test]
+    fn a_model_call_is_known_by_host_method_and_path() {
+        assert_eq!(of("POST", "api.anthropic.com", "/v1/messages"), Some(Dialect::AnthropicMessages));
+        assert_eq!(of("POST", "API.anthropic.com.", "/v1/messages/"), Some(Dialect::AnthropicMessages));
+        assert_eq!(of("POST", "api.openai.com", "/v1/responses"), Some(Dialect::OpenAiResponses));
+        assert_eq!(of("POST", "api.openai.com", "/v1/responses/compact"), Some(Dialect::OpenAiResponses));
+        assert_eq!(of("POST", "api.openai.com", "/v1/chat/completions"), Some(Dialect::OpenAiChat));
+    }
+
+    #[test]
+    fn what_costs_nothing_is_no_model_call() {
+        assert_eq!(of("POST", "api.anthropic.com", "/v1/messages/count_tokens"), None);
+        assert_eq!(of("GET", "api.openai.com", "/v1/models"), None);
+        assert_eq!(of("GET", "api.openai.com", "/v1/responses"), None);
+        assert_eq!(of("POST", "example.com", "/v1/messages"), None);
+        assert_eq!(of("POST", "127.0.0.1", "/v1/messages"), None);
+    }
+}

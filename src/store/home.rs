@@ -1,0 +1,169 @@
+//! The directory that holds everything omni keeps, and where in it things lie.
+
+use super::{HomeFault, StoreError};
+use crate::model::{SessionId, Writer};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Group and others' permission to write.
+const MODE_WRITE_OTHERS: u32 = 0o022;
+
+/// A directory that was found to be ours alone to write: `sessions/ID/{session,proxy}.journal` and `omni.db`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// Opens the home that the environment names: `$OMNI_HOME`, else `$XDG_DATA_HOME/omni`, else `~/.local/share/omni`.
+    ///
+    /// # Errors
+    /// [`StoreError::HomeUnknown`] when nothing names one, and whatever [`Home::open`] finds.
+    pub fn from_env() -> Result<Self, StoreError> {
+        let path = locate(|name| std::env::var_os(name)).ok_or(StoreError::HomeUnknown)?;
+        Self::open(&path)
+    }
+
+    /// Opens a home, making the directory with mode 0700 when it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::HomeUnsafe`] for a symbolic link, another's directory or one that others can write to;
+    /// [`StoreError::HomeOpen`] when it cannot be made.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::HomeOpen { path: path.to_owned(), source };
+        let path = &std::path::absolute(path).map_err(failed)?;
+        let found = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(path, true).map_err(failed)?;
+                fs::symlink_metadata(path).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
+        match fault(&found) {
+            Some(fault) => Err(StoreError::HomeUnsafe { path: path.clone(), fault }),
+            None => Ok(Self(path.clone())),
+        }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The database's file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.0.join("omni.db")
+    }
+
+    /// The directory with one directory for each session.
+    #[must_use]
+    pub fn sessions(&self) -> PathBuf {
+        self.0.join("sessions")
+    }
+
+    /// One session's directory.
+    #[must_use]
+    pub fn session(&self, session: &SessionId) -> PathBuf {
+        self.sessions().join(session.as_str())
+    }
+
+    /// One journal's file.
+    #[must_use]
+    pub fn journal(&self, session: &SessionId, writer: Writer) -> PathBuf {
+        self.session(session).join(format!("{}.journal", writer.as_str()))
+    }
+
+    /// Makes a session's directory, unless another of its processes did already.
+    pub(super) fn create_session(&self, session: &SessionId) -> io::Result<()> {
+        for path in [self.sessions(), self.session(session)] {
+            match create(&path, false) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !fs::symlink_metadata(&path)?.is_dir() {
+                        return Err(error);
+                    }
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory that is ours alone.
+fn create(path: &Path, parents: bool) -> io::Result<()> {
+    DirBuilder::new().recursive(parents).mode(0o700).create(path)
+}
+
+/// Where the home is, as the environment has it. A relative XDG directory does not count, as its standard says.
+fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let xdg = || path("XDG_DATA_HOME").filter(|data| data.is_absolute()).map(|data| data.join("omni"));
+    path("OMNI_HOME").or_else(xdg).or_else(|| path("HOME").map(|home| home.join(".local/share/omni")))
+}
+
+/// What speaks against keeping sessions in this directory.
+fn fault(found: &fs::Metadata) -> Option<HomeFault> {
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    let mode = found.permissions().mode() & 0o7777;
+    if found.is_symlink() {
+        Some(HomeFault::Symlink)
+    } else if !found.is_dir() {
+        Some(HomeFault::NotDirectory)
+    } else if owner != user {
+        Some(HomeFault::Owner { owner, user })
+    } else if mode & MODE_WRITE_OTHERS != 0 {
+        Some(HomeFault::Mode { mode })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &Path) -> HomeFault {
+        match Home::open(path) {
+            Err(StoreError::HomeUnsafe { fault, .. }) => fault,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_missing_home_is_made_for_us_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::open(&place.path().join("a/b")).unwrap();
+        assert_eq!(fs::metadata(home.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(Home::open(home.path()).unwrap(), home);
+    }
+
+    #[test]
+    fn refuses_a_link_a_file_and_a_directory_others_can_write_to() {
+        let place = tempfile::tempdir().unwrap();
+        let (link, file, open) = (place.path().join("link"), place.path().join("file"), place.path().join("open"));
+        std::os::unix::fs::symlink(place.path(), &link).unwrap();
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o770)).unwrap();
+        assert_eq!(refusal(&link), HomeFault::Symlink);
+        assert_eq!(refusal(&file), HomeFault::NotDirectory);
+        assert_eq!(refusal(&open), HomeFault::Mode { mode: 0o770 });
+    }
+
+    #[test]
+    fn the_environment_names_the_home() {
+        let located = |pairs: &[(&str, &str)]| {
+            locate(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
+        };
+        let all = [("OMNI_HOME", "/o"), ("XDG_DATA_HOME", "/x"), ("HOME", "/h")];
+        assert_eq!(located(&all), Some("/o".into()));
+        assert_eq!(located(&all[1..]), Some("/x/omni".into()));
+        assert_eq!(located(&all[2..]), Some("/h/.local/share/omni".into()));
+        assert_eq!(located(&[("XDG_DATA_HOME", "x"), ("HOME", "/h")]), Some("/h/.local/share/omni".into()));
+        assert_eq!(located(&[("OMNI_HOME", "")]), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! One process's append-only file: one frame, one `write`.
+
+use super::{Home, Recorder, StoreError};
+use crate::ledger::{Chain, Header};
+use crate::model::{Event, SessionId, Timestamp, Writer};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A journal that is being written. It holds one descriptor and needs no file system once it is made.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    chain: Chain,
+    frame: Vec<u8>,
+    poisoned: bool,
+}
+
+/// A descriptor of a journal's file that another thread can bring to the disk while records go on.
+#[derive(Debug)]
+pub struct SyncHandle {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Makes a session's journal for one writer, with its header. There must be none yet: a journal has one writer, ever.
+    ///
+    /// # Errors
+    /// [`StoreError::JournalCreate`] when there is one or none can be made, [`StoreError::DiskFull`].
+    pub fn create(home: &Home, session: &SessionId, writer: Writer) -> Result<Self, StoreError> {
+        let path = home.journal(session, writer);
+        let failed = |source| StoreError::JournalCreate { path: path.clone(), source };
+        home.create_session(session).map_err(failed)?;
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(flags.bits().cast_signed())
+            .open(&path)
+            .map_err(failed)?;
+        let header = Header { session: session.clone(), writer };
+        write_whole(&file, &path, &header.encode())?;
+        Ok(Self { path, file, chain: Chain::begin(&header), frame: Vec::new(), poisoned: false })
+    }
+
+    /// Another descriptor of the same file, so that an async process can sync from a thread that may block.
+    ///
+    /// # Errors
+    /// [`StoreError::JournalSync`] when the descriptor cannot be doubled.
+    pub fn sync_handle(&self) -> Result<SyncHandle, StoreError> {
+        let failed = |source| StoreError::JournalSync { path: self.path.clone(), source };
+        Ok(SyncHandle { path: self.path.clone(), file: self.file.try_clone().map_err(failed)? })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl SyncHandle {
+    /// Brings to the disk whatever was recorded before the call (`fdatasync`).
+    ///
+    /// # Errors
+    /// [`StoreError::JournalSync`]. Pages that failed once may be dropped by the kernel, so that trying again proves
+    /// nothing: let the effects that waited for it not happen.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        sync(&self.file, &self.path)
+    }
+}
+
+impl Recorder for Journal {
+    fn record(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError> {
+        if self.poisoned {
+            return Err(StoreError::JournalPoisoned { path: self.path.clone() });
+        }
+        self.frame.clear();
+        let encoded = self.chain.append(at, event, &mut self.frame);
+        encoded.map_err(|source| StoreError::JournalEncode { path: self.path.clone(), source })?;
+        let written = write_whole(&self.file, &self.path, &self.frame);
+        // What lies in the file now is unknown; a frame after it could not be read back.
+        self.poisoned = written.is_err();
+        written
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let synced = sync(&self.file, &self.path);
+        self.poisoned |= synced.is_err();
+        synced
+    }
+}
+
+fn sync(file: &File, path: &Path) -> Result<(), StoreError> {
+    file.sync_data().map_err(|source| match StoreError::write(path, source) {
+        StoreError::JournalWrite { path, source } => StoreError::JournalSync { path, source },
+        full => full,
+    })
+}
+
+/// One `write`, all or an error. Only a signal before the first byte is tried again.
+fn write_whole(file: &File, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    loop {
+        match rustix::io::write(file, bytes) {
+            Ok(count) if count == bytes.len() => return Ok(()),
+            // A file takes less than it was given when the space runs out in the middle.
+            Ok(_) => return Err(StoreError::write(path, io::Error::from(io::ErrorKind::StorageFull))),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(StoreError::write(path, errno.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Tail, decode};
+    use crate::model::RequestNumber;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn event() -> Event {
+        Event::RequestFailed { request: RequestNumber(1), reason: "no answer".to_owned() }
+    }
+
+    fn place() -> (tempfile::TempDir, Home, SessionId) {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::open(&place.path().join("home")).unwrap();
+        (place, home, SessionId::from_entropy([1; 10]))
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_read_at_once() {
+        let (_place, home, session) = place();
+        let mut journal = Journal::create(&home, &session, Writer::Proxy).unwrap();
+        for at in 1..=3 {
+            journal.record(Timestamp(at), &event()).unwrap();
+        }
+        journal.sync().unwrap();
+        journal.sync_handle().unwrap().sync().unwrap();
+        let path = home.journal(&session, Writer::Proxy);
+        let bytes = std::fs::read(&path).unwrap();
+        let decoded = decode(&Header { session, writer: Writer::Proxy }, &bytes);
+        assert_eq!((decoded.frames.len(), decoded.tail), (3, Tail::Clean));
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_journal_is_made_once() {
+        let (_place, home, session) = place();
+        Journal::create(&home, &session, Writer::Session).unwrap();
+        Journal::create(&home, &session, Writer::Proxy).unwrap();
+        let again = Journal::create(&home, &session, Writer::Session);
+        assert!(matches!(again, Err(StoreError::JournalCreate { .. })));
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_more_is_recorded() {
+        let (_place, home, session) = place();
+        let mut journal = Journal::create(&home, &session, Writer::Session).unwrap();
+        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(matches!(journal.record(Timestamp(1), &event()), Err(StoreError::DiskFull { .. })));
+        journal.file = OpenOptions::new().append(true).open(journal.path()).unwrap();
+        assert!(matches!(journal.record(Timestamp(2), &event()), Err(StoreError::JournalPoisoned { .. })));
+    }
+}
