@@ -71,7 +71,7 @@ pub(super) async fn detect<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(P
     let look = async {
         loop {
             if let Some(protocol) = classify(&head) {
-                return Ok(protocol);
+                return Ok::<_, io::Error>(protocol);
             }
             let room = SNIFF_BYTES_MAX.saturating_sub(head.len());
             if room == 0 {

@@ -1,1 +1,20 @@
-//! To be written.
+//! The sandbox's only way out: accepts, detects, terminates TLS, judges, injects, forwards, meters and records.
+//!
+//! Everything that arrives is a claim until all its names agree; nothing leaves without a grant, and nothing happens
+//! without a record of it. The room deliberately does not know how the sandbox's traffic gets to its sockets.
+
+mod address;
+mod authority;
+mod connect_to;
+mod detect;
+mod error;
+mod names;
+mod record;
+mod resolve;
+mod roots;
+
+pub use authority::Authority;
+pub use connect_to::{ConnectTo, ConnectToError};
+pub use error::ProxyError;
+pub use resolve::ResolverConfig;
+pub use roots::Roots;
