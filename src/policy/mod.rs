@@ -1,7 +1,26 @@
 //! Decisions: profiles and policy files as written become a compiled [`Policy`], and a policy judges requests.
 //!
-//! Pure. Only [`Policy::compile`] makes a policy, and only [`Policy::decide`] makes a [`Grant`].
+//! Pure. Only [`Policy::compile`] makes a policy, and only [`Policy::decide`] makes a [`Grant`]. It deliberately does
+//! not know how a request was found out about, nor what a secret's value is.
 
+mod compile;
+mod document;
+mod error;
+mod file;
+mod host_pattern;
+mod path_glob;
+mod profile;
+mod quantity;
+mod read;
+mod rule;
+mod secret;
 mod verdict;
 
+pub use compile::{Policy, RuleSource};
+pub use error::{PolicyError, PolicyErrors, nearest};
+pub use file::parse_policy_file;
+pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
+pub use quantity::{QuantityError, parse_duration, parse_size};
+pub use rule::{Effect, Level, Rule, WrittenRule};
+pub use secret::{Binding, Place, SecretSource, SecretSpec, Shape};
 pub use verdict::{Disagreement, Grant, Question, Refusal, RequestFacts, Verdict};

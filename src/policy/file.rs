@@ -1,0 +1,92 @@
+//! Reads policy files: one document of one policy, or a list of policies.
+
+use super::document::{self, Fields, Node, Value, list, text};
+use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
+use super::read::rules;
+use super::rule::{Level, Rule, WrittenRule};
+
+/// The types of policies this project knows, each with the keys it has beyond `name` and `type`. Those with no keys
+/// here have none that are settled yet.
+const TYPES: [(&str, &[&str]); 7] = [
+    ("egress", &["rules"]),
+    ("spend", &["soft_limit", "hard_limit", "on_soft_limit", "on_hard_limit", "scope", "window"]),
+    ("gate", &[]),
+    ("models", &[]),
+    ("secret", &[]),
+    ("limits", &[]),
+    ("condition", &[]),
+];
+
+/// Reads a policy file. `label` is what errors call it.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place and a hint. A policy of a type that this version does not
+/// enforce is an error: running without it would be running unprotected.
+pub fn parse_policy_file(label: &str, text: &str) -> Result<Vec<WrittenRule>, PolicyErrors> {
+    let root = document::parse(text).map_err(|complaint| PolicyErrors(vec![complaint.labelled(label)]))?;
+    let mut complaints = Vec::new();
+    let mut written = Vec::new();
+    for node in policies(root, &mut complaints) {
+        written.extend(policy(node, &mut complaints));
+    }
+    complaints.extend(written.iter().filter_map(|rule| Rule::parse(Level::Session, label, rule).err()));
+    refuse_any(label, complaints)?;
+    Ok(written)
+}
+
+/// The policies of a document: those of its `policies:`, else the document itself.
+fn policies(root: Node, complaints: &mut Vec<Complaint>) -> Vec<Node> {
+    let is_list = matches!(&root.value, Value::Map(entries) if entries.iter().any(|(key, _)| key.text == "policies"));
+    if !is_list {
+        return vec![root];
+    }
+    let mut fields = Fields::of(root, "a policy file", complaints);
+    let policies = fields.take("policies").map(|node| list(node, "`policies`", false, complaints));
+    fields.finish(complaints);
+    policies.unwrap_or_default()
+}
+
+fn policy(node: Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
+    let no_type = node.complaint("the policy has no `type`", "add `type: egress`");
+    let is_map = matches!(node.value, Value::Map(_));
+    let mut fields = Fields::of(node, "a policy", complaints);
+    if let Some(name) = fields.take("name") {
+        text(name, "`name`", complaints);
+    }
+    let Some(written) = fields.take("type") else {
+        complaints.extend(is_map.then_some(no_type));
+        return Vec::new();
+    };
+    let Some(name) = text(written.clone(), "`type`", complaints) else {
+        return Vec::new();
+    };
+    let Some((name, keys)) = TYPES.into_iter().find(|(known, _)| *known == name) else {
+        let known = TYPES.map(|(known, _)| known);
+        complaints.push(written.complaint(format!("unknown type of policy `{name}`"), hint_of(&name, &known)));
+        return Vec::new();
+    };
+    if name == "egress" {
+        return egress(fields, written, complaints);
+    }
+    let message = format!("a policy of type `{name}` is not enforced by this version, so it refuses to run with one");
+    complaints.push(written.complaint(message, "remove the policy, or use a version that enforces it"));
+    for key in keys {
+        fields.take(key);
+    }
+    if !keys.is_empty() {
+        fields.finish(complaints);
+    }
+    Vec::new()
+}
+
+fn egress(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
+    let node = fields.take("rules");
+    fields.finish(complaints);
+    match node {
+        Some(node) => rules(node, "`rules`", complaints),
+        None => {
+            complaints.push(written.complaint("the policy has no `rules`", "add `rules:` with `- deny: …` lines"));
+            Vec::new()
+        }
+    }
+}

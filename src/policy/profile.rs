@@ -1,0 +1,136 @@
+//! A profile: what a harness may touch, as its file says. Parsed and checked, but nothing in it is looked up: paths are
+//! as written, and no secret has a value.
+
+use super::error::PolicyErrors;
+use super::read;
+use super::rule::WrittenRule;
+use super::secret::SecretSpec;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A profile file, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// The program that the profile's name stands for on the command line.
+    pub command: Option<String>,
+    /// What it is for, in a line.
+    pub description: String,
+    /// What is known about the program beyond its profile.
+    pub harness: Harness,
+    /// The files it may touch.
+    pub filesystem: Filesystem,
+    /// The environment it gets.
+    pub environment: Environment,
+    /// The requests it may send.
+    pub egress: Vec<WrittenRule>,
+    /// The secrets its requests may carry.
+    pub secrets: Vec<SecretSpec>,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+/// The programs that are known well enough to be set up, rather than just run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Harness {
+    /// Anthropic's Claude Code.
+    ClaudeCode,
+    /// OpenAI's Codex.
+    Codex,
+    /// Any other program.
+    #[default]
+    Plain,
+}
+
+impl Harness {
+    /// Every harness by the name it is written as.
+    pub(super) const ALL: [(&'static str, Self); 3] =
+        [("claude-code", Self::ClaudeCode), ("codex", Self::Codex), ("plain", Self::Plain)];
+
+    /// The name it is written as.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClaudeCode => "claude-code",
+            Self::Codex => "codex",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// The files a harness may touch. Paths begin with `/` or `~/`, but for those of `protect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filesystem {
+    /// How the workspace is given.
+    pub workspace: WorkspaceMode,
+    /// What it may read beyond the system and the workspace; what is not there is skipped.
+    pub read: Vec<String>,
+    /// What it may write beyond the workspace; what is not there is skipped.
+    pub write: Vec<String>,
+    /// What stays hidden within what is granted, such as a file of credentials.
+    pub hide: Vec<String>,
+    /// What may not be written in the workspace, relative to it; added to the built-in list.
+    pub protect: Vec<String>,
+}
+
+/// How the workspace is given to the harness.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WorkspaceMode {
+    /// As it is: what the harness writes is there at once.
+    #[default]
+    Direct,
+    /// Behind a layer that keeps what the harness writes until a person takes it over.
+    Overlay,
+    /// For reading only.
+    ReadOnly,
+}
+
+impl WorkspaceMode {
+    /// Every mode by the name it is written as.
+    pub(super) const ALL: [(&'static str, Self); 3] =
+        [("direct", Self::Direct), ("overlay", Self::Overlay), ("read-only", Self::ReadOnly)];
+
+    /// The name it is written as.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Overlay => "overlay",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// The environment variables a harness gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Those passed on from omni's own environment, where they are set.
+    pub pass: Vec<String>,
+    /// Those set to these values.
+    pub set: BTreeMap<String, String>,
+}
+
+/// What a session may use up; nothing written is no limit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Processes and threads at a time.
+    pub pids: Option<u64>,
+    /// Processors' worth of time, such as 1.5.
+    pub cpus: Option<f64>,
+    /// Time from start to end.
+    pub duration: Option<Duration>,
+}
+
+impl Profile {
+    /// Reads a profile. `file_label` is what errors call it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, its rules included, each with its place and a hint. A text that is not YAML
+    /// has one error, the parser's first.
+    pub fn parse(file_label: &str, text: &str) -> Result<Self, PolicyErrors> {
+        read::profile(file_label, text)
+    }
+}
