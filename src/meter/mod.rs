@@ -1,43 +1,183 @@
-//! Metering: the vendors' wire formats become [`Usage`](crate::model::Usage), and a price table makes it money.
+//! Metering: the vendors' wire formats become [`Usage`], and a price table makes it money.
 //!
 //! Pure, and of constant memory: bytes are scanned as they pass, in pieces of any size, and only the few values that
 //! matter are kept. What cannot be read is said to be unreadable, never guessed. It deliberately does not know how
 //! bytes travel, who pays, or what a budget is.
 
+mod anthropic;
 mod dialect;
+mod document;
+mod openai;
 mod price;
 mod reading;
+mod request;
+mod scan;
+mod sse;
 
 pub use dialect::Dialect;
 pub use price::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};
+pub use request::Asked;
 
-/// Reads one model call as its bytes pass.
+use crate::model::Usage;
+use document::{Body, Document, Found};
+use request::Request;
+
+/// The model's name where neither the answer nor the request gives one.
+const UNKNOWN_MODEL: &str = "unknown";
+
+/// Reads one model call as its bytes pass. Its memory is bounded whatever passes.
 pub struct Meter {
     dialect: Dialect,
+    request: Request,
+    answer: Answer,
+    tally: Tally,
+    damaged: bool,
+}
+
+/// The answer, as far as its head told.
+enum Answer {
+    /// No head yet.
+    Awaited,
+    /// A status that no vendor bills.
+    Refused,
+    /// A success that cannot be read, such as a compressed one.
+    Opaque,
+    /// A success that is being read.
+    Read(Box<Body>),
+}
+
+enum Tally {
+    Anthropic(anthropic::Tally),
+    OpenAi(openai::Tally),
 }
 
 impl Meter {
     /// A meter for one call.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect }
+        let tally = match dialect {
+            Dialect::AnthropicMessages => Tally::Anthropic(anthropic::Tally::default()),
+            Dialect::OpenAiResponses | Dialect::OpenAiChat => Tally::OpenAi(openai::Tally::new(dialect)),
+        };
+        Self { dialect, request: Request::new(), answer: Answer::Awaited, tally, damaged: false }
     }
 
-    /// Takes the next bytes of the request's body, decoded of any transfer coding.
-    pub fn request(&mut self, _chunk: &[u8]) {}
+    /// The dialect it reads.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Takes the next bytes of the request's body, without any transfer coding.
+    pub fn request(&mut self, chunk: &[u8]) {
+        self.request.feed(chunk);
+    }
+
+    /// What the request has asked for so far.
+    #[must_use]
+    pub fn asked(&self) -> &Asked {
+        self.request.asked()
+    }
 
     /// Takes the response's status and the values of its `content-type` (empty if absent) and `content-encoding`.
-    pub fn response_head(&mut self, _status: u16, _content_type: &str, _content_encoding: Option<&str>) {}
+    /// Informational responses (1xx) are not for the meter.
+    pub fn response_head(&mut self, status: u16, content_type: &str, content_encoding: Option<&str>) {
+        let coded = content_encoding.is_some_and(|coding| !matches!(coding.trim(), "" | "identity"));
+        self.answer = match status {
+            200..=299 if coded => Answer::Opaque,
+            200..=299 => Answer::Read(Box::new(Body::new(self.dialect, content_type))),
+            _ => Answer::Refused,
+        };
+    }
 
     /// Takes the next bytes of the response's body, split anywhere.
-    pub fn response(&mut self, _chunk: &[u8]) {}
+    pub fn response(&mut self, chunk: &[u8]) {
+        let Self { answer, tally, damaged, .. } = self;
+        if let Answer::Read(body) = answer {
+            body.feed(chunk, &mut |found| take(tally, damaged, found));
+        }
+    }
 
-    /// The reading. `complete` says whether the response's body came to its end. None when nothing was billed: an
-    /// error, or an answer that is not a model's.
+    /// The reading. `complete` says whether the response's body came to its end. None when nothing was billed: no
+    /// answer, or an error.
     #[must_use]
-    pub fn finish(self, _complete: bool) -> Option<Reading> {
-        let _ = self.dialect;
-        None
+    pub fn finish(mut self, complete: bool) -> Option<Reading> {
+        let Self { answer, tally, damaged, request, .. } = &mut self;
+        match answer {
+            Answer::Awaited | Answer::Refused => return None,
+            Answer::Opaque => *damaged = true,
+            Answer::Read(body) => {
+                body.end(complete, &mut |found| take(tally, damaged, found));
+                if complete && let Tally::OpenAi(tally) = tally {
+                    tally.end_of_body();
+                }
+            }
+        }
+        if tally.is_error() {
+            return None;
+        }
+        let asked = request.asked();
+        let nothing = |certainty, model| Reading {
+            model,
+            usage: Usage::default(),
+            certainty,
+            terms: Terms::default(),
+            shares: Vec::new(),
+        };
+        let model = tally.model().map(str::to_owned).or_else(|| asked.model.clone());
+        let model = model.unwrap_or_else(|| UNKNOWN_MODEL.to_owned());
+        match tally.reading(asked.service_tier.as_deref()) {
+            _ if *damaged => Some(nothing(Certainty::Unreadable, model)),
+            Some(reading) if reading.certainty == Certainty::Unreadable => Some(nothing(Certainty::Unreadable, model)),
+            Some(reading) => Some(Reading { model, ..reading }),
+            None if complete => Some(nothing(Certainty::Unreadable, model)),
+            None => Some(nothing(Certainty::Partial, model)),
+        }
+    }
+}
+
+impl Tally {
+    fn absorb(&mut self, document: Document) -> Result<(), ()> {
+        match self {
+            Self::Anthropic(tally) => tally.absorb(document),
+            Self::OpenAi(tally) => tally.absorb(document),
+        }
+    }
+
+    fn is_error(&self) -> bool {
+        match self {
+            Self::Anthropic(tally) => tally.is_error(),
+            Self::OpenAi(tally) => tally.is_error(),
+        }
+    }
+
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Anthropic(tally) => tally.model(),
+            Self::OpenAi(tally) => tally.model(),
+        }
+    }
+
+    fn reading(&self, asked_tier: Option<&str>) -> Option<Reading> {
+        match self {
+            Self::Anthropic(tally) => tally.reading(),
+            Self::OpenAi(tally) => tally.reading(asked_tier),
+        }
+    }
+}
+
+fn take(tally: &mut Tally, damaged: &mut bool, found: Found) {
+    match found {
+        Found::Document(document) => {
+            *damaged |= document.damaged;
+            *damaged |= tally.absorb(document).is_err();
+        }
+        Found::Done => {
+            if let Tally::OpenAi(tally) = tally {
+                tally.end_of_body();
+            }
+        }
+        Found::Damage => *damaged = true,
     }
 }

@@ -1,0 +1,207 @@
+//! One JSON document of an answer, reduced to the few values that metering needs, and the bodies documents come in.
+
+use super::Dialect;
+use super::scan::{EACH, Path, Progress, Scanner};
+use super::sse::{Cutter, Piece};
+
+/// Longest text value that is taken: model names, states and kinds are far shorter.
+const TEXT_BYTES_MAX: usize = 256;
+/// Start of the one event that is not JSON: OpenAI's end of a chat stream.
+const DONE: &[u8] = b"[DONE]";
+
+/// What a wanted value says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Kind,
+    Model,
+    Usage,
+    Tier,
+    Status,
+    StopReason,
+    Error,
+    OutputItem,
+}
+
+/// The wanted values of one document.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Document {
+    /// `type`, which names an event.
+    pub(super) kind: Option<String>,
+    pub(super) model: Option<String>,
+    /// The usage object as written; none when it is null.
+    pub(super) usage: Option<Vec<u8>>,
+    pub(super) tier: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) stop_reason: Option<String>,
+    /// Whether there is an error that is not null.
+    pub(super) error: bool,
+    /// Web searches among the output items.
+    pub(super) web_searches: u64,
+    /// Whether an output item is charged for in a way that no table here expresses.
+    pub(super) unpriced: bool,
+    /// Whether a wanted value is not of the form it must have.
+    pub(super) damaged: bool,
+}
+
+impl Document {
+    fn take(&mut self, slot: Slot, raw: &[u8]) {
+        let text = || match serde_json::from_slice::<Option<String>>(raw) {
+            Ok(text) if text.as_ref().is_none_or(|text| text.len() <= TEXT_BYTES_MAX) => Ok(text),
+            _ => Err(()),
+        };
+        let target = match slot {
+            Slot::Usage => {
+                self.usage = (raw != b"null").then(|| raw.to_vec());
+                return;
+            }
+            Slot::Error => {
+                self.error = raw != b"null";
+                return;
+            }
+            Slot::OutputItem => return self.item(text().ok().flatten().as_deref().unwrap_or_default()),
+            Slot::Kind => &mut self.kind,
+            Slot::Model => &mut self.model,
+            Slot::Tier => &mut self.tier,
+            Slot::Status => &mut self.status,
+            Slot::StopReason => &mut self.stop_reason,
+        };
+        match text() {
+            Ok(text) => *target = text,
+            Err(()) => self.damaged = true,
+        }
+    }
+
+    /// Counts an output item: every web search call, as some are searches and the others do not say they are free.
+    fn item(&mut self, kind: &str) {
+        match kind {
+            "web_search_call" => self.web_searches = self.web_searches.saturating_add(1),
+            "file_search_call" | "code_interpreter_call" | "image_generation_call" => self.unpriced = true,
+            _ => {}
+        }
+    }
+}
+
+const ANTHROPIC: &[(Path, Slot)] = &[
+    (&["type"], Slot::Kind),
+    (&["model"], Slot::Model),
+    (&["message", "model"], Slot::Model),
+    (&["usage"], Slot::Usage),
+    (&["message", "usage"], Slot::Usage),
+    (&["delta", "stop_reason"], Slot::StopReason),
+];
+const RESPONSES: &[(Path, Slot)] = &[
+    (&["type"], Slot::Kind),
+    (&["model"], Slot::Model),
+    (&["response", "model"], Slot::Model),
+    (&["usage"], Slot::Usage),
+    (&["response", "usage"], Slot::Usage),
+    (&["service_tier"], Slot::Tier),
+    (&["response", "service_tier"], Slot::Tier),
+    (&["status"], Slot::Status),
+    (&["error"], Slot::Error),
+    (&["item", "type"], Slot::OutputItem),
+    (&["output", EACH, "type"], Slot::OutputItem),
+    (&["response", "output", EACH, "type"], Slot::OutputItem),
+];
+const CHAT: &[(Path, Slot)] =
+    &[(&["model"], Slot::Model), (&["usage"], Slot::Usage), (&["service_tier"], Slot::Tier), (&["error"], Slot::Error)];
+
+/// What a body turned out to hold, piece by piece.
+pub(super) enum Found {
+    /// A document: the whole body, or one event.
+    Document(Document),
+    /// The stream said that it is over.
+    Done,
+    /// Something that is no document, or is over a limit.
+    Damage,
+}
+
+/// A response's body, of either form.
+pub(super) struct Body {
+    form: Form,
+    scanner: Scanner<Slot>,
+    document: Document,
+    /// How much of [`DONE`] the event's data has been so far; none once it is something else.
+    done: Option<usize>,
+}
+
+enum Form {
+    /// Not known before the first byte: the content type did not say.
+    Undecided,
+    Json,
+    Stream(Cutter),
+}
+
+impl Body {
+    pub(super) fn new(dialect: Dialect, content_type: &str) -> Self {
+        let wanted = match dialect {
+            Dialect::AnthropicMessages => ANTHROPIC,
+            Dialect::OpenAiResponses => RESPONSES,
+            Dialect::OpenAiChat => CHAT,
+        };
+        let content_type = content_type.to_ascii_lowercase();
+        let form = match content_type.as_str() {
+            kind if kind.contains("event-stream") => Form::Stream(Cutter::new()),
+            kind if kind.contains("json") => Form::Json,
+            _ => Form::Undecided,
+        };
+        Self { form, scanner: Scanner::new(wanted), document: Document::default(), done: Some(0) }
+    }
+
+    /// Whether the body is a stream of events.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.form, Form::Stream(_))
+    }
+
+    /// Takes the next bytes and hands over what they complete.
+    pub(super) fn feed(&mut self, bytes: &[u8], on: &mut impl FnMut(Found)) {
+        if matches!(self.form, Form::Undecided) {
+            let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
+            self.form = if *first == b'{' { Form::Json } else { Form::Stream(Cutter::new()) };
+        }
+        let Self { form, scanner, document, done } = self;
+        let mut take = |slot, raw: &[u8]| document.take(slot, raw);
+        let Form::Stream(cutter) = form else { return scanner.feed(bytes, &mut take) };
+        cutter.feed(bytes, &mut |piece| match piece {
+            Piece::Data(bytes) => {
+                *done = done.and_then(|at| {
+                    let expected = DONE.get(at..at + bytes.len());
+                    (expected == Some(bytes)).then_some(at + bytes.len())
+                });
+                scanner.feed(bytes, &mut |slot, raw| document.take(slot, raw));
+            }
+            Piece::DataEnd => scanner.feed(b"\n", &mut |slot, raw| document.take(slot, raw)),
+            Piece::EventEnd => end_event(scanner, document, done, on),
+        });
+    }
+
+    /// Hands over what the body's end completes. A body cut in the middle of a document completes nothing.
+    pub(super) fn end(&mut self, complete: bool, on: &mut impl FnMut(Found)) {
+        let in_done = self.done.is_some_and(|matched| (1..DONE.len()).contains(&matched));
+        let open = in_done || self.scanner.progress() == Progress::Open;
+        if complete || !open {
+            end_event(&mut self.scanner, &mut self.document, &mut self.done, on);
+        } else if !self.is_stream() {
+            // The usage of a document that was cut after it is still the vendor's.
+            on(Found::Document(std::mem::take(&mut self.document)));
+        }
+    }
+}
+
+fn end_event(
+    scanner: &mut Scanner<Slot>,
+    document: &mut Document,
+    done: &mut Option<usize>,
+    on: &mut impl FnMut(Found),
+) {
+    let document = std::mem::take(document);
+    let is_done = *done == Some(DONE.len());
+    match scanner.progress() {
+        _ if is_done => on(Found::Done),
+        Progress::Empty => {}
+        Progress::Complete => on(Found::Document(document)),
+        Progress::Open | Progress::Broken => on(Found::Damage),
+    }
+    scanner.reset();
+    *done = Some(0);
+}

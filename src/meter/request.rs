@@ -1,0 +1,88 @@
+//! What a request asks for: the few values that bear on its price.
+
+use super::scan::{Path, Scanner};
+
+/// Longest name that is taken; vendors' are far shorter.
+const NAME_BYTES_MAX: usize = 256;
+
+/// What a model call's body asks for, as far as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The model.
+    pub model: Option<String>,
+    /// Whether the answer is to be a stream.
+    pub stream: bool,
+    /// Whether a chat stream is to end with its usage; without, such a stream cannot be metered.
+    pub include_usage: bool,
+    /// The class of service.
+    pub service_tier: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Model,
+    Stream,
+    IncludeUsage,
+    ServiceTier,
+}
+
+const WANTED: &[(Path, Slot)] = &[
+    (&["model"], Slot::Model),
+    (&["stream"], Slot::Stream),
+    (&["stream_options", "include_usage"], Slot::IncludeUsage),
+    (&["service_tier"], Slot::ServiceTier),
+];
+
+/// Reads a request's body as it passes; one that is not JSON asks for nothing.
+pub(super) struct Request {
+    scanner: Scanner<Slot>,
+    asked: Asked,
+}
+
+impl Request {
+    pub(super) fn new() -> Self {
+        Self { scanner: Scanner::new(WANTED), asked: Asked::default() }
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        let asked = &mut self.asked;
+        self.scanner.feed(bytes, &mut |slot, raw| match slot {
+            Slot::Model => asked.model = name(raw),
+            Slot::Stream => asked.stream = raw == b"true",
+            Slot::IncludeUsage => asked.include_usage = raw == b"true",
+            Slot::ServiceTier => asked.service_tier = name(raw),
+        });
+    }
+
+    pub(super) fn asked(&self) -> &Asked {
+        &self.asked
+    }
+}
+
+fn name(raw: &[u8]) -> Option<String> {
+    let text: Option<String> = serde_json::from_slice(raw).ok()?;
+    text.filter(|text| text.len() <= NAME_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_top_level_only() {
+        let body = r#"{"messages":[{"content":"{\"model\":\"x\"}","model":"y"}],"stream":true,"model":"claude-opus-5",
+            "stream_options":{"include_usage":true},"metadata":{"service_tier":"flex"}}"#;
+        let mut request = Request::new();
+        request.feed(body.as_bytes());
+        let model = Some("claude-opus-5".to_owned());
+        let expected = Asked { model, stream: true, include_usage: true, service_tier: None };
+        assert_eq!(request.asked(), &expected);
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_asks_for_nothing() {
+        let mut request = Request::new();
+        request.feed(b"\x28\xb5\x2f\xfd\"model\":\"x\"");
+        assert_eq!(request.asked(), &Asked::default());
+    }
+}
