@@ -1,1 +1,41 @@
-//! To be written.
+//! The sandbox's only way out: accepts, detects, terminates TLS, judges, injects, forwards, meters and records.
+//!
+//! Everything that arrives is a claim until all its names agree; nothing leaves without a grant, and nothing happens
+//! without a record of it. The room deliberately does not know how the sandbox's traffic gets to its sockets.
+
+mod address;
+mod authority;
+mod body;
+mod connect_to;
+mod detect;
+mod dial;
+mod dns;
+mod error;
+mod explicit;
+mod facts;
+mod headers;
+mod http;
+mod inject;
+mod listen;
+mod lookup;
+mod names;
+mod record;
+mod refusal;
+mod resolve;
+mod roots;
+mod serve;
+mod settle;
+mod shared;
+mod start;
+mod throttle;
+mod tls;
+mod upstream;
+
+pub use authority::Authority;
+pub use connect_to::{ConnectTo, ConnectToError};
+pub use error::ProxyError;
+pub use resolve::ResolverConfig;
+pub use roots::Roots;
+pub use start::{Gateway, Listeners, Setup, serve};
+
+use shared::Shared;

@@ -1,0 +1,218 @@
+//! The session's own certificate authority: a key that lives for one session and signs for the names it visits.
+//!
+//! Leaves are signed with a key of their own, so that no server key can ever sign for another. Neither key is written
+//! anywhere.
+
+use super::ProxyError;
+use crate::model::{Host, SessionId};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SerialNumber,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ServerSessionMemoryCache;
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// How long the authority and its leaves are valid: no session is meant to be longer.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far validity reaches back, for clocks that differ a little.
+const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// How many leaves are kept; the oldest goes first.
+const LEAVES_MAX: usize = 1024;
+/// How many TLS sessions of one name can be resumed.
+const RESUMPTIONS_MAX: usize = 64;
+/// What is spoken inside TLS, best first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The certificate authority of one session.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    pem: String,
+    until: SystemTime,
+    leaf_key: KeyPair,
+    leaves: Mutex<Leaves>,
+}
+
+/// The leaves made so far, oldest first in `order`.
+#[derive(Default)]
+struct Leaves {
+    by_host: HashMap<Host, Arc<ServerConfig>>,
+    order: VecDeque<Host>,
+}
+
+impl Authority {
+    /// Makes a fresh authority, valid for 24 hours from `now`.
+    ///
+    /// # Errors
+    /// [`ProxyError::Certificate`] when no key can be made.
+    pub fn generate(session: &SessionId, now: SystemTime) -> Result<Self, ProxyError> {
+        let failed = |source| ProxyError::Certificate { what: "the session's authority".to_owned(), source };
+        let key = KeyPair::generate().map_err(failed)?;
+        let until = now + LIFETIME;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = called(&format!("omni session {session}"));
+        params.not_before = (now - BACKDATED).into();
+        params.not_after = until.into();
+        params.serial_number = Some(serial()?);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(failed)?;
+        Ok(Self {
+            pem: certificate.pem(),
+            certificate: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
+            until,
+            leaf_key: KeyPair::generate().map_err(failed)?,
+            leaves: Mutex::default(),
+        })
+    }
+
+    /// The authority's certificate, which the sandbox is to trust, as PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// SHA-256 of the certificate's DER, in hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Sha256::digest(&self.certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What a TLS server that stands for `host` needs; made once per host.
+    pub(super) fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, ProxyError> {
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = leaves.by_host.get(host) {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.sign(host)?);
+        if leaves.order.len() >= LEAVES_MAX
+            && let Some(oldest) = leaves.order.pop_front()
+        {
+            leaves.by_host.remove(&oldest);
+        }
+        leaves.order.push_back(host.clone());
+        leaves.by_host.insert(host.clone(), config.clone());
+        Ok(config)
+    }
+
+    fn sign(&self, host: &Host) -> Result<ServerConfig, ProxyError> {
+        let leaf = self.leaf(host).map_err(|source| ProxyError::Certificate { what: host.to_string(), source })?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
+        let tls = |source| ProxyError::Tls { what: host.to_string(), source };
+        let mut config = ServerConfig::builder_with_provider(super::roots::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(tls)?
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf, self.certificate.clone()], key)
+            .map_err(tls)?;
+        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        config.session_storage = ServerSessionMemoryCache::new(RESUMPTIONS_MAX);
+        Ok(config)
+    }
+
+    /// A leaf that ends with the authority. A client checks the subject alternative name; the subject is for people.
+    fn leaf(&self, host: &Host) -> Result<CertificateDer<'static>, rcgen::Error> {
+        let name = match host {
+            Host::Name(name) => name.as_str().to_owned(),
+            Host::Address(address) => address.to_string(),
+        };
+        let mut params = CertificateParams::new(vec![name])?;
+        params.distinguished_name = called("omni session leaf");
+        params.not_before = (self.until - LIFETIME - BACKDATED).into();
+        params.not_after = self.until.into();
+        params.serial_number = Some(serial().map_err(|_| rcgen::Error::RingUnspecified)?);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(&self.leaf_key, &self.issuer)?.der().clone())
+    }
+}
+
+fn called(name: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    subject
+}
+
+/// A random serial number: two certificates of one issuer with the same number are refused by some clients.
+fn serial() -> Result<SerialNumber, ProxyError> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|cause| ProxyError::Entropy { cause })?;
+    // The number must be positive.
+    bytes[0] &= 0x7f;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::{ServerName, UnixTime};
+
+    fn authority() -> Authority {
+        Authority::generate(&SessionId::from_entropy([7; 10]), SystemTime::now()).unwrap()
+    }
+
+    fn verifies(authority: &Authority, host: &str, as_name: &str, at: SystemTime) -> bool {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.certificate.clone()).unwrap();
+        let provider = super::super::roots::provider();
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let leaf = authority.leaf(&Host::parse(host).unwrap()).unwrap();
+        let name = ServerName::try_from(as_name.to_owned()).unwrap();
+        let now = UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        verifier.verify_server_cert(&leaf, &[], &name, &[], now).is_ok()
+    }
+
+    #[test]
+    fn a_leaf_is_good_for_its_own_name_or_address_and_no_other() {
+        let authority = authority();
+        let now = SystemTime::now();
+        assert!(verifies(&authority, "api.example.com", "api.example.com", now));
+        assert!(verifies(&authority, "192.0.2.1", "192.0.2.1", now));
+        assert!(verifies(&authority, "[2001:db8::1]", "2001:db8::1", now));
+        assert!(!verifies(&authority, "api.example.com", "example.com", now));
+        assert!(!verifies(&authority, "192.0.2.1", "192.0.2.2", now));
+    }
+
+    #[test]
+    fn a_leaf_ends_with_its_session() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        assert!(!verifies(&authority(), "a.example", "a.example", SystemTime::now() + day + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn the_leaf_key_is_not_the_authoritys_key() {
+        let authority = authority();
+        assert_ne!(authority.leaf_key.public_key_raw(), authority.issuer.key().public_key_raw());
+    }
+
+    #[test]
+    fn a_leaf_names_its_issuers_key() {
+        let authority = authority();
+        let leaf = authority.leaf(&Host::parse("a.example").unwrap()).unwrap();
+        // The object identifier 2.5.29.35, authorityKeyIdentifier.
+        assert!(leaf.windows(5).any(|bytes| bytes == [0x06, 0x03, 0x55, 0x1d, 0x23]));
+    }
+
+    #[test]
+    fn leaves_are_kept_and_bounded() {
+        let authority = authority();
+        let host = |index: usize| Host::parse(&format!("h{index}.example")).unwrap();
+        let first = authority.server_config(&host(0)).unwrap();
+        assert!(Arc::ptr_eq(&first, &authority.server_config(&host(0)).unwrap()));
+        for index in 1..=LEAVES_MAX {
+            authority.server_config(&host(index)).unwrap();
+        }
+        assert!(!Arc::ptr_eq(&first, &authority.server_config(&host(0)).unwrap()));
+        assert!(authority.leaves.lock().unwrap().by_host.len() <= LEAVES_MAX);
+    }
+}

@@ -1,0 +1,146 @@
+//! Bodies on their way through: frame by frame, trailers included, nothing held back, with an eye on each.
+
+use super::settle::{Open, Upload};
+use crate::model::BodyEnd;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How much of a refused request's body is read, so that its client gets to read the answer.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A request's body on its way to the upstream.
+pub(super) struct RequestBody {
+    inner: Incoming,
+    upload: Arc<Upload>,
+}
+
+impl RequestBody {
+    /// Lets `upload` see what passes.
+    pub(super) fn new(inner: Incoming, upload: Arc<Upload>) -> Self {
+        Self { inner, upload }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(bytes) = frame.data_ref()
+        {
+            self.upload.chunk(bytes);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response's body on its way to the client.
+pub(super) enum ResponseBody {
+    /// The proxy's own words.
+    Text(Full<Bytes>),
+    /// What the upstream sends.
+    Stream(Box<Streamed>),
+}
+
+/// An upstream's body and the request it settles.
+pub(super) struct Streamed {
+    inner: Incoming,
+    open: Open,
+}
+
+impl ResponseBody {
+    /// A short text.
+    pub(super) fn text(text: impl Into<Bytes>) -> Self {
+        Self::Text(Full::new(text.into()))
+    }
+
+    /// The upstream's body, which settles the request when it ends.
+    pub(super) fn stream(inner: Incoming, open: Open) -> Self {
+        let mut streamed = Streamed { inner, open };
+        streamed.settle_if_over();
+        Self::Stream(Box::new(streamed))
+    }
+}
+
+impl Streamed {
+    /// A body of known length is never asked again after its last byte, so the end must be seen here.
+    fn settle_if_over(&mut self) {
+        if self.inner.is_end_stream() {
+            self.open.end(BodyEnd::Complete);
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(bytes) = frame.data_ref() {
+                    self.open.chunk(bytes);
+                }
+                self.settle_if_over();
+            }
+            Poll::Ready(Some(Err(_))) => self.open.end(BodyEnd::UpstreamBroke),
+            Poll::Ready(None) => self.open.end(BodyEnd::Complete),
+            Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
+            Self::Stream(streamed) => streamed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_end_stream(),
+            Self::Stream(streamed) => streamed.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Text(text) => text.size_hint(),
+            Self::Stream(streamed) => streamed.inner.size_hint(),
+        }
+    }
+}
+
+/// Reads away what a refused request still sends. A client that is writing when the connection closes may never see
+/// the answer.
+pub(super) async fn drain(mut body: Incoming) {
+    let reading = async {
+        let mut total = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            total += frame.data_ref().map_or(0, Bytes::len);
+            if total > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
+}

@@ -1,0 +1,290 @@
+//! Reaching an upstream: find its addresses, refuse those inside, dial the very address that was checked, verify.
+
+use super::ProxyError;
+use super::address;
+use super::connect_to::ConnectTo;
+use super::facts::parse_authority;
+use super::resolve::{Resolver, ResolverConfig};
+use super::roots::Roots;
+use crate::model::{Host, Port, Scheme};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How long one address may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many of a name's addresses are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// Why an upstream could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// The name has no address.
+    #[error("the name {host} does not resolve: {reason}")]
+    Name { host: String, reason: String },
+    /// All its addresses are inside.
+    #[error("{host} has the address {address}, which is {what}: omni reaches public addresses only. If you mean it, \
+             say so with --connect-to {host}:{port}:{address}:{port}")]
+    Refused { host: String, port: Port, address: IpAddr, what: &'static str },
+    /// Nothing answered.
+    #[error("no connection to {host}:{port}: {source}")]
+    Connect { host: String, port: Port, source: io::Error },
+    /// The certificate is not good.
+    #[error("the certificate of {host} does not verify: {reason}. If a company's own authority signed it, give that \
+             with --upstream-ca FILE")]
+    Certificate { host: String, reason: String },
+    /// TLS failed otherwise.
+    #[error("the TLS handshake with {host} failed: {source}")]
+    Handshake { host: String, source: io::Error },
+    /// The proxy's own fault.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl DialError {
+    /// The status of the answer: refusing is the proxy's decision, the rest is the upstream's state.
+    pub(super) fn status(&self) -> u16 {
+        if matches!(self, Self::Refused { .. }) { 403 } else { 502 }
+    }
+}
+
+/// Makes connections for the pool.
+#[derive(Clone)]
+pub(super) struct Dialer(Arc<Inner>);
+
+struct Inner {
+    resolver: Resolver,
+    config: ResolverConfig,
+    roots: Roots,
+    tls: OnceLock<TlsConnector>,
+    connect_to: Vec<ConnectTo>,
+}
+
+impl Dialer {
+    /// A dialer that opens no file.
+    pub(super) fn new(config: ResolverConfig, roots: Roots, connect_to: Vec<ConnectTo>) -> Self {
+        Self(Arc::new(Inner { resolver: config.build(), config, roots, tls: OnceLock::new(), connect_to }))
+    }
+
+    async fn dial(self, uri: http::Uri) -> Result<TokioIo<Leg>, DialError> {
+        let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
+        let authority = uri.authority().and_then(|authority| parse_authority(authority.as_str(), scheme));
+        let (host, port) = authority.ok_or_else(|| DialError::Setup(format!("`{uri}` has no host")))?;
+        let stream = self.0.connect(&host, port).await?;
+        let leg = match scheme {
+            Scheme::Http => Leg::Plain(stream),
+            Scheme::Https => Leg::Tls(Box::new(self.0.handshake(&host, stream).await?)),
+        };
+        Ok(TokioIo::new(leg))
+    }
+}
+
+impl Inner {
+    async fn connect(&self, host: &Host, port: Port) -> Result<TcpStream, DialError> {
+        let targets = self.targets(host, port).await?;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for target in targets.into_iter().take(ADDRESSES_MAX) {
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
+                Ok(Ok(stream)) => {
+                    // Without this, small writes wait for acknowledgements. A socket that refuses it still works.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
+            }
+        }
+        Err(DialError::Connect { host: host.to_string(), port, source: last })
+    }
+
+    /// The addresses to dial, each of them checked. A user's own rewriting may lead anywhere.
+    async fn targets(&self, host: &Host, port: Port) -> Result<Vec<SocketAddr>, DialError> {
+        if let Some(rewrite) = self.connect_to.iter().find(|rewrite| rewrite.applies(host, port)) {
+            let to = Host::parse(&rewrite.to_host).map_err(|error| DialError::Setup(error.to_string()))?;
+            return Ok(at_port(self.resolve(&to).await?, rewrite.to_port));
+        }
+        let found = self.resolve(host).await?;
+        let first = found.first().copied();
+        let public: Vec<IpAddr> = found.into_iter().filter(|address| self.refuses(*address).is_none()).collect();
+        if public.is_empty()
+            && let Some(address) = first
+        {
+            let what = self.refuses(address).unwrap_or("not public");
+            return Err(DialError::Refused { host: host.to_string(), port, address, what });
+        }
+        Ok(at_port(public, port))
+    }
+
+    fn refuses(&self, address: IpAddr) -> Option<&'static str> {
+        address::refused(address).or_else(|| self.config.is_own(address).then_some("this machine"))
+    }
+
+    async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, DialError> {
+        let failed = |reason: String| DialError::Name { host: host.to_string(), reason };
+        let mut found = self.resolver.addresses(host).await.map_err(|error| failed(error.to_string()))?;
+        if found.is_empty() {
+            return Err(failed("it has no address".to_owned()));
+        }
+        // IPv4 first: where IPv6 leads nowhere, each address costs a whole timeout.
+        found.sort_by_key(IpAddr::is_ipv6);
+        Ok(found)
+    }
+
+    async fn handshake(&self, host: &Host, stream: TcpStream) -> Result<TlsStream<TcpStream>, DialError> {
+        let name = match host {
+            Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
+            Host::Address(address) => Some(ServerName::IpAddress((*address).into())),
+        };
+        let reason = || "its name cannot stand in a certificate".to_owned();
+        let name = name.ok_or_else(|| DialError::Certificate { host: host.to_string(), reason: reason() })?;
+        let connector = self.connector().map_err(|error| DialError::Setup(error.to_string()))?;
+        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        shaken.map_err(|error| handshake_error(host, error))
+    }
+
+    fn connector(&self) -> Result<TlsConnector, ProxyError> {
+        if let Some(connector) = self.tls.get() {
+            return Ok(connector.clone());
+        }
+        let connector = TlsConnector::from(Arc::new(self.roots.client_config()?));
+        Ok(self.tls.get_or_init(|| connector).clone())
+    }
+}
+
+fn at_port(addresses: Vec<IpAddr>, port: Port) -> Vec<SocketAddr> {
+    addresses.into_iter().map(|address| SocketAddr::new(address, port.0)).collect()
+}
+
+fn handshake_error(host: &Host, source: io::Error) -> DialError {
+    let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(reason)) => {
+            DialError::Certificate { host: host.to_string(), reason: reason.to_string() }
+        }
+        _ => DialError::Handshake { host: host.to_string(), source },
+    }
+}
+
+impl tower_service::Service<http::Uri> for Dialer {
+    type Response = TokioIo<Leg>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Leg>, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: http::Uri) -> Self::Future {
+        Box::pin(self.clone().dial(uri))
+    }
+}
+
+/// A connection to an upstream.
+pub(super) enum Leg {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// Verified TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection for Leg {
+    fn connected(&self) -> Connected {
+        let h2 = matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
+        if h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+    }
+}
+
+impl AsyncRead for Leg {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+        }
+    }
+}
+
+impl AsyncWrite for Leg {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn dialer(connect_to: &[&str]) -> Dialer {
+        let rewrites = connect_to.iter().map(|text| text.parse().unwrap()).collect();
+        Dialer::new(ResolverConfig::default(), Roots::from_pem(Vec::new(), None).unwrap(), rewrites)
+    }
+
+    async fn targets(dialer: &Dialer, host: &str) -> Result<Vec<SocketAddr>, DialError> {
+        dialer.0.targets(&Host::parse(host).unwrap(), Port(443)).await
+    }
+
+    #[tokio::test]
+    async fn an_address_inside_is_refused_and_one_outside_is_dialled_as_it_is() {
+        let dialer = dialer(&[]);
+        for inside in ["127.0.0.1", "[::1]", "169.254.169.254", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]"] {
+            assert!(matches!(targets(&dialer, inside).await, Err(DialError::Refused { .. })), "{inside}");
+        }
+        assert_eq!(targets(&dialer, "1.1.1.1").await.unwrap(), ["1.1.1.1:443".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_users_own_rewriting_may_lead_inside() {
+        let dialer = dialer(&["api.example.com:443:127.0.0.1:8443"]);
+        assert_eq!(targets(&dialer, "api.example.com").await.unwrap(), ["127.0.0.1:8443".parse().unwrap()]);
+        assert!(matches!(targets(&dialer, "other.example.com").await, Err(DialError::Name { .. })));
+    }
+}

@@ -1,0 +1,105 @@
+//! The gateway as a plain HTTP proxy, for programs that are told of one: CONNECT and absolute URLs, nothing else.
+
+use super::Shared;
+use super::body::{ResponseBody, drain};
+use super::detect::{Protocol, detect};
+use super::facts::{connect_target, parse_authority};
+use super::http::handle;
+use super::refusal::Reply;
+use super::serve::{self, Place};
+use crate::model::{RefusalKind, Scheme};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What somebody reads who opens the gateway in a browser.
+const ABOUT: &str = "This is omni's proxy. Use it as an HTTP proxy (CONNECT, or http:// URLs); it serves no pages.";
+
+/// A connection's place among the bounded number of connections; a tunnel keeps it beyond its first request.
+pub(super) type Permit = Arc<OwnedSemaphorePermit>;
+
+/// Serves a connection to the gateway itself.
+pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, permit: Permit) {
+    let Ok((protocol, stream)) = detect(stream).await else { return };
+    match protocol {
+        Protocol::Http1 => {}
+        Protocol::Silent => return,
+        Protocol::Tls | Protocol::Http2Plain | Protocol::Opaque => {
+            let reason = "the gateway is a plain HTTP/1 proxy: use an http:// proxy URL".to_owned();
+            return shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await;
+        }
+    }
+    let service = service_fn(|request| answer(shared.clone(), permit.clone(), request));
+    let served = serve::builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut served = pin!(served);
+    // What breaks here is the client's own connection; its requests settle themselves.
+    let _ = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        () = shared.drained() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    permit: Permit,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    if request.method() == Method::CONNECT {
+        return Ok(connect(shared, permit, request).await);
+    }
+    let refused = match request.uri().scheme_str() {
+        Some("http") => match place_of(&request) {
+            Some(place) => return Ok(handle(&shared, &place.claim(Scheme::Http, None), request).await),
+            None => Reply::refused(400, "omni: the URL has no usable host"),
+        },
+        Some(_) => Reply::refused(400, "omni: ask for an https:// URL through CONNECT, so that it stays in TLS"),
+        None => Reply::refused(404, ABOUT),
+    };
+    drain(request.into_body()).await;
+    Ok(refused.into_response(None))
+}
+
+fn place_of(request: &Request<Incoming>) -> Option<Place> {
+    let (host, port) = parse_authority(request.uri().authority()?.as_str(), Scheme::Http)?;
+    Some(Place { source: "the URL", host, port })
+}
+
+/// Opens a tunnel to nowhere: what comes through it is judged like any other connection to that place.
+async fn connect(shared: Arc<Shared>, permit: Permit, request: Request<Incoming>) -> Response<ResponseBody> {
+    let Some((host, port)) = connect_target(request.uri()) else {
+        return Reply::refused(400, "omni: CONNECT needs a host and a port").into_response(None);
+    };
+    let place = Place { source: "the target of CONNECT", host, port };
+    tokio::spawn(tunnel(shared, permit, request, place));
+    Response::new(ResponseBody::text(""))
+}
+
+/// Boxed, because a tunnel serves connections and a connection can open a tunnel.
+fn tunnel(
+    shared: Arc<Shared>,
+    permit: Permit,
+    request: Request<Incoming>,
+    place: Place,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let upgraded = tokio::select! {
+            upgraded = hyper::upgrade::on(request) => upgraded,
+            () = shared.drained() => return,
+        };
+        if let Ok(stream) = upgraded {
+            serve::connection(shared, TokioIo::new(stream), place).await;
+        }
+        drop(permit);
+    })
+}

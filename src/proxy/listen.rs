@@ -1,0 +1,89 @@
+//! Accepting connections, finding out where each was going, and ending when the session does.
+
+use super::explicit::{self, Permit};
+use super::names::Meaning;
+use super::serve::{self, Place};
+use super::{Gateway, Shared, lookup};
+use crate::model::{Host, Port, RefusalKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Connections at the same time.
+pub(super) const CONNECTIONS_MAX: u32 = 4096;
+/// How long to wait after the system refused to give a connection, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The port of name questions.
+const DNS_PORT: u16 = 53;
+
+/// Where a connection was going.
+#[derive(Debug, PartialEq, Eq)]
+enum Arrival {
+    /// To a place; a claim to be checked.
+    Place(Place),
+    /// To the gateway, as to a proxy.
+    Explicit,
+    /// To a resolver, wherever the program thought there is one.
+    Dns,
+    /// To an address of ours that stands for nothing.
+    Unknown,
+}
+
+/// Accepts connections on one listener, for ever.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>) {
+    let bound = listener.local_addr().ok();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        // Without this, small writes wait for acknowledgements. A socket that refuses it still works.
+        let _ = stream.set_nodelay(true);
+        let Ok(local) = stream.local_addr() else { continue };
+        match room.clone().try_acquire_owned() {
+            Ok(permit) => drop(tokio::spawn(welcome(shared.clone(), stream, local, bound, Arc::new(permit)))),
+            Err(_) => {
+                let reason = format!("the session already has {CONNECTIONS_MAX} connections");
+                shared.refuse(RefusalKind::Limit, local.to_string(), reason).await;
+            }
+        }
+    }
+}
+
+async fn welcome(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, bound: Option<SocketAddr>, permit: Permit) {
+    match arrival(&shared, local, bound) {
+        Arrival::Place(place) => serve::connection(shared, stream, place).await,
+        Arrival::Explicit => explicit::connection(shared, stream, local, permit.clone()).await,
+        Arrival::Dns => {
+            tokio::select! {
+                () = lookup::serve_tcp(shared.clone(), stream) => {}
+                () = shared.drained() => {}
+            }
+        }
+        Arrival::Unknown => {
+            let reason = "the address was never given to anybody; ask for the name again".to_owned();
+            shared.refuse(RefusalKind::Name, local.to_string(), reason).await;
+        }
+    }
+    drop(permit);
+}
+
+fn arrival(shared: &Shared, local: SocketAddr, bound: Option<SocketAddr>) -> Arrival {
+    let address = local.ip().to_canonical();
+    let port = Port(local.port());
+    if is_gateway(shared.gateway, address) || bound == Some(local) {
+        return if local.port() == DNS_PORT { Arrival::Dns } else { Arrival::Explicit };
+    }
+    match shared.names.lock().unwrap_or_else(PoisonError::into_inner).meaning(address) {
+        Meaning::Name(name) => Arrival::Place(Place { source: "the name asked of DNS", host: Host::Name(name), port }),
+        Meaning::Unknown => Arrival::Unknown,
+        Meaning::Literal if local.port() == DNS_PORT => Arrival::Dns,
+        Meaning::Literal => Arrival::Place(Place { source: "the address connected to", host: address.into(), port }),
+    }
+}
+
+fn is_gateway(gateway: Gateway, address: IpAddr) -> bool {
+    address == IpAddr::V4(gateway.v4) || address == IpAddr::V6(gateway.v6)
+}

@@ -1,0 +1,136 @@
+//! Asking the outside what a name's addresses are, with a configuration that was read while there still was a file
+//! system.
+
+use crate::model::{Host, HostName};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ResolveHosts, ResolverConfig as Servers, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// How many entries of the hosts file are kept.
+const HOSTS_MAX: usize = 10_000;
+
+/// How the host itself resolves names, read once, and the addresses that are the host's own.
+#[derive(Clone, Default)]
+pub struct ResolverConfig {
+    servers: Option<(Servers, ResolverOpts)>,
+    hosts: HashMap<String, Vec<IpAddr>>,
+    own: Vec<IpAddr>,
+}
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResolveError {
+    /// The host has no name servers.
+    #[error("this machine has no name servers (/etc/resolv.conf names none)")]
+    NoServers,
+    /// The servers said no, or nothing.
+    #[error("{0}")]
+    Lookup(String),
+}
+
+impl ResolverConfig {
+    /// Reads `/etc/resolv.conf`, `/etc/hosts` and the addresses of the host's interfaces. What cannot be read is left
+    /// out: a host without name servers can still reach what `--connect-to` names by address.
+    #[must_use]
+    pub fn from_system() -> Self {
+        let servers = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+        let own = interfaces.filter_map(|interface| address_of(&interface.address?)).collect();
+        Self {
+            servers: hickory_resolver::system_conf::parse_resolv_conf(servers).ok(),
+            hosts: parse_hosts(&hosts),
+            own,
+        }
+    }
+
+    /// Whether an address is one of the host's own, public or not.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address.to_canonical())
+    }
+
+    /// A resolver by this configuration. It opens no file.
+    pub(super) fn build(&self) -> Resolver {
+        let dns = self.servers.clone().and_then(|(servers, mut options)| {
+            options.use_hosts_file = ResolveHosts::Never;
+            let builder = TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default());
+            builder.with_options(options).build().ok()
+        });
+        Resolver { dns, hosts: self.hosts.clone() }
+    }
+}
+
+fn address_of(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// Reads a hosts file (hosts(5)); names are lower case.
+fn parse_hosts(text: &str) -> HashMap<String, Vec<IpAddr>> {
+    let mut hosts: HashMap<String, Vec<IpAddr>> = HashMap::new();
+    for line in text.lines().take(HOSTS_MAX) {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else { continue };
+        for name in words {
+            hosts.entry(name.to_ascii_lowercase()).or_default().push(address);
+        }
+    }
+    hosts
+}
+
+/// Finds the addresses of names.
+pub(super) struct Resolver {
+    dns: Option<TokioResolver>,
+    hosts: HashMap<String, Vec<IpAddr>>,
+}
+
+impl Resolver {
+    /// All addresses of a host, as the host's resolver gives them; an address is its own.
+    pub(super) async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ResolveError> {
+        match host {
+            Host::Address(address) => Ok(vec![*address]),
+            Host::Name(name) => self.lookup(name).await,
+        }
+    }
+
+    async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, ResolveError> {
+        if let Some(known) = self.hosts.get(name.as_str()) {
+            return Ok(known.clone());
+        }
+        let dns = self.dns.as_ref().ok_or(ResolveError::NoServers)?;
+        // The final dot keeps the host's search domains out of it.
+        let found = dns.lookup_ip(format!("{name}.")).await;
+        found.map(|found| found.iter().collect()).map_err(|error| ResolveError::Lookup(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_hosts_file_with_comments_and_aliases() {
+        let hosts = parse_hosts("# top\n127.0.0.1 localhost\n192.0.2.7  Build.Example build # ours\nnonsense here\n::1 localhost\n");
+        assert_eq!(hosts["build.example"], vec!["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(hosts["build"], hosts["build.example"]);
+        assert_eq!(hosts["localhost"].len(), 2);
+        assert_eq!(hosts.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn without_name_servers_addresses_still_work_and_names_say_why_not() {
+        let resolver = ResolverConfig::default().build();
+        let address = Host::parse("192.0.2.1").unwrap();
+        assert_eq!(resolver.addresses(&address).await.unwrap().len(), 1);
+        let name = Host::parse("a.example").unwrap();
+        assert!(matches!(resolver.addresses(&name).await, Err(ResolveError::NoServers)));
+    }
+
+    #[test]
+    fn the_hosts_own_addresses_are_known() {
+        assert!(ResolverConfig::from_system().is_own("127.0.0.1".parse().unwrap()));
+    }
+}

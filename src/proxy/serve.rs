@@ -1,0 +1,149 @@
+//! One connection, from its first byte: what it speaks decides who serves it, and what cannot be judged is closed.
+
+use super::Shared;
+use super::body::ResponseBody;
+use super::detect::{Protocol, Rewound, detect};
+use super::facts::Claim;
+use super::http::handle;
+use super::tls;
+use crate::model::{Host, Port, RefusalKind, Scheme};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Most bytes of a request's head.
+pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
+/// Most headers of a request.
+pub(super) const HEADERS_MAX: usize = 200;
+/// How long a request's head may take, and how long a connection may wait for its next one.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Requests at the same time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+
+/// Where a connection says it is going, before it has said how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Where this is known from, for a person.
+    pub source: &'static str,
+    /// The host.
+    pub host: Host,
+    /// The port.
+    pub port: Port,
+}
+
+impl Place {
+    /// The claim that a connection to this place makes.
+    pub(super) fn claim(self, scheme: Scheme, other_sni: Option<String>) -> Claim {
+        let Self { source, host, port } = self;
+        Claim { source, host, port, scheme, other_sni }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Serves a connection to a place until either side is done.
+pub(super) async fn connection<S>(shared: Arc<Shared>, stream: S, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok((protocol, stream)) = detect(stream).await else { return };
+    match protocol {
+        Protocol::Tls => tls::terminate(shared, stream, place).await,
+        Protocol::Http1 => plain(shared, stream, place).await,
+        Protocol::Http2Plain => {
+            let reason = "HTTP/2 without TLS is not carried";
+            shared.refuse(RefusalKind::Protocol, place.to_string(), reason.to_owned()).await;
+        }
+        Protocol::Opaque => {
+            let reason = "its first bytes are neither TLS nor HTTP, and only those are carried";
+            shared.refuse(RefusalKind::Protocol, place.to_string(), reason.to_owned()).await;
+        }
+        // A connection that was opened ahead of need and never used.
+        Protocol::Silent => {}
+    }
+}
+
+async fn plain<S>(shared: Arc<Shared>, stream: Rewound<S>, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let claim = place.claim(Scheme::Http, None);
+    http1(shared, stream, claim).await;
+}
+
+/// Serves HTTP/1.
+pub(super) async fn http1<S>(shared: Arc<Shared>, stream: S, claim: Claim)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let target = format!("{}:{}", claim.host, claim.port);
+    let claim = Arc::new(claim);
+    let service = service_fn(|request| answer(shared.clone(), claim.clone(), request));
+    let served = builder().serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let outcome = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        () = shared.drained() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if outcome.is_err_and(|error| error.is_parse()) {
+        let reason = format!("it is not readable as HTTP/1, in a connection by {}", claim.scheme);
+        shared.refuse(RefusalKind::Protocol, target, reason).await;
+    }
+}
+
+/// Serves HTTP/2.
+pub(super) async fn http2<S>(shared: Arc<Shared>, stream: S, claim: Claim)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let claim = Arc::new(claim);
+    let service = service_fn(|request| answer(shared.clone(), claim.clone(), request));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .adaptive_window(true);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // An HTTP/2 client that goes away or breaks the protocol ends its own connection; its requests settle themselves.
+    let _ = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        () = shared.drained() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+}
+
+/// How HTTP/1 is read.
+pub(super) fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    claim: Arc<Claim>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    Ok(handle(&shared, &claim, request).await)
+}

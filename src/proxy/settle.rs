@@ -1,0 +1,207 @@
+//! The end of every allowed request, told exactly once, however it ends.
+//!
+//! An [`Open`] request is settled by its answer's end or by being dropped: a client that leaves, an upstream that breaks
+//! and a session that ends all come through here.
+
+use super::record::Clerk;
+use crate::meter::{Dialect, Meter, PriceTable};
+use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What settling needs, shared by all requests of the session.
+pub(super) struct Books {
+    /// Where facts go.
+    pub clerk: Arc<Clerk>,
+    /// What model calls cost.
+    pub prices: PriceTable,
+    /// Whether the session is ending, so that what is cut off now was cut by that.
+    pub ending: AtomicBool,
+}
+
+/// What the request's body leaves behind as it passes.
+pub(super) struct Upload {
+    bytes: AtomicU64,
+    meter: Option<Mutex<Meter>>,
+}
+
+impl Upload {
+    /// Takes the next bytes of the request's body.
+    pub(super) fn chunk(&self, bytes: &[u8]) {
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.with_meter(|meter| meter.request(bytes));
+    }
+
+    fn with_meter(&self, act: impl FnOnce(&mut Meter)) {
+        if let Some(meter) = &self.meter {
+            act(&mut meter.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// A request that was allowed and is not settled yet.
+pub(super) struct Open {
+    books: Arc<Books>,
+    number: RequestNumber,
+    dialect: Option<Dialect>,
+    upload: Arc<Upload>,
+    started: Instant,
+    status: Option<u16>,
+    response_bytes: u64,
+    settled: bool,
+}
+
+impl Open {
+    /// Opens a request that was recorded as allowed.
+    pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine) -> Self {
+        let dialect = Dialect::of(line);
+        let meter = dialect.map(|dialect| Mutex::new(Meter::new(dialect)));
+        let upload = Arc::new(Upload { bytes: AtomicU64::new(0), meter });
+        let started = Instant::now();
+        Self { books, number, dialect, upload, started, status: None, response_bytes: 0, settled: false }
+    }
+
+    /// Whether it is a model call.
+    pub(super) fn is_metered(&self) -> bool {
+        self.dialect.is_some()
+    }
+
+    /// Where the request's body reports.
+    pub(super) fn upload(&self) -> Arc<Upload> {
+        self.upload.clone()
+    }
+
+    /// The upstream answered.
+    pub(super) fn answered(&mut self, head: &http::response::Parts) {
+        self.status = Some(head.status.as_u16());
+        let text = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let kind = text(http::header::CONTENT_TYPE).unwrap_or_default();
+        let encoding = text(http::header::CONTENT_ENCODING);
+        self.upload.with_meter(|meter| meter.response_head(head.status.as_u16(), kind, encoding));
+    }
+
+    /// The next bytes of the answer's body passed.
+    pub(super) fn chunk(&mut self, bytes: &[u8]) {
+        self.response_bytes += bytes.len() as u64;
+        self.upload.with_meter(|meter| meter.response(bytes));
+    }
+
+    /// There will be no answer.
+    pub(super) fn fail(mut self, reason: String) {
+        self.settle_failed(reason);
+    }
+
+    /// The answer ended. Only the first call counts.
+    pub(super) fn end(&mut self, end: BodyEnd) {
+        let Some(status) = self.status else { return };
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        self.books.clerk.record_done(&Event::RequestCompleted {
+            request: self.number,
+            status,
+            request_bytes: self.upload.bytes.load(Ordering::Relaxed),
+            response_bytes: self.response_bytes,
+            duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            end,
+        });
+        self.settle_usage(end == BodyEnd::Complete);
+    }
+
+    fn settle_failed(&mut self, reason: String) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.books.clerk.record_done(&Event::RequestFailed { request: self.number, reason });
+            self.settle_usage(false);
+        }
+    }
+
+    fn settle_usage(&self, complete: bool) {
+        let (Some(dialect), Some(meter)) = (self.dialect, &self.upload.meter) else { return };
+        // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
+        let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(reading) = std::mem::replace(&mut *cell, Meter::new(dialect)).finish(complete) else { return };
+        let (cost, pricing) = self.books.prices.price(&reading);
+        self.books.clerk.record_done(&Event::UsageMetered {
+            request: self.number,
+            dialect: dialect.as_str().to_owned(),
+            model: reading.model,
+            usage: reading.usage,
+            cost,
+            pricing,
+            price_table: self.books.prices.version().to_owned(),
+        });
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let ending = self.books.ending.load(Ordering::Relaxed);
+        if self.status.is_some() {
+            self.end(if ending { BodyEnd::SessionEnded } else { BodyEnd::ClientGone });
+        } else {
+            let who = if ending { "the session ended" } else { "the client went away" };
+            self.settle_failed(format!("{who} before the upstream answered"));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Host, Port, Scheme};
+    use crate::store::Memory;
+
+    fn open(memory: &Memory) -> Open {
+        let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None).unwrap());
+        let books = Books { clerk, prices: PriceTable::embedded(), ending: AtomicBool::new(false) };
+        let line = RequestLine {
+            method: "GET".to_owned(),
+            scheme: Scheme::Https,
+            host: Host::parse("a.example").unwrap(),
+            port: Port(443),
+            path: "/".to_owned(),
+        };
+        Open::new(Arc::new(books), RequestNumber(1), &line)
+    }
+
+    fn ok() -> http::response::Parts {
+        http::Response::new(()).into_parts().0
+    }
+
+    fn ends(memory: &Memory) -> Vec<BodyEnd> {
+        let end = |event| match event {
+            Event::RequestCompleted { end, .. } => Some(end),
+            _ => None,
+        };
+        memory.events().into_iter().filter_map(end).collect()
+    }
+
+    #[test]
+    fn an_answer_is_settled_once() {
+        let memory = Memory::new();
+        let mut request = open(&memory);
+        request.answered(&ok());
+        request.chunk(b"hello");
+        request.end(BodyEnd::Complete);
+        request.end(BodyEnd::UpstreamBroke);
+        drop(request);
+        assert_eq!(ends(&memory), [BodyEnd::Complete]);
+    }
+
+    #[test]
+    fn what_is_dropped_is_settled_too() {
+        let memory = Memory::new();
+        let mut request = open(&memory);
+        request.answered(&ok());
+        drop(request);
+        let mut cut = open(&memory);
+        cut.answered(&ok());
+        cut.books.ending.store(true, Ordering::Relaxed);
+        drop(cut);
+        assert_eq!(ends(&memory), [BodyEnd::ClientGone, BodyEnd::SessionEnded]);
+        drop(open(&memory));
+        assert!(matches!(memory.events().last(), Some(Event::RequestFailed { .. })));
+    }
+}

@@ -1,0 +1,152 @@
+//! Bringing the proxy up from what was prepared, and down with nothing left untold.
+
+use super::dial::Dialer;
+use super::inject::Vault;
+use super::listen::{self, CONNECTIONS_MAX};
+use super::names::Names;
+use super::record::Clerk;
+use super::settle::Books;
+use super::throttle::Throttle;
+use super::upstream::Upstream;
+use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, lookup};
+use crate::meter::PriceTable;
+use crate::model::{Event, Secret, SessionId};
+use crate::policy::{Binding, Policy};
+use crate::store::{Recorder, SyncHandle};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+
+/// How long requests in flight may go on after the session's end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The addresses at which the sandbox finds the proxy itself: its resolver, and a plain HTTP proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The IPv4 address.
+    pub v4: Ipv4Addr,
+    /// The IPv6 address.
+    pub v6: Ipv6Addr,
+}
+
+/// The sockets through which the sandbox reaches the proxy.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Accept every connection of the sandbox; an accepted socket's own address is where it was going.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// Take every question for a name. Where answers must come from the address that was asked, these are IPv6 sockets
+    /// with `IPV6_RECVPKTINFO`.
+    pub dns: Vec<std::net::UdpSocket>,
+}
+
+/// Everything the proxy needs. It opens no file after this.
+pub struct Setup {
+    /// The session.
+    pub session: SessionId,
+    /// What may go.
+    pub policy: Policy,
+    /// The secrets, each with its one place.
+    pub bindings: Vec<(Binding, Secret)>,
+    /// Who signs for the hosts that programs ask for.
+    pub authority: Authority,
+    /// Whom upstreams are verified against.
+    pub roots: Roots,
+    /// Where to dial instead, as the user asked for.
+    pub connect_to: Vec<ConnectTo>,
+    /// The proxy's own addresses.
+    pub gateway: Gateway,
+    /// The way in.
+    pub listeners: Listeners,
+    /// Where facts are kept.
+    pub recorder: Box<dyn Recorder>,
+    /// Syncs what the recorder wrote without stopping it; without one, recording waits while the disk does.
+    pub sync: Option<SyncHandle>,
+    /// What model calls cost.
+    pub prices: PriceTable,
+    /// Readable or at its end when the proxy is to stop.
+    pub shutdown: UnixStream,
+    /// How names are found outside.
+    pub resolver: ResolverConfig,
+}
+
+/// Runs the proxy until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns,
+/// every request is settled and every record on the disk.
+///
+/// # Errors
+/// A [`ProxyError`] when it cannot start. What goes wrong later is answered and recorded.
+pub fn serve(setup: Setup) -> Result<(), ProxyError> {
+    let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
+    let Setup { listeners, shutdown, recorder, sync, prices, .. } = setup;
+    let clerk = Clerk::new(recorder, sync).map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
+    let books = Arc::new(Books { clerk: Arc::new(clerk), prices, ending: AtomicBool::new(false) });
+    let vault = Vault::new(setup.bindings)?;
+    let (end, ending) = watch::channel(false);
+    let shared = runtime.block_on(async {
+        let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to);
+        Shared {
+            policy: setup.policy,
+            vault,
+            authority: setup.authority,
+            upstream: Upstream::new(dialer),
+            books: books.clone(),
+            names: Mutex::new(Names::default()),
+            gateway: setup.gateway,
+            throttle: Throttle::new(),
+            ending,
+        }
+    });
+    let served = runtime.block_on(run(Arc::new(shared), setup.session, listeners, shutdown, end));
+    // Dropping the runtime drops every request still open, and each settles itself in being dropped.
+    drop(runtime);
+    drop(books);
+    served
+}
+
+/// One thread: a request passes from socket to socket without changing hands.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    session: SessionId,
+    listeners: Listeners,
+    shutdown: UnixStream,
+    end: watch::Sender<bool>,
+) -> Result<(), ProxyError> {
+    let start = |step: &'static str| move |source: io::Error| ProxyError::Start { step, source };
+    shutdown.set_nonblocking(true).map_err(start("the shutdown socket"))?;
+    let shutdown = tokio::net::UnixStream::from_std(shutdown).map_err(start("the shutdown socket"))?;
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let mut doors = tokio::task::JoinSet::new();
+    let started = Event::ProxyStarted {
+        session,
+        ca_fingerprint: shared.authority.fingerprint(),
+        price_table: shared.books.prices.version().to_owned(),
+        secrets: shared.vault.names(),
+    };
+    shared.books.clerk.record(started).await.map_err(|_| ProxyError::NotRecorded)?;
+    for listener in listeners.tcp {
+        listener.set_nonblocking(true).map_err(start("a listener"))?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(start("a listener"))?;
+        doors.spawn(listen::accept(shared.clone(), listener, room.clone()));
+    }
+    for socket in listeners.dns {
+        socket.set_nonblocking(true).map_err(start("the resolver's socket"))?;
+        let socket = tokio::net::UdpSocket::from_std(socket).map_err(start("the resolver's socket"))?;
+        doors.spawn(lookup::serve_udp(shared.clone(), socket));
+    }
+    // An error is an end too: whoever holds the other side is gone.
+    let _ = shutdown.readable().await;
+    doors.shutdown().await;
+    shared.books.ending.store(true, Ordering::Relaxed);
+    let _ = end.send(true);
+    // All permits back means all connections done. Those that are not done in time are cut off.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, room.acquire_many(CONNECTIONS_MAX)).await;
+    Ok(())
+}

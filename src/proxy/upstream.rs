@@ -1,0 +1,94 @@
+//! Sending what was granted. Without a grant nothing can be sent, and a grant is used up by sending.
+
+use super::body::RequestBody;
+use super::dial::{DialError, Dialer};
+use crate::model::RequestLine;
+use crate::policy::Grant;
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::error::Error as _;
+use std::time::Duration;
+
+/// How long an unused connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How many unused connections are kept for one host.
+const IDLE_MAX: usize = 32;
+/// Most header bytes of an HTTP/2 answer.
+const HEADER_BYTES_MAX: u32 = 256 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SendError {
+    /// The status of the answer to the client.
+    pub status: u16,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// The pooled way to all upstreams of a session.
+pub(super) struct Upstream {
+    client: Client<Dialer, RequestBody>,
+}
+
+impl Upstream {
+    /// A pool over this dialer.
+    pub(super) fn new(dialer: Dialer) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .http2_adaptive_window(true)
+            .build(dialer);
+        Self { client }
+    }
+
+    /// Sends one request to the place that was granted, with the path that was granted.
+    pub(super) async fn send(
+        &self,
+        grant: Grant,
+        target: &str,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, SendError> {
+        let request = build(grant.line(), target, headers, body).ok_or_else(|| SendError {
+            status: 400,
+            reason: "the request cannot be written for its upstream".to_owned(),
+        })?;
+        drop(grant);
+        self.client.request(request).await.map_err(|error| explain(&error))
+    }
+}
+
+/// The request as the grant says; `None` when the target is not the granted path.
+fn build(line: &RequestLine, target: &str, headers: HeaderMap, body: RequestBody) -> Option<Request<RequestBody>> {
+    let query = target.strip_prefix(line.path.as_str())?;
+    if !query.is_empty() && !query.starts_with('?') {
+        return None;
+    }
+    let default = line.port == line.scheme.default_port();
+    let port = if default { String::new() } else { format!(":{}", line.port) };
+    let uri: Uri = format!("{}://{}{port}{target}", line.scheme, line.host).parse().ok()?;
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::from_bytes(line.method.as_bytes()).ok()?;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+fn explain(error: &Error) -> SendError {
+    let mut cause = error.source();
+    let mut last = error.to_string();
+    while let Some(inner) = cause {
+        if let Some(dial) = inner.downcast_ref::<DialError>() {
+            return SendError { status: dial.status(), reason: dial.to_string() };
+        }
+        last = inner.to_string();
+        cause = inner.source();
+    }
+    SendError { status: 502, reason: format!("the upstream broke off: {last}") }
+}
