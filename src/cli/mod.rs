@@ -2,12 +2,18 @@
 //!
 //! stdout is data, stderr is for people. A failure prints what happened and what to do, and exits non-zero.
 
+mod audit;
 mod completions;
+mod event_line;
 mod exec;
+mod listing;
 mod policy;
 mod prices;
 pub mod profile;
+mod sessions;
+mod show;
 mod sim;
+mod spend;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -26,6 +32,10 @@ struct Cli {
 enum Verb {
     /// Run a harness in a sandbox.
     Exec(Box<exec::Args>),
+    Sessions(sessions::Args),
+    Show(show::Args),
+    Spend(spend::Args),
+    Audit(audit::Args),
     /// Check what rules a file holds, or ask what they say of a request.
     Policy(policy::Args),
     /// See the profiles that come with omni.
@@ -42,6 +52,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (outcome, failure) = match cli.verb {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
+        Verb::Sessions(args) => (sessions::run(args), 1),
+        Verb::Show(args) => (show::run(args), 1),
+        Verb::Spend(args) => (spend::run(args), 1),
+        Verb::Audit(args) => (audit::run(args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
         Verb::Sim(args) => (sim::run(args), 1),

@@ -15,10 +15,3 @@ pub(super) fn session_id() -> Result<SessionId, getrandom::Error> {
     getrandom::fill(&mut entropy)?;
     Ok(SessionId::from_entropy(entropy))
 }
-
-/// When this process started, in clock ticks since boot: field 22 of `/proc/self/stat` (proc_pid_stat(5)).
-pub(super) fn started_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
-}

@@ -2,6 +2,7 @@
 
 use super::relay::Ended;
 use crate::model::{EndReason, ExitStatus, SessionId};
+use crate::store::Summary;
 
 /// Exit code when omni failed before the harness started.
 pub(super) const EXIT_OMNI_FAILED: i32 = 125;
@@ -43,4 +44,12 @@ pub(super) fn conclude(ended: &Ended, program: &str) -> (ExitStatus, Option<Stri
         }
         (_, None) => (ExitStatus::Code(EXIT_OMNI_FAILED), Some("the sandbox ended without a word".to_owned())),
     }
+}
+
+/// A session in a line.
+pub(super) fn summarise(summary: &Summary) -> String {
+    let requests = summary.requests;
+    let refused = requests.denied + requests.refused;
+    let doubt = if summary.inexact > 0 { " (not exact)" } else { "" };
+    format!("{} requests allowed, {refused} refused, {}{doubt}", requests.allowed, summary.cost)
 }

@@ -7,7 +7,7 @@ use super::{clock, secrets};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
 use crate::model::{Placeholder, SessionId};
 use crate::policy::{
-    Binding, Effect, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, parse_policy_file,
+    Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
 use crate::supervisor::{Access, HostFacts, Mount, Plan, PlanRequest, granted_paths, plan};
@@ -80,7 +80,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     });
     let failed = |source| SessionError::Workspace { path: request.workspace.clone(), source };
     let workspace = workspace.map_err(failed)?;
-    let session = clock::session_id().map_err(|error| SessionError::preparing("draw random numbers")(std::io::Error::from(error)))?;
+    let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
     let (present, missing) = placeholders(&request.profile, &home)?;
     let search = program::search_path();
     let name = request.argv.first().map_or("", String::as_str);
@@ -124,8 +124,7 @@ type Present = Vec<(SecretSpec, Placeholder)>;
 
 fn placeholders(profile: &Profile, home: &Path) -> Result<(Present, Vec<SecretSpec>), SessionError> {
     let mut entropy = [0; 96];
-    getrandom::fill(&mut entropy)
-        .map_err(|error| SessionError::preparing("draw random numbers")(std::io::Error::from(error)))?;
+    getrandom::fill(&mut entropy).map_err(SessionError::preparing("draw random numbers"))?;
     let (there, missing): (Vec<_>, Vec<_>) =
         profile.secrets.iter().cloned().partition(|spec| secrets::is_there(spec, home));
     let with_placeholder = |spec: SecretSpec| {

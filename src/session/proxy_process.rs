@@ -146,7 +146,7 @@ fn prepare(prepared: &Prepared, site: Site<'_>) -> Result<Setup, SessionError> {
     write_certificates(certificates, &authority, &roots).map_err(SessionError::preparing("write the certificates"))?;
     wire::send(control.as_fd(), &Word::CertificatesWritten, &[]).map_err(SessionError::preparing("tell the session"))?;
 
-    let resolver = ResolverConfig::from_system()?;
+    let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;
     let prices = PriceTable::embedded();
     journal.record(
@@ -160,6 +160,7 @@ fn prepare(prepared: &Prepared, site: Site<'_>) -> Result<Setup, SessionError> {
     )?;
     let listeners = receive_listeners(&control)?;
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
+    let sync = Some(journal.sync_handle()?);
     let recorder: Box<dyn Recorder> = Box::new(journal);
     Ok(Setup {
         session: prepared.session.clone(),
@@ -171,6 +172,7 @@ fn prepare(prepared: &Prepared, site: Site<'_>) -> Result<Setup, SessionError> {
         gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
         listeners,
         recorder,
+        sync,
         prices,
         shutdown,
         resolver,

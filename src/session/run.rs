@@ -7,7 +7,7 @@ use super::proxy_process::ProxyProcess;
 use super::relay::{self, Ended, Relay};
 use super::{clock, terminal};
 use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
-use crate::store::{Home, Journal, Recorder, Sqlite, Store};
+use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
 use crate::supervisor::{self, Standing, landlock_abi};
 use nix::sys::signalfd::SignalFd;
 use rustix::fs::MemfdFlags;
@@ -36,8 +36,12 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     let program = prepared.plan.program.display().to_string();
     let (exit, message) = finish::conclude(&ended, &program);
     journal.record(clock::now(), &Event::SessionEnded { reason: ended.reason, exit })?;
-    fold(prepared, home)?;
-    Ok(Outcome { session: prepared.session.clone(), reason: ended.reason, exit, message })
+    // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
+    let (summary, message) = match fold(prepared, home) {
+        Ok(summary) => (finish::summarise(&summary), message),
+        Err(error) => (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}")))),
+    };
+    Ok(Outcome { session: prepared.session.clone(), reason: ended.reason, exit, summary, message })
 }
 
 /// Builds proxy and sandbox side by side; the harness waits for the go.
@@ -78,6 +82,7 @@ fn build(
 
 fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), SessionError> {
     let request = &prepared.request;
+    let pid = std::process::id();
     let namespaces = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"];
     let event = Event::SessionStarted {
         session: prepared.session.clone(),
@@ -94,8 +99,8 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
             network: "anyip+tproxy".to_owned(),
         },
         omni_version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(),
-        pid_started_ticks: clock::started_ticks(),
+        pid,
+        pid_started_ticks: process_start_ticks(pid).unwrap_or_default(),
     };
     Ok(journal.record(clock::now(), &event)?)
 }
@@ -123,8 +128,8 @@ fn accompany(
 }
 
 /// Folds the session's journals into the store. What cannot be folded now is picked up later: the journals are the truth.
-fn fold(prepared: &Prepared, home: &Home) -> Result<(), SessionError> {
+fn fold(prepared: &Prepared, home: &Home) -> Result<Summary, StoreError> {
     let mut store = Sqlite::open(home)?;
     store.fold(&prepared.session)?;
-    Ok(())
+    Ok(store.session(&prepared.session)?.0)
 }

@@ -107,10 +107,11 @@ impl Root {
             SCRATCH,
             rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE | rustix::mount::OpenTreeFlags::OPEN_TREE_CLOEXEC,
         )?;
-        rustix::fs::unlinkat(&self.0, SCRATCH, rustix::fs::AtFlags::empty())?;
         let set = HARMLESS | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
         set_mount_attributes(cover.as_fd(), MountAttributes { set, ..Default::default() })?;
-        self.attach(cover.as_fd(), path)
+        self.attach(cover.as_fd(), path)?;
+        // Only now: a file without a name cannot be attached.
+        Ok(rustix::fs::unlinkat(&self.0, SCRATCH, rustix::fs::AtFlags::empty())?)
     }
 
     /// Makes a symbolic link.
