@@ -255,7 +255,7 @@ fn totals(summary: &Summary, events: &[StoredEvent]) -> String {
     let cost = listing::money(summary.cost, summary.inexact);
     let (allowed, denied, refused, failed) = (counts.allowed, counts.denied, counts.refused, counts.failed);
     text.push_str(&format!(
-        "requests: {allowed} allowed, {failed} of them failed, {denied} denied; {refused} connections refused; cost {cost}\n"
+        "requests: {allowed} allowed, {failed} of them failed, {denied} denied; connections refused: {refused}; cost {cost}\n"
     ));
     text
 }

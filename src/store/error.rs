@@ -149,6 +149,15 @@ pub enum StoreError {
     },
 }
 
+/// Less than this left counts as a full disk: SQLite's shared memory needs as much.
+const FREE_BYTES_MIN: u64 = 32 << 10;
+
+/// Whether the file system that holds this file has no space left.
+fn is_full(path: &Path) -> bool {
+    let found = path.parent().and_then(|directory| rustix::fs::statvfs(directory).ok());
+    found.is_some_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < FREE_BYTES_MIN)
+}
+
 /// How many candidates a message names.
 const CANDIDATES_MAX: usize = 8;
 
@@ -203,6 +212,8 @@ impl StoreError {
                 Self::DatabaseCorrupt { path }
             }
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            // Its shared memory has no room to grow, and SQLite does not say why.
+            Some(ErrorCode::SystemIoFailure) if is_full(&path) => Self::DiskFull { path },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::DatabaseBusy { path },
             _ => match cause {
                 // The schema's version is ours, so a value that does not fit was put there by nobody of us.

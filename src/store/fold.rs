@@ -4,7 +4,8 @@
 //! twice is folding once, and two processes that fold at the same time take turns.
 
 use super::read::{Position, Reader};
-use super::summary::{Summary, signed};
+use super::summary::Summary;
+use super::summary_row::signed;
 use super::{Home, StoreError};
 use crate::ledger::{Chain, Hash, Header, Tail, event_kind, event_of};
 use crate::model::{Event, Pricing, SessionId, Timestamp, Writer};

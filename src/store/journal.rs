@@ -33,7 +33,10 @@ impl Journal {
     /// [`StoreError::JournalCreate`] when there is one or none can be made, [`StoreError::DiskFull`].
     pub fn create(home: &Home, session: &SessionId, writer: Writer) -> Result<Self, StoreError> {
         let path = home.journal(session, writer);
-        let failed = |cause| StoreError::JournalCreate { path: path.clone(), cause };
+        let failed = |cause| match StoreError::write(&path, cause) {
+            StoreError::JournalWrite { path, cause } => StoreError::JournalCreate { path, cause },
+            full => full,
+        };
         home.create_session(session).map_err(failed)?;
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let file = OpenOptions::new()

@@ -16,6 +16,7 @@ mod schema;
 mod spend;
 mod sqlite;
 mod summary;
+mod summary_row;
 mod verify;
 
 pub use error::{HomeFault, StoreError};

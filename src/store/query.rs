@@ -1,7 +1,7 @@
 //! Questions to the tables.
 
 use super::StoreError;
-use super::summary::signed;
+use super::summary_row::signed;
 use crate::ledger::{event_json, event_of};
 use crate::model::{Event, SessionId, Timestamp};
 use rusqlite::types::Type;

@@ -1,6 +1,6 @@
 //! What model calls cost, added up.
 
-use super::summary::usage;
+use super::summary_row::usage;
 use crate::model::{NanoUsd, Timestamp, Usage};
 use rusqlite::Connection;
 use std::collections::BTreeMap;

@@ -474,3 +474,17 @@ fn a_clock_that_went_back_does_not_reorder_a_journal() {
     store.fold_all().unwrap();
     assert_eq!(world.kinds(&store), numbered(&["session_ended", "request_allowed", "request_denied"]));
 }
+
+#[test]
+fn a_journal_larger_than_what_is_read_at_once_is_folded_whole() {
+    let world = world();
+    let reason = "x".repeat(crate::ledger::PAYLOAD_BYTES_MAX - 1_000);
+    let large = |n| Event::RequestFailed { request: RequestNumber(n), reason: reason.clone() };
+    world.journal(Writer::Proxy, &[(1, large(1)), (2, large(2)), (3, large(3)), (4, large(4)), (5, large(5))]);
+    world.journal(Writer::Session, &[(6, ended())]);
+    let mut store = Sqlite::open(&world.home).unwrap();
+    store.fold_all().unwrap();
+    let summary = store.session(&world.session).unwrap().0;
+    assert_eq!((summary.events, summary.requests.failed, summary.fault), (6, 5, None));
+    assert_eq!(world.faults(&store), []);
+}

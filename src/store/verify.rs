@@ -2,7 +2,7 @@
 
 use super::fold::folded;
 use super::read::{Position, Reader};
-use super::summary::signed;
+use super::summary_row::signed;
 use super::{Home, StoreError};
 use crate::ledger::{Chain, Hash, Header, Tail, event_kind};
 use crate::model::{SessionId, Writer};
