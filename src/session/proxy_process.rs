@@ -125,20 +125,25 @@ struct Site<'a> {
 
 /// The proxy's whole life. A failure has been told when this returns.
 fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
-    let control = site.control.as_fd().try_clone_to_owned().map_err(drop)?;
+    let Site { control, shutdown, certificates, journal } = site;
     let told = |why: String| {
         // Nobody left to tell when this fails.
         let _ = wire::send(control.as_fd(), &Word::Failed(why), &[]);
     };
-    let setup = prepare(prepared, site).map_err(|error| told(error.to_string()))?;
+    let setup = prepare(prepared, &control, shutdown, certificates, journal).map_err(|error| told(error.to_string()))?;
     wire::send(control.as_fd(), &Word::Ready, &[]).map_err(drop)?;
     // From here on the session's end is heard through the shutdown socket, so that what is under way can be settled.
     rustix::process::set_parent_process_death_signal(None).map_err(drop)?;
     proxy::serve(setup).map_err(drop)
 }
 
-fn prepare(prepared: &Prepared, site: Site<'_>) -> Result<Setup, SessionError> {
-    let Site { control, shutdown, certificates, mut journal } = site;
+fn prepare(
+    prepared: &Prepared,
+    control: &OwnedFd,
+    shutdown: UnixStream,
+    certificates: &OwnedFd,
+    mut journal: Journal,
+) -> Result<Setup, SessionError> {
     detach(&[control.as_fd(), shutdown.as_fd(), certificates.as_fd(), journal.as_fd()])
         .map_err(SessionError::preparing("detach the proxy"))?;
     let authority = Authority::generate(&prepared.session, SystemTime::now())?;
@@ -158,7 +163,7 @@ fn prepare(prepared: &Prepared, site: Site<'_>) -> Result<Setup, SessionError> {
             secrets: bindings.iter().map(|(binding, _)| binding.secret.clone()).collect(),
         },
     )?;
-    let listeners = receive_listeners(&control)?;
+    let listeners = receive_listeners(control)?;
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
     let sync = Some(journal.sync_handle()?);
     let recorder: Box<dyn Recorder> = Box::new(journal);
