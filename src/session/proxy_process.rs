@@ -154,15 +154,6 @@ fn prepare(
     let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;
     let prices = PriceTable::embedded();
-    journal.record(
-        clock::now(),
-        &Event::ProxyStarted {
-            session: prepared.session.clone(),
-            ca_fingerprint: authority.fingerprint(),
-            price_table: prices.version().to_owned(),
-            secrets: bindings.iter().map(|(binding, _)| binding.secret.clone()).collect(),
-        },
-    )?;
     let listeners = receive_listeners(control)?;
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
     let sync = Some(journal.sync_handle()?);
