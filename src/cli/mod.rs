@@ -4,6 +4,7 @@
 
 mod audit;
 mod completions;
+mod doctor;
 mod event_line;
 mod exec;
 mod listing;
@@ -40,6 +41,7 @@ enum Verb {
     Policy(policy::Args),
     /// See the profiles that come with omni.
     Profile(profile::Args),
+    Doctor(doctor::Args),
     Sim(sim::Args),
     Prices(prices::Args),
     /// Print a completion script for a shell, or the manual page.
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Verb::Audit(args) => (audit::run(args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
+        Verb::Doctor(args) => (doctor::run(&args), 1),
         Verb::Sim(args) => (sim::run(args), 1),
         Verb::Prices(args) => (prices::run(args), 1),
         Verb::Completions(args) => (completions::run(&args, &mut Cli::command()), 1),
