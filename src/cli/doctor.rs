@@ -65,7 +65,7 @@ const NAME_WIDTH: usize = 18;
 
 /// Find out what this machine can isolate, and how to get what is missing.
 ///
-/// Nothing is changed by it. Exits with 0 when `omni exec` can work here, else with 1.
+/// Nothing is changed by it, but $OMNI_HOME is made where there is none. Exits with 0 when `omni exec` can work here, else with 1.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  omni doctor\n  omni doctor --json | jq -r 'select(.ok | not) | .fix'")]
 pub struct Args {
@@ -84,6 +84,8 @@ struct Finding {
     fix: Option<String>,
     #[serde(skip)]
     required: bool,
+    #[serde(skip)]
+    tried: bool,
 }
 
 /// Runs `omni doctor`.
@@ -123,11 +125,11 @@ fn of_probe(feature: Feature, outcome: Outcome, machine: &Machine) -> Finding {
     let (ok, detail, fix) = match outcome {
         Outcome::Works(detail) => (true, detail, None),
         Outcome::Unneeded(why) => (true, format!("not needed: {why}"), None),
-        Outcome::Untried(missing) => (false, format!("not tried, since this fails: {}", missing.name()), None),
+        Outcome::Untried(missing) => (false, format!("needs what is missing: {}", missing.name()), None),
         Outcome::Missing { error, errno } => (false, error, Some(advice::advice(feature, errno, machine).join("\n"))),
     };
-    let required = feature.is_required();
-    Finding { probe: feature.name(), ok, detail, needed_for: feature.needed_for(), fix, required }
+    let (required, tried) = (feature.is_required(), ok || fix.is_some());
+    Finding { probe: feature.name(), ok, detail, needed_for: feature.needed_for(), fix, required, tried }
 }
 
 /// Whether records can be kept.
@@ -139,7 +141,15 @@ fn home() -> Finding {
             (false, format!("{error:#}"), Some(fix))
         }
     };
-    Finding { probe: "$OMNI_HOME", ok, detail, needed_for: "keeping the record without which nothing runs", fix, required: true }
+    Finding {
+        probe: "$OMNI_HOME",
+        ok,
+        detail,
+        needed_for: "keeping the record without which nothing runs",
+        fix,
+        required: true,
+        tried: true,
+    }
 }
 
 fn usable_home() -> anyhow::Result<String> {
@@ -166,7 +176,7 @@ fn whole(rehearsal: Result<&Rehearsal, &std::io::Error>) -> Finding {
         Err(error) => (false, format!("no temporary directory can be made: {error}")),
     };
     let fix = (!ok).then(|| "get what is missing above; if nothing is, heed the message".to_owned());
-    Finding { probe: "a whole sandbox", ok, detail, needed_for: "`omni exec`", fix, required: true }
+    Finding { probe: "a whole sandbox", ok, detail, needed_for: "`omni exec`", fix, required: true, tried: true }
 }
 
 /// A program that is run for its version, in a sandbox alone.
@@ -187,7 +197,7 @@ fn program(name: &'static str, harness: Option<Harness>, rehearsal: Option<&Rehe
         Some(Harness::Codex) => "`omni exec -- codex`",
         _ => "harnesses that come from npm",
     };
-    Finding { probe: name, ok, detail, needed_for, fix: (!ok).then(|| hint.to_owned()), required: false }
+    Finding { probe: name, ok, detail, needed_for, fix: (!ok).then(|| hint.to_owned()), required: false, tried: true }
 }
 
 fn on_path(name: &str) -> bool {
@@ -203,18 +213,19 @@ fn secrets() -> Finding {
         false => format!("{}: without omni, a harness started here reads them", set.join(", ")),
     };
     let needed_for = "knowing what a harness without a sandbox could leak";
-    Finding { probe: "secrets", ok: true, detail, needed_for, fix: None, required: false }
+    Finding { probe: "secrets", ok: true, detail, needed_for, fix: None, required: false, tried: true }
 }
 
 /// One line for a person, and below it what is missing for what, and what to do.
 fn shown(finding: &Finding) -> String {
-    let state = match (finding.ok, finding.required) {
-        (true, _) => "ok",
-        (false, true) => "missing",
-        (false, false) => "absent",
+    let state = match finding {
+        Finding { ok: true, .. } => "ok",
+        Finding { tried: false, .. } => "untried",
+        Finding { required: true, .. } => "missing",
+        _ => "absent",
     };
     let mut text = format!("{state:<9}{:<NAME_WIDTH$}{}\n", finding.probe, printable(&finding.detail));
-    if finding.ok {
+    if finding.ok || !finding.tried {
         return text;
     }
     let lines = finding.fix.iter().flat_map(|fix| fix.lines()).map(printable);

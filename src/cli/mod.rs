@@ -66,7 +66,33 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => (completions::run(&args, &mut Cli::command()), 1),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("omni: {error:#}");
+        eprintln!("omni: {}", told(&error));
         ExitCode::from(failure)
     })
+}
+
+/// What happened and why, from the outside in. Many messages hold their cause already, which is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for message in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = message;
+        } else if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = Err::<(), _>(anyhow::anyhow!("disk full")).context("cannot write a: disk full").context("stopped");
+        let text = error.map_or_else(|error| told(&error), |()| String::new());
+        assert_eq!(text, "stopped: cannot write a: disk full");
+    }
 }

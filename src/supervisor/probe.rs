@@ -111,7 +111,7 @@ impl Feature {
     #[must_use]
     pub fn needed_for(self) -> &'static str {
         match self {
-            Self::UserNamespaces => "building a sandbox without being root",
+            Self::UserNamespaces => "any sandbox, and making one without being root",
             Self::Namespaces => "mounts, processes, network, IPC, host name and cgroups of the sandbox's own",
             Self::IdMaps => "a harness that is nobody special to the kernel",
             Self::Mounts => "a root directory that holds only what was granted",
@@ -138,9 +138,9 @@ impl Feature {
     /// What it cannot be tried without.
     fn needs(self) -> &'static [Self] {
         match self {
-            Self::Namespaces | Self::Owners => &[Self::UserNamespaces],
+            Self::Namespaces => &[Self::UserNamespaces],
             Self::IdMaps => &[Self::Namespaces],
-            Self::Mounts | Self::Loopback => &[Self::IdMaps],
+            Self::Mounts | Self::Loopback | Self::Owners => &[Self::IdMaps],
             Self::Capture => &[Self::Loopback],
             Self::Processes | Self::Terminals => &[Self::Mounts],
             Self::Listeners => &[Self::Loopback, Self::Capture],
@@ -158,7 +158,8 @@ pub fn probe_all(directory: &Path) -> Vec<(Feature, Outcome)> {
     let mut found: Vec<(Feature, Outcome)> = Vec::new();
     for feature in Feature::ALL {
         let fails = |needed: &&Feature| {
-            let works = |(known, outcome): &(Feature, Outcome)| known == *needed && matches!(outcome, Outcome::Works(_));
+            let works =
+                |(known, outcome): &(Feature, Outcome)| known == *needed && matches!(outcome, Outcome::Works(_));
             !found.iter().any(works)
         };
         let outcome = match feature.needs().iter().find(fails) {

@@ -35,7 +35,7 @@ fn namespaces(errno: Option<i32>, machine: &Machine) -> Vec<String> {
         return no_user_namespaces(machine);
     }
     if machine.userns_clone_off && !machine.root {
-        return sysctl("kernel.unprivileged_userns_clone", "1", "Debian's switch is off");
+        return sysctl("kernel.unprivileged_userns_clone", 1);
     }
     if machine.apparmor_restricts && !machine.root {
         return apparmor(&machine.program);
@@ -63,12 +63,13 @@ fn no_user_namespaces(machine: &Machine) -> Vec<String> {
             "whoever made that (a container, another sandbox) forbids more; run omni outside of it".to_owned(),
         ];
     }
-    sysctl("user.max_user_namespaces", "15000", "it is 0, which forbids them")
+    sysctl("user.max_user_namespaces", 15_000)
 }
 
-fn sysctl(name: &str, value: &str, why: &str) -> Vec<String> {
+/// For a switch that is 0.
+fn sysctl(name: &str, value: u32) -> Vec<String> {
     vec![
-        format!("{why}: sudo sysctl -w {name}={value}"),
+        format!("{name} is 0: sudo sysctl -w {name}={value}"),
         format!("and for good: echo {name}={value} | sudo tee /etc/sysctl.d/60-omni.conf"),
     ]
 }
@@ -89,14 +90,17 @@ fn apparmor(program: &Path) -> Vec<String> {
 fn in_container(container: &str) -> Vec<String> {
     match container {
         "Kubernetes" => vec![
-            "this is a pod: set securityContext.seccompProfile.type and .appArmorProfile.type to Unconfined,".to_owned(),
+            "this looks like a pod: set securityContext.seccompProfile.type and .appArmorProfile.type to Unconfined,"
+                .to_owned(),
             "and procMount: Unmasked with hostUsers: false".to_owned(),
         ],
-        _ => vec![
-            format!("this is a container ({container}), whose defaults forbid it; start it with"),
-            "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
-                .to_owned(),
-        ],
+        _ => {
+            let proc = if container == "Podman" { "unmask=ALL" } else { "systempaths=unconfined" };
+            vec![
+                format!("this looks like a container ({container}), whose defaults forbid it; start it with"),
+                format!("--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt {proc}"),
+            ]
+        }
     }
 }
 
@@ -105,7 +109,8 @@ fn processes(errno: Option<i32>, machine: &Machine) -> Vec<String> {
         return namespaces(errno, machine);
     }
     let masks: Vec<_> = machine.proc_masks.iter().take(3).map(|mask| mask.display().to_string()).collect();
-    let mut lines = vec![format!("something is mounted over {}; the kernel shows no new /proc then:", masks.join(", "))];
+    let mut lines =
+        vec![format!("something is mounted over {}; the kernel shows no new /proc then:", masks.join(", "))];
     match &machine.container {
         Some(container) => lines.extend(in_container(container)),
         None => lines.push("unmount it, or run omni outside of the container or sandbox that did it".to_owned()),
@@ -116,7 +121,9 @@ fn processes(errno: Option<i32>, machine: &Machine) -> Vec<String> {
 fn packet_filter(errno: Option<i32>, machine: &Machine) -> Vec<String> {
     match errno {
         Some(libc::EPERM | libc::EACCES) => namespaces(errno, machine),
-        _ if machine.wsl.is_some() => vec!["the kernel of WSL lacks nft_tproxy; in PowerShell: wsl --update".to_owned()],
+        _ if machine.wsl.is_some() => {
+            vec!["the kernel of WSL lacks nft_tproxy; in PowerShell: wsl --update".to_owned()]
+        }
         _ if machine.container.is_some() => {
             vec!["on the host, since a container loads no modules: sudo modprobe -a nf_tables nft_tproxy".to_owned()]
         }
@@ -207,7 +214,9 @@ mod tests {
     fn a_missing_module_is_loaded_where_it_can_be() {
         let load = |machine: &Machine| first(Feature::Capture, libc::ENOENT, machine);
         assert_eq!(load(&Machine::default()), "sudo modprobe -a nf_tables nft_tproxy");
-        assert!(load(&Machine { container: Some("Podman".to_owned()), ..Machine::default() }).starts_with("on the host"));
+        assert!(
+            load(&Machine { container: Some("Podman".to_owned()), ..Machine::default() }).starts_with("on the host")
+        );
         assert!(load(&Machine { wsl: Some(Wsl::Two), ..Machine::default() }).contains("wsl --update"));
     }
 }

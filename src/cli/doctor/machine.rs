@@ -49,7 +49,7 @@ impl Machine {
         let uid_map = read("/proc/self/uid_map");
         Self {
             root: rustix::process::geteuid().is_root(),
-            nested: !uid_map.is_empty() && !uid_map.split_whitespace().eq(WHOLE_MAP),
+            nested: !uid_map.split_whitespace().eq(WHOLE_MAP),
             apparmor_restricts: sysctl("kernel/apparmor_restrict_unprivileged_userns").trim() == "1",
             userns_clone_off: sysctl("kernel/unprivileged_userns_clone").trim() == "0",
             no_user_namespaces: sysctl("user/max_user_namespaces").trim() == "0",
