@@ -14,6 +14,8 @@ pub struct Source {
     /// Its code: every character of a comment, of a string's inside or of a test is a blank, so that lines keep their
     /// numbers. Empty for a file of tests.
     pub code: String,
+    /// How many of its lines are not part of a test.
+    pub lines: usize,
 }
 
 /// A path that code names, with the line it is on: `crate::model::Host` as its three words.
@@ -75,11 +77,6 @@ impl Source {
         }
         found
     }
-
-    /// How many of its lines are not part of a test.
-    pub fn lines(&self) -> usize {
-        self.text.lines().count().saturating_sub(self.test_lines)
-    }
 }
 
 /// Every file below `src`, with files and modules of tests blanked.
@@ -90,14 +87,16 @@ pub fn sources() -> Vec<Source> {
     for path in files(&root.join("src"), "rs") {
         let text = fs::read_to_string(&path).unwrap();
         let mut code = strip(&text);
-        tests.extend(blank_tests(&mut code).iter().flat_map(|module| places(&path, module)));
-        sources.push((path, text, code));
+        let (modules, test_lines) = blank_tests(&mut code);
+        tests.extend(modules.iter().flat_map(|module| places(&path, module)));
+        let lines = text.lines().count().saturating_sub(test_lines);
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        sources.push((path, Source { path: name, text, code, lines }));
     }
-    let source = |(path, text, code): (PathBuf, String, String)| {
-        let code = if tests.contains(&path) { String::new() } else { code };
-        Source { path: path.strip_prefix(root).unwrap().display().to_string(), text, code }
-    };
-    sources.into_iter().map(source).collect()
+    for (_, source) in sources.iter_mut().filter(|(path, _)| tests.contains(path)) {
+        (source.code, source.lines) = (String::new(), 0);
+    }
+    sources.into_iter().map(|(_, source)| source).collect()
 }
 
 /// Where a module that is declared in `parent` may lie.
@@ -255,10 +254,11 @@ fn quote_end(chars: &[char], mut at: usize, quote: char) -> usize {
     (at + 1).min(chars.len())
 }
 
-/// Blanks whatever stands under `#[cfg(test)]`, and names the modules that do so with a file of their own.
-fn blank_tests(code: &mut String) -> Vec<String> {
+/// Blanks whatever stands under `#[cfg(test)]`; names the modules that do so with a file of their own, and counts the
+/// lines.
+fn blank_tests(code: &mut String) -> (Vec<String>, usize) {
     const MARK: &str = "#[cfg(test)]";
-    let mut modules = Vec::new();
+    let (mut modules, mut lines) = (Vec::new(), 0);
     while let Some(start) = code.find(MARK) {
         let item = &code[start + MARK.len()..];
         let (ends, braces) = (item.find(';').unwrap_or(item.len()), item.find('{').unwrap_or(item.len()));
@@ -270,10 +270,11 @@ fn blank_tests(code: &mut String) -> Vec<String> {
             block_length(item, braces)
         };
         let range = start..start + MARK.len() + length;
+        lines += code[range.clone()].lines().count();
         let blank: String = code[range.clone()].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
         code.replace_range(range, &blank);
     }
-    modules
+    (modules, lines)
 }
 
 /// How far the block reaches whose brace opens at `open`.
