@@ -59,6 +59,12 @@ const CLOCKS: [&str; 2] = ["SystemTime", "Instant"];
 /// The one file that may see a secret's value.
 const EXPOSES_SECRETS: &str = "src/proxy/inject.rs";
 
+/// The one file that makes connections to the world outside, after the address was checked.
+const DIALS: &str = "src/proxy/dial.rs";
+/// What makes them.
+const DIALLERS: [(&str, &[&str]); 3] =
+    [("TcpStream", &["connect", "connect_timeout"]), ("TcpSocket", &["new_v4", "new_v6"]), ("UdpSocket", &["connect"])];
+
 /// Most lines of a file, without its tests.
 const FILE_LINES_MAX: usize = 700;
 /// Most lines of a function, from `fn` to its last brace.
@@ -175,6 +181,21 @@ fn only_injection_sees_a_secret() {
     let callers: Vec<_> =
         SOURCES.iter().filter(|source| source.code.contains(".expose(")).map(|source| source.path.as_str()).collect();
     assert_eq!(callers, [EXPOSES_SECRETS], "files that call Secret::expose");
+}
+
+#[test]
+fn only_the_dialler_dials() {
+    let dials = |words: &[String]| match words {
+        [.., kind, call] => DIALLERS.iter().any(|(known, calls)| known == kind && calls.contains(&call.as_str())),
+        _ => false,
+    };
+    let check = |source: &Source| {
+        let paths = source.paths().into_iter().filter(|named| source.path != DIALS && dials(&named.words));
+        paths.map(|named| format!("{}:{}: {}", source.path, named.line, named.words.join("::"))).collect()
+    };
+    expect_none("a connection that no grant was given for", violations(check));
+    let dialler = SOURCES.iter().find(|source| source.path == DIALS).expect("the dialler");
+    assert!(dialler.paths().iter().any(|named| dials(&named.words)), "{DIALS} does not dial: name the file that does");
 }
 
 #[test]

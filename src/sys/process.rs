@@ -66,6 +66,7 @@ pub fn clone_into_namespaces(namespaces: Namespaces) -> io::Result<Forked> {
 ///
 /// # Errors
 /// As [`clone_into_namespaces`].
+#[allow(clippy::disallowed_methods)]
 pub fn fork_single_threaded() -> io::Result<Forked> {
     require_single_thread()?;
     // SAFETY: the process has one thread (checked above), so the child inherits no lock that nobody will release.
