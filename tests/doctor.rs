@@ -114,3 +114,13 @@ fn the_version_of_a_harness_is_asked_in_a_sandbox() {
     let findings = findings(&output);
     assert_eq!(find(&findings, "claude")["detail"], "2.1.330 (--version on omni)");
 }
+
+#[test]
+fn a_sandbox_that_cannot_be_built_is_given_up_at_once() {
+    let world = World::new();
+    let started = std::time::Instant::now();
+    let Some(exec) = world.omni_without_namespaces(&["exec", "--", "true"]) else { return };
+    assert_eq!(exec.status.code(), Some(125), "{exec:?}");
+    // The proxy has four seconds to settle what is under way, and nothing is.
+    assert!(started.elapsed() < std::time::Duration::from_secs(3), "took {:?}", started.elapsed());
+}

@@ -92,6 +92,8 @@ impl ProxyProcess {
     /// Lets it settle what is under way, and waits until it is gone.
     pub(super) fn stop(&mut self) {
         self.shutdown = None;
+        // It may still wait for listeners that will never come; hearing nothing more, it ends.
+        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
         let timeout = rustix::event::Timespec { tv_sec: SETTLE.as_secs().cast_signed(), tv_nsec: 0 };
         let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
