@@ -7,7 +7,7 @@ use super::headers;
 use super::inject::{Misplaced, Plan};
 use super::refusal::{self, Reply};
 use super::settle::Open;
-use crate::model::{Event, Host, RequestLine, RequestNumber};
+use crate::model::{Event, RequestLine, RequestNumber};
 use crate::policy::{Grant, Question, Refusal, Verdict};
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -82,7 +82,8 @@ async fn forward(
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed { request: number, line: line.clone(), rule: grant.rule().to_owned(), secrets };
     if let Err(error) = shared.books.clerk.record(allowed).await {
-        return not_recorded(error, &line.host);
+        drain(body).await;
+        return Reply::refused(503, format!("omni: {error}")).into_response(Some(&line.host));
     }
     let open = Open::new(shared.books.clone(), number, &line);
     if open.is_metered() {
@@ -123,10 +124,6 @@ async fn deny(shared: &Shared, number: RequestNumber, denied: Denied) -> Reply {
     // A refusal needs no permission of the journal's: what is refused stays refused, recorded or not.
     let _ = shared.books.clerk.record(Event::RequestDenied { request: number, line, rule, reason }).await;
     Reply::refused(status, message)
-}
-
-fn not_recorded(error: super::record::NotRecorded, host: &Host) -> Response<ResponseBody> {
-    Reply::refused(503, format!("omni: {error}")).into_response(Some(host))
 }
 
 fn explain_misplaced(misplaced: &Misplaced) -> String {
