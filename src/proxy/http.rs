@@ -36,11 +36,13 @@ pub(super) async fn handle(shared: &Shared, claim: &Claim, request: Request<Inco
     let wants_upgrade = headers::wants_upgrade(&head.headers);
     let judged = facts::facts(claim, &head);
     headers::clean_request(&mut head.headers);
-    let cleared = judged.map_err(Denied::from).and_then(|judged| judge(shared, judged, &head.headers, wants_upgrade));
+    let cleared = judged
+        .map_err(|malformed| Box::new(Denied::from(malformed)))
+        .and_then(|judged| judge(shared, judged, &head.headers, wants_upgrade));
     match cleared {
         Ok(cleared) => forward(shared, number, cleared, head.headers, body).await,
         Err(denied) => {
-            let reply = deny(shared, number, denied).await;
+            let reply = deny(shared, number, *denied).await;
             drain(body).await;
             reply.into_response(Some(&claim.host))
         }
@@ -48,24 +50,24 @@ pub(super) async fn handle(shared: &Shared, claim: &Claim, request: Request<Inco
 }
 
 /// Decides. Nothing has left and nothing is recorded yet.
-fn judge(shared: &Shared, judged: Judged, headers: &HeaderMap, wants_upgrade: bool) -> Result<Cleared, Denied> {
+fn judge(shared: &Shared, judged: Judged, headers: &HeaderMap, wants_upgrade: bool) -> Result<Cleared, Box<Denied>> {
     let Judged { facts, target } = judged;
     let disagreed = facts.disagreement.is_some();
     let grant = match shared.policy.decide(facts) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(question) => return Err(question.into()),
+        Verdict::Ask(question) => return Err(Box::new(question.into())),
         Verdict::Deny(refusal) => {
             let status = if disagreed { 421 } else { 403 };
-            return Err(Denied { status, ..refusal.into() });
+            return Err(Box::new(Denied { status, ..refusal.into() }));
         }
     };
     if wants_upgrade {
         let reason = "WebSocket connections are not carried: use plain HTTPS requests".to_owned();
-        return Err(Denied::of(grant, 426, reason));
+        return Err(Box::new(Denied::of(grant, 426, reason)));
     }
     match shared.vault.plan(grant.line(), &target, headers) {
         Ok(plan) => Ok(Cleared { grant, plan, target }),
-        Err(misplaced) => Err(Denied::of(grant, 403, explain_misplaced(&misplaced))),
+        Err(misplaced) => Err(Box::new(Denied::of(grant, 403, explain_misplaced(&misplaced)))),
     }
 }
 
