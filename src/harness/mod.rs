@@ -1,1 +1,103 @@
-//! To be written.
+//! Harnesses: how each known program is set up so that it starts in the sandbox as it would outside.
+//!
+//! Pure: data in, a [`LaunchSpec`] out. It deliberately does not know where files are, what is installed, or what any
+//! secret's value is; it handles placeholders only.
+
+mod claude_code;
+mod codex;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod fixture;
+mod plain;
+mod program;
+mod shipped;
+
+pub use program::{install_hint, program_candidates, program_needs};
+pub use shipped::shipped;
+
+use crate::model::Placeholder;
+use crate::policy::{Harness, Profile, SecretSource};
+use std::collections::BTreeMap;
+
+/// Permissions of a seed that only its owner may read.
+const PRIVATE: u32 = 0o600;
+
+/// Everything a launch is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct LaunchRequest<'a> {
+    /// The profile.
+    pub profile: &'a Profile,
+    /// The command line as the person gave it, the program first.
+    pub argv: &'a [String],
+    /// The program's full path, as it was found.
+    pub program: &'a str,
+    /// The home directory, the same inside and outside.
+    pub home: &'a str,
+    /// The workspace's full path, the same inside and outside.
+    pub workspace: &'a str,
+    /// The placeholders by the names of their secrets; a secret that has no value has none.
+    pub placeholders: &'a BTreeMap<String, Placeholder>,
+    /// Whether the harness talks to a person at a terminal.
+    pub terminal: bool,
+}
+
+/// How to start a harness in its sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LaunchSpec {
+    /// The command line, the program's full path first.
+    pub argv: Vec<String>,
+    /// The variables to set. They win over those passed on from outside.
+    pub env: BTreeMap<String, String>,
+    /// Files to put into the private home *before* granted directories are bound over it, so that none of them ever
+    /// replaces a file of the user's own.
+    pub seeds: Vec<Seed>,
+    /// Paths that stay hidden although a directory around them is granted, as written (`~/` not yet expanded).
+    pub hide: Vec<String>,
+}
+
+/// A file of the sandbox's private home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// Its path, as `~/…`.
+    pub path: String,
+    /// What it holds.
+    pub contents: String,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+impl Seed {
+    fn private(path: &str, contents: &serde_json::Value) -> Self {
+        Self { path: path.to_owned(), contents: format!("{contents:#}\n"), mode: PRIVATE }
+    }
+}
+
+/// Makes the launch of a harness out of its profile.
+#[must_use]
+pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
+    match request.profile.harness {
+        Harness::ClaudeCode => claude_code::launch(request),
+        Harness::Codex => codex::launch(request),
+        Harness::Plain => plain::launch(request),
+    }
+}
+
+/// The placeholder that stands in this variable, if its secret has a value.
+fn placeholder_in<'a>(request: &LaunchRequest<'a>, variable: &str) -> Option<&'a Placeholder> {
+    let holds = |names: &[String]| names.iter().any(|name| name == variable);
+    let secret = request.profile.secrets.iter().find(|secret| holds(&secret.placeholder_env))?;
+    request.placeholders.get(&secret.name)
+}
+
+/// What stays hidden: what the profile says, and every file that a secret is read from.
+fn hidden(profile: &Profile) -> Vec<String> {
+    let sources = profile.secrets.iter().flat_map(|secret| &secret.from);
+    let files = sources.filter_map(|source| match source {
+        SecretSource::File(path) => Some(path.clone()),
+        SecretSource::Env(_) | SecretSource::Command(_) => None,
+    });
+    let mut paths: Vec<String> = profile.filesystem.hide.iter().cloned().chain(files).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}

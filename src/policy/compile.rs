@@ -1,7 +1,8 @@
 //! Rules become a policy, and a policy judges requests.
 
 use super::error::{Complaint, PolicyErrors, refuse_any};
-use super::rule::{Effect, Level, Matcher, Rule, WrittenRule, is_method};
+use super::matcher::{Matcher, is_method};
+use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::verdict::{Grant, Question, Refusal, RequestFacts, Verdict};
 use crate::model::{Host, RequestLine, Scheme};
 use sha2::{Digest, Sha256};

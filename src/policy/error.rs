@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Furthest edit distance, as a share of the longer word, at which a known word is still suggested.
-const LIKENESS_MIN: f64 = 0.75;
+/// One slip of the keyboard in a word is forgiven, and one more for every so many of its characters.
+const CHARACTERS_PER_SLIP: usize = 4;
 
 /// One complaint about a profile, a policy file or a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,12 +67,19 @@ pub(super) fn refuse_any(label: &str, complaints: Vec<Complaint>) -> Result<(), 
     if errors.is_empty() { Ok(()) } else { Err(PolicyErrors(errors)) }
 }
 
-/// The known word most like the written one, if any is like it at all.
+/// The known word that a mistyped one was most likely meant as, if any is near enough; a beginning is as near as
+/// one slip.
 #[must_use]
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = written.to_lowercase();
-    let scored = known.into_iter().map(|word| (strsim::jaro_winkler(&lower, &word.to_lowercase()), word));
-    scored.filter(|(score, _)| *score >= LIKENESS_MIN).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+    let length = lower.chars().count();
+    let slips_max = (1 + length / CHARACTERS_PER_SLIP).min(length.saturating_sub(1));
+    let slips = |word: &str| match word.strip_prefix(lower.as_str()) {
+        Some(_) if length > 1 => 1,
+        _ => strsim::osa_distance(&lower, &word.to_lowercase()),
+    };
+    let scored = known.into_iter().map(|word| (slips(word), word));
+    scored.filter(|(slips, _)| *slips <= slips_max).min_by_key(|(slips, _)| *slips).map(|(_, word)| word)
 }
 
 /// The hint that names the nearest known word, or else all of them.

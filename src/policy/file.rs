@@ -34,6 +34,13 @@ pub fn parse_policy_file(label: &str, text: &str) -> Result<Vec<WrittenRule>, Po
     Ok(written)
 }
 
+/// Whether a text is meant as a policy file rather than as a profile: it has a `type` or a list of `policies`.
+#[must_use]
+pub fn is_policy_file(text: &str) -> bool {
+    let is_sign = |(key, _): &(document::Key, Node)| matches!(key.text.as_str(), "type" | "policies");
+    matches!(document::parse(text), Ok(Node { value: Value::Map(entries), .. }) if entries.iter().any(is_sign))
+}
+
 /// The policies of a document: those of its `policies:`, else the document itself.
 fn policies(root: Node, complaints: &mut Vec<Complaint>) -> Vec<Node> {
     let is_list = matches!(&root.value, Value::Map(entries) if entries.iter().any(|(key, _)| key.text == "policies"));

@@ -8,17 +8,22 @@ mod document;
 mod error;
 mod file;
 mod host_pattern;
+mod matcher;
 mod path_glob;
 mod profile;
 mod quantity;
 mod read;
+mod read_secret;
 mod rule;
 mod secret;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 mod verdict;
 
 pub use compile::{Policy, RuleSource};
 pub use error::{PolicyError, PolicyErrors, nearest};
-pub use file::parse_policy_file;
+pub use file::{is_policy_file, parse_policy_file};
 pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use rule::{Effect, Level, Rule, WrittenRule};

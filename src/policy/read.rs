@@ -4,8 +4,9 @@ use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 use super::quantity::{parse_duration, parse_size};
+use super::read_secret::read_variable;
 use super::rule::{Effect, Level, Rule, WrittenRule};
-use super::secret::{SecretSource, SecretSpec, read_variable};
+use super::secret::{SecretSource, SecretSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories that no profile may grant whole: doing so would undo the sandbox.
