@@ -13,11 +13,17 @@ mod reading;
 mod request;
 mod scan;
 mod sse;
+mod table;
+
+#[cfg(test)]
+mod price_tests;
+#[cfg(test)]
+mod tests;
 
 pub use dialect::Dialect;
-pub use price::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};
 pub use request::Asked;
+pub use table::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
 
 use crate::model::Usage;
 use document::{Body, Document, Found};

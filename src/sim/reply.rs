@@ -1,0 +1,181 @@
+//! One request to one response: what is a model call follows the script, everything else is answered harmlessly.
+
+use super::answer::Answer;
+use super::ask::Ask;
+use super::body::Paced;
+use super::script::{Reply, Script};
+use super::{anthropic, chat, openai};
+use crate::meter::Dialect;
+use crate::model::Usage;
+use serde_json::{Value, json};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Models listed to those who ask.
+const MODELS: [&str; 4] = ["claude-sonnet-5", "claude-haiku-4-5", "gpt-6.1-sol", "gpt-5.4"];
+/// Rough bytes of text to a token.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// What is answered, and what the record says of it.
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) body: Paced,
+    pub(super) delay: Duration,
+    pub(super) dialect: Option<Dialect>,
+    pub(super) model: Option<String>,
+    pub(super) stream: bool,
+    pub(super) turn: Option<usize>,
+    pub(super) usage: Option<Usage>,
+    pub(super) broken: bool,
+}
+
+/// The request's parts that an answer depends on.
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    pub(super) host: &'a str,
+    /// Without the query.
+    pub(super) path: &'a str,
+    pub(super) upgrade: bool,
+    pub(super) body: &'a [u8],
+}
+
+/// The scripts in force, and how far they have been used.
+pub(super) struct Stage {
+    script: Script,
+    fallback: Script,
+    played: Mutex<Played>,
+}
+
+#[derive(Default)]
+struct Played {
+    answers: u64,
+    used: Vec<u64>,
+}
+
+impl Stage {
+    pub(super) fn new(script: Option<Script>, fallback: Script) -> Self {
+        let script = script.unwrap_or(Script { turns: Vec::new() });
+        let played = Played { answers: 0, used: vec![0; script.turns.len()] };
+        Self { script, fallback, played: Mutex::new(played) }
+    }
+
+    /// The response to a request.
+    pub(super) fn respond(&self, request: &Request<'_>) -> Response {
+        let responses = ["/v1/responses", "/backend-api/codex/responses"].contains(&request.path);
+        match (request.method, request.path) {
+            ("POST", "/v1/messages") => self.call(Dialect::AnthropicMessages, request.body),
+            ("POST", "/v1/chat/completions") => self.call(Dialect::OpenAiChat, request.body),
+            ("POST", _) if responses => self.call(Dialect::OpenAiResponses, request.body),
+            ("POST", "/v1/messages/count_tokens") => {
+                json_response(200, json!({"input_tokens": request.body.len().div_ceil(BYTES_PER_TOKEN)}))
+            }
+            // Clients that would rather use a WebSocket take this as the sign to use plain requests.
+            ("GET", _) if responses || request.upgrade => {
+                let message = "WebSockets are not simulated; send a POST";
+                json_response(426, openai::refusal(426, None, message))
+            }
+            ("GET", "/v1/models") => json_response(200, models()),
+            _ if request.host == "api.openai.com" => {
+                json_response(404, openai::refusal(404, None, "this is not simulated"))
+            }
+            _ => json_response(200, json!({})),
+        }
+    }
+
+    /// The scripted response to a model call.
+    fn call(&self, dialect: Dialect, body: &[u8]) -> Response {
+        let Some(ask) = Ask::parse(dialect, body) else {
+            let message = "the body is not the JSON of a model call";
+            let response = json_response(400, refusal(dialect, 400, None, message));
+            return Response { dialect: Some(dialect), ..response };
+        };
+        let (number, turn) = self.play(&ask);
+        let scripted = turn.and_then(|at| self.script.turns.get(at));
+        let fallback = || self.fallback.find(&ask, &[]).and_then(|at| self.fallback.turns.get(at));
+        let reply = scripted.or_else(fallback).map(|turn| turn.reply.clone()).unwrap_or_default();
+        let mut response = render(number, &ask, &reply);
+        response.delay = Duration::from_millis(reply.delay_ms);
+        response.body = response.body.cut_after(reply.cut_after_bytes);
+        response.broken |= reply.cut_after_bytes.is_some();
+        let model = Some(ask.model);
+        Response { dialect: Some(dialect), model, turn: turn.map(|at| at + 1), ..response }
+    }
+
+    /// Counts an answer and picks the turn of the user's script for it.
+    fn play(&self, ask: &Ask) -> (u64, Option<usize>) {
+        // A panic elsewhere leaves at worst one count behind, which nobody's safety rests on.
+        let mut played = self.played.lock().unwrap_or_else(PoisonError::into_inner);
+        played.answers += 1;
+        let turn = self.script.find(ask, &played.used);
+        if let Some(used) = turn.and_then(|at| played.used.get_mut(at)) {
+            *used += 1;
+        }
+        (played.answers, turn)
+    }
+}
+
+/// The response that a reply means.
+fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
+    let error = reply.error.as_ref();
+    let status = reply.status.or((error.is_some() && !ask.stream).then_some(500));
+    if let Some(status) = status {
+        let message = error.map_or("a rehearsed refusal", |error| error.message.as_str());
+        let kind = error.and_then(|error| error.kind.as_deref());
+        let response = json_response(status, refusal(ask.dialect, status, kind, message));
+        return Response { stream: ask.stream, ..response };
+    }
+    let mut answer = Answer::new(number, ask, reply);
+    if ask.dialect == Dialect::OpenAiChat {
+        // That dialect has no words for it.
+        answer.usage.web_searches = 0;
+    }
+    let silent = ask.dialect == Dialect::OpenAiChat && ask.stream && !ask.include_usage;
+    let usage = (!silent).then_some(answer.usage);
+    if !ask.stream {
+        let whole = match ask.dialect {
+            Dialect::AnthropicMessages => anthropic::whole(&answer),
+            Dialect::OpenAiResponses => openai::whole(&answer),
+            Dialect::OpenAiChat => chat::whole(&answer),
+        };
+        return Response { usage, ..json_response(200, whole) };
+    }
+    let events = match ask.dialect {
+        Dialect::AnthropicMessages => anthropic::stream(&answer),
+        Dialect::OpenAiResponses => openai::stream(&answer),
+        Dialect::OpenAiChat => chat::stream(&answer, ask.include_usage),
+    };
+    let body = Paced::chunks(events, Duration::from_millis(reply.chunk_delay_ms));
+    let content_type = "text/event-stream; charset=utf-8";
+    let broken = answer.error.is_some();
+    Response { content_type, body, stream: true, usage, broken, ..json_response(200, Value::Null) }
+}
+
+fn refusal(dialect: Dialect, status: u16, kind: Option<&str>, message: &str) -> Value {
+    match dialect {
+        Dialect::AnthropicMessages => anthropic::refusal(status, kind, message),
+        Dialect::OpenAiResponses | Dialect::OpenAiChat => openai::refusal(status, kind, message),
+    }
+}
+
+/// A list that the clients of either vendor can read.
+fn models() -> Value {
+    let one = |id: &&str| json!({"id": id, "type": "model", "object": "model", "display_name": id, "created": 0});
+    json!({"object": "list", "data": MODELS.iter().map(one).collect::<Vec<_>>(), "has_more": false})
+}
+
+/// A response of JSON that is no model's answer.
+pub(super) fn json_response(status: u16, value: Value) -> Response {
+    Response {
+        status,
+        content_type: "application/json",
+        body: Paced::whole(value.to_string()),
+        delay: Duration::ZERO,
+        dialect: None,
+        model: None,
+        stream: false,
+        turn: None,
+        usage: None,
+        broken: false,
+    }
+}
