@@ -111,13 +111,13 @@ impl Chain {
         let length = length.ok_or(FrameError::TooLarge { kind, bytes })?;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         out[start + 4..body].copy_from_slice(&(!length).to_be_bytes());
-        self.push(&out[body..]);
+        self.follow(&out[body..]);
         out.extend_from_slice(&self.head.0);
         Ok(())
     }
 
-    /// Moves past one payload.
-    pub(super) fn push(&mut self, payload: &[u8]) {
+    /// Moves past one payload, so that the head is the hash its frame should have.
+    pub fn follow(&mut self, payload: &[u8]) {
         let hash = Sha256::new().chain_update(DOMAIN).chain_update(self.head.0).chain_update(payload);
         self.head = Hash(hash.finalize().into());
         self.frames += 1;

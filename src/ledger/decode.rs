@@ -139,7 +139,7 @@ fn next<'a>(chain: &mut Chain, bytes: &'a [u8]) -> Step<'a> {
     let Some((payload, rest)) = rest.split_at_checked(size) else { return Step::Torn };
     let Some((written, rest)) = rest.split_first_chunk::<HASH_BYTES>() else { return Step::Torn };
     let mut after = *chain;
-    after.push(payload);
+    after.follow(payload);
     if after.head().0 != *written {
         return Step::Broken(Why::Hash);
     }

@@ -43,7 +43,7 @@ mod record;
 pub use chain::{Chain, FRAME_OVERHEAD_BYTES, FrameError, Hash, PAYLOAD_BYTES_MAX};
 pub use decode::{Decoded, Frame, Tail, Why, decode, resume};
 pub use header::{HEADER_BYTES, Header, HeaderFault};
-pub use record::{event_kind, event_of};
+pub use record::{event_json, event_kind, event_of};
 
 #[cfg(test)]
 mod tests;

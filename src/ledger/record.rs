@@ -44,3 +44,9 @@ pub fn event_of(json: &str) -> Option<Event> {
 pub fn event_kind(json: &str) -> Option<String> {
     serde_json::from_str::<Tag>(json).ok().map(|tag| tag.event)
 }
+
+/// The fact's JSON within a payload; none when the payload is not a record.
+#[must_use]
+pub fn event_json(payload: &[u8]) -> Option<&str> {
+    serde_json::from_slice::<Envelope<'_>>(payload).ok().map(|record| record.event.get())
+}

@@ -1,22 +1,24 @@
 //! What can go wrong with the durable places, and what to do about it.
 
 use crate::ledger::FrameError;
+use crate::model::SessionId;
+use rusqlite::ErrorCode;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failed step, with what it worked on.
+/// A failed step, with what it worked on. Causes are part of the message, so that advice can follow them.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is neither `$OMNI_HOME` nor a home directory.
     #[error("no place to keep sessions: neither OMNI_HOME nor HOME is set; set OMNI_HOME to a directory of yours")]
     HomeUnknown,
     /// The home could not be made or looked at.
-    #[error("cannot use {}: {source}; set OMNI_HOME to a directory you can write to", path.display())]
+    #[error("cannot use {}: {cause}; set OMNI_HOME to a directory you can write to", path.display())]
     HomeOpen {
         /// The directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The home is there, but others could read or change what is in it.
     #[error("refusing to keep sessions in {}: {fault}", path.display())]
@@ -33,36 +35,36 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A journal could not be made.
-    #[error("cannot create the journal {}: {source}", path.display())]
+    #[error("cannot create the journal {}: {cause}", path.display())]
     JournalCreate {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A fact could not become a frame.
-    #[error("cannot record to {}", path.display())]
+    #[error("cannot record to {}: {cause}", path.display())]
     JournalEncode {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: FrameError,
+        cause: FrameError,
     },
     /// A frame could not be written.
-    #[error("cannot write to the journal {}: {source}", path.display())]
+    #[error("cannot write to the journal {}: {cause}", path.display())]
     JournalWrite {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A frame could not be brought to the disk.
-    #[error("cannot bring the journal {} to the disk: {source}", path.display())]
+    #[error("cannot bring the journal {} to the disk: {cause}", path.display())]
     JournalSync {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// An earlier write failed, so that nothing may follow it.
     #[error("the journal {} takes no more records because an earlier write failed", path.display())]
@@ -71,13 +73,98 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A journal could not be read.
-    #[error("cannot read the journal {}: {source}", path.display())]
+    #[error("cannot read the journal {}: {cause}", path.display())]
     JournalRead {
         /// The file or directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
+    /// The database is not one, or is damaged.
+    #[error(
+        "the database {} is damaged; no session is lost, for the journals beside it are the truth: \
+         `omni audit rebuild` sets the file aside and folds them again",
+        path.display()
+    )]
+    DatabaseCorrupt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later version of omni made the database.
+    #[error(
+        "the database {} has version {found}, and this omni knows only up to {known}: use the newer omni, \
+         or set OMNI_HOME to another directory",
+        path.display()
+    )]
+    DatabaseNewer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// Another process kept the database locked.
+    #[error("the database {} is in use by another omni that does not finish; try again in a moment", path.display())]
+    DatabaseBusy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another failure of the database.
+    #[error("cannot {step} the database {}: {cause}", path.display())]
+    Database {
+        /// What was tried.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: rusqlite::Error,
+    },
+    /// The database could not be set aside.
+    #[error("cannot move the database {} aside: {cause}; move it away yourself, it is made again", path.display())]
+    DatabaseAside {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// There is no session yet.
+    #[error("there is no session yet; `omni exec -- COMMAND` runs one")]
+    NoSession,
+    /// No session's id begins so.
+    #[error("no session's id begins with `{wanted}`{}; `omni sessions` lists them", nearest.as_ref().map(|id| format!(", the nearest is `{id}`")).unwrap_or_default())]
+    UnknownSession {
+        /// What was asked for, made printable.
+        wanted: String,
+        /// An id much like it.
+        nearest: Option<SessionId>,
+    },
+    /// Several sessions' ids begin so.
+    #[error("`{wanted}` is the beginning of more than one session's id: {}", list(candidates))]
+    AmbiguousSession {
+        /// What was asked for.
+        wanted: String,
+        /// The sessions it could mean.
+        candidates: Vec<SessionId>,
+    },
+}
+
+/// Less than this left counts as a full disk: SQLite's shared memory needs as much.
+const FREE_BYTES_MIN: u64 = 32 << 10;
+
+/// Whether the file system that holds this file has no space left.
+fn is_full(path: &Path) -> bool {
+    let found = path.parent().and_then(|directory| rustix::fs::statvfs(directory).ok());
+    found.is_some_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < FREE_BYTES_MIN)
+}
+
+/// How many candidates a message names.
+const CANDIDATES_MAX: usize = 8;
+
+fn list(candidates: &[SessionId]) -> String {
+    let named: Vec<_> = candidates.iter().take(CANDIDATES_MAX).map(SessionId::as_str).collect();
+    let rest = if candidates.len() > CANDIDATES_MAX { ", …" } else { "" };
+    format!("{}{rest}", named.join(", "))
 }
 
 /// Why a directory is no place for sessions.
@@ -107,13 +194,34 @@ pub enum HomeFault {
 
 impl StoreError {
     /// The error for a failed write: a full disk is told apart, because there is something to do about it.
-    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+    pub(super) fn write(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::DiskFull { path }
             }
-            _ => Self::JournalWrite { path, source },
+            _ => Self::JournalWrite { path, cause },
+        }
+    }
+
+    /// The error for a failed step of the database; what a person can do something about is told apart.
+    pub(super) fn database(path: &Path, step: &'static str, cause: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match cause.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => {
+                Self::DatabaseCorrupt { path }
+            }
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            // Its shared memory has no room to grow, and SQLite does not say why.
+            Some(ErrorCode::SystemIoFailure) if is_full(&path) => Self::DiskFull { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::DatabaseBusy { path },
+            _ => match cause {
+                // The schema's version is ours, so a value that does not fit was put there by nobody of us.
+                rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                    Self::DatabaseCorrupt { path }
+                }
+                cause => Self::Database { step, path, cause },
+            },
         }
     }
 }

@@ -31,7 +31,7 @@ impl Home {
     /// [`StoreError::HomeUnsafe`] for a symbolic link, another's directory or one that others can write to;
     /// [`StoreError::HomeOpen`] when it cannot be made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::HomeOpen { path: path.to_owned(), source };
+        let failed = |cause| StoreError::HomeOpen { path: path.to_owned(), cause };
         let path = &std::path::absolute(path).map_err(failed)?;
         let found = match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

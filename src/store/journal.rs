@@ -32,7 +32,10 @@ impl Journal {
     /// [`StoreError::JournalCreate`] when there is one or none can be made, [`StoreError::DiskFull`].
     pub fn create(home: &Home, session: &SessionId, writer: Writer) -> Result<Self, StoreError> {
         let path = home.journal(session, writer);
-        let failed = |source| StoreError::JournalCreate { path: path.clone(), source };
+        let failed = |cause| match StoreError::write(&path, cause) {
+            StoreError::JournalWrite { path, cause } => StoreError::JournalCreate { path, cause },
+            full => full,
+        };
         home.create_session(session).map_err(failed)?;
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let file = OpenOptions::new()
@@ -52,7 +55,7 @@ impl Journal {
     /// # Errors
     /// [`StoreError::JournalSync`] when the descriptor cannot be doubled.
     pub fn sync_handle(&self) -> Result<SyncHandle, StoreError> {
-        let failed = |source| StoreError::JournalSync { path: self.path.clone(), source };
+        let failed = |cause| StoreError::JournalSync { path: self.path.clone(), cause };
         Ok(SyncHandle { path: self.path.clone(), file: self.file.try_clone().map_err(failed)? })
     }
 
@@ -81,7 +84,7 @@ impl Recorder for Journal {
         }
         self.frame.clear();
         let encoded = self.chain.append(at, event, &mut self.frame);
-        encoded.map_err(|source| StoreError::JournalEncode { path: self.path.clone(), source })?;
+        encoded.map_err(|cause| StoreError::JournalEncode { path: self.path.clone(), cause })?;
         let written = write_whole(&self.file, &self.path, &self.frame);
         // What lies in the file now is unknown; a frame after it could not be read back.
         self.poisoned = written.is_err();
@@ -96,8 +99,8 @@ impl Recorder for Journal {
 }
 
 fn sync(file: &File, path: &Path) -> Result<(), StoreError> {
-    file.sync_data().map_err(|source| match StoreError::write(path, source) {
-        StoreError::JournalWrite { path, source } => StoreError::JournalSync { path, source },
+    file.sync_data().map_err(|cause| match StoreError::write(path, cause) {
+        StoreError::JournalWrite { path, cause } => StoreError::JournalSync { path, cause },
         full => full,
     })
 }

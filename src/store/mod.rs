@@ -5,11 +5,30 @@
 //! fact means for the harness, only how to keep, count and find it.
 
 mod error;
+mod fold;
 mod home;
 mod journal;
+mod liveness;
+mod query;
+mod read;
 mod recorder;
+mod schema;
+mod spend;
+mod sqlite;
+mod summary;
+mod summary_row;
+mod verify;
 
 pub use error::{HomeFault, StoreError};
 pub use home::Home;
 pub use journal::{Journal, SyncHandle};
+pub use liveness::process_start_ticks;
+pub use query::StoredEvent;
 pub use recorder::{Memory, Recorder};
+pub use spend::{SpendBy, SpendRow};
+pub use sqlite::{Sqlite, Store};
+pub use summary::{Counts, Status, Summary};
+pub use verify::{Finding, Report};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! One event on one line, for a person and for a program.
+
+use super::listing;
+use crate::model::{BodyEnd, EndReason, Event, ExitStatus, NanoUsd, Pricing, RefusalKind, RequestLine, Scheme};
+use crate::store::StoredEvent;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// An event as `--json` prints it: where it stands, then its own fields.
+#[derive(Serialize)]
+pub(super) struct EventLine<'a> {
+    session: &'a str,
+    number: u64,
+    at: String,
+    writer: &'a str,
+    seq: u64,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+impl<'a> EventLine<'a> {
+    pub(super) fn new(stored: &'a StoredEvent) -> anyhow::Result<Self> {
+        let mut fields: Map<String, Value> = serde_json::from_str(&stored.json)?;
+        // Money is printed as a decimal string of dollars; and no key may come twice.
+        if let Some(cost) = fields.remove("cost") {
+            let decimal = cost.as_i64().map(|nano| Value::String(NanoUsd(nano).to_decimal()));
+            fields.insert("cost_usd".to_owned(), decimal.unwrap_or(cost));
+        }
+        for key in ["session", "number", "at", "writer", "seq"] {
+            fields.remove(key);
+        }
+        Ok(Self {
+            session: stored.session.as_str(),
+            number: stored.number,
+            at: stored.at.to_rfc3339(),
+            writer: &stored.writer,
+            seq: stored.seq,
+            fields,
+        })
+    }
+}
+
+/// The event in a few words. What comes from outside is escaped.
+pub(super) fn describe(stored: &StoredEvent) -> String {
+    let text = match stored.event() {
+        Some(event) => words(&event),
+        None => format!("{} {} (this omni does not know the event)", stored.kind, stored.json),
+    };
+    listing::printable(&text).into_owned()
+}
+
+fn words(event: &Event) -> String {
+    match event {
+        Event::SessionStarted { profile, argv, user, isolation, .. } => {
+            let layers = isolation.namespaces.len();
+            let seccomp = if isolation.seccomp { ", seccomp" } else { "" };
+            let landlock = match isolation.landlock_abi {
+                0 => String::new(),
+                abi => format!(", landlock {abi}"),
+            };
+            let command = argv.join(" ");
+            format!("session started for {user}, profile {profile}, {layers} namespaces{landlock}{seccomp}: {command}")
+        }
+        Event::ProxyStarted { secrets, price_table, .. } if secrets.is_empty() => {
+            format!("proxy started, no secrets, prices of {price_table}")
+        }
+        Event::ProxyStarted { secrets, price_table, .. } => {
+            format!("proxy started, secrets {}, prices of {price_table}", secrets.join(", "))
+        }
+        Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
+        Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
+        Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
+        Event::RequestAllowed { request, line, rule, secrets } => {
+            let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
+            format!("#{} {} {}, allowed by `{rule}`{with}", request.0, line.method, url(line))
+        }
+        Event::RequestDenied { request, line, reason, .. } => {
+            format!("#{} DENIED {} {}: {reason}", request.0, line.method, url(line))
+        }
+        Event::RequestFailed { request, reason } => format!("#{} failed: {reason}", request.0),
+        Event::RequestCompleted { request, status, request_bytes, response_bytes, duration_ms, end } => {
+            let end = body_end(*end);
+            format!("#{} {status}, {request_bytes} B up, {response_bytes} B down, {duration_ms} ms{end}", request.0)
+        }
+        Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
+            let cost = listing::money(*cost, 0);
+            format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
+        }
+        Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
+        Event::SessionEnded { reason, exit: status } => format!("session {}, {}", end_reason(*reason), exit(*status)),
+    }
+}
+
+/// The URL of a request; a scheme's own port is left out.
+pub(super) fn url(line: &RequestLine) -> String {
+    let (scheme, usual) = match line.scheme {
+        Scheme::Http => ("http", 80),
+        Scheme::Https => ("https", 443),
+    };
+    let port = if line.port.0 == usual { String::new() } else { format!(":{}", line.port.0) };
+    format!("{scheme}://{}{port}{}", line.host, line.path)
+}
+
+/// What kind of thing was refused, in a word.
+pub(super) fn refusal(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::Name => "name",
+        RefusalKind::Protocol => "protocol",
+        RefusalKind::Tls => "tls",
+        RefusalKind::Limit => "limit",
+    }
+}
+
+fn body_end(end: BodyEnd) -> &'static str {
+    match end {
+        BodyEnd::Complete => "",
+        BodyEnd::ClientGone => ", the client went away",
+        BodyEnd::UpstreamBroke => ", the upstream broke off",
+        BodyEnd::SessionEnded => ", cut off by the session's end",
+    }
+}
+
+fn pricing_words(pricing: Pricing) -> &'static str {
+    match pricing {
+        Pricing::Exact => "",
+        Pricing::Incomplete => " at least (the answer broke off)",
+        Pricing::UnknownModel => " (unknown model, at the dearest prices)",
+        Pricing::Unreadable => " (the usage could not be read)",
+    }
+}
+
+fn end_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Finished => "finished",
+        EndReason::NotStarted => "ended: the harness could not be started",
+        EndReason::Timeout => "ended: its time was up",
+        EndReason::ProxyLost => "ended: the proxy died",
+        EndReason::Interrupted => "interrupted",
+    }
+}
+
+fn exit(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Host, Port, SessionId, Timestamp};
+
+    fn stored(json: &str) -> StoredEvent {
+        StoredEvent {
+            entry: 9,
+            session: SessionId::from_entropy([0; 10]),
+            number: 4,
+            writer: "proxy".to_owned(),
+            seq: 3,
+            at: Timestamp(1),
+            kind: "request_failed".to_owned(),
+            json: json.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_event_stays_on_one_line_and_cannot_steer_the_terminal() {
+        let event = stored(r#"{"event":"request_failed","request":2,"reason":"\u001b]0;x\u0007\nfoo"}"#);
+        assert_eq!(describe(&event), "#2 failed: \\u{1b}]0;x\\u{7}\\nfoo");
+    }
+
+    #[test]
+    fn money_in_json_is_a_decimal_string_and_no_key_comes_twice() {
+        let event = stored(r#"{"event":"later","cost":1500000000,"number":77,"session":"x"}"#);
+        let wanted = concat!(
+            r#"{"session":"0000000000000000","number":4,"at":"1970-01-01T00:00:00.000001Z","writer":"proxy","seq":3,"#,
+            r#""cost_usd":"1.50","event":"later"}"#
+        );
+        assert_eq!(serde_json::to_string(&EventLine::new(&event).unwrap()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_url_leaves_the_usual_port_out() {
+        let line = |port| RequestLine {
+            method: "GET".to_owned(),
+            scheme: Scheme::Https,
+            host: Host::parse("::1").unwrap(),
+            port: Port(port),
+            path: "/x".to_owned(),
+        };
+        assert_eq!(url(&line(443)), "https://[::1]/x");
+        assert_eq!(url(&line(8443)), "https://[::1]:8443/x");
+    }
+}

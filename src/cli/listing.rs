@@ -1,0 +1,139 @@
+//! What the verbs that list things share: opening the store, tables, JSON lines, and text that cannot attack a terminal.
+
+use crate::model::{NanoUsd, Timestamp, Usage};
+use crate::store::{Home, Sqlite, Store};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Opens the home's store and takes in what journals have new.
+pub(super) fn open() -> anyhow::Result<Sqlite> {
+    let mut store = Sqlite::open(&Home::from_env()?)?;
+    store.fold_all()?;
+    Ok(store)
+}
+
+/// Writes to stdout; a reader that has gone away is no error.
+pub(super) fn emit(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+/// One value as one line of JSON.
+pub(super) fn json_line<T: Serialize>(value: &T) -> anyhow::Result<String> {
+    let mut line = String::new();
+    for character in serde_json::to_string(value)?.chars() {
+        // Outside of strings JSON is plain ASCII, so that each of these stands in a string.
+        if is_hostile(character) {
+            character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(line, "\\u{unit:04x}"))?;
+        } else {
+            line.push(character);
+        }
+    }
+    line.push('\n');
+    Ok(line)
+}
+
+/// The text with everything escaped that could steer a terminal or deceive its reader.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hostile) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_hostile(character) {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Control characters, and those that turn the direction of text around, break lines or are not seen.
+fn is_hostile(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A table without borders; columns named in `right` hold numbers.
+pub(super) fn table(columns: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().copied());
+    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>()));
+    for (index, name) in columns.iter().enumerate() {
+        let Some(column) = table.column_mut(index) else { continue };
+        column.set_padding((0, 2));
+        if right.contains(name) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// An amount for a person: at least four decimals, and `~` where it is not exact.
+pub(super) fn money(cost: NanoUsd, inexact: u64) -> String {
+    let text = cost.to_decimal();
+    let decimals = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let padding = "0".repeat(4usize.saturating_sub(decimals));
+    format!("{}${text}{padding}", if inexact > 0 { "~" } else { "" })
+}
+
+/// The time for a person, in UTC, to the second.
+pub(super) fn second(at: Timestamp) -> String {
+    let text = at.to_rfc3339();
+    match text.split_once('.') {
+        Some((whole, _)) => whole.replace('T', " "),
+        None => text,
+    }
+}
+
+/// Tokens for a person.
+pub(super) fn tokens(usage: &Usage) -> String {
+    let mut text = format!("{} in", usage.input);
+    let parts =
+        [(usage.cache_read, "cache read"), (usage.cache_write.saturating_add(usage.cache_write_long), "cache written")];
+    for (count, name) in parts.into_iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(" + {count} {name}"));
+    }
+    text.push_str(&format!(", {} out", usage.output));
+    if usage.web_searches > 0 {
+        text.push_str(&format!(", {} web searches", usage.web_searches));
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_an_event_can_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\nb\u{9b}\u{202e}c\u{7f}"), "a\\u{1b}[2J\\nb\\u{9b}\\u{202e}c\\u{7f}");
+        assert!(matches!(printable("plain münchen ✓"), Cow::Borrowed(_)));
+        let line = json_line(&"a\u{1b}\u{9b}\u{202e}\u{7f}\u{e0041}ü").unwrap();
+        assert_eq!(line, "\"a\\u001b\\u009b\\u202e\\u007f\\udb40\\udc41ü\"\n");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), "a\u{1b}\u{9b}\u{202e}\u{7f}\u{e0041}ü");
+    }
+
+    #[test]
+    fn a_table_has_no_borders_and_aligns_money_to_the_right() {
+        let rows = vec![vec!["a".to_owned(), "$10.00".to_owned()], vec!["b\n".to_owned(), "$1.00".to_owned()]];
+        assert_eq!(table(&["MODEL", "COST"], &["COST"], rows), "MODEL    COST\na      $10.00\nb\\n     $1.00\n");
+    }
+
+    #[test]
+    fn money_has_four_decimals_or_as_many_as_it_needs() {
+        assert_eq!(money(NanoUsd(1_500_000_000), 0), "$1.5000");
+        assert_eq!(money(NanoUsd(1_234_567), 1), "~$0.001234567");
+    }
+}

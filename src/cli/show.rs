@@ -1,0 +1,261 @@
+//! `omni show`: everything about one session.
+
+use super::event_line::{EventLine, describe, refusal, url};
+use super::listing;
+use super::sessions::ending;
+use crate::model::{BodyEnd, Event, ExitStatus, NanoUsd, Pricing, RequestNumber, SessionId, Usage};
+use crate::store::{Status, Store, StoredEvent, Summary};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// Show one session: what it did, what it was refused, what it cost
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  omni show last\n  omni show 4f2 --json | jq '.requests[] | select(.verdict == \"denied\")'"
+)]
+pub struct Args {
+    /// A session: any unique beginning of its id, or `last`
+    #[arg(value_name = "ID")]
+    session: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A session as `--json` prints it.
+#[derive(Serialize)]
+struct SessionStory<'a> {
+    session: &'a str,
+    name: Option<&'a str>,
+    user: Option<&'a str>,
+    profile: Option<&'a str>,
+    status: &'static str,
+    exit: Option<ExitStatus>,
+    started: Option<String>,
+    ended: Option<String>,
+    argv: &'a [String],
+    workspace: Option<&'a str>,
+    policy_hash: Option<&'a str>,
+    cost_usd: String,
+    model_calls: u64,
+    model_calls_inexact: u64,
+    usage: Usage,
+    fault: Option<&'a str>,
+    requests: Vec<RequestStory>,
+    refusals: Vec<RefusalStory>,
+    events: Vec<EventLine<'a>>,
+}
+
+/// One request from judgement to its last byte.
+#[derive(Debug, PartialEq, Serialize)]
+struct RequestStory {
+    request: RequestNumber,
+    at: String,
+    method: String,
+    url: String,
+    verdict: &'static str,
+    rule: Option<String>,
+    secrets: Vec<String>,
+    status: Option<u16>,
+    request_bytes: Option<u64>,
+    response_bytes: Option<u64>,
+    duration_ms: Option<u64>,
+    end: Option<BodyEnd>,
+    /// Why it was denied, or why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten)]
+    call: Option<CallStory>,
+}
+
+/// What a request used, when it was a model call.
+#[derive(Debug, PartialEq, Serialize)]
+struct CallStory {
+    model: String,
+    dialect: String,
+    usage: Usage,
+    cost_usd: String,
+    pricing: Pricing,
+    price_table: String,
+    #[serde(skip)]
+    cost: NanoUsd,
+}
+
+/// Something refused before it was a request.
+#[derive(Debug, PartialEq, Serialize)]
+struct RefusalStory {
+    number: u64,
+    at: String,
+    kind: &'static str,
+    target: String,
+    reason: String,
+}
+
+/// Shows the session.
+///
+/// # Errors
+/// When the store cannot be opened or read, or there is no such session.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let store = listing::open()?;
+    let session: SessionId = store.find(&args.session)?;
+    let (summary, status) = store.session(&session)?;
+    let events = store.events(&session)?;
+    let text = if args.json { json(&summary, status, &events)? } else { human(&summary, status, &events) };
+    listing::emit(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(summary: &Summary, status: Status, events: &[StoredEvent]) -> anyhow::Result<String> {
+    let (requests, refusals) = stories(events);
+    listing::json_line(&SessionStory {
+        session: summary.session.as_str(),
+        name: summary.name.as_deref(),
+        user: summary.user.as_deref(),
+        profile: summary.profile.as_deref(),
+        status: status.as_str(),
+        exit: summary.exit,
+        started: summary.started.map(|at| at.to_rfc3339()),
+        ended: summary.ended.map(|at| at.to_rfc3339()),
+        argv: &summary.argv,
+        workspace: summary.workspace.as_deref(),
+        policy_hash: summary.policy_hash.as_deref(),
+        cost_usd: summary.cost.to_decimal(),
+        model_calls: summary.calls,
+        model_calls_inexact: summary.inexact,
+        usage: summary.usage,
+        fault: summary.fault.as_deref(),
+        requests,
+        refusals,
+        events: events.iter().map(EventLine::new).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Requests and refusals out of the events they are spread over.
+fn stories(events: &[StoredEvent]) -> (Vec<RequestStory>, Vec<RefusalStory>) {
+    let mut requests = BTreeMap::<RequestNumber, RequestStory>::new();
+    let mut refusals = Vec::new();
+    for stored in events {
+        match stored.event() {
+            Some(Event::ConnectionRefused { kind, target, reason }) => {
+                let (number, at) = (stored.number, stored.at.to_rfc3339());
+                refusals.push(RefusalStory { number, at, kind: refusal(kind), target, reason });
+            }
+            Some(event) => take_in(&mut requests, stored, event),
+            None => {}
+        }
+    }
+    (requests.into_values().collect(), refusals)
+}
+
+/// Takes in what an event says of its request; other events say nothing of one.
+fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &StoredEvent, event: Event) {
+    match event {
+        Event::RequestAllowed { request, line, rule, secrets } => {
+            let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "allowed");
+            requests.insert(request, RequestStory { rule: Some(rule), secrets, ..new });
+        }
+        Event::RequestDenied { request, line, rule, reason } => {
+            let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "denied");
+            requests.insert(request, RequestStory { rule, reason: Some(reason), ..new });
+        }
+        Event::RequestFailed { request, reason } => {
+            requests.entry(request).and_modify(|story| story.reason = Some(reason));
+        }
+        Event::RequestCompleted { request, status, request_bytes, response_bytes, duration_ms, end } => {
+            requests.entry(request).and_modify(|story| {
+                story.status = Some(status);
+                story.request_bytes = Some(request_bytes);
+                story.response_bytes = Some(response_bytes);
+                story.duration_ms = Some(duration_ms);
+                story.end = Some(end);
+            });
+        }
+        Event::UsageMetered { request, dialect, model, usage, cost, pricing, price_table } => {
+            let Some(story) = requests.get_mut(&request) else { return };
+            let before = story.call.take().map_or((Usage::default(), NanoUsd::ZERO), |call| (call.usage, call.cost));
+            let (usage, cost) = (before.0.plus(usage), before.1.plus(cost));
+            let cost_usd = cost.to_decimal();
+            story.call = Some(CallStory { model, dialect, usage, cost_usd, pricing, price_table, cost });
+        }
+        _ => {}
+    }
+}
+
+impl RequestStory {
+    fn new(request: RequestNumber, stored: &StoredEvent, method: String, url: String, verdict: &'static str) -> Self {
+        Self {
+            request,
+            at: stored.at.to_rfc3339(),
+            method,
+            url,
+            verdict,
+            rule: None,
+            secrets: Vec::new(),
+            status: None,
+            request_bytes: None,
+            response_bytes: None,
+            duration_ms: None,
+            end: None,
+            reason: None,
+            call: None,
+        }
+    }
+}
+
+fn human(summary: &Summary, status: Status, events: &[StoredEvent]) -> String {
+    let mut text = header(summary, status);
+    text.push('\n');
+    let width = summary.events.to_string().len();
+    for stored in events {
+        // Of the time only the part within the day: the header has the date.
+        let moment = stored.at.to_rfc3339();
+        let clock = moment.split_once('T').map_or(moment.as_str(), |(_, clock)| clock.get(..12).unwrap_or(clock));
+        text.push_str(&format!("{:>width$}  {clock}  {}\n", stored.number, describe(stored)));
+    }
+    text.push_str(&totals(summary, events));
+    text
+}
+
+fn header(summary: &Summary, status: Status) -> String {
+    let mut lines = vec![("session", summary.session.to_string())];
+    let mut line = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
+    line("name", summary.name.clone());
+    line("status", Some(ending(status, summary)));
+    line("profile", summary.profile.clone());
+    line("command", (!summary.argv.is_empty()).then(|| summary.argv.join(" ")));
+    line("workspace", summary.workspace.clone());
+    line("started", summary.started.map(|at| format!("{} UTC", listing::second(at))));
+    line("ended", summary.ended.map(|at| format!("{} UTC", listing::second(at))));
+    line("policy", summary.policy_hash.clone());
+    line("damage", summary.fault.clone());
+    lines.iter().map(|(name, value)| format!("{name:<10} {}\n", listing::printable(value))).collect()
+}
+
+/// What the session came to: models, requests, money.
+fn totals(summary: &Summary, events: &[StoredEvent]) -> String {
+    let mut models = BTreeMap::<String, (u64, u64, Usage, NanoUsd)>::new();
+    for stored in events {
+        if let Some(Event::UsageMetered { model, usage, cost, pricing, .. }) = stored.event() {
+            let sum = models.entry(model).or_default();
+            let inexact = u64::from(pricing != Pricing::Exact);
+            *sum = (sum.0 + 1, sum.1 + inexact, sum.2.plus(usage), sum.3.plus(cost));
+        }
+    }
+    let row = |(model, (calls, inexact, usage, cost)): (String, (u64, u64, Usage, NanoUsd))| {
+        vec![model, calls.to_string(), listing::tokens(&usage), listing::money(cost, inexact)]
+    };
+    let mut text = String::from("\n");
+    if !models.is_empty() {
+        let rows = models.into_iter().map(row).collect();
+        text.push_str(&listing::table(&["MODEL", "CALLS", "TOKENS", "COST"], &["CALLS", "COST"], rows));
+        text.push('\n');
+    }
+    let counts = summary.requests;
+    let cost = listing::money(summary.cost, summary.inexact);
+    let (allowed, denied, refused, failed) = (counts.allowed, counts.denied, counts.refused, counts.failed);
+    text.push_str(&format!(
+        "requests: {allowed} allowed, {failed} of them failed, {denied} denied; connections refused: {refused}; cost {cost}\n"
+    ));
+    text
+}

@@ -1,0 +1,218 @@
+//! Journals into tables.
+//!
+//! Each journal is read on from where the last fold stopped, in one transaction with what is written, so that folding
+//! twice is folding once, and two processes that fold at the same time take turns.
+
+use super::read::{Position, Reader};
+use super::summary::Summary;
+use super::summary_row::signed;
+use super::{Home, StoreError};
+use crate::ledger::{Chain, Hash, Header, Tail, event_kind, event_of};
+use crate::model::{Event, Pricing, SessionId, Timestamp, Writer};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::path::Path;
+
+/// A verified record on its way from a journal into the tables.
+struct Found {
+    writer: Writer,
+    seq: u64,
+    at: Timestamp,
+    payload: Vec<u8>,
+    json: String,
+    hash: Hash,
+}
+
+/// What the store knows of one journal.
+#[derive(Clone, Debug)]
+pub(super) struct Folded {
+    /// Up to where it was folded.
+    pub position: Position,
+    /// What was wrong with it then.
+    pub fault: Option<String>,
+}
+
+/// What one look at a journal brought.
+struct Look {
+    writer: Writer,
+    before: Option<Folded>,
+    after: Folded,
+    records: Vec<Found>,
+    more: bool,
+}
+
+/// Folds one session's journals; what is wrong with a journal is noted beside it and is no error.
+pub(super) fn fold(connection: &mut Connection, home: &Home, session: &SessionId) -> Result<(), StoreError> {
+    let path = home.database();
+    let failed = |error| StoreError::database(&path, "write to", error);
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let mut looks = Vec::new();
+        for writer in Writer::ALL {
+            let before = folded(&transaction, session, writer).map_err(failed)?;
+            looks.extend(look(home, Header { session: session.clone(), writer }, before));
+        }
+        let more = looks.iter().any(|look| look.more);
+        store(&transaction, session, looks).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// Up to where a journal was folded.
+pub(super) fn folded(connection: &Connection, session: &SessionId, writer: Writer) -> rusqlite::Result<Option<Folded>> {
+    let text = "SELECT frames, head_hash, folded_bytes, fault FROM journals WHERE session = ?1 AND writer = ?2";
+    let mut statement = connection.prepare_cached(text)?;
+    let row = statement.query_row(params![session.as_str(), writer.as_str()], |row| {
+        let chain = Chain::at(row.get::<_, i64>(0)?.cast_unsigned(), Hash(row.get(1)?));
+        let offset = row.get::<_, i64>(2)?.cast_unsigned();
+        Ok(Folded { position: Position { chain, offset }, fault: row.get(3)? })
+    });
+    row.optional()
+}
+
+/// Reads what a journal has new; none when there is neither a file nor a memory of one.
+fn look(home: &Home, header: Header, before: Option<Folded>) -> Option<Look> {
+    let writer = header.writer;
+    let from = before.as_ref().map_or_else(|| Position::start(&header), |folded| folded.position);
+    let mut look =
+        Look { writer, after: Folded { position: from, fault: None }, before, records: Vec::new(), more: false };
+    let path = home.journal(&header.session, writer);
+    match Reader::open(home, header) {
+        Ok(Some(mut reader)) => look.read(&mut reader, from),
+        Ok(None) if look.before.is_none() => return None,
+        Ok(None) => look.after.fault = Some(format!("the journal is missing: {}", short(&path))),
+        Err(error) => look.after.fault = Some(error.to_string()),
+    }
+    Some(look)
+}
+
+impl Look {
+    /// Takes one piece of the journal in.
+    fn read(&mut self, reader: &mut Reader, from: Position) {
+        let length = match reader.length() {
+            Ok(length) => length,
+            Err(error) => return self.after.fault = Some(error.to_string()),
+        };
+        if length < from.offset {
+            let frames = from.chain.frames();
+            self.after.fault = Some(format!("the journal is shorter than when its {frames} frames were folded"));
+            return;
+        }
+        if length == from.offset && from.offset > 0 {
+            return;
+        }
+        let piece = match reader.next(from) {
+            Ok(piece) => piece,
+            Err(error) => return self.after.fault = Some(error.to_string()),
+        };
+        let decoded = piece.decoded;
+        self.records.extend(decoded.frames.iter().map(|frame| Found {
+            writer: self.writer,
+            seq: frame.seq,
+            at: frame.at,
+            payload: frame.payload.to_vec(),
+            json: frame.event.to_owned(),
+            hash: frame.hash,
+        }));
+        self.after.position = Position { chain: decoded.chain, offset: decoded.end };
+        self.more = piece.more;
+        if let Tail::Broken { seq, why, .. } = decoded.tail {
+            self.after.fault = Some(format!("broken at frame {seq}: {why}"));
+        }
+    }
+
+    /// Whether the tables must change.
+    fn is_news(&self) -> bool {
+        match &self.before {
+            Some(before) => !self.records.is_empty() || before.fault != self.after.fault,
+            None => true,
+        }
+    }
+}
+
+/// The end of a path that tells journals apart.
+fn short(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Writes what the looks found.
+fn store(transaction: &Transaction<'_>, session: &SessionId, looks: Vec<Look>) -> rusqlite::Result<()> {
+    let looks: Vec<_> = looks.into_iter().filter(Look::is_news).collect();
+    if looks.is_empty() {
+        return Ok(());
+    }
+    // A reference to a session is checked at the commit's border, and its row is written once, with the final sums.
+    transaction.execute_batch("PRAGMA defer_foreign_keys = ON")?;
+    let mut summary = Summary::load(transaction, session)?.unwrap_or_else(|| Summary::new(session.clone()));
+    let mut queues = Vec::new();
+    for look in looks {
+        save_place(transaction, session, look.writer, &look.after)?;
+        queues.push(look.records);
+    }
+    for record in merge(queues) {
+        insert(transaction, &mut summary, &record)?;
+    }
+    summary.save(transaction)
+}
+
+fn save_place(connection: &Connection, session: &SessionId, writer: Writer, place: &Folded) -> rusqlite::Result<()> {
+    let (chain, offset) = (place.position.chain, signed(place.position.offset));
+    let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO journals VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let (frames, head) = (signed(chain.frames()), chain.head().0);
+    statement.execute(params![session.as_str(), writer.as_str(), frames, head, offset, place.fault]).map(drop)
+}
+
+/// One queue in the order of time, in which each journal keeps its own order even where its clock went back.
+fn merge(queues: Vec<Vec<Found>>) -> Vec<Found> {
+    let mut queues: Vec<_> = queues.into_iter().map(|queue| queue.into_iter().peekable()).collect();
+    std::iter::from_fn(|| {
+        let times = queues.iter_mut().map(|queue| queue.peek().map(|record| record.at));
+        let earliest = times.enumerate().filter_map(|(index, at)| at.map(|at| (at, index))).min()?.1;
+        queues[earliest].next()
+    })
+    .collect()
+}
+
+/// Writes one record as the session's next event.
+fn insert(connection: &Connection, summary: &mut Summary, record: &Found) -> rusqlite::Result<()> {
+    summary.events += 1;
+    summary.started = summary.started.or(Some(record.at));
+    let number = signed(summary.events);
+    let event = event_of(&record.json);
+    // A fact of a later version is kept under its own name and counted nowhere.
+    let kind = match &event {
+        Some(event) => event.kind().to_owned(),
+        None => event_kind(&record.json).unwrap_or_else(|| "unknown".to_owned()),
+    };
+    let text = "INSERT INTO events (session, number, writer, seq, at, kind, payload, hash)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let (session, writer, seq) = (summary.session.as_str(), record.writer.as_str(), signed(record.seq));
+    let row = params![session, number, writer, seq, record.at.0, kind, record.payload, record.hash.0];
+    connection.prepare_cached(text)?.execute(row)?;
+    let Some(event) = event else { return Ok(()) };
+    insert_call(connection, session, number, record.at, &event)?;
+    summary.apply(record.at, &event);
+    Ok(())
+}
+
+/// Writes a model call's row; other events have none.
+fn insert_call(
+    connection: &Connection,
+    session: &str,
+    number: i64,
+    at: Timestamp,
+    event: &Event,
+) -> rusqlite::Result<()> {
+    let Event::UsageMetered { model, usage, cost, pricing, .. } = event else { return Ok(()) };
+    let text = "INSERT INTO calls VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    let exact = *pricing == Pricing::Exact;
+    let (input, output, reasoning) = (signed(usage.input), signed(usage.output), signed(usage.reasoning));
+    let (read, write, long) = (signed(usage.cache_read), signed(usage.cache_write), signed(usage.cache_write_long));
+    let searches = signed(usage.web_searches);
+    connection.prepare_cached(text)?.execute(params![
+        session, number, at.0, model, exact, cost.0, input, read, write, long, output, reasoning, searches
+    ])?;
+    Ok(())
+}

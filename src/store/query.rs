@@ -1,0 +1,129 @@
+//! Questions to the tables.
+
+use super::StoreError;
+use super::summary_row::signed;
+use crate::ledger::{event_json, event_of};
+use crate::model::{Event, SessionId, Timestamp};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+use std::collections::BTreeMap;
+
+/// How alike two ids must be for one to be suggested for the other, from 0 to 1.
+const NEAREST_MIN: f64 = 0.7;
+
+/// One event as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place among all events of this store, from 1, in the order in which they were folded.
+    pub entry: u64,
+    /// The session.
+    pub session: SessionId,
+    /// Its number within the session, from 1 without gaps.
+    pub number: u64,
+    /// The process that recorded it, as a journal's name.
+    pub writer: String,
+    /// Its place in that process's journal, from 1.
+    pub seq: u64,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// The event's name, known to this version or not.
+    pub kind: String,
+    /// The event's JSON, exactly as it was recorded.
+    pub json: String,
+}
+
+impl StoredEvent {
+    /// The event; none when a later version recorded it.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        event_of(&self.json)
+    }
+}
+
+/// The ids of all sessions, the newest first.
+pub(super) fn ids(connection: &Connection) -> rusqlite::Result<Vec<SessionId>> {
+    let mut statement = connection.prepare("SELECT session FROM sessions ORDER BY started DESC, session")?;
+    let rows = statement.query_map([], |row| id(row, 0))?;
+    rows.collect()
+}
+
+/// How many bytes of each journal were folded, by session and writer.
+pub(super) fn lengths(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), u64>> {
+    let text = "SELECT session, writer, folded_bytes FROM journals WHERE fault IS NULL";
+    let mut statement = connection.prepare(text)?;
+    let rows = statement.query_map([], |row| {
+        let length: i64 = row.get(2)?;
+        Ok(((row.get(0)?, row.get(1)?), length.cast_unsigned()))
+    })?;
+    rows.collect()
+}
+
+/// The session that a person means, out of all, the newest first.
+pub(super) fn find(all: Vec<SessionId>, wanted: &str) -> Result<SessionId, StoreError> {
+    if wanted == "last" {
+        return all.into_iter().next().ok_or(StoreError::NoSession);
+    }
+    let lower = wanted.to_ascii_lowercase();
+    let begins = |id: &&SessionId| !lower.is_empty() && id.as_str().starts_with(&lower);
+    let candidates: Vec<_> = all.iter().filter(begins).cloned().collect();
+    let wanted: String = wanted.escape_debug().collect();
+    match candidates.as_slice() {
+        [one] => Ok(one.clone()),
+        [] if all.is_empty() => Err(StoreError::NoSession),
+        [] => Err(StoreError::UnknownSession { wanted, nearest: nearest(&all, &lower) }),
+        _ => Err(StoreError::AmbiguousSession { wanted, candidates }),
+    }
+}
+
+/// The id whose beginning is most like what was asked for.
+fn nearest(all: &[SessionId], wanted: &str) -> Option<SessionId> {
+    let beginning = |id: &SessionId| id.as_str().chars().take(wanted.chars().count()).collect::<String>();
+    let likeness = |id: &SessionId| strsim::normalized_damerau_levenshtein(&beginning(id), wanted);
+    let rated = all.iter().map(|id| (likeness(id), id)).filter(|(likeness, _)| *likeness >= NEAREST_MIN);
+    rated.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, id)| id.clone())
+}
+
+/// At most `count` events after `entry`, of one session or of all.
+pub(super) fn log(
+    connection: &Connection,
+    session: Option<&SessionId>,
+    entry: u64,
+    count: u32,
+) -> rusqlite::Result<Vec<StoredEvent>> {
+    const COLUMNS: &str = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events";
+    let entry = signed(entry);
+    match session {
+        Some(session) => {
+            let text = format!("{COLUMNS} WHERE session = ?1 AND entry > ?2 ORDER BY number LIMIT ?3");
+            let mut statement = connection.prepare_cached(&text)?;
+            statement.query_map(params![session.as_str(), entry, count], stored)?.collect()
+        }
+        None => {
+            let mut statement =
+                connection.prepare_cached(&format!("{COLUMNS} WHERE entry > ?1 ORDER BY entry LIMIT ?2"))?;
+            statement.query_map(params![entry, count], stored)?.collect()
+        }
+    }
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+    let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let payload: Vec<u8> = row.get(7)?;
+    let json = event_json(&payload).map(str::to_owned);
+    Ok(StoredEvent {
+        entry: number(0)?,
+        session: id(row, 1)?,
+        number: number(2)?,
+        writer: row.get(3)?,
+        seq: number(4)?,
+        at: Timestamp(row.get(5)?),
+        kind: row.get(6)?,
+        json: json.ok_or_else(|| rusqlite::Error::InvalidColumnType(7, "payload".to_owned(), Type::Blob))?,
+    })
+}
+
+/// A session's id out of a column.
+pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<SessionId> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}

@@ -1,0 +1,201 @@
+//! The embedded store: one SQLite file in the home.
+
+use super::summary::{Status, Summary};
+use super::{Home, Report, SpendBy, SpendRow, StoreError, StoredEvent, fold, query, schema, spend, verify};
+use crate::model::{SessionId, Timestamp, Writer};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+/// Where folded sessions are kept and asked for.
+pub trait Store {
+    /// Takes in what one session's journals have new. Safe while the session runs, and at the same time as others.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database. What is wrong with a journal is noted in its session's [`Summary::fault`].
+    fn fold(&mut self, session: &SessionId) -> Result<(), StoreError>;
+
+    /// Takes in what every session's journals have new, also of sessions that crashed.
+    ///
+    /// # Errors
+    /// As [`Store::fold`], and when the sessions' directory cannot be read.
+    fn fold_all(&mut self) -> Result<(), StoreError>;
+
+    /// All sessions, the newest first, with what each is doing at this moment.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn sessions(&self) -> Result<Vec<(Summary, Status)>, StoreError>;
+
+    /// One session.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSession`], or one of the database.
+    fn session(&self, session: &SessionId) -> Result<(Summary, Status), StoreError>;
+
+    /// The session that a person means: the unique beginning of an id, or `last` for the newest.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSession`] with the nearest id, [`StoreError::AmbiguousSession`] with the candidates,
+    /// [`StoreError::NoSession`].
+    fn find(&self, wanted: &str) -> Result<SessionId, StoreError>;
+
+    /// Events in the order in which they were folded, of one session or of all: at most `count` after `entry`.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// All events of one session, in the order of their numbers.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn events(&self, session: &SessionId) -> Result<Vec<StoredEvent>, StoreError> {
+        self.log(Some(session), 0, u32::MAX)
+    }
+
+    /// What model calls cost, grouped, the dearest group first.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn spend(&self, by: SpendBy, since: Option<Timestamp>) -> Result<Vec<SpendRow>, StoreError>;
+
+    /// Reads every journal from its first byte and compares it with itself and with what was folded.
+    ///
+    /// # Errors
+    /// A [`StoreError`] when the check could not be made; what it finds is in the reports.
+    fn verify(&self) -> Result<Vec<Report>, StoreError>;
+}
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct Sqlite {
+    home: Home,
+    connection: Connection,
+}
+
+impl Sqlite {
+    /// Opens the home's database, making it when it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseCorrupt`], [`StoreError::DatabaseNewer`], [`StoreError::DiskFull`] or another of the
+    /// database.
+    pub fn open(home: &Home) -> Result<Self, StoreError> {
+        Ok(Self { home: home.clone(), connection: schema::open(home)? })
+    }
+
+    /// Sets the database aside under a name that ends in `suffix` and folds all journals into a new one. Returns the
+    /// old file's new name, if there was one.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseAside`], and whatever folding meets.
+    pub fn rebuild(home: &Home, suffix: &str) -> Result<(Self, Option<PathBuf>), StoreError> {
+        let aside = home.path().join(format!("omni.db.{suffix}"));
+        let mut moved = None;
+        for part in ["", "-wal", "-shm"] {
+            let [from, to] = [home.database(), aside.clone()].map(|path| {
+                let mut name = path.into_os_string();
+                name.push(part);
+                PathBuf::from(name)
+            });
+            match std::fs::rename(&from, &to) {
+                Ok(()) if part.is_empty() => moved = Some(to),
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(StoreError::DatabaseAside { path: from, cause }),
+            }
+        }
+        let mut store = Self::open(home)?;
+        store.fold_all()?;
+        Ok((store, moved))
+    }
+
+    /// The sessions that have a directory. Anything else that lies there is none of ours.
+    pub(super) fn directories(home: &Home) -> Result<BTreeSet<SessionId>, StoreError> {
+        let path = home.sessions();
+        let failed = |cause| StoreError::JournalRead { path: path.clone(), cause };
+        let entries = match std::fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            other => other.map_err(failed)?,
+        };
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    }
+
+    /// Whether the journals' files are as long as when they were folded.
+    fn is_folded(&self, session: &SessionId, lengths: &BTreeMap<(String, String), u64>) -> bool {
+        Writer::ALL.iter().all(|writer| {
+            let found = std::fs::symlink_metadata(self.home.journal(session, *writer)).ok().map(|found| found.len());
+            found == lengths.get(&(session.to_string(), writer.as_str().to_owned())).copied()
+        })
+    }
+
+    fn failed(&self, step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+        let path = self.home.database();
+        move |error| StoreError::database(&path, step, error)
+    }
+
+    fn with_status(&self, summary: Summary) -> (Summary, Status) {
+        let status = summary.status(&self.home);
+        (summary, status)
+    }
+}
+
+impl Store for Sqlite {
+    fn fold(&mut self, session: &SessionId) -> Result<(), StoreError> {
+        fold::fold(&mut self.connection, &self.home, session)
+    }
+
+    fn fold_all(&mut self) -> Result<(), StoreError> {
+        let lengths = query::lengths(&self.connection).map_err(self.failed("read"))?;
+        let known = query::ids(&self.connection).map_err(self.failed("read"))?;
+        let mut sessions = Self::directories(&self.home)?;
+        sessions.extend(known);
+        for session in sessions {
+            if !self.is_folded(&session, &lengths) {
+                self.fold(&session)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sessions(&self) -> Result<Vec<(Summary, Status)>, StoreError> {
+        let all = Summary::load_all(&self.connection).map_err(self.failed("read"))?;
+        Ok(all.into_iter().map(|summary| self.with_status(summary)).collect())
+    }
+
+    fn session(&self, session: &SessionId) -> Result<(Summary, Status), StoreError> {
+        let found = Summary::load(&self.connection, session).map_err(self.failed("read"))?;
+        let unknown = || StoreError::UnknownSession { wanted: session.to_string(), nearest: None };
+        found.map(|summary| self.with_status(summary)).ok_or_else(unknown)
+    }
+
+    fn find(&self, wanted: &str) -> Result<SessionId, StoreError> {
+        query::find(query::ids(&self.connection).map_err(self.failed("read"))?, wanted)
+    }
+
+    fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        query::log(&self.connection, session, entry, count).map_err(self.failed("read"))
+    }
+
+    fn spend(&self, by: SpendBy, since: Option<Timestamp>) -> Result<Vec<SpendRow>, StoreError> {
+        spend::spend(&self.connection, by, since).map_err(self.failed("read"))
+    }
+
+    fn verify(&self) -> Result<Vec<Report>, StoreError> {
+        let mut sessions = Self::directories(&self.home)?;
+        sessions.extend(query::ids(&self.connection).map_err(self.failed("read"))?);
+        let mut reports = Vec::new();
+        for session in sessions {
+            let found = Summary::load(&self.connection, &session).map_err(self.failed("read"))?;
+            let over = found.is_none_or(|summary| summary.status(&self.home).is_over());
+            for writer in Writer::ALL {
+                let report = verify::journal(&self.connection, &self.home, &session, writer, over);
+                reports.extend(report?);
+            }
+        }
+        Ok(reports)
+    }
+}

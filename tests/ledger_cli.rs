@@ -1,0 +1,305 @@
+//! The verbs that tell what happened, run as a person runs them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use assert_cmd::Command;
+use omni::model::{
+    BodyEnd, EndReason, Event, ExitStatus, Host, Isolation, NanoUsd, Port, Pricing, RefusalKind, RequestLine,
+    RequestNumber, Scheme, SessionId, Timestamp, Usage, Writer,
+};
+use omni::store::{Home, Journal, Recorder};
+use serde_json::{Value, json};
+
+/// 2023-11-14T22:13:20Z in microseconds.
+const START: i64 = 1_700_000_000_000_000;
+
+struct World {
+    place: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { place: tempfile::tempdir().unwrap() }
+    }
+
+    fn home(&self) -> Home {
+        Home::open(&self.place.path().join("home")).unwrap()
+    }
+
+    /// What the verb wrote to stdout and stderr, and how it exited.
+    fn omni(&self, arguments: &[&str]) -> (String, String, i32) {
+        let mut command = Command::cargo_bin("omni").unwrap();
+        let output = command.env("OMNI_HOME", self.home().path()).args(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+    }
+
+    /// Records a whole session of one model call, one refused request and one refused name.
+    fn record(&self, byte: u8) -> SessionId {
+        let session = SessionId::from_entropy([byte; 10]);
+        let home = self.home();
+        let mut supervisor = Journal::create(&home, &session, Writer::Session).unwrap();
+        let mut proxy = Journal::create(&home, &session, Writer::Proxy).unwrap();
+        let mut at = START;
+        let mut next = || {
+            at += 1_000;
+            Timestamp(at)
+        };
+        supervisor.record(next(), &started(&session)).unwrap();
+        for event in of_the_proxy() {
+            proxy.record(next(), &event).unwrap();
+        }
+        let ended = Event::SessionEnded { reason: EndReason::Finished, exit: ExitStatus::Code(0) };
+        supervisor.record(next(), &ended).unwrap();
+        session
+    }
+}
+
+fn started(session: &SessionId) -> Event {
+    Event::SessionStarted {
+        session: session.clone(),
+        name: Some("first try".to_owned()),
+        user: "ada".to_owned(),
+        profile: "claude-code".to_owned(),
+        argv: vec!["claude".to_owned(), "-p".to_owned(), "hello\u{1b}[2J".to_owned()],
+        workspace: "/work".to_owned(),
+        policy_hash: "ab".repeat(32),
+        isolation: Isolation {
+            namespaces: vec!["user".to_owned(), "net".to_owned()],
+            landlock_abi: 4,
+            seccomp: true,
+            network: "anyip+tproxy".to_owned(),
+        },
+        omni_version: "0.1.0".to_owned(),
+        pid: u32::MAX,
+        pid_started_ticks: 1,
+    }
+}
+
+fn line(method: &str, host: &str, path: &str) -> RequestLine {
+    let host = Host::parse(host).unwrap();
+    RequestLine { method: method.to_owned(), scheme: Scheme::Https, host, port: Port(443), path: path.to_owned() }
+}
+
+fn of_the_proxy() -> Vec<Event> {
+    let (call, refused) = (RequestNumber(1), RequestNumber(2));
+    let usage = Usage { input: 12, cache_read: 30, output: 45, ..Usage::default() };
+    vec![
+        Event::RequestAllowed {
+            request: call,
+            line: line("POST", "api.anthropic.com", "/v1/messages"),
+            rule: "POST api.anthropic.com/v1/messages".to_owned(),
+            secrets: vec!["anthropic".to_owned()],
+        },
+        Event::RequestCompleted {
+            request: call,
+            status: 200,
+            request_bytes: 100,
+            response_bytes: 2_000,
+            duration_ms: 350,
+            end: BodyEnd::Complete,
+        },
+        Event::UsageMetered {
+            request: call,
+            dialect: "anthropic-messages".to_owned(),
+            model: "claude-x".to_owned(),
+            usage,
+            cost: NanoUsd(12_345_000),
+            pricing: Pricing::Exact,
+            price_table: "2026-01-01".to_owned(),
+        },
+        Event::RequestDenied {
+            request: refused,
+            line: line("GET", "evil.example", "/\u{1b}]0;owned\u{7}"),
+            rule: None,
+            reason: "no rule allows it".to_owned(),
+        },
+        Event::ConnectionRefused {
+            kind: RefusalKind::Name,
+            target: "tracker.example".to_owned(),
+            reason: "no rule names it".to_owned(),
+        },
+    ]
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_empty_home_says_so_on_stderr_and_nothing_on_stdout() {
+    let world = World::new();
+    for arguments in [&["sessions"][..], &["sessions", "--json"], &["spend"], &["audit", "log"]] {
+        let (out, err, code) = world.omni(arguments);
+        assert_eq!((out.as_str(), code), ("", 0), "{arguments:?}");
+        assert!(!err.is_empty(), "{arguments:?}");
+    }
+    let (out, err, code) = world.omni(&["show", "last"]);
+    assert_eq!((out.as_str(), code), ("", 1));
+    assert!(err.contains("omni exec"), "{err}");
+}
+
+#[test]
+fn sessions_lists_one_object_a_line() {
+    let world = World::new();
+    let session = world.record(1);
+    let (out, _, code) = world.omni(&["sessions", "--json"]);
+    let listed = objects(&out);
+    assert_eq!((listed.len(), code), (1, 0));
+    let wanted = [
+        ("session", json!(session.as_str())),
+        ("name", json!("first try")),
+        ("profile", json!("claude-code")),
+        ("status", json!("finished")),
+        ("exit", json!({"code": 0})),
+        ("started", json!("2023-11-14T22:13:20.001000Z")),
+        ("allowed", json!(1)),
+        ("denied", json!(1)),
+        ("refused", json!(1)),
+        ("cost_usd", json!("0.012345")),
+    ];
+    for (key, value) in wanted {
+        assert_eq!(listed[0][key], value, "{key}");
+    }
+    let (out, _, _) = world.omni(&["sessions"]);
+    assert!(out.lines().nth(1).unwrap().contains("$0.012345"), "{out}");
+}
+
+#[test]
+fn show_tells_the_whole_story_as_one_object() {
+    let world = World::new();
+    let session = world.record(1);
+    let (out, _, _) = world.omni(&["show", "last", "--json"]);
+    let story = &objects(&out)[0];
+    assert_eq!(out.lines().count(), 1);
+    assert_eq!(story["session"], json!(session.as_str()));
+    assert_eq!(story["cost_usd"], json!("0.012345"));
+    assert_eq!(story["usage"]["cache_read"], json!(30));
+    let call = &story["requests"][0];
+    assert_eq!((&call["verdict"], &call["status"]), (&json!("allowed"), &json!(200)));
+    assert_eq!(call["url"], json!("https://api.anthropic.com/v1/messages"));
+    assert_eq!((&call["model"], &call["cost_usd"]), (&json!("claude-x"), &json!("0.012345")));
+    assert_eq!((&call["usage"]["output"], &call["pricing"]), (&json!(45), &json!("exact")));
+    let denied = &story["requests"][1];
+    assert_eq!((&denied["verdict"], &denied["reason"]), (&json!("denied"), &json!("no rule allows it")));
+    assert_eq!(denied.get("model"), None);
+    assert_eq!(story["refusals"][0]["target"], json!("tracker.example"));
+    let numbers: Vec<_> = story["events"].as_array().unwrap().iter().map(|event| event["number"].clone()).collect();
+    assert_eq!(numbers, (1..=7).map(|number| json!(number)).collect::<Vec<_>>());
+    assert_eq!(story["events"][3]["cost_usd"], json!("0.012345"));
+    assert_eq!(story["events"][3].get("cost"), None);
+}
+
+#[test]
+fn show_marks_what_was_refused_and_lets_nothing_steer_the_terminal() {
+    let world = World::new();
+    world.record(1);
+    let (out, _, _) = world.omni(&["show", "last"]);
+    assert!(out.contains("#1 POST https://api.anthropic.com/v1/messages, allowed by"), "{out}");
+    assert!(out.contains("#2 DENIED GET https://evil.example/"), "{out}");
+    assert!(out.contains("REFUSED name tracker.example: no rule names it"), "{out}");
+    assert!(out.contains("claude-x: 12 in + 30 cache read, 45 out, $0.012345"), "{out}");
+    for arguments in [&["show", "last"][..], &["show", "last", "--json"], &["audit", "log"], &["sessions"]] {
+        let (out, _, _) = world.omni(arguments);
+        assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{arguments:?}: {out:?}");
+    }
+}
+
+#[test]
+fn an_unknown_or_ambiguous_id_says_what_to_do() {
+    let world = World::new();
+    let (first, second) = (world.record(0x11), world.record(0x12));
+    let (_, err, code) = world.omni(&["show", "2"]);
+    assert_eq!(code, 1);
+    assert!(err.contains(first.as_str()) && err.contains(second.as_str()), "{err}");
+    let (_, err, code) = world.omni(&["show", "zzz"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("omni sessions"), "{err}");
+}
+
+#[test]
+fn the_log_is_every_event_in_order() {
+    let world = World::new();
+    world.record(1);
+    let session = world.record(2);
+    let (out, _, _) = world.omni(&["audit", "log", "--json", "--session", session.as_str()]);
+    let events: Vec<_> = objects(&out).iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect();
+    let wanted = [
+        "session_started",
+        "request_allowed",
+        "request_completed",
+        "usage_metered",
+        "request_denied",
+        "connection_refused",
+        "session_ended",
+    ];
+    assert_eq!(events, wanted);
+    let (all, _, _) = world.omni(&["audit", "log"]);
+    assert_eq!(all.lines().count(), 2 * wanted.len());
+}
+
+#[test]
+fn a_changed_journal_fails_the_check_and_names_the_frame() {
+    let world = World::new();
+    let session = world.record(1);
+    let (out, _, code) = world.omni(&["audit", "verify"]);
+    assert_eq!((out.as_str(), code), ("2 of 2 journals whole, 7 frames follow from one another\n", 0));
+    let path = world.home().journal(&session, Writer::Proxy);
+    let changed = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("no rule allows it");
+    assert!(changed);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.windows(7).position(|window| window == b"no rule").unwrap();
+    bytes[place..place + 7].copy_from_slice(b"by rule");
+    std::fs::write(&path, bytes).unwrap();
+    let (out, _, code) = world.omni(&["audit", "verify", "--json"]);
+    assert_eq!(code, 1);
+    let broken: Vec<_> = objects(&out).into_iter().filter(|report| report["ok"] == json!(false)).collect();
+    assert_eq!((broken.len(), &broken[0]["session"]), (1, &json!(session.as_str())));
+    assert_eq!((&broken[0]["writer"], &broken[0]["faults"][0]["seq"]), (&json!("proxy"), &json!(4)));
+}
+
+#[test]
+fn a_corrupt_database_is_rebuilt_from_the_journals() {
+    let world = World::new();
+    world.record(1);
+    let (before, _, _) = world.omni(&["show", "last", "--json"]);
+    for name in ["omni.db", "omni.db-wal", "omni.db-shm"] {
+        std::fs::write(world.home().path().join(name), "no database\n".repeat(1_000)).unwrap();
+    }
+    let (_, err, code) = world.omni(&["sessions"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("omni.db") && err.contains("omni audit rebuild"), "{err}");
+    assert_eq!(world.omni(&["audit", "rebuild"]).2, 0);
+    assert_eq!(world.omni(&["show", "last", "--json"]).0, before);
+}
+
+#[test]
+fn spend_adds_up_in_exact_decimals() {
+    let world = World::new();
+    world.record(1);
+    world.record(2);
+    let (out, _, _) = world.omni(&["spend", "--json"]);
+    let wanted = json!({"model": "claude-x", "calls": 2, "cost_usd": "0.02469"});
+    for key in ["model", "calls", "cost_usd"] {
+        assert_eq!(objects(&out)[0][key], wanted[key], "{key}");
+    }
+    let (out, err, _) = world.omni(&["spend", "--since", "1h"]);
+    assert_eq!((out.as_str(), err.as_str()), ("", "No model call was metered since then.\n"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    use std::process::Stdio;
+    let world = World::new();
+    world.record(1);
+    let binary = assert_cmd::cargo::cargo_bin("omni");
+    let mut child = std::process::Command::new(binary)
+        .env("OMNI_HOME", world.home().path())
+        .args(["audit", "log"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
