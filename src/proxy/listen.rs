@@ -57,10 +57,7 @@ async fn welcome(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, boun
         Arrival::Place(place) => serve::connection(shared, stream, place).await,
         Arrival::Explicit => explicit::connection(shared, stream, local, permit.clone()).await,
         Arrival::Dns => {
-            tokio::select! {
-                () = lookup::serve_tcp(shared.clone(), stream) => {}
-                () = shared.drained() => {}
-            }
+            let _ = shared.unless_drained(lookup::serve_tcp(shared.clone(), stream)).await;
         }
         Arrival::Unknown => {
             let reason = "the address was never given to anybody; ask for the name again".to_owned();
