@@ -2,11 +2,24 @@
 //!
 //! stdout is data, stderr is for people. A failure prints what happened and what to do, and exits non-zero.
 
+mod audit;
+mod completions;
+mod event_line;
+mod exec;
+mod listing;
 mod policy;
+mod prices;
 pub mod profile;
+mod sessions;
+mod show;
+mod sim;
+mod spend;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
+
+/// Exit code when omni failed before the harness started.
+const EXIT_OMNI_FAILED: u8 = 125;
 
 #[derive(Parser)]
 #[command(name = "omni", version, about = "Run AI agent harnesses in a sandbox with one guarded way out")]
@@ -17,22 +30,40 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Run a harness in a sandbox.
+    Exec(Box<exec::Args>),
+    Sessions(sessions::Args),
+    Show(show::Args),
+    Spend(spend::Args),
+    Audit(audit::Args),
     /// Check what rules a file holds, or ask what they say of a request.
     Policy(policy::Args),
     /// See the profiles that come with omni.
     Profile(profile::Args),
+    Sim(sim::Args),
+    Prices(prices::Args),
+    /// Print a completion script for a shell, or the manual page.
+    Completions(completions::Args),
 }
 
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.verb {
-        Verb::Policy(args) => policy::run(args),
-        Verb::Profile(args) => profile::run(args),
+    let (outcome, failure) = match cli.verb {
+        Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
+        Verb::Sessions(args) => (sessions::run(args), 1),
+        Verb::Show(args) => (show::run(args), 1),
+        Verb::Spend(args) => (spend::run(args), 1),
+        Verb::Audit(args) => (audit::run(args), 1),
+        Verb::Policy(args) => (policy::run(args), 1),
+        Verb::Profile(args) => (profile::run(args), 1),
+        Verb::Sim(args) => (sim::run(args), 1),
+        Verb::Prices(args) => (prices::run(args), 1),
+        Verb::Completions(args) => (completions::run(&args, &mut Cli::command()), 1),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omni: {error:#}");
-        ExitCode::FAILURE
+        ExitCode::from(failure)
     })
 }

@@ -17,6 +17,24 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
+    /// Bytes of the value.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether every character can stand in a header's value (RFC 9110, section 5.5).
+    #[must_use]
+    pub fn is_printable(&self) -> bool {
+        self.0.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+    }
+
     /// The value. Only the proxy's injection may ask.
     #[must_use]
     pub fn expose(&self) -> &str {

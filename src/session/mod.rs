@@ -1,1 +1,22 @@
-//! To be written.
+//! One session's life: prepare, start the proxy and the sandbox, let the harness go, relay its terminal, record how it
+//! ended.
+//!
+//! The session process never reads a secret and never decides about a request. No async here: it waits in one `poll`.
+
+mod clock;
+mod environment;
+mod error;
+mod finish;
+mod prepare;
+mod program;
+mod proxy_process;
+mod relay;
+mod run;
+mod secrets;
+mod terminal;
+
+pub use error::SessionError;
+pub use finish::Outcome;
+pub use prepare::{Prepared, SessionRequest, prepare};
+pub use program::ProgramError;
+pub use run::run;

@@ -1,1 +1,29 @@
-//! To be written.
+//! The sandbox: a [`Plan`] says what to build, one interpreter builds it, and pid 1 minds the harness.
+//!
+//! No async runtime and no threads: namespaces, ids and capabilities belong to a thread, and a fork takes only one
+//! along. It deliberately does not know what a session, a request or a secret is.
+
+mod apply;
+mod capture;
+mod error;
+mod host;
+mod init;
+mod lockdown;
+mod network;
+mod plan;
+mod root;
+mod spawn;
+mod terminal;
+mod trees;
+pub mod wire;
+
+pub use error::{PlanError, SupervisorError};
+pub use host::{HostFacts, PathFacts};
+pub use lockdown::{confine_proxy, landlock_abi};
+pub use network::{GATEWAY_V4, GATEWAY_V6};
+pub use plan::{
+    Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, Plan, PlanRequest, Step, granted_paths,
+    plan,
+};
+pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};
+pub use wire::{Notice, Order};

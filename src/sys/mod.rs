@@ -1,2 +1,22 @@
-//! All `unsafe`: one system call, one safe function each.
+//! All `unsafe` of the package: one system call, one safe function each.
+//!
+//! Knows nothing of profiles, plans or sessions. Calls that a safe wrapper of `rustix` or `nix` already offers are
+//! made through those, by whoever needs them; only what they lack, or offer as `unsafe`, is here.
 #![allow(unsafe_code)]
+
+mod environment;
+mod mount;
+mod netlink;
+mod process;
+mod signal;
+mod socket;
+
+pub use environment::{environment_has, erase_environment};
+pub use mount::{MountAttributes, set_mount_attributes};
+pub use netlink::{Attributes, Netlink, NetlinkMessage};
+pub use process::{
+    Forked, Namespaces, clone_into_namespaces, close_descriptors_from, close_inherited_except, fork_single_threaded, landlock_abi,
+    set_file_size_of_core,
+};
+pub use signal::{ignore_signal, reset_signal};
+pub use socket::{set_ip_transparent, set_ipv6_receive_packet_info, set_ipv6_transparent};

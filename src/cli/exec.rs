@@ -1,0 +1,231 @@
+//! `omni exec`: run a harness in a sandbox.
+
+use super::profile;
+use crate::model::ExitStatus;
+use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
+use crate::proxy::ConnectTo;
+use crate::session::{self, Outcome, Prepared, ProgramError, SessionError, SessionRequest};
+use crate::store::Home;
+use crate::supervisor::{Access, Mount};
+use crate::sys;
+use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Exit code when the program was not found.
+const EXIT_NOT_FOUND: u8 = 127;
+/// Exit code when the program is none.
+const EXIT_NOT_EXECUTABLE: u8 = 126;
+
+/// What to run, and within what bounds.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  omni exec -- claude-code -p 'Fix the failing test'\n  \
+    omni exec --allow 'GET example.com/**' -- curl https://example.com/\n  omni exec --dry-run -- codex")]
+pub struct Args {
+    /// A shipped profile, or a file. Default: the one the command's name stands for, else `default`.
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// The directory to work in. Default: here.
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// How the workspace is given: `direct`, or `overlay`.
+    #[arg(long, value_name = "MODE")]
+    fs: Option<FsMode>,
+    /// Forbid changing the workspace.
+    #[arg(long)]
+    ro: bool,
+    /// Show a further place of the host, read-write unless it ends in `:ro` (repeatable).
+    #[arg(long, value_name = "SRC[:DST][:ro]")]
+    mount: Vec<String>,
+    /// Allow requests, such as 'GET,POST api.example.com/v1/**' (repeatable).
+    #[arg(long, value_name = "RULE")]
+    allow: Vec<String>,
+    /// Refuse requests, whatever else allows them (repeatable).
+    #[arg(long, value_name = "RULE")]
+    deny: Vec<String>,
+    /// Want a person's answer to requests (repeatable).
+    #[arg(long, value_name = "RULE")]
+    ask: Vec<String>,
+    /// A policy file (repeatable).
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// Set an environment variable inside, or pass omni's own on (repeatable).
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Send what is meant for the first host and port to the second; the name checked stays the first (repeatable).
+    #[arg(long, value_name = "HOST1:PORT1:HOST2:PORT2")]
+    connect_to: Vec<ConnectTo>,
+    /// Further roots, in PEM, for verifying the servers outside.
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Option<PathBuf>,
+    /// End the session after this long, such as 90s, 10m or 2h.
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// A name for the session.
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Print the plan and the policy, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Say nothing oneself.
+    #[arg(long, short)]
+    quiet: bool,
+    /// The harness and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FsMode {
+    Direct,
+    Overlay,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// Runs a harness and exits as it did.
+///
+/// # Errors
+/// Whatever kept the harness from starting.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (dry_run, quiet) = (args.dry_run, args.quiet || !std::io::stderr().is_terminal());
+    let prepared = match session::prepare(request(args)?) {
+        Ok(prepared) => prepared,
+        Err(SessionError::Program(error)) => return Ok(no_program(&error)),
+        Err(error) => return Err(error.into()),
+    };
+    if dry_run {
+        print_plan(&prepared)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let home = Home::from_env()?;
+    warn_of_missing_secrets(&prepared);
+    if !quiet {
+        eprintln!("omni: session {}, profile {}", prepared.session, prepared.request.profile.name);
+    }
+    let outcome = session::run(&prepared, &home)?;
+    conclude(&outcome, quiet);
+    Ok(exit_as(outcome.exit))
+}
+
+fn no_program(error: &ProgramError) -> ExitCode {
+    eprintln!("omni: {error}");
+    ExitCode::from(match error {
+        ProgramError::NotFound { .. } => EXIT_NOT_FOUND,
+        ProgramError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
+    })
+}
+
+fn request(args: Args) -> anyhow::Result<SessionRequest> {
+    let command = args.command.first().map_or("", String::as_str);
+    let mut profile: Profile = match &args.profile {
+        Some(wanted) => profile::load(wanted)?,
+        None => profile::for_command(command)?,
+    };
+    match args.fs {
+        Some(FsMode::Direct) => profile.filesystem.workspace = WorkspaceMode::Direct,
+        Some(FsMode::Overlay) => profile.filesystem.workspace = WorkspaceMode::Overlay,
+        None => {}
+    }
+    let directory = std::env::current_dir().context("the current directory is gone: change into another")?;
+    let rules = |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), String::from_utf8(read(path)?)?)));
+    let mounts = args.mount.iter().map(|text| mount(text, &directory));
+    Ok(SessionRequest {
+        profile,
+        argv: args.command,
+        workspace: directory.join(args.workspace.unwrap_or_default()),
+        read_only: args.ro,
+        mounts: mounts.collect::<anyhow::Result<_>>()?,
+        rules: [rules(&args.allow, Effect::Allow), rules(&args.deny, Effect::Deny), rules(&args.ask, Effect::Ask)].concat(),
+        policies: policies.collect::<anyhow::Result<_>>()?,
+        environment: args.env.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
+        connect_to: args.connect_to,
+        upstream_ca: args.upstream_ca.as_deref().map(read).transpose()?,
+        timeout: args.timeout,
+        name: args.name,
+    })
+}
+
+/// `SRC[:DST][:ro]`, with relative sources meant from here.
+fn mount(text: &str, directory: &Path) -> anyhow::Result<Mount> {
+    let (places, access) = match text.strip_suffix(":ro") {
+        Some(places) => (places, Access::ReadOnly),
+        None => (text, Access::ReadWrite),
+    };
+    let (source, target) = places.split_once(':').unwrap_or((places, places));
+    let source = directory.join(source);
+    let source = source.canonicalize().with_context(|| format!("cannot mount {}", source.display()))?;
+    let target = if target == places { source.clone() } else { PathBuf::from(target) };
+    anyhow::ensure!(target.is_absolute(), "cannot mount at {}: write an absolute path", target.display());
+    Ok(Mount { source, target, access })
+}
+
+fn variable(text: &str) -> anyhow::Result<(String, Option<String>)> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    anyhow::ensure!(starts_well && name.bytes().all(plain), "`{name}` is no name of a variable: use --env NAME=VALUE");
+    Ok((name.to_owned(), value))
+}
+
+fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", prepared.plan)?;
+    writeln!(out, "policy {}", prepared.policy.hash())?;
+    for rule in prepared.policy.rules() {
+        writeln!(out, "rule {rule}")?;
+    }
+    for (_, binding) in &prepared.secrets {
+        writeln!(out, "secret {} to https://{}:{} alone", binding.secret, binding.host, binding.port)?;
+    }
+    Ok(())
+}
+
+fn warn_of_missing_secrets(prepared: &Prepared) {
+    for spec in &prepared.missing {
+        let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        eprintln!("omni: no {} key ({from}): requests to {} will carry none", spec.name, spec.host);
+    }
+}
+
+fn conclude(outcome: &Outcome, quiet: bool) {
+    if let Some(message) = &outcome.message {
+        eprintln!("omni: {message}");
+    }
+    if !quiet {
+        eprintln!("omni: {}; omni show {}", outcome.summary, outcome.session);
+    }
+}
+
+/// Exits as the harness did: the same code, or death by the same signal.
+fn exit_as(status: ExitStatus) -> ExitCode {
+    match status {
+        ExitStatus::Code(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+        ExitStatus::Signal(number) => {
+            if let Ok(signal) = Signal::try_from(number) {
+                die_by(signal);
+            }
+            // Signals that have no name, or do not kill, are told the way shells do.
+            ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+fn die_by(signal: Signal) {
+    // Each step can only fail for signals that cannot be caught anyway; the raise then works all the same. No core file:
+    // this process has none to show.
+    let _ = sys::set_file_size_of_core(0);
+    let _ = sys::reset_signal(signal);
+    let _ = SigSet::from(signal).thread_unblock();
+    let _ = nix::sys::signal::raise(signal);
+}

@@ -1,0 +1,79 @@
+//! What can keep a session from starting, or cut it off.
+
+use super::program::ProgramError;
+use crate::model::HostError;
+use crate::policy::PolicyErrors;
+use crate::proxy::ProxyError;
+use crate::store::StoreError;
+use crate::supervisor::{PlanError, SupervisorError};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a session failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The policy does not compile.
+    #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+    /// The sandbox cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The sandbox cannot be built.
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    /// The record cannot be kept, and without a record nothing happens.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The program is not there or cannot be executed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The proxy's own preparation failed.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// A host that a flag names is none.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The proxy process could not be made ready.
+    #[error("the proxy did not start: {0}")]
+    ProxyFailed(String),
+    /// The workspace is not there.
+    #[error("the workspace {path} cannot be used: {source}; name an existing directory with `--workspace DIR`")]
+    Workspace {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The harness would see omni's own records.
+    #[error("{home}, where sessions are kept, lies in what the harness may see: set OMNI_HOME to a directory elsewhere")]
+    HomeInside {
+        /// Where sessions are kept.
+        home: PathBuf,
+    },
+    /// A profile wants something that this version does not enforce.
+    #[error("the profile `{profile}` sets `{key}`, which this version does not enforce: remove it to run without")]
+    NotEnforced {
+        /// The profile's name.
+        profile: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// No home directory is known.
+    #[error("no home directory is known: set HOME to an absolute path")]
+    NoHome,
+    /// A preparation failed.
+    #[error("cannot {what}: {source}")]
+    Prepare {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl SessionError {
+    /// For `map_err`: a preparation that failed.
+    pub(super) fn preparing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Prepare { what, source: source.into() }
+    }
+}

@@ -1,0 +1,221 @@
+//! From what the user asked for to a plan, a policy and bindings. Nothing has happened when this returns.
+
+use super::environment::{self, Place};
+use super::error::SessionError;
+use super::program::{self, Program};
+use super::{clock, secrets};
+use crate::harness::{self, LaunchRequest, LaunchSpec};
+use crate::model::{Placeholder, SessionId};
+use crate::policy::{
+    Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, parse_policy_file,
+};
+use crate::proxy::ConnectTo;
+use crate::supervisor::{Access, HostFacts, Mount, Plan, PlanRequest, granted_paths, plan};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a user asked for.
+#[derive(Clone, Debug)]
+pub struct SessionRequest {
+    /// The profile.
+    pub profile: Profile,
+    /// The command line.
+    pub argv: Vec<String>,
+    /// The directory to work in.
+    pub workspace: PathBuf,
+    /// Whether to forbid changing it, whatever the profile says.
+    pub read_only: bool,
+    /// Further places to show.
+    pub mounts: Vec<Mount>,
+    /// Rules for this session, beside the profile's.
+    pub rules: Vec<WrittenRule>,
+    /// Policy files: what errors call them, and their texts.
+    pub policies: Vec<(String, String)>,
+    /// Environment variables to set, or to pass on where there is no value.
+    pub environment: Vec<(String, Option<String>)>,
+    /// Where to dial instead.
+    pub connect_to: Vec<ConnectTo>,
+    /// Further roots for verifying upstreams, in PEM.
+    pub upstream_ca: Option<Vec<u8>>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// What the user calls it.
+    pub name: Option<String>,
+}
+
+/// A session that could start.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its id.
+    pub session: SessionId,
+    /// Its sandbox.
+    pub plan: Plan,
+    /// Its policy.
+    pub policy: Policy,
+    /// Who is asking.
+    pub user: String,
+    /// Where the secrets are looked for, and what they are bound to.
+    pub secrets: Vec<(SecretSpec, Binding)>,
+    /// The secrets that have no value anywhere.
+    pub missing: Vec<SecretSpec>,
+    /// The user's home directory.
+    pub home: PathBuf,
+    /// What was asked for.
+    pub request: SessionRequest,
+}
+
+/// Prepares a session.
+///
+/// # Errors
+/// Whatever is wrong with the request, in words for the person who made it.
+pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
+    refuse_what_is_not_enforced(&request.profile)?;
+    let policy = compile(&request)?;
+    let home = home_directory()?;
+    let workspace = request.workspace.canonicalize().and_then(|path| match path.is_dir() {
+        true => Ok(path),
+        false => Err(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
+    });
+    let failed = |source| SessionError::Workspace { path: request.workspace.clone(), source };
+    let workspace = workspace.map_err(failed)?;
+    let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
+    let (present, missing) = placeholders(&request.profile, &home)?;
+    let search = program::search_path();
+    let name = request.argv.first().map_or("", String::as_str);
+    let program = program::find(name, &request.profile, &search, &workspace)?;
+    let user = user_name();
+    let launch = launch(&request, &program, &home, &workspace, &present);
+    let plan = make_plan(&request, &Stage { home: &home, workspace: &workspace, user: &user, search: &search }, &program, launch)?;
+    let secrets = present.into_iter().map(|(spec, placeholder)| {
+        let binding = spec.binding(placeholder);
+        (spec, binding)
+    });
+    Ok(Prepared { session, plan, policy, user, secrets: secrets.collect(), missing, home, request })
+}
+
+/// Limits that nothing would hold must not look as if they were.
+fn refuse_what_is_not_enforced(profile: &Profile) -> Result<(), SessionError> {
+    let refuse = |key| Err(SessionError::NotEnforced { profile: profile.name.clone(), key });
+    match &profile.limits {
+        limits if limits.memory.is_some() => refuse("limits.memory"),
+        limits if limits.pids.is_some() => refuse("limits.pids"),
+        limits if limits.cpus.is_some() => refuse("limits.cpus"),
+        _ if !profile.filesystem.protect.is_empty() => refuse("filesystem.protect"),
+        _ => Ok(()),
+    }
+}
+
+fn compile(request: &SessionRequest) -> Result<Policy, SessionError> {
+    let mut files = Vec::new();
+    for (label, text) in &request.policies {
+        files.push((label, parse_policy_file(label, text)?));
+    }
+    let mut sources: Vec<RuleSource<'_>> =
+        files.iter().map(|(label, rules)| RuleSource { level: Level::Organisation, label, rules }).collect();
+    let profile = &request.profile;
+    sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
+    sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules });
+    Ok(Policy::compile(&sources)?)
+}
+
+type Present = Vec<(SecretSpec, Placeholder)>;
+
+fn placeholders(profile: &Profile, home: &Path) -> Result<(Present, Vec<SecretSpec>), SessionError> {
+    let mut entropy = [0; 96];
+    getrandom::fill(&mut entropy).map_err(SessionError::preparing("draw random numbers"))?;
+    let (there, missing): (Vec<_>, Vec<_>) =
+        profile.secrets.iter().cloned().partition(|spec| secrets::is_there(spec, home));
+    let with_placeholder = |spec: SecretSpec| {
+        let placeholder = spec.shape.placeholder(&spec.name, &entropy);
+        (spec, placeholder)
+    };
+    Ok((there.into_iter().map(with_placeholder).collect(), missing))
+}
+
+fn launch(request: &SessionRequest, program: &Program, home: &Path, workspace: &Path, present: &Present) -> LaunchSpec {
+    let by_name: BTreeMap<_, _> =
+        present.iter().map(|(spec, placeholder)| (spec.name.clone(), placeholder.clone())).collect();
+    harness::launch(&LaunchRequest {
+        profile: &request.profile,
+        argv: &request.argv,
+        program: &program.path.display().to_string(),
+        home: &home.display().to_string(),
+        workspace: &workspace.display().to_string(),
+        placeholders: &by_name,
+        terminal: std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+    })
+}
+
+struct Stage<'a> {
+    home: &'a Path,
+    workspace: &'a Path,
+    user: &'a str,
+    search: &'a str,
+}
+
+fn make_plan(
+    request: &SessionRequest,
+    stage: &Stage<'_>,
+    program: &Program,
+    mut launch: LaunchSpec,
+) -> Result<Plan, SessionError> {
+    let Stage { home, workspace, user, search } = stage;
+    let mut candidates = granted_paths(&request.profile, home);
+    let granted = candidates.clone();
+    candidates.extend(launch.seeds.iter().map(|seed| seed.path.as_str()).chain(launch.hide.iter().map(String::as_str)).map(
+        |path| path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest)),
+    ));
+    candidates.extend(program.trees.iter().cloned());
+    candidates.extend(request.mounts.iter().map(|mount| mount.source.clone()));
+    candidates.push((*workspace).to_owned());
+    let facts = HostFacts::gather(home, user, &candidates);
+    let shown: Vec<PathBuf> = granted.into_iter().chain(program.trees.iter().cloned()).chain([(*workspace).to_owned()]).collect();
+    let place = Place { user, home, path: program::inner_path(search, &shown) };
+    let mut variables = environment::base(&place);
+    let pass: Vec<_> = request.profile.environment.pass.iter().filter(|name| *name != "PATH").cloned().collect();
+    variables.extend(environment::passed(&pass));
+    variables.append(&mut launch.env);
+    for (name, value) in &request.environment {
+        match value {
+            Some(value) => drop(variables.insert(name.clone(), value.clone())),
+            None => variables.extend(environment::passed(std::slice::from_ref(name))),
+        }
+    }
+    launch.env = variables;
+    Ok(plan(&PlanRequest {
+        facts: &facts,
+        profile: &request.profile,
+        workspace,
+        workspace_access: access(request)?,
+        mounts: &request.mounts,
+        program: &program.real,
+        program_trees: &program.trees,
+        launch: &launch,
+        terminal: std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal(),
+    })?)
+}
+
+fn access(request: &SessionRequest) -> Result<Access, SessionError> {
+    match request.profile.filesystem.workspace {
+        _ if request.read_only => Ok(Access::ReadOnly),
+        WorkspaceMode::ReadOnly => Ok(Access::ReadOnly),
+        WorkspaceMode::Direct => Ok(Access::ReadWrite),
+        WorkspaceMode::Overlay => Err(crate::supervisor::PlanError::Mode("overlay").into()),
+    }
+}
+
+fn home_directory() -> Result<PathBuf, SessionError> {
+    let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(SessionError::NoHome)?;
+    Ok(home.canonicalize().unwrap_or(home))
+}
+
+/// The login name, for the record and the accounts inside. Root's harness is an ordinary user there, so it is not called
+/// root.
+fn user_name() -> String {
+    let uid = nix::unistd::geteuid();
+    let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let plain = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    known.filter(plain).unwrap_or_else(|| format!("user{uid}"))
+}

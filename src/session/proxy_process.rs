@@ -1,0 +1,223 @@
+//! The proxy's process: forked while the session still has one thread, reads the secrets, confines itself, serves.
+
+use super::clock;
+use super::error::SessionError;
+use super::prepare::Prepared;
+use super::secrets;
+use crate::meter::PriceTable;
+use crate::model::{Event, Secret};
+use crate::policy::Binding;
+use crate::proxy::{self, Authority, Gateway, ResolverConfig, Roots, Setup};
+use crate::store::{Journal, Recorder};
+use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
+use crate::sys::{self, Forked, fork_single_threaded};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime};
+
+/// How long the proxy may take to settle what is under way once the session is over.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// What the proxy tells the session.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// The certificates are in the shared file.
+    CertificatesWritten,
+    /// Secrets are loaded, the process is confined, connections are served.
+    Ready,
+    /// It could not start.
+    Failed(String),
+}
+
+/// What the session tells the proxy: the listeners come with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Serve {
+    tcp: usize,
+}
+
+/// The session's side of the proxy.
+#[derive(Debug)]
+pub(super) struct ProxyProcess {
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    shutdown: Option<UnixStream>,
+}
+
+impl ProxyProcess {
+    /// Forks it. It begins with the certificates, which the sandbox needs, and goes on when the listeners come.
+    pub(super) fn start(prepared: &Prepared, journal: Journal, certificates: &OwnedFd) -> Result<Self, SessionError> {
+        let kind = SocketType::SEQPACKET;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+            .map_err(SessionError::preparing("make a socket pair"))?;
+        let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
+        match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
+            Forked::Parent { pidfd, .. } => Ok(Self { pidfd, control: ours, shutdown: Some(ours_off) }),
+            Forked::Child => {
+                drop((ours, ours_off));
+                let site = Site { control: theirs, shutdown: theirs_off, certificates, journal };
+                std::process::exit(i32::from(live(prepared, site).is_err()));
+            }
+        }
+    }
+
+    /// Waits until the certificates are written.
+    pub(super) fn certificates(&self) -> Result<(), SessionError> {
+        match self.word()? {
+            Word::CertificatesWritten => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Hands the listeners over and waits until they are served.
+    pub(super) fn serve(&self, listeners: Listeners) -> Result<(), SessionError> {
+        let descriptors: Vec<_> = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd).collect();
+        wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors)
+            .map_err(SessionError::preparing("hand the listeners to the proxy"))?;
+        match self.word()? {
+            Word::Ready => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Readable when the proxy has died.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Lets it settle what is under way, and waits until it is gone.
+    pub(super) fn stop(&mut self) {
+        self.shutdown = None;
+        let timeout = rustix::event::Timespec { tv_sec: SETTLE.as_secs().cast_signed(), tv_nsec: 0 };
+        let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+        // Whatever poll says, the kill that follows is harmless to a process that is gone.
+        let _ = rustix::event::poll(&mut waits, Some(&timeout));
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+
+    fn word(&self) -> Result<Word, SessionError> {
+        match wire::receive(self.control.as_fd()).map_err(SessionError::preparing("hear from the proxy"))? {
+            Some((word, _)) => Ok(word),
+            None => Err(SessionError::ProxyFailed("it ended without a word".to_owned())),
+        }
+    }
+}
+
+fn unexpected(word: Word) -> SessionError {
+    SessionError::ProxyFailed(match word {
+        Word::Failed(why) => why,
+        other => format!("it said {other:?} out of turn"),
+    })
+}
+
+/// What the proxy's process holds.
+struct Site<'a> {
+    control: OwnedFd,
+    shutdown: UnixStream,
+    certificates: &'a OwnedFd,
+    journal: Journal,
+}
+
+/// The proxy's whole life. A failure has been told when this returns.
+fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
+    let Site { control, shutdown, certificates, journal } = site;
+    let told = |why: String| {
+        // Nobody left to tell when this fails.
+        let _ = wire::send(control.as_fd(), &Word::Failed(why), &[]);
+    };
+    let setup = prepare(prepared, &control, shutdown, certificates, journal).map_err(|error| told(error.to_string()))?;
+    wire::send(control.as_fd(), &Word::Ready, &[]).map_err(drop)?;
+    // From here on the session's end is heard through the shutdown socket, so that what is under way can be settled.
+    rustix::process::set_parent_process_death_signal(None).map_err(drop)?;
+    proxy::serve(setup).map_err(drop)
+}
+
+fn prepare(
+    prepared: &Prepared,
+    control: &OwnedFd,
+    shutdown: UnixStream,
+    certificates: &OwnedFd,
+    mut journal: Journal,
+) -> Result<Setup, SessionError> {
+    detach(&[control.as_fd(), shutdown.as_fd(), certificates.as_fd(), journal.as_fd()])
+        .map_err(SessionError::preparing("detach the proxy"))?;
+    let authority = Authority::generate(&prepared.session, SystemTime::now())?;
+    let roots = Roots::from_system(prepared.request.upstream_ca.as_deref())?;
+    write_certificates(certificates, &authority, &roots).map_err(SessionError::preparing("write the certificates"))?;
+    wire::send(control.as_fd(), &Word::CertificatesWritten, &[]).map_err(SessionError::preparing("tell the session"))?;
+
+    let resolver = ResolverConfig::from_system();
+    let bindings = load_secrets(prepared, &mut journal)?;
+    let prices = PriceTable::embedded();
+    let listeners = receive_listeners(control)?;
+    confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
+    let sync = Some(journal.sync_handle()?);
+    let recorder: Box<dyn Recorder> = Box::new(journal);
+    Ok(Setup {
+        session: prepared.session.clone(),
+        policy: prepared.policy.clone(),
+        bindings,
+        authority,
+        roots,
+        connect_to: prepared.request.connect_to.clone(),
+        gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
+        listeners,
+        recorder,
+        sync,
+        prices,
+        shutdown,
+        resolver,
+    })
+}
+
+/// Leaves the session's terminal and drops what was inherited by accident. Until it serves, it dies with the session.
+fn detach(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::setsid()?;
+    sys::close_inherited_except(keep)?;
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
+}
+
+/// As `supervisor::apply` reads it: the length of the CA's certificate, that certificate, the merged bundle.
+fn write_certificates(file: &OwnedFd, authority: &Authority, roots: &Roots) -> io::Result<()> {
+    let own = authority.certificate_pem();
+    let mut file = File::from(file.try_clone()?);
+    file.write_all(&u32::try_from(own.len()).map_err(io::Error::other)?.to_ne_bytes())?;
+    file.write_all(own.as_bytes())?;
+    file.write_all(roots.bundle_pem(authority).as_bytes())
+}
+
+fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Binding, Secret)>, SessionError> {
+    let mut loaded = Vec::new();
+    for (spec, binding) in &prepared.secrets {
+        match secrets::load(spec, &prepared.home) {
+            Ok(secret) => loaded.push((binding.clone(), secret)),
+            Err(problem) => return Err(SessionError::ProxyFailed(format!("secret `{}`: {problem}", spec.name))),
+        }
+    }
+    for spec in &prepared.missing {
+        let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        journal.record(clock::now(), &Event::SecretMissing { secret: spec.name.clone(), from })?;
+    }
+    Ok(loaded)
+}
+
+fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError> {
+    let message = wire::receive::<Serve>(control.as_fd()).map_err(SessionError::preparing("receive the listeners"))?;
+    let Some((Serve { tcp }, mut descriptors)) = message else {
+        return Err(SessionError::ProxyFailed("the session ended".to_owned()));
+    };
+    let dns = descriptors.split_off(tcp.min(descriptors.len()));
+    Ok(proxy::Listeners {
+        tcp: descriptors.into_iter().map(Into::into).collect(),
+        dns: dns.into_iter().map(Into::into).collect(),
+    })
+}

@@ -1,0 +1,138 @@
+//! The order of things, from nothing to a finished session.
+
+use super::error::SessionError;
+use super::finish::{self, Outcome};
+use super::prepare::Prepared;
+use super::proxy_process::ProxyProcess;
+use super::relay::{self, Ended, Relay};
+use super::{clock, terminal};
+use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
+use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
+use crate::supervisor::{self, Standing, landlock_abi};
+use nix::sys::signalfd::SignalFd;
+use rustix::fs::MemfdFlags;
+
+/// Runs a prepared session to its end. Must be called while the process has one thread.
+///
+/// # Errors
+/// A [`SessionError`] when the harness was not started, or when its end could not be recorded.
+pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
+    if prepared.plan.shows(home.path()) {
+        return Err(SessionError::HomeInside { home: home.path().to_owned() });
+    }
+    let signals = relay::take_signals().map_err(SessionError::preparing("take signals over"))?;
+    let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
+    let started = start(prepared, home, &mut journal);
+    let (ended, mut proxy) = match started {
+        Ok((standing, proxy)) => {
+            let ended = accompany(prepared, standing, &proxy, &signals, &mut journal)?;
+            (ended, proxy)
+        }
+        Err(error) => {
+            let exit = ExitStatus::Code(finish::EXIT_OMNI_FAILED);
+            journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit })?;
+            fold(prepared, home)?;
+            return Err(error);
+        }
+    };
+    proxy.stop();
+    let program = prepared.plan.program.display().to_string();
+    let (exit, message) = finish::conclude(&ended, &program);
+    journal.record(clock::now(), &Event::SessionEnded { reason: ended.reason, exit })?;
+    // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
+    let (summary, message) = match fold(prepared, home) {
+        Ok(summary) => (finish::summarise(&summary), message),
+        Err(error) => (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}")))),
+    };
+    Ok(Outcome { session: prepared.session.clone(), reason: ended.reason, exit, summary, message })
+}
+
+/// Builds proxy and sandbox side by side; the harness waits for the go.
+fn start(prepared: &Prepared, home: &Home, journal: &mut Journal) -> Result<(Standing, ProxyProcess), SessionError> {
+    let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
+    let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
+        .map_err(SessionError::preparing("make a file in memory"))?;
+    let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
+    let built = build(prepared, &proxy, &certificates).and_then(|(standing, listeners)| {
+        proxy.serve(listeners)?;
+        record_start(prepared, journal)?;
+        Ok(standing)
+    });
+    match built {
+        Ok(standing) => Ok((standing, proxy)),
+        Err(error) => {
+            proxy.stop();
+            Err(error)
+        }
+    }
+}
+
+fn build(
+    prepared: &Prepared,
+    proxy: &ProxyProcess,
+    certificates: &std::os::fd::OwnedFd,
+) -> Result<(Standing, supervisor::Listeners), SessionError> {
+    let building = supervisor::spawn(&prepared.plan, certificates, terminal::size())?;
+    let certified = proxy.certificates();
+    // When the sandbox is gone, `finish` says why, which is the better message.
+    let told = if certified.is_ok() { building.bundle_is_ready() } else { Ok(()) };
+    certified?;
+    let mut standing = building.finish()?;
+    told?;
+    let listeners = std::mem::take(&mut standing.listeners);
+    Ok((standing, listeners))
+}
+
+fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), SessionError> {
+    let request = &prepared.request;
+    let pid = std::process::id();
+    let namespaces = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"];
+    let event = Event::SessionStarted {
+        session: prepared.session.clone(),
+        name: request.name.clone(),
+        user: prepared.user.clone(),
+        profile: request.profile.name.clone(),
+        argv: prepared.plan.argv.clone(),
+        workspace: prepared.plan.directory.display().to_string(),
+        policy_hash: prepared.policy.hash(),
+        isolation: Isolation {
+            namespaces: namespaces.map(str::to_owned).to_vec(),
+            landlock_abi: landlock_abi(),
+            seccomp: true,
+            network: "anyip+tproxy".to_owned(),
+        },
+        omni_version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid,
+        pid_started_ticks: process_start_ticks(pid).unwrap_or_default(),
+    };
+    Ok(journal.record(clock::now(), &event)?)
+}
+
+/// Lets the harness go and stays with it to its end.
+fn accompany(
+    prepared: &Prepared,
+    standing: Standing,
+    proxy: &ProxyProcess,
+    signals: &SignalFd,
+    journal: &mut Journal,
+) -> Result<Ended, SessionError> {
+    let Standing { mut sandbox, terminal, .. } = standing;
+    sandbox.go()?;
+    let timeout = prepared.request.timeout.or(prepared.request.profile.limits.duration);
+    let mut relay = Relay::new(&sandbox, proxy, signals, terminal, timeout);
+    let ended = relay.run();
+    relay.drain();
+    sandbox.end();
+    let ended = ended?;
+    if let Some(status) = ended.status {
+        journal.record(clock::now(), &Event::HarnessExited { status })?;
+    }
+    Ok(ended)
+}
+
+/// Folds the session's journals into the store. What cannot be folded now is picked up later: the journals are the truth.
+fn fold(prepared: &Prepared, home: &Home) -> Result<Summary, StoreError> {
+    let mut store = Sqlite::open(home)?;
+    store.fold(&prepared.session)?;
+    Ok(store.session(&prepared.session)?.0)
+}

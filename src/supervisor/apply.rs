@@ -1,0 +1,191 @@
+//! The one interpreter of plans. Runs inside the new namespaces, before the go.
+
+use super::{capture, network};
+use super::plan::{Contents, Identity, Plan, Step};
+use super::root::Root;
+use super::spawn::Listeners;
+use super::trees::Trees;
+use super::wire::{self, Order};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// The devices that every program may have: they hold and reveal nothing.
+pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Links that programs expect in `/dev`.
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+/// Room in `/dev` itself and in shared memory.
+const DEVICE_BYTES_MAX: u64 = 1 << 20;
+const SHARED_MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// What came out of building.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// The listeners for the proxy.
+    pub listeners: Listeners,
+    /// Whether the host's bundle was read, so that a wait for it is not repeated.
+    bundle: Option<Bundle>,
+    root: Option<Root>,
+}
+
+/// The two certificate files.
+#[derive(Debug)]
+struct Bundle {
+    merged: Vec<u8>,
+    own: Vec<u8>,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The step, as printed.
+    pub step: String,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// What the interpreter needs besides the plan.
+pub(super) struct Site<'a> {
+    /// The opened places of the host.
+    pub trees: Trees,
+    /// The other side, for waiting until the certificates are made.
+    pub wire: BorrowedFd<'a>,
+    /// Where the proxy writes the certificates: the CA's own, then the merged bundle, see [`read_bundle`].
+    pub certificates: &'a OwnedFd,
+}
+
+/// Executes every step before the go.
+pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<Listeners, Failure> {
+    let mut built = Built { listeners: Listeners::default(), bundle: None, root: None };
+    for step in &plan.steps {
+        execute(step, site, &mut built).map_err(|error| Failure { step: step.to_string(), error })?;
+    }
+    Ok(built.listeners)
+}
+
+/// Becomes the harness's user. All capabilities over the new namespaces stay until they are dropped.
+pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
+    if rustix::process::getuid().as_raw() == identity.uid && rustix::process::getgid().as_raw() == identity.gid {
+        return Ok(());
+    }
+    nix::unistd::setgroups(&[])?;
+    let (gid, uid) = (nix::unistd::Gid::from_raw(identity.gid), nix::unistd::Uid::from_raw(identity.uid));
+    nix::unistd::setresgid(gid, gid, gid)?;
+    nix::unistd::setresuid(uid, uid, uid)?;
+    Ok(())
+}
+
+fn execute(step: &Step, site: &mut Site<'_>, built: &mut Built) -> io::Result<()> {
+    match step {
+        Step::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
+        Step::PrivateMounts => {
+            let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            Ok(rustix::mount::mount_change("/", all)?)
+        }
+        Step::Root { bytes } => {
+            built.root = Some(Root::create(*bytes)?);
+            Ok(())
+        }
+        Step::Loopback => network::bring_up(),
+        Step::Capture => capture::load_filter(),
+        Step::Listen => {
+            built.listeners = network::listen()?;
+            Ok(())
+        }
+        Step::File { contents, .. } | Step::Cover { contents, .. } => {
+            fetch(contents, site, built)?;
+            in_root(step, site, built)
+        }
+        _ => in_root(step, site, built),
+    }
+}
+
+/// The steps that happen below the new root.
+fn in_root(step: &Step, site: &mut Site<'_>, built: &Built) -> io::Result<()> {
+    let root = built.root.as_ref().ok_or_else(|| io::Error::other("there is no root yet"))?;
+    match step {
+        Step::Private { path, mode, bytes } => root.mount_private(path, *mode, *bytes),
+        Step::Link { path, target } => root.link(path, target),
+        Step::Bind { mount, directory, .. } => root.bind(site.trees.take(&mount.target)?.as_fd(), mount, *directory),
+        Step::File { path, mode, contents } => root.write(path, bytes(contents, built)?, *mode),
+        Step::Cover { path, contents } => root.cover(path, bytes(contents, built)?),
+        Step::Devices => devices(root, &mut site.trees),
+        Step::Processes => processes(root),
+        Step::SealRoot => root.seal(),
+        Step::Enter => root.enter(),
+        _ => Err(io::Error::other("not a step below the root")),
+    }
+}
+
+/// Waits for the certificates when a step is the first to need them.
+fn fetch(contents: &Contents, site: &Site<'_>, built: &mut Built) -> io::Result<()> {
+    if matches!(contents, Contents::Text(_)) || built.bundle.is_some() {
+        return Ok(());
+    }
+    match wire::receive::<Order>(site.wire)? {
+        Some((Order::BundleReady, _)) => {
+            built.bundle = Some(read_bundle(site.certificates)?);
+            Ok(())
+        }
+        _ => Err(io::Error::other("the certificates were not made")),
+    }
+}
+
+/// Reads what the proxy wrote: the length of the CA's certificate (four bytes, native order), that certificate, the
+/// merged bundle.
+fn read_bundle(certificates: &OwnedFd) -> io::Result<Bundle> {
+    let mut file = std::fs::File::from(certificates.try_clone()?);
+    file.rewind()?;
+    let mut length = [0u8; 4];
+    file.read_exact(&mut length)?;
+    let mut own = vec![0; u32::from_ne_bytes(length) as usize];
+    file.read_exact(&mut own)?;
+    let mut merged = Vec::new();
+    file.read_to_end(&mut merged)?;
+    Ok(Bundle { merged, own })
+}
+
+fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<&'a [u8]> {
+    let bundle = || built.bundle.as_ref().ok_or_else(|| io::Error::other("the certificates were not read"));
+    match contents {
+        Contents::Text(text) => Ok(text.as_bytes()),
+        Contents::CaBundle => Ok(&bundle()?.merged),
+        Contents::CaCertificate => Ok(&bundle()?.own),
+    }
+}
+
+fn devices(root: &Root, trees: &mut Trees) -> io::Result<()> {
+    let dev = Path::new("/dev");
+    root.mount_private(dev, 0o755, DEVICE_BYTES_MAX)?;
+    for device in DEVICES {
+        let path = dev.join(device);
+        root.write(&path, b"", 0o666)?;
+        root.attach(trees.take(&path)?.as_fd(), &path)?;
+    }
+    for (name, target) in DEVICE_LINKS {
+        root.link(&dev.join(name), Path::new(target))?;
+    }
+    root.make_directory(&dev.join("pts"))?;
+    let options = c"newinstance,ptmxmode=0666,mode=0620";
+    mount_new(root, "devpts", "dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, options)?;
+    root.mount_private(&dev.join("shm"), 0o1777, SHARED_MEMORY_BYTES_MAX)
+}
+
+fn processes(root: &Root) -> io::Result<()> {
+    root.make_directory(Path::new("/proc"))?;
+    mount_new(root, "proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, c"")
+}
+
+/// Mounts a kernel file system by the old call, whose target is found from the working directory.
+fn mount_new(root: &Root, kind: &str, target: &str, flags: MountFlags, options: &std::ffi::CStr) -> io::Result<()> {
+    rustix::process::fchdir(root.directory())?;
+    rustix::mount::mount(kind, target, kind, flags, options)?;
+    Ok(())
+}

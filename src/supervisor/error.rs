@@ -1,0 +1,78 @@
+//! What can go wrong with a plan or with building it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a sandbox cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The workspace is a place that must not be handed over whole.
+    #[error(
+        "the workspace {0} holds more than a project: choose a directory below it with `--workspace DIR`, \
+         or change into one"
+    )]
+    Workspace(PathBuf),
+    /// A path that must be absolute is not.
+    #[error("{0} is not an absolute path")]
+    Relative(PathBuf),
+    /// A mount that would replace the sandbox's own foundations.
+    #[error("nothing can be mounted at {0}: the sandbox builds that place itself")]
+    Reserved(PathBuf),
+    /// A path that a mount names and the host does not have.
+    #[error("{0} does not exist, so it cannot be mounted")]
+    Missing(PathBuf),
+    /// A workspace mode that this version cannot build.
+    #[error("workspace mode `{0}` is not built by this version: use `direct` or `read-only`")]
+    Mode(&'static str),
+}
+
+/// Why a sandbox could not be built or minded.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The kernel refused the namespaces.
+    #[error(
+        "the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them"
+    )]
+    Namespaces(#[source] io::Error),
+    /// A place on the host could not be opened for mounting.
+    #[error("cannot open {path} for the sandbox: {source}")]
+    Open {
+        /// The place.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The owner of a place could not be translated (an id-mapped mount).
+    #[error("cannot translate the owner of {path} for the sandbox: {source}; its file system may not support id-mapped mounts")]
+    Owner {
+        /// The place.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The id maps could not be written.
+    #[error("cannot map the user and group of the sandbox: {0}")]
+    Identity(#[source] io::Error),
+    /// A step of the plan failed inside the sandbox.
+    #[error("building the sandbox failed at `{step}`: {error}; `omni doctor` says what this machine can isolate")]
+    Step {
+        /// The step, as `--dry-run` prints it.
+        step: String,
+        /// The system's error.
+        error: String,
+    },
+    /// The process inside went away without a word.
+    #[error("the sandbox ended before it was ready")]
+    Vanished,
+    /// Talking with the process inside failed.
+    #[error("lost the connection to the sandbox: {0}")]
+    Wire(#[source] io::Error),
+    /// A preparation on the host's side failed.
+    #[error("cannot {what}: {source}")]
+    Prepare {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,102 @@
+//! What a plan has to know about the host, read in one go so that planning itself is pure.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// System directories that every sandbox sees read-only, where the host has them.
+const SYSTEM_PATHS: [&str; 10] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix"];
+
+/// Files by which distributions let programs find the trusted certificates.
+const CA_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+
+/// Files of `/etc` that the sandbox replaces.
+const REPLACED: [&str; 4] = ["/etc/passwd", "/etc/group", "/etc/resolv.conf", "/etc/hosts"];
+
+/// One place on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathFacts {
+    /// The place itself, with every symbolic link followed.
+    pub real: PathBuf,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// The owner on the disk.
+    pub uid: u32,
+    /// The group on the disk.
+    pub gid: u32,
+    /// Where the path itself points, when it is a symbolic link.
+    pub link: Option<PathBuf>,
+}
+
+/// The host as far as a plan cares.
+#[derive(Clone, Debug)]
+pub struct HostFacts {
+    /// The caller's effective user id.
+    pub uid: u32,
+    /// The caller's effective group id.
+    pub gid: u32,
+    /// The caller's login name.
+    pub user: String,
+    /// The caller's home directory.
+    pub home: PathBuf,
+    /// The host's `/etc/passwd`, for the names of others.
+    pub passwd: String,
+    /// The host's `/etc/group`.
+    pub group: String,
+    /// Everything that was looked at and exists.
+    pub paths: BTreeMap<PathBuf, PathFacts>,
+}
+
+impl HostFacts {
+    /// Reads the facts; `candidates` are further paths that the plan will ask about.
+    #[must_use]
+    pub fn gather(home: &Path, user: &str, candidates: &[PathBuf]) -> Self {
+        let known = SYSTEM_PATHS.iter().chain(&CA_BUNDLES).chain(&REPLACED).map(PathBuf::from);
+        let paths = known.chain(candidates.iter().cloned()).filter_map(|path| {
+            let facts = look_at(&path)?;
+            Some((path, facts))
+        });
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            user: user.to_owned(),
+            home: home.to_owned(),
+            passwd: std::fs::read_to_string("/etc/passwd").unwrap_or_default(),
+            group: std::fs::read_to_string("/etc/group").unwrap_or_default(),
+            paths: paths.collect(),
+        }
+    }
+
+    /// The system directories the host has, in mounting order.
+    pub(super) fn system(&self) -> impl Iterator<Item = (PathBuf, &PathFacts)> {
+        SYSTEM_PATHS.iter().map(PathBuf::from).filter_map(|path| self.paths.get(&path).map(|facts| (path, facts)))
+    }
+
+    /// Where the host keeps its trusted certificates, each real file once.
+    pub(super) fn ca_bundles(&self) -> Vec<PathBuf> {
+        let mut real: Vec<_> =
+            CA_BUNDLES.iter().filter_map(|path| self.paths.get(Path::new(path))).map(|facts| facts.real.clone()).collect();
+        real.sort();
+        real.dedup();
+        real
+    }
+}
+
+fn look_at(path: &Path) -> Option<PathFacts> {
+    let real = path.canonicalize().ok()?;
+    let metadata = real.metadata().ok()?;
+    Some(PathFacts {
+        directory: metadata.is_dir(),
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        link: path.read_link().ok(),
+        real,
+    })
+}

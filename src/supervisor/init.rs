@@ -1,0 +1,198 @@
+//! Process 1 of the sandbox: starts the harness, passes signals on, reaps what is orphaned, reports how it ended.
+//!
+//! When it exits, the kernel kills everything that is left in the process namespace.
+
+use super::lockdown;
+use super::plan::Plan;
+use super::terminal::Terminal;
+use super::wire::{self, Notice, Order};
+use crate::model::ExitStatus;
+use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, WaitOptions};
+use std::ffi::CString;
+use std::io::{self, IsTerminal};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Runs the harness to its end and answers for it. The sandbox is built and the go has come.
+pub(super) fn mind(plan: &Plan, wire: BorrowedFd<'_>, terminal: Option<Terminal>) -> io::Result<()> {
+    let children = SigSet::from(Signal::SIGCHLD);
+    children.thread_block()?;
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    rustix::process::setsid()?;
+    if let Some(terminal) = &terminal {
+        rustix::process::ioctl_tiocsctty(&terminal.slave)?;
+    }
+    let Some(harness) = start(plan, wire, terminal.as_ref())? else { return Ok(()) };
+    let slave = terminal.map(|terminal| terminal.slave);
+    give_up()?;
+    let mut minder = Minder { wire, harness, slave };
+    loop {
+        let mut waits = [PollFd::new(&wire, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        match poll(&mut waits, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        let (order, child) = (!waits[0].revents().is_empty(), !waits[1].revents().is_empty());
+        if child {
+            while signals.read_signal()?.is_some() {}
+            if minder.reap()? {
+                return Ok(());
+            }
+        }
+        if order && !minder.obey()? {
+            return Ok(());
+        }
+    }
+}
+
+/// Process 1 keeps nothing that the harness, which has its user id, could want from it.
+fn give_up() -> io::Result<()> {
+    lockdown::drop_capabilities()?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+struct Minder<'a> {
+    wire: BorrowedFd<'a>,
+    harness: Pid,
+    slave: Option<OwnedFd>,
+}
+
+impl Minder<'_> {
+    /// Reaps whatever ended; true when the harness did.
+    fn reap(&mut self) -> io::Result<bool> {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((pid, status))) if pid == self.harness => {
+                    if status.stopped() {
+                        wire::send(self.wire, &Notice::Stopped, &[])?;
+                    } else if let Some(status) = exit_status(status) {
+                        wire::send(self.wire, &Notice::Exited(status), &[])?;
+                        return Ok(true);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(false),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Does what the supervisor says; false when it is gone.
+    fn obey(&self) -> io::Result<bool> {
+        match wire::receive::<Order>(self.wire)? {
+            Some((Order::Signal(number), _)) => self.signal(number),
+            Some((Order::Continue, _)) => {
+                if let Some(slave) = &self.slave {
+                    // The harness may be gone already; then there is nobody to bring to the foreground.
+                    let _ = rustix::termios::tcsetpgrp(slave, self.harness);
+                }
+                self.signal(libc::SIGCONT);
+            }
+            Some(_) => {}
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn signal(&self, number: i32) {
+        if let Ok(signal) = Signal::try_from(number) {
+            // The group may be gone already: then its end is on its way to be reaped.
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.harness.as_raw_nonzero().get()), signal);
+        }
+    }
+}
+
+fn exit_status(status: rustix::process::WaitStatus) -> Option<ExitStatus> {
+    let code = status.exit_status().map(ExitStatus::Code);
+    code.or_else(|| status.terminating_signal().map(ExitStatus::Signal))
+}
+
+/// Starts the harness; `None` after a failure, which has been reported.
+fn start(plan: &Plan, wire: BorrowedFd<'_>, terminal: Option<&Terminal>) -> io::Result<Option<Pid>> {
+    let (failure, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let pid = match clone_into_namespaces(Namespaces::NONE)? {
+        Forked::Parent { pid, .. } => pid,
+        Forked::Child => {
+            drop(failure);
+            let problem = become_harness(plan, terminal);
+            let text = serde_json::to_vec(&problem).unwrap_or_default();
+            let _ = rustix::io::write(&tell, &text);
+            std::process::exit(127);
+        }
+    };
+    drop(tell);
+    let mut report = Vec::new();
+    io::Read::read_to_end(&mut std::fs::File::from(failure), &mut report)?;
+    if report.is_empty() {
+        return Ok(Some(pid));
+    }
+    wire::send(wire, &serde_json::from_slice::<Notice>(&report)?, &[])?;
+    Ok(None)
+}
+
+/// Never returns when all goes well: the harness's program takes the process over.
+fn become_harness(plan: &Plan, terminal: Option<&Terminal>) -> Notice {
+    let failed = |step: &str, error: io::Error| Notice::Failed { step: step.to_owned(), error: error.to_string() };
+    if let Err(error) = take_stage(terminal) {
+        return failed("take the foreground of the terminal", error);
+    }
+    if let Err(error) = rustix::process::chdir(&plan.directory) {
+        return failed("enter the workspace", error.into());
+    }
+    for step in &plan.lockdown {
+        if let Err(error) = lockdown::execute(step) {
+            return failed(&step.to_string(), error);
+        }
+    }
+    let (Ok(argv), Ok(environment)) = (c_strings(plan.argv.iter().cloned()), c_strings(environment(plan))) else {
+        return failed("execute", io::Error::other("the command line or environment holds a NUL byte"));
+    };
+    let Ok(program) = CString::new(plan.program.as_os_str().as_bytes()) else {
+        return failed("execute", io::Error::other("the program's path holds a NUL byte"));
+    };
+    match nix::unistd::execve(&program, &argv, &environment) {
+        Err(error) => Notice::NotExecuted(error as i32),
+        Ok(never) => match never {},
+    }
+}
+
+fn environment(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.environment.iter().map(|(name, value)| format!("{name}={value}"))
+}
+
+fn c_strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, std::ffi::NulError> {
+    texts.map(|text| CString::new(std::ffi::OsStr::new(&text).as_bytes())).collect()
+}
+
+/// A process group of its own, in the foreground of the terminal if there is one, with standard streams that lead
+/// there where they led to a terminal outside, default signals, and no other descriptor.
+fn take_stage(terminal: Option<&Terminal>) -> io::Result<()> {
+    rustix::process::setpgid(None, None)?;
+    if let Some(Terminal { slave, .. }) = terminal {
+        // A background process that takes the foreground is stopped by SIGTTOU unless it blocks it (tcsetpgrp(3)).
+        SigSet::from(Signal::SIGTTOU).thread_block()?;
+        rustix::termios::tcsetpgrp(slave, rustix::process::getpid())?;
+        if io::stdin().is_terminal() {
+            rustix::stdio::dup2_stdin(slave)?;
+        }
+        if io::stdout().is_terminal() {
+            rustix::stdio::dup2_stdout(slave)?;
+        }
+        if io::stderr().is_terminal() {
+            rustix::stdio::dup2_stderr(slave)?;
+        }
+    }
+    sys::close_descriptors_from(3)?;
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        sys::reset_signal(signal)?;
+    }
+    SigSet::empty().thread_set_mask()?;
+    sys::set_file_size_of_core(0)?;
+    Ok(())
+}

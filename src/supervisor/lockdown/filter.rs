@@ -1,0 +1,248 @@
+//! The system call filters (seccomp(2)), as data.
+//!
+//! Both are lists of what is refused, on top of namespaces, capabilities and Landlock; sockets are the other way round:
+//! only the named families exist.
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    sock_filter,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// What no harness needs and every kernel exploit starts from.
+const REFUSED: &[i64] = &[
+    // Mounts, by the old calls and the new.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    // Files by handle, which know no root directory.
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    // Other namespaces, and descriptors of other processes.
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    // Kernel features with a history.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_fanotify_init,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_vmsplice,
+    libc::SYS_mbind,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // The machine itself.
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    libc::SYS_uselib,
+    libc::SYS_ustat,
+    libc::SYS_sysfs,
+    libc::SYS__sysctl,
+    libc::SYS_nfsservctl,
+];
+
+/// What must look as if the kernel did not have it, so that callers fall back: io_uring goes around filters on sockets,
+/// and clone3 hides its flags from them.
+const ABSENT: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3];
+
+/// What the proxy gives up besides [`REFUSED`]: files, programs, other processes, listening.
+const REFUSED_TO_PROXY: &[i64] = &[
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_creat,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_open,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_listen,
+    libc::SYS_memfd_create,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_truncate,
+    libc::SYS_ftruncate,
+    libc::SYS_chmod,
+    libc::SYS_fchmodat,
+];
+
+/// `personality(2)` values that change nothing that matters: what `uname -m`, `setarch -R` and debuggers ask for.
+const HARMLESS_PERSONALITIES: [u64; 3] = [0, 0xffff_ffff, libc::ADDR_NO_RANDOMIZE as u64];
+
+/// The first system call number of the x32 ABI, whose calls a filter by number would otherwise miss.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// The harness's filter.
+pub(super) fn harness() -> io::Result<BpfProgram> {
+    let mut refused = always(REFUSED);
+    refused.insert(libc::SYS_socket, sockets(true)?);
+    refused.insert(libc::SYS_socketpair, vec![rule(0, Cmp::NotEqual, libc::AF_UNIX as u64)?]);
+    refused.insert(libc::SYS_clone, vec![new_namespaces()?]);
+    refused.insert(libc::SYS_ioctl, terminal_injection()?);
+    refused.insert(libc::SYS_personality, vec![personalities()?]);
+    program(refused)
+}
+
+/// The proxy's filter.
+pub(super) fn proxy() -> io::Result<BpfProgram> {
+    let mut refused = always(REFUSED);
+    refused.extend(always(REFUSED_TO_PROXY));
+    refused.insert(libc::SYS_socket, sockets(false)?);
+    refused.insert(libc::SYS_clone, vec![new_namespaces()?]);
+    refused.insert(libc::SYS_ioctl, terminal_injection()?);
+    program(refused)
+}
+
+fn always(calls: &[i64]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+enum Cmp {
+    Equal,
+    NotEqual,
+    AllOf(u64),
+}
+
+fn condition(argument: u8, how: &Cmp, value: u64) -> io::Result<SeccompCondition> {
+    let operator = match how {
+        Cmp::Equal => SeccompCmpOp::Eq,
+        Cmp::NotEqual => SeccompCmpOp::Ne,
+        Cmp::AllOf(mask) => SeccompCmpOp::MaskedEq(*mask),
+    };
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(io::Error::other)
+}
+
+fn rule(argument: u8, how: Cmp, value: u64) -> io::Result<SeccompRule> {
+    SeccompRule::new(vec![condition(argument, &how, value)?]).map_err(io::Error::other)
+}
+
+/// Refuses every family that is not named, netlink but for routes (which `getaddrinfo` reads), and raw sockets.
+fn sockets(local: bool) -> io::Result<Vec<SeccompRule>> {
+    let mut families = vec![libc::AF_INET, libc::AF_INET6];
+    if local {
+        families.extend([libc::AF_UNIX, libc::AF_NETLINK]);
+    }
+    let unknown: Result<Vec<_>, _> =
+        families.iter().map(|family| condition(0, &Cmp::NotEqual, family.cast_unsigned().into())).collect();
+    let mut rules = vec![SeccompRule::new(unknown?).map_err(io::Error::other)?];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let raw = [
+            condition(0, &Cmp::Equal, family.cast_unsigned().into())?,
+            condition(1, &Cmp::AllOf(SOCKET_TYPE_MASK), libc::SOCK_RAW as u64)?,
+        ];
+        rules.push(SeccompRule::new(raw.to_vec()).map_err(io::Error::other)?);
+        rules.push(SeccompRule::new(ping(family)?).map_err(io::Error::other)?);
+    }
+    let netlink = [
+        condition(0, &Cmp::Equal, libc::AF_NETLINK as u64)?,
+        condition(2, &Cmp::NotEqual, libc::NETLINK_ROUTE as u64)?,
+    ];
+    rules.push(SeccompRule::new(netlink.to_vec()).map_err(io::Error::other)?);
+    Ok(rules)
+}
+
+/// The bits of `socket(2)`'s second argument that are the type, without SOCK_CLOEXEC and SOCK_NONBLOCK.
+const SOCKET_TYPE_MASK: u64 = 0xf;
+
+/// ICMP without privileges (icmp(7)): a datagram socket with an ICMP protocol.
+fn ping(family: i32) -> io::Result<Vec<SeccompCondition>> {
+    let protocol = if family == libc::AF_INET { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
+    Ok(vec![
+        condition(0, &Cmp::Equal, family.cast_unsigned().into())?,
+        condition(1, &Cmp::AllOf(SOCKET_TYPE_MASK), libc::SOCK_DGRAM as u64)?,
+        condition(2, &Cmp::Equal, protocol.cast_unsigned().into())?,
+    ])
+}
+
+/// A `clone(2)` that asks for a user namespace; without one, every other needs a capability that is gone.
+fn new_namespaces() -> io::Result<SeccompRule> {
+    let flag = libc::CLONE_NEWUSER as u64;
+    rule(0, Cmp::AllOf(flag), flag)
+}
+
+/// `TIOCSTI` types into a terminal, `TIOCLINUX` into a console (ioctl_tty(2)).
+fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
+    Ok(vec![rule(1, Cmp::Equal, libc::TIOCSTI)?, rule(1, Cmp::Equal, libc::TIOCLINUX)?])
+}
+
+fn personalities() -> io::Result<SeccompRule> {
+    let others: Result<Vec<_>, _> =
+        HARMLESS_PERSONALITIES.iter().map(|value| condition(0, &Cmp::NotEqual, *value)).collect();
+    SeccompRule::new(others?).map_err(io::Error::other)
+}
+
+/// Puts together: x32 calls and [`ABSENT`] fail as unknown, `refused` as not permitted, another architecture's calls
+/// kill, the rest is allowed.
+fn program(refused: Rules) -> io::Result<BpfProgram> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let permitted = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let filter = SeccompFilter::new(refused, SeccompAction::Allow, permitted, arch).map_err(io::Error::other)?;
+    let rest: BpfProgram = filter.try_into().map_err(io::Error::other)?;
+    let mut program = Vec::with_capacity(rest.len() + 2 * ABSENT.len() + 3);
+    let errno = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let at_least = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+    // struct seccomp_data begins with the call's number (linux/seccomp.h).
+    program.push(sock_filter { code: load, jt: 0, jf: 0, k: 0 });
+    program.push(sock_filter { code: at_least, jt: 0, jf: 1, k: X32_BIT });
+    program.push(sock_filter { code: answer, jt: 0, jf: 0, k: errno });
+    for call in ABSENT {
+        let number = u32::try_from(*call).map_err(io::Error::other)?;
+        program.push(sock_filter { code: equal, jt: 0, jf: 1, k: number });
+        program.push(sock_filter { code: answer, jt: 0, jf: 0, k: errno });
+    }
+    program.extend(rest);
+    Ok(program)
+}

@@ -1,0 +1,542 @@
+//! The plan of one sandbox: every step as data, printable, compared by golden tests, executed by one interpreter.
+//!
+//! Pure: everything about the host arrives as [`HostFacts`].
+
+use super::error::PlanError;
+use super::host::{HostFacts, PathFacts};
+use crate::harness::LaunchSpec;
+use crate::policy::Profile;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+/// Where the merged certificate bundle (the host's roots and the session's CA) lies inside.
+pub const CA_BUNDLE: &str = "/run/omni/ca-bundle.pem";
+/// Where the session's CA certificate alone lies inside.
+pub const CA_CERTIFICATE: &str = "/run/omni/ca.pem";
+
+/// Room in each private directory, in bytes; it is memory that is only used when filled.
+const PRIVATE_BYTES_MAX: u64 = 2 << 30;
+/// Room in the root directory itself, which holds little more than mount points.
+const ROOT_BYTES_MAX: u64 = 16 << 20;
+/// The user and group that root's harnesses are inside: an ordinary one.
+const ORDINARY_ID: u32 = 1000;
+/// The kernel's id for them: outside every range that distributions hand out (systemd's doc/UIDS-GIDS.md), so that it
+/// owns nothing on the host.
+const KERNEL_ID: u32 = 1_900_001_000;
+
+/// Places that the sandbox builds itself and nothing may be mounted over.
+const RESERVED: [&str; 6] = ["/", "/proc", "/dev", "/sys", "/run/omni", "/etc"];
+/// Places too wide to be a workspace.
+const TOO_WIDE: [&str; 17] = [
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/sys",
+    "/tmp", "/usr", "/var",
+];
+
+/// Whether the harness may change what is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It may only look.
+    ReadOnly,
+    /// It may change it.
+    ReadWrite,
+}
+
+/// A place of the host at a place of the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The place on the host.
+    pub source: PathBuf,
+    /// The place inside.
+    pub target: PathBuf,
+    /// What the harness may do there.
+    pub access: Access,
+}
+
+/// Who the harness is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user id inside; never 0.
+    pub uid: u32,
+    /// The group id inside; never 0.
+    pub gid: u32,
+    /// The same user as the kernel counts it; never 0.
+    pub kernel_uid: u32,
+    /// The same group as the kernel counts it; never 0.
+    pub kernel_gid: u32,
+}
+
+/// What a file of the sandbox holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// This text.
+    Text(String),
+    /// The certificate bundle, which the proxy makes while the sandbox is built.
+    CaBundle,
+    /// The session's CA certificate alone.
+    CaCertificate,
+}
+
+/// One step of building the sandbox, before the harness is let go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Name the host.
+    Hostname(String),
+    /// Cut the mount namespace off, so that no mount of ours reaches the host.
+    PrivateMounts,
+    /// Make the new root directory.
+    Root {
+        /// Its room.
+        bytes: u64,
+    },
+    /// Make a directory that lives in memory.
+    Private {
+        /// Where.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Its room.
+        bytes: u64,
+    },
+    /// Make a symbolic link.
+    Link {
+        /// Where.
+        path: PathBuf,
+        /// What it points to.
+        target: PathBuf,
+    },
+    /// Show a place of the host.
+    Bind {
+        /// What, where and how.
+        mount: Mount,
+        /// Whether it is a directory.
+        directory: bool,
+        /// The owner on the disk that the harness stands for there, when that is not who it is in the kernel.
+        owner: Option<(u32, u32)>,
+    },
+    /// Write a file into a place that lives in memory.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What it holds.
+        contents: Contents,
+    },
+    /// Put a read-only file in front of one that is there.
+    Cover {
+        /// Which.
+        path: PathBuf,
+        /// What shows instead.
+        contents: Contents,
+    },
+    /// Make `/dev`: six harmless devices, terminals of its own, shared memory.
+    Devices,
+    /// Make `/proc` for the new process namespace.
+    Processes,
+    /// Make the root directory read-only.
+    SealRoot,
+    /// Enter the new root and let go of the old one.
+    Enter,
+    /// Bring up loopback, on which every address is local.
+    Loopback,
+    /// Hand every new TCP connection to the proxy's listeners.
+    Capture,
+    /// Make the listeners and pass them out.
+    Listen,
+}
+
+/// One step of locking the harness's process down, after the go and before its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockdownStep {
+    /// Drop every capability from every set.
+    DropCapabilities,
+    /// Never gain privileges by executing (PR_SET_NO_NEW_PRIVS).
+    NoNewPrivileges,
+    /// Allow writing below these places alone, and signals and abstract sockets inside alone.
+    Landlock {
+        /// Where writing is allowed.
+        write: Vec<PathBuf>,
+    },
+    /// Load the system call filter.
+    Seccomp,
+}
+
+/// Everything that makes one sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Who the harness is.
+    pub identity: Identity,
+    /// The steps before the go, in order.
+    pub steps: Vec<Step>,
+    /// The steps after the go, in order.
+    pub lockdown: Vec<LockdownStep>,
+    /// The program's full path.
+    pub program: PathBuf,
+    /// The command line.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// The working directory.
+    pub directory: PathBuf,
+    /// Whether the harness gets a terminal of its own.
+    pub terminal: bool,
+}
+
+/// What a plan is made from.
+#[derive(Clone, Debug)]
+pub struct PlanRequest<'a> {
+    /// The host.
+    pub facts: &'a HostFacts,
+    /// The profile, for what it grants and hides.
+    pub profile: &'a Profile,
+    /// The workspace, with every symbolic link followed.
+    pub workspace: &'a Path,
+    /// Whether the harness may change the workspace.
+    pub workspace_access: Access,
+    /// Further mounts that the user asked for.
+    pub mounts: &'a [Mount],
+    /// The program's full path, with every symbolic link followed.
+    pub program: &'a Path,
+    /// Directories and files that the harness's program needs besides the system's.
+    pub program_trees: &'a [PathBuf],
+    /// What to start.
+    pub launch: &'a LaunchSpec,
+    /// Whether the harness gets a terminal of its own.
+    pub terminal: bool,
+}
+
+impl Plan {
+    /// Whether the harness would see this place of the host.
+    #[must_use]
+    pub fn shows(&self, place: &Path) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Bind { mount, .. } if place.starts_with(&mount.source)))
+    }
+}
+
+/// Plans a sandbox.
+///
+/// # Errors
+/// A [`PlanError`] for a workspace or mount that would give away more than a project, or that is not there.
+pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
+    let facts = request.facts;
+    check_workspace(request.workspace, &facts.home)?;
+    let identity = identity(facts);
+    let binds = binds(request)?;
+    let write = writable(facts, &binds);
+    let mut steps = vec![Step::Hostname("omni".into()), Step::PrivateMounts, Step::Root { bytes: ROOT_BYTES_MAX }];
+    steps.extend(private_places(facts));
+    steps.extend(system(facts));
+    steps.push(Step::Devices);
+    steps.push(Step::Processes);
+    steps.extend(binds.into_iter().map(|(mount, place)| bind(mount, &place, &identity)));
+    steps.extend(files(request, &identity));
+    steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
+    Ok(Plan {
+        identity,
+        steps,
+        lockdown: vec![
+            LockdownStep::DropCapabilities,
+            LockdownStep::NoNewPrivileges,
+            LockdownStep::Landlock { write },
+            LockdownStep::Seccomp,
+        ],
+        program: request.program.to_owned(),
+        argv: request.launch.argv.clone(),
+        environment: request.launch.env.clone(),
+        directory: request.workspace.to_owned(),
+        terminal: request.terminal,
+    })
+}
+
+/// The host paths that planning for this profile will ask about.
+#[must_use]
+pub fn granted_paths(profile: &Profile, home: &Path) -> Vec<PathBuf> {
+    let granted = [&profile.filesystem.read, &profile.filesystem.write, &profile.filesystem.hide];
+    granted.into_iter().flatten().map(|path| expand(path, home)).collect()
+}
+
+/// A path as a profile writes it, with `~` replaced.
+fn expand(path: &str, home: &Path) -> PathBuf {
+    match path.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None if path == "~" => home.to_owned(),
+        None => PathBuf::from(path),
+    }
+}
+
+fn check_workspace(workspace: &Path, home: &Path) -> Result<(), PlanError> {
+    if !workspace.is_absolute() {
+        return Err(PlanError::Relative(workspace.to_owned()));
+    }
+    let too_wide = TOO_WIDE.iter().any(|wide| workspace == Path::new(wide));
+    if too_wide || home.starts_with(workspace) {
+        return Err(PlanError::Workspace(workspace.to_owned()));
+    }
+    Ok(())
+}
+
+/// An ordinary user keeps their own ids, the only ones they may map. Root becomes an ordinary user, since a process that
+/// the kernel counts as user 0 may write the host's files and `/proc/sys` even without a capability.
+fn identity(facts: &HostFacts) -> Identity {
+    let ordinary = |id: u32| if id == 0 { ORDINARY_ID } else { id };
+    let kernel = |id: u32| if id == 0 { KERNEL_ID } else { id };
+    match facts.uid {
+        0 => Identity { uid: ORDINARY_ID, gid: ORDINARY_ID, kernel_uid: KERNEL_ID, kernel_gid: KERNEL_ID },
+        _ => Identity {
+            uid: facts.uid,
+            gid: ordinary(facts.gid),
+            kernel_uid: facts.uid,
+            kernel_gid: kernel(facts.gid),
+        },
+    }
+}
+
+fn private_places(facts: &HostFacts) -> Vec<Step> {
+    let private = |path: &str, mode| Step::Private { path: path.into(), mode, bytes: PRIVATE_BYTES_MAX };
+    let mut places = vec![private("/tmp", 0o1777), private("/run", 0o755), private("/var/tmp", 0o1777)];
+    places.push(Step::Private { path: facts.home.clone(), mode: 0o700, bytes: PRIVATE_BYTES_MAX });
+    places
+}
+
+/// The system's directories, read-only; those that are links stay links.
+fn system(facts: &HostFacts) -> Vec<Step> {
+    let step = |(path, place): (PathBuf, &PathFacts)| match &place.link {
+        Some(target) => Step::Link { path, target: target.clone() },
+        None => {
+            let mount = Mount { source: path.clone(), target: path, access: Access::ReadOnly };
+            Step::Bind { mount, directory: place.directory, owner: None }
+        }
+    };
+    facts.system().map(step).collect()
+}
+
+/// Everything of the host that this harness sees besides the system, ordered so that what is below comes after.
+fn binds(request: &PlanRequest<'_>) -> Result<Vec<(Mount, PathFacts)>, PlanError> {
+    let facts = request.facts;
+    let same = |path: PathBuf, access| Mount { source: path.clone(), target: path, access };
+    let granted = |paths: &[String], access| {
+        let present = paths.iter().map(|path| expand(path, &facts.home)).filter(|path| facts.paths.contains_key(path));
+        present.map(|path| same(path, access)).collect::<Vec<_>>()
+    };
+    let filesystem = &request.profile.filesystem;
+    let mut mounts = granted(&filesystem.read, Access::ReadOnly);
+    mounts.extend(request.program_trees.iter().map(|path| same(path.clone(), Access::ReadOnly)));
+    mounts.extend(granted(&filesystem.write, Access::ReadWrite));
+    mounts.push(same(request.workspace.to_owned(), request.workspace_access));
+    mounts.extend(request.mounts.iter().cloned());
+    let mut by_target = BTreeMap::new();
+    for mount in mounts {
+        check_target(&mount.target, &facts.home)?;
+        let place = facts.paths.get(&mount.source).ok_or_else(|| PlanError::Missing(mount.source.clone()))?.clone();
+        by_target.insert(mount.target.clone(), (mount, place));
+    }
+    Ok(by_target.into_values().collect())
+}
+
+fn check_target(target: &Path, home: &Path) -> Result<(), PlanError> {
+    let climbs = target.components().any(|part| matches!(part, Component::ParentDir));
+    if !target.is_absolute() || climbs {
+        return Err(PlanError::Relative(target.to_owned()));
+    }
+    let within = ["/proc", "/dev", "/sys", "/run/omni"].iter().any(|place| target.starts_with(place));
+    let reserved = RESERVED.iter().any(|place| target == Path::new(place)) || within || home.starts_with(target);
+    if reserved { Err(PlanError::Reserved(target.to_owned())) } else { Ok(()) }
+}
+
+fn bind(mount: Mount, place: &PathFacts, identity: &Identity) -> Step {
+    let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
+    let owner = (identity.kernel_uid == KERNEL_ID && differs).then_some((place.uid, place.gid));
+    let mount = Mount { source: place.real.clone(), ..mount };
+    Step::Bind { mount, directory: place.directory, owner }
+}
+
+/// Where the harness may write, for Landlock.
+fn writable(facts: &HostFacts, binds: &[(Mount, PathFacts)]) -> Vec<PathBuf> {
+    let private = ["/tmp", "/run", "/var/tmp", "/dev", "/proc"].iter().map(PathBuf::from);
+    let granted = binds.iter().filter(|(mount, _)| mount.access == Access::ReadWrite).map(|(mount, _)| &mount.target);
+    private.chain([facts.home.clone()]).chain(granted.cloned()).collect()
+}
+
+/// The files that omni writes: accounts, resolver, certificates, the harness's seeds, and covers over credentials.
+fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step> {
+    let facts = request.facts;
+    let mut steps = vec![
+        Step::File { path: CA_BUNDLE.into(), mode: 0o444, contents: Contents::CaBundle },
+        Step::File { path: CA_CERTIFICATE.into(), mode: 0o444, contents: Contents::CaCertificate },
+    ];
+    steps.extend(facts.ca_bundles().into_iter().map(|path| Step::Cover { path, contents: Contents::CaBundle }));
+    for (path, text) in [
+        ("/etc/passwd", accounts(facts, identity)),
+        ("/etc/group", groups(facts, identity)),
+        ("/etc/resolv.conf", format!("nameserver {}\noptions timeout:2 attempts:2\n", super::GATEWAY_V4)),
+        ("/etc/hosts", "127.0.0.1 localhost omni\n::1 localhost ip6-localhost\n".to_owned()),
+    ] {
+        steps.extend(replace(facts, Path::new(path), text));
+    }
+    steps.extend(seeds(request));
+    for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
+        let seeded = request.launch.seeds.iter().any(|seed| expand(&seed.path, &facts.home) == path);
+        if !seeded {
+            steps.push(Step::Cover { path, contents: Contents::Text(String::new()) });
+        }
+    }
+    steps
+}
+
+/// A file of `/etc` in the sandbox's own version: in front of the host's, or where a link of the host's points.
+fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
+    let place = facts.paths.get(path)?;
+    let contents = Contents::Text(text);
+    if place.real.starts_with("/run") {
+        return Some(Step::File { path: place.real.clone(), mode: 0o644, contents });
+    }
+    Some(Step::Cover { path: place.real.clone(), contents })
+}
+
+/// Credential files that must not be seen although a directory around them is.
+fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
+    let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
+    written.map(|path| expand(path, &request.facts.home)).collect()
+}
+
+/// Seeds land in the sandbox's own home. In a directory of the user's, the user's own files count: there a seed only
+/// stands in front of a file that is to be hidden.
+fn seeds(request: &PlanRequest<'_>) -> Vec<Step> {
+    let home = &request.facts.home;
+    let hidden = hidden(request);
+    let step = |seed: &crate::harness::Seed| {
+        let path = expand(&seed.path, home);
+        let contents = Contents::Text(seed.contents.clone());
+        if !granted(request, &path) {
+            return Some(Step::File { path, mode: seed.mode, contents });
+        }
+        let replaces = visible(request, &path) && hidden.contains(&path);
+        replaces.then_some(Step::Cover { path, contents })
+    };
+    request.launch.seeds.iter().filter_map(step).collect()
+}
+
+/// Whether a path lies in something of the user's that the harness sees.
+fn granted(request: &PlanRequest<'_>, path: &Path) -> bool {
+    let facts = request.facts;
+    let filesystem = &request.profile.filesystem;
+    let profile = filesystem.read.iter().chain(&filesystem.write).map(|grant| expand(grant, &facts.home));
+    let present = profile.filter(|grant| facts.paths.contains_key(grant));
+    let mounted = request.mounts.iter().map(|mount| mount.target.clone());
+    let mut roots = present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
+    roots.any(|root| path.starts_with(root))
+}
+
+fn visible(request: &PlanRequest<'_>, path: &Path) -> bool {
+    request.facts.paths.contains_key(path) && granted(request, path)
+}
+
+/// `/etc/passwd` (passwd(5)) with the harness's own line first and nobody else at its id.
+fn accounts(facts: &HostFacts, identity: &Identity) -> String {
+    let Identity { uid, gid, .. } = identity;
+    let own = format!("{}:x:{uid}:{gid}::{}:/bin/sh\n", facts.user, facts.home.display());
+    others(&facts.passwd, &facts.user, *uid).fold(own, |all, line| all + line + "\n")
+}
+
+/// `/etc/group` (group(5)), likewise.
+fn groups(facts: &HostFacts, identity: &Identity) -> String {
+    let own = format!("{}:x:{}:\n", facts.user, identity.gid);
+    others(&facts.group, &facts.user, identity.gid).fold(own, |all, line| all + line + "\n")
+}
+
+fn others<'a>(file: &'a str, own_name: &'a str, own_id: u32) -> impl Iterator<Item = &'a str> {
+    file.lines().filter(move |line| {
+        let mut fields = line.split(':');
+        let name = fields.next();
+        let id = fields.nth(1).and_then(|id| id.parse::<u32>().ok());
+        name != Some(own_name) && id.is_some() && id != Some(own_id)
+    })
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        })
+    }
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{} bytes", text.len()),
+            Self::CaBundle => f.write_str("the host's certificates and the session's CA"),
+            Self::CaCertificate => f.write_str("the session's CA"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hostname(name) => write!(f, "hostname {name}"),
+            Self::PrivateMounts => f.write_str("mounts private"),
+            Self::Root { bytes } => write!(f, "root in memory, at most {bytes} bytes"),
+            Self::Private { path, mode, bytes } => {
+                write!(f, "private {} mode {mode:04o}, at most {bytes} bytes", path.display())
+            }
+            Self::Link { path, target } => write!(f, "link {} -> {}", path.display(), target.display()),
+            Self::Bind { mount, owner, .. } => {
+                write!(f, "bind {}", mount.target.display())?;
+                if mount.source != mount.target {
+                    write!(f, " from {}", mount.source.display())?;
+                }
+                write!(f, " {}", mount.access)?;
+                owner.map_or(Ok(()), |(uid, gid)| write!(f, " as its owner {uid}:{gid}"))
+            }
+            Self::File { path, mode, contents } => write!(f, "file {} mode {mode:04o}: {contents}", path.display()),
+            Self::Cover { path, contents } => write!(f, "cover {} read-only: {contents}", path.display()),
+            Self::Devices => f.write_str("devices null zero full random urandom tty, terminals, shared memory"),
+            Self::Processes => f.write_str("processes of the new namespace at /proc"),
+            Self::SealRoot => f.write_str("root read-only"),
+            Self::Enter => f.write_str("enter the root, let go of the host's"),
+            Self::Loopback => f.write_str("loopback up, every address local"),
+            Self::Capture => f.write_str("every new TCP connection to the proxy"),
+            Self::Listen => f.write_str("listen for the proxy"),
+        }
+    }
+}
+
+impl fmt::Display for LockdownStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DropCapabilities => f.write_str("drop every capability"),
+            Self::NoNewPrivileges => f.write_str("no new privileges"),
+            Self::Landlock { write } => {
+                f.write_str("landlock: write only below")?;
+                write.iter().try_for_each(|path| write!(f, " {}", path.display()))
+            }
+            Self::Seccomp => f.write_str("system call filter"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One step a line, as `omni exec --dry-run` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity { uid, gid, kernel_uid, kernel_gid } = &self.identity;
+        writeln!(f, "namespaces user mount pid network ipc uts cgroup")?;
+        writeln!(f, "identity {uid}:{gid} (kernel {kernel_uid}:{kernel_gid})")?;
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
+        writeln!(f, "wait for the go")?;
+        self.lockdown.iter().try_for_each(|step| writeln!(f, "{step}"))?;
+        writeln!(f, "directory {}", self.directory.display())?;
+        for (name, value) in &self.environment {
+            writeln!(f, "env {name}={}", value.escape_debug())?;
+        }
+        writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
+        writeln!(f, "exec {} as {}", self.program.display(), self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+//! The new root directory: everything that is written or mounted below it goes through here, by descriptors and without
+//! ever following a symbolic link out of it.
+
+use super::plan::{Access, Mount};
+use crate::sys::{MountAttributes, set_mount_attributes};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    move_mount,
+};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Where covers are written before they are mounted; nothing is left there.
+const SCRATCH: &str = ".cover";
+
+/// Flags of every mount of the sandbox: no set-user-id programs, no devices.
+const HARMLESS: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+/// The new root directory while it is built.
+#[derive(Debug)]
+pub(super) struct Root(OwnedFd);
+
+impl Root {
+    /// Makes an empty root directory in memory and attaches it out of the way: at `/tmp`, whose host contents every step
+    /// that needs them has opened before.
+    pub(super) fn create(bytes: u64) -> io::Result<Self> {
+        let tree = in_memory(0o755, bytes)?;
+        move_mount(&tree, "", CWD, "/tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        let root = rustix::fs::open("/tmp", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self(root))
+    }
+
+    /// The directory itself.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Makes a directory and those above it, where they are missing.
+    pub(super) fn make_directory(&self, path: &Path) -> io::Result<()> {
+        let mut so_far = PathBuf::new();
+        for part in relative(path).components() {
+            so_far.push(part);
+            match rustix::fs::mkdirat(&self.0, &so_far, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Mounts an empty directory that lives in memory.
+    pub(super) fn mount_private(&self, path: &Path, mode: u32, bytes: u64) -> io::Result<()> {
+        self.make_directory(path)?;
+        self.attach(in_memory(mode, bytes)?.as_fd(), path)
+    }
+
+    /// Attaches a detached mount at a path that exists.
+    pub(super) fn attach(&self, tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        let target = self.open_beneath(path, OFlags::PATH)?;
+        let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(tree, "", &target, "", empty)?;
+        Ok(())
+    }
+
+    /// Attaches a tree of the host, making the mount point where it is missing.
+    pub(super) fn bind(&self, tree: BorrowedFd<'_>, mount: &Mount, directory: bool) -> io::Result<()> {
+        let read_only = if mount.access == Access::ReadOnly { libc::MOUNT_ATTR_RDONLY } else { 0 };
+        let wanted = MountAttributes { set: HARMLESS | read_only, recursive: true, ..Default::default() };
+        set_mount_attributes(tree, wanted)?;
+        if directory {
+            self.make_directory(&mount.target)?;
+        } else {
+            self.make_mount_point_file(&mount.target)?;
+        }
+        self.attach(tree, &mount.target)
+    }
+
+    fn make_mount_point_file(&self, path: &Path) -> io::Result<()> {
+        if self.open_beneath(path, OFlags::PATH).is_ok() {
+            return Ok(());
+        }
+        self.write(path, b"", 0o644)
+    }
+
+    /// Writes a new file, making the directories above it.
+    pub(super) fn write(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+        if let Some(parent) = path.parent() {
+            self.make_directory(parent)?;
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let mode = Mode::from_raw_mode(mode);
+        let file = rustix::fs::openat2(&self.0, relative(path), flags | OFlags::CLOEXEC, mode, how)?;
+        rustix::fs::fchmod(&file, mode)?;
+        std::fs::File::from(file).write_all(contents)
+    }
+
+    /// Puts a read-only file in front of one that is there.
+    pub(super) fn cover(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        let scratch = Path::new("/").join(SCRATCH);
+        self.write(&scratch, contents, 0o444)?;
+        let cover = rustix::mount::open_tree(
+            &self.0,
+            SCRATCH,
+            rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE | rustix::mount::OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?;
+        let set = HARMLESS | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
+        set_mount_attributes(cover.as_fd(), MountAttributes { set, ..Default::default() })?;
+        self.attach(cover.as_fd(), path)?;
+        // Only now: a file without a name cannot be attached.
+        Ok(rustix::fs::unlinkat(&self.0, SCRATCH, rustix::fs::AtFlags::empty())?)
+    }
+
+    /// Makes a symbolic link.
+    pub(super) fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        rustix::fs::symlinkat(target, &self.0, relative(path))?;
+        Ok(())
+    }
+
+    /// Makes the root directory itself, not what is mounted below it, read-only.
+    pub(super) fn seal(&self) -> io::Result<()> {
+        let set = HARMLESS | libc::MOUNT_ATTR_RDONLY;
+        set_mount_attributes(self.directory(), MountAttributes { set, ..Default::default() })
+    }
+
+    /// Makes it the root directory of this process and lets go of the old one.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        rustix::process::fchdir(&self.0)?;
+        rustix::process::pivot_root(".", ".")?;
+        rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?;
+        rustix::process::chdir("/")?;
+        Ok(())
+    }
+
+    /// Opens a path of the new root; a symbolic link anywhere in it is an error, since the host may have put it there.
+    fn open_beneath(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        Ok(rustix::fs::openat2(&self.0, relative(path), flags | OFlags::CLOEXEC, Mode::empty(), how)?)
+    }
+}
+
+/// A detached, harmless tmpfs (tmpfs(5)).
+fn in_memory(mode: u32, bytes: u64) -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "mode", format!("{mode:o}"))?;
+    fsconfig_set_string(&context, "size", bytes.to_string())?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// The path without its leading slash; the root itself is `.`.
+fn relative(path: &Path) -> &Path {
+    match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
+}

@@ -1,0 +1,234 @@
+//! The supervisor's side: clone into new namespaces, map ids, wait until the sandbox stands, let the harness go.
+
+use super::apply::{self, Site};
+use super::error::SupervisorError;
+use super::init;
+use super::plan::{Identity, Plan};
+use super::terminal::Terminal;
+use super::trees::Trees;
+use super::wire::{self, Notice, Order};
+use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::termios::Winsize;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The sockets inside the sandbox that the proxy serves.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Where every TCP connection of the sandbox arrives.
+    pub tcp: Vec<OwnedFd>,
+    /// Where every question to a resolver arrives.
+    pub dns: Vec<OwnedFd>,
+}
+
+/// A sandbox that stands or runs. Dropping it ends it.
+#[derive(Debug)]
+pub struct Sandbox {
+    pidfd: OwnedFd,
+    wire: OwnedFd,
+    reaped: bool,
+}
+
+/// What a finished construction hands over.
+#[derive(Debug)]
+pub struct Standing {
+    /// The sandbox, waiting for [`Sandbox::go`].
+    pub sandbox: Sandbox,
+    /// For the proxy.
+    pub listeners: Listeners,
+    /// The session's side of the harness's terminal, if the plan has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A sandbox that is being built while the caller prepares the proxy.
+#[derive(Debug)]
+pub struct Building(Sandbox);
+
+/// Starts building a sandbox.
+///
+/// `certificates` is a file in memory that the proxy fills: see [`Building::bundle_is_ready`].
+///
+/// # Errors
+/// A [`SupervisorError`] that names the step; nothing is left behind.
+pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Result<Building, SupervisorError> {
+    let prepare = |what| move |source: io::Error| SupervisorError::Prepare { what, source };
+    let kind = SocketType::SEQPACKET;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+        .map_err(|error| prepare("make a socket pair")(error.into()))?;
+    let root = rustix::process::geteuid().is_root();
+    let mut outside = None;
+    if root {
+        let trees = Trees::open(plan)?;
+        trees.translate_owners(plan)?;
+        outside = Some(trees);
+    }
+    match clone_into_namespaces(Namespaces::ALL).map_err(SupervisorError::Namespaces)? {
+        Forked::Child => {
+            drop(ours);
+            inside(plan, &theirs, certificates, outside, size);
+            std::process::exit(0);
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop(theirs);
+            let sandbox = Sandbox { pidfd, wire: ours, reaped: false };
+            write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
+            sandbox.order(&Order::Mapped)?;
+            Ok(Building(sandbox))
+        }
+    }
+}
+
+impl Building {
+    /// Says that the certificates are written.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Wire`] when the process inside is gone; [`Building::finish`] then says why.
+    pub fn bundle_is_ready(&self) -> Result<(), SupervisorError> {
+        self.0.order(&Order::BundleReady)
+    }
+
+    /// Waits until the sandbox stands.
+    ///
+    /// # Errors
+    /// The step that failed, as the process inside reported it.
+    pub fn finish(self) -> Result<Standing, SupervisorError> {
+        match self.0.notice()? {
+            Some((Notice::Built, mut descriptors)) if descriptors.len() >= 3 => {
+                let rest = descriptors.split_off(2);
+                let mut rest = rest.into_iter();
+                let dns = rest.next().into_iter().collect();
+                let listeners = Listeners { tcp: descriptors, dns };
+                Ok(Standing { sandbox: self.0, listeners, terminal: rest.next() })
+            }
+            Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
+            _ => Err(SupervisorError::Vanished),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Lets the harness go.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Wire`] when the process inside is gone.
+    pub fn go(&self) -> Result<(), SupervisorError> {
+        self.order(&Order::Go)
+    }
+
+    /// Tells the process inside something.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Wire`] when it is gone.
+    pub fn order(&self, order: &Order) -> Result<(), SupervisorError> {
+        wire::send(self.wire.as_fd(), order, &[]).map_err(SupervisorError::Wire)
+    }
+
+    /// Waits for the next word from inside; `None` when there will be none.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Wire`].
+    pub fn notice(&self) -> Result<Option<(Notice, Vec<OwnedFd>)>, SupervisorError> {
+        wire::receive(self.wire.as_fd()).map_err(SupervisorError::Wire)
+    }
+
+    /// Readable when [`Sandbox::notice`] would not wait.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
+    }
+
+    /// Ends everything in the sandbox and waits until the kernel is done with it.
+    pub fn end(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.reaped = true;
+        // It may have ended by itself; then there is nothing to kill, only to reap.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves.
+fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
+    let pid = pid.as_raw_nonzero();
+    if !root {
+        std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+    }
+    let Identity { uid, gid, kernel_uid, kernel_gid } = identity;
+    std::fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {kernel_uid} 1"))?;
+    std::fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {kernel_gid} 1"))
+}
+
+/// The life of the process inside.
+fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, trees: Option<Trees>, size: Option<Winsize>) {
+    let report = |step: &str, error: String| {
+        let failed = Notice::Failed { step: step.to_owned(), error };
+        // Nobody left to tell when this fails.
+        let _ = wire::send(wire.as_fd(), &failed, &[]);
+    };
+    let terminal = match prepare(plan, wire, certificates, trees, size) {
+        Ok(terminal) => terminal,
+        Err((step, error)) => return report(&step, error),
+    };
+    match wire::receive::<Order>(wire.as_fd()) {
+        Ok(Some((Order::Go, _))) => {}
+        _ => return,
+    }
+    if let Err(error) = init::mind(plan, wire.as_fd(), terminal) {
+        report("mind the harness", error.to_string());
+    }
+}
+
+/// Builds everything and hands the descriptors out. The harness's terminal stays, without its master.
+fn prepare(
+    plan: &Plan,
+    wire: &OwnedFd,
+    certificates: &OwnedFd,
+    trees: Option<Trees>,
+    size: Option<Winsize>,
+) -> Result<Option<Terminal>, (String, String)> {
+    let at = |step: &str| {
+        let step = step.to_owned();
+        move |error: io::Error| (step, error.to_string())
+    };
+    die_with_parent().map_err(at("die with the supervisor"))?;
+    let mut keep = vec![wire.as_fd(), certificates.as_fd()];
+    keep.extend(trees.iter().flat_map(Trees::descriptors));
+    sys::close_inherited_except(&keep).map_err(at("close inherited descriptors"))?;
+    match wire::receive::<Order>(wire.as_fd()) {
+        Ok(Some((Order::Mapped, _))) => {}
+        _ => return Err(("map the user".into(), "the supervisor is gone".into())),
+    }
+    sys::erase_environment();
+    let trees = match trees {
+        Some(trees) => trees,
+        None => Trees::open(plan).map_err(|error| ("open the host's places".into(), error.to_string()))?,
+    };
+    apply::become_user(&plan.identity).map_err(at("become the sandbox's user"))?;
+    // Changing ids cleared it (prctl(2), PR_SET_PDEATHSIG).
+    die_with_parent().map_err(at("die with the supervisor"))?;
+    let mut site = Site { trees, wire: wire.as_fd(), certificates };
+    let listeners = apply::build(plan, &mut site).map_err(|failure| (failure.step, failure.error.to_string()))?;
+    let terminal = match plan.terminal {
+        true => Some(Terminal::open(size).map_err(at("open a terminal"))?),
+        false => None,
+    };
+    let sockets = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd);
+    let descriptors: Vec<_> = sockets.chain(terminal.iter().map(|terminal| terminal.master.as_fd())).collect();
+    wire::send(wire.as_fd(), &Notice::Built, &descriptors).map_err(at("hand the listeners over"))?;
+    Ok(terminal)
+}
+
+fn die_with_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}

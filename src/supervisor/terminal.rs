@@ -1,0 +1,29 @@
+//! The harness's own terminal: the master goes out to the session, the slave becomes what the harness sees.
+
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// A new pseudo-terminal of the sandbox's own devpts (pty(7)).
+#[derive(Debug)]
+pub(super) struct Terminal {
+    /// The side that the session reads and writes.
+    pub master: OwnedFd,
+    /// The side that the harness gets.
+    pub slave: OwnedFd,
+}
+
+impl Terminal {
+    /// Opens one, of this size. Must run after the new root is entered.
+    pub(super) fn open(size: Option<Winsize>) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let master = rustix::fs::open("/dev/pts/ptmx", flags, rustix::fs::Mode::empty())?;
+        unlockpt(&master)?;
+        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        if let Some(size) = size {
+            tcsetwinsize(&master, size)?;
+        }
+        Ok(Self { master, slave })
+    }
+}

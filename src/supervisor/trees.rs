@@ -1,0 +1,89 @@
+//! The places of the host that a sandbox shows, opened as detached mounts before anything else changes.
+//!
+//! Opening them once, by descriptor, is what keeps a path from being swapped under the set-up. Root opens them outside,
+//! where it may also translate owners; an ordinary user only may inside their own new namespaces.
+
+use super::error::SupervisorError;
+use super::plan::{Identity, Plan, Step};
+use crate::sys::{Forked, MountAttributes, Namespaces, clone_into_namespaces, set_mount_attributes};
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Detached mounts by the path inside where they will be attached.
+#[derive(Debug, Default)]
+pub(super) struct Trees(BTreeMap<PathBuf, OwnedFd>);
+
+impl Trees {
+    /// Opens every place that the plan shows.
+    pub(super) fn open(plan: &Plan) -> Result<Self, SupervisorError> {
+        let mut trees = BTreeMap::new();
+        for step in &plan.steps {
+            if let Step::Bind { mount, .. } = step {
+                trees.insert(mount.target.clone(), clone_tree(&mount.source)?);
+            }
+        }
+        for device in super::apply::DEVICES {
+            trees.insert(Path::new("/dev").join(device), clone_tree(&Path::new("/dev").join(device))?);
+        }
+        Ok(Self(trees))
+    }
+
+    /// Translates owners where the plan says so, such that the harness's files land on the disk as the place's owner's.
+    pub(super) fn translate_owners(&self, plan: &Plan) -> Result<(), SupervisorError> {
+        let mut namespaces: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
+        for step in &plan.steps {
+            let Step::Bind { mount, owner: Some(owner), .. } = step else { continue };
+            let failed = |source| SupervisorError::Owner { path: mount.source.clone(), source };
+            if !namespaces.contains_key(owner) {
+                namespaces.insert(*owner, id_map(*owner, &plan.identity).map_err(failed)?);
+            }
+            let (Some(tree), Some(map)) = (self.0.get(&mount.target), namespaces.get(owner)) else { continue };
+            let wanted = MountAttributes { id_map: Some(map.as_fd()), recursive: true, ..Default::default() };
+            set_mount_attributes(tree.as_fd(), wanted).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// All of them.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.values().map(AsFd::as_fd)
+    }
+
+    /// Takes the mount for a path inside.
+    pub(super) fn take(&mut self, target: &Path) -> io::Result<OwnedFd> {
+        self.0.remove(target).ok_or_else(|| io::Error::other(format!("{} was not opened", target.display())))
+    }
+}
+
+fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, path, flags).map_err(|error| SupervisorError::Open { path: path.to_owned(), source: error.into() })
+}
+
+/// A user namespace whose map says "the disk's owner is the harness's user": what an id-mapped mount is told by. It
+/// lives as long as the descriptor; the process it takes to make one is gone when this returns.
+fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
+    match clone_into_namespaces(Namespaces::USER)? {
+        Forked::Child => loop {
+            rustix::event::pause();
+        },
+        Forked::Parent { pid, pidfd } => {
+            let made = write_maps(pid, owner, identity);
+            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL)?;
+            let options = rustix::process::WaitIdOptions::EXITED;
+            rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options)?;
+            made
+        }
+    }
+}
+
+fn write_maps(pid: rustix::process::Pid, owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    std::fs::write(process.join("uid_map"), format!("{} {} 1", owner.0, identity.kernel_uid))?;
+    std::fs::write(process.join("gid_map"), format!("{} {} 1", owner.1, identity.kernel_gid))?;
+    Ok(std::fs::File::open(process.join("ns/user"))?.into())
+}

@@ -1,0 +1,97 @@
+//! What the two sides of a sandbox say to each other: one message a datagram, descriptors beside it.
+
+use crate::model::ExitStatus;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// Largest message.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// Most descriptors beside one message.
+const DESCRIPTORS_MAX: usize = 8;
+
+/// What the supervisor tells the process inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// The id maps are written.
+    Mapped,
+    /// The merged certificate bundle can be read from the shared descriptor.
+    BundleReady,
+    /// Start the harness.
+    Go,
+    /// Send this signal to the harness's process group.
+    Signal(i32),
+    /// The harness was stopped by its terminal and shall go on in the foreground.
+    Continue,
+}
+
+/// What the process inside tells the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// Everything before the start is built; the listeners (and the terminal's master) come with it.
+    Built,
+    /// A step failed; nothing was started.
+    Failed {
+        /// The step, as `--dry-run` prints it.
+        step: String,
+        /// The system's error.
+        error: String,
+    },
+    /// The program could not be executed: the error's number.
+    NotExecuted(i32),
+    /// The harness was stopped by its terminal (Ctrl-Z).
+    Stopped,
+    /// The harness ended; everything it left behind dies next.
+    Exited(ExitStatus),
+}
+
+/// Sends one message, with descriptors.
+///
+/// # Errors
+/// The call's error; EPIPE when the other side is gone.
+pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long for the wire"));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for the wire"));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(&mut bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Waits for one message; `None` when the other side is gone.
+///
+/// # Errors
+/// The call's error, or a message that is none.
+pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    let mut bytes = [0u8; MESSAGE_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let slices = &mut [IoSliceMut::new(&mut bytes)];
+        match rustix::net::recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut descriptors = Vec::new();
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = part {
+            descriptors.extend(rights);
+        }
+    }
+    let message = serde_json::from_slice(&bytes[..received.bytes])?;
+    Ok(Some((message, descriptors)))
+}
