@@ -21,7 +21,7 @@ impl Screen {
         std::fs::create_dir(place.path().join("home")).unwrap();
         let screen = Self { place };
         let size = [columns.to_string(), rows.to_string()];
-        let shell = "env -i PATH=\"$PATH\" TERM=\"$TERM\" PS1='outer> ' bash --norc --noprofile";
+        let shell = "env -i PATH=\"$PATH\" TERM=\"$TERM\" LANG=C.UTF-8 PS1='outer> ' bash --norc --noprofile";
         screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", &size[0], "-y", &size[1], shell]);
         let work = screen.workspace();
         let home = screen.place.path().join("home");
@@ -118,8 +118,10 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn flags(&self, host: &str) -> String {
-        format!("--connect-to {host}:443:127.0.0.1:{} --upstream-ca {}", self.port, self.ca.display())
+    /// The words that send what is meant for these hosts here.
+    pub fn flags(&self, hosts: &[&str]) -> String {
+        let words = hosts.iter().map(|host| format!("--connect-to {host}:443:127.0.0.1:{} ", self.port));
+        words.collect::<String>() + &format!("--upstream-ca {}", self.ca.display())
     }
 }
 

@@ -4,8 +4,8 @@
 //! only the named families exist.
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -77,7 +77,8 @@ const REFUSED: &[i64] = &[
 
 /// What must look as if the kernel did not have it, so that callers fall back: io_uring goes around filters on sockets,
 /// and clone3 hides its flags from them.
-const ABSENT: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3];
+const ABSENT: &[i64] =
+    &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3];
 
 /// What the proxy gives up besides [`REFUSED`]: files, programs, other processes, listening.
 const REFUSED_TO_PROXY: &[i64] = &[
