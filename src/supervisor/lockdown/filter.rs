@@ -76,8 +76,14 @@ const REFUSED: &[i64] = &[
 ];
 
 /// What must look as if the kernel did not have it, so that callers fall back: io_uring goes around filters on sockets,
-/// and clone3 hides its flags from them.
-const ABSENT: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3];
+/// and clone3 and openat2 hide their flags from them.
+const ABSENT: &[i64] = &[
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_clone3,
+    libc::SYS_openat2,
+];
 
 /// What the proxy gives up besides [`REFUSED`]: files, programs, other processes, listening.
 const REFUSED_TO_PROXY: &[i64] = &[
@@ -130,6 +136,7 @@ pub(super) fn harness() -> io::Result<BpfProgram> {
     refused.insert(libc::SYS_clone, vec![new_namespaces()?]);
     refused.insert(libc::SYS_ioctl, terminal_injection()?);
     refused.insert(libc::SYS_personality, vec![personalities()?]);
+    refused.extend(set_user_id()?);
     program(refused)
 }
 
@@ -213,6 +220,35 @@ fn new_namespaces() -> io::Result<SeccompRule> {
 /// `TIOCSTI` types into a terminal, `TIOCLINUX` into a console (ioctl_tty(2)).
 fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
     Ok(vec![rule(1, Cmp::Equal, libc::TIOCSTI)?, rule(1, Cmp::Equal, libc::TIOCLINUX)?])
+}
+
+/// Making a file that runs as its owner: what the harness leaves in the workspace belongs to the user, who may be root,
+/// and on the host that bit counts.
+fn set_user_id() -> io::Result<Rules> {
+    let bit = |argument| condition(argument, &Cmp::AllOf(libc::S_ISUID.into()), libc::S_ISUID.into());
+    let mut rules = Rules::new();
+    for (call, mode) in [
+        (libc::SYS_chmod, 1),
+        (libc::SYS_fchmod, 1),
+        (libc::SYS_fchmodat, 2),
+        (libc::SYS_fchmodat2, 2),
+        (libc::SYS_creat, 1),
+        (libc::SYS_mknod, 1),
+        (libc::SYS_mknodat, 2),
+    ] {
+        rules.insert(call, vec![SeccompRule::new(vec![bit(mode)?]).map_err(io::Error::other)?]);
+    }
+    // Only where a file is made does the mode mean anything; else it may be whatever was in the register.
+    for (call, flags) in [(libc::SYS_open, 1), (libc::SYS_openat, 2)] {
+        let mut either = Vec::new();
+        for makes in [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY] {
+            let makes = u64::from(makes.cast_unsigned());
+            let conditions = vec![condition(flags, &Cmp::AllOf(makes), makes)?, bit(flags + 1)?];
+            either.push(SeccompRule::new(conditions).map_err(io::Error::other)?);
+        }
+        rules.insert(call, either);
+    }
+    Ok(rules)
 }
 
 fn personalities() -> io::Result<SeccompRule> {
