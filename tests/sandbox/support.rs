@@ -19,7 +19,7 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const PYTHON: &str = "/usr/bin/python3";
 /// What every Python probe starts with.
-const PRELUDE: &str = include_str!("prelude.py");
+pub const PRELUDE: &str = include_str!("prelude.py");
 
 /// Declares an attack, which is tried by root and by an ordinary user.
 macro_rules! attack {
