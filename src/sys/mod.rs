@@ -11,7 +11,7 @@ mod process;
 mod signal;
 mod socket;
 
-pub use environment::{environment_has, erase_environment};
+pub use environment::{environment_has, erase_environment, replace_command_line};
 pub use mount::{MountAttributes, set_mount_attributes};
 pub use netlink::{Attributes, Netlink, NetlinkMessage};
 pub use process::{
