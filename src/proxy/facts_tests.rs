@@ -1,3 +1,4 @@
+//! What makes a request suspicious, and what does not: each disagreement between names, and paths in disguise.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -44,14 +44,6 @@ pub enum SessionError {
         /// Why.
         error: io::Error,
     },
-    /// The harness would see omni's own records.
-    #[error(
-        "{home}, where sessions are kept, lies in what the harness may see: set OMNI_HOME to a directory elsewhere"
-    )]
-    HomeInside {
-        /// Where sessions are kept.
-        home: PathBuf,
-    },
     /// A profile wants something that this version does not enforce.
     #[error("the profile `{profile}` sets `{key}`, which this version does not enforce: remove it to run without")]
     NotEnforced {

@@ -33,7 +33,7 @@ pub enum SupervisorError {
     #[error("the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them")]
     Namespaces(io::Error),
     /// A place on the host could not be opened for mounting.
-    #[error("cannot open {path} for the sandbox: {error}")]
+    #[error("cannot open {path} for the sandbox: {error}; `omni doctor` says what this machine can isolate")]
     Open {
         /// The place.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum SupervisorError {
         error: io::Error,
     },
     /// The id maps could not be written.
-    #[error("cannot map the user and group of the sandbox: {0}")]
+    #[error("cannot map the user and group of the sandbox: {0}; `omni doctor` says why and what to do")]
     Identity(io::Error),
     /// A step of the plan failed inside the sandbox.
     #[error("building the sandbox failed at `{step}`: {error}; `omni doctor` says what this machine can isolate")]

@@ -61,7 +61,7 @@ pub fn landlock_abi() -> u32 {
 
 /// Allows reading and executing everywhere (the new root holds nothing else) and writing below `write` alone; nothing at
 /// all when `write` is empty.
-fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
+pub(super) fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
     if landlock_abi() == 0 {
         return Ok(());
     }

@@ -206,14 +206,6 @@ pub struct PlanRequest<'a> {
     pub terminal: bool,
 }
 
-impl Plan {
-    /// Whether the harness would see this place of the host.
-    #[must_use]
-    pub fn shows(&self, place: &Path) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Bind { mount, .. } if place.starts_with(&mount.source)))
-    }
-}
-
 /// Plans a sandbox.
 ///
 /// # Errors
@@ -278,7 +270,7 @@ fn check_workspace(workspace: &Path, home: &Path) -> Result<(), PlanError> {
 
 /// An ordinary user keeps their own ids, the only ones they may map. Root becomes an ordinary user, since a process that
 /// the kernel counts as user 0 may write the host's files and `/proc/sys` even without a capability.
-fn identity(facts: &HostFacts) -> Identity {
+pub(super) fn identity(facts: &HostFacts) -> Identity {
     let ordinary = |id: u32| if id == 0 { ORDINARY_ID } else { id };
     let kernel = |id: u32| if id == 0 { KERNEL_ID } else { id };
     match facts.uid {

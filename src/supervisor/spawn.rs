@@ -161,7 +161,7 @@ impl Drop for Sandbox {
 }
 
 /// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves.
-fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
+pub(super) fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
     let pid = pid.as_raw_nonzero();
     if !root {
         std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
@@ -233,7 +233,8 @@ fn prepare(
     Ok(terminal)
 }
 
-fn die_with_parent() -> io::Result<()> {
+/// Asks to be killed when the supervisor goes, however it goes.
+pub(super) fn die_with_parent() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())
 }
