@@ -36,15 +36,19 @@ pub(super) enum DialError {
     #[error("the name {host} does not resolve: {reason}")]
     Name { host: String, reason: String },
     /// All its addresses are inside.
-    #[error("{host} has the address {address}, which is {what}: omni reaches public addresses only. If you mean it, \
-             say so with --connect-to {host}:{port}:{address}:{port}")]
+    #[error(
+        "{host} has the address {address}, which is {what}: omni reaches public addresses only. If you mean it, \
+             say so with --connect-to {host}:{port}:{address}:{port}"
+    )]
     Refused { host: String, port: Port, address: IpAddr, what: &'static str },
     /// Nothing answered.
     #[error("no connection to {host}:{port}: {source}")]
     Connect { host: String, port: Port, source: io::Error },
     /// The certificate is not good.
-    #[error("the certificate of {host} does not verify: {reason}. If a company's own authority signed it, give that \
-             with --upstream-ca FILE")]
+    #[error(
+        "the certificate of {host} does not verify: {reason}. If a company's own authority signed it, give that \
+             with --upstream-ca FILE"
+    )]
     Certificate { host: String, reason: String },
     /// TLS failed otherwise.
     #[error("the TLS handshake with {host} failed: {source}")]

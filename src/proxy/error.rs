@@ -1,7 +1,5 @@
 //! What can keep the proxy from running.
 
-use crate::model::HostError;
-
 /// Why the proxy could not start or go on. What goes wrong with one connection is answered and recorded instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,9 +43,6 @@ pub enum ProxyError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The first fact could not be recorded.
-    #[error("cannot start the proxy: its journal cannot be written; free some disk space and try again")]
-    NotRecorded,
     /// A header of a binding is not a header's name.
     #[error("`{header}` is not the name of a header, so the secret `{name}` has no place")]
     Header {
@@ -56,7 +51,4 @@ pub enum ProxyError {
         /// What was written.
         header: String,
     },
-    /// A host could not be understood.
-    #[error(transparent)]
-    Host(#[from] HostError),
 }

@@ -62,9 +62,22 @@ fn a_form_stays_what_it_is() {
 
 #[test]
 fn a_path_that_servers_read_differently_is_refused() {
-    for path in
-        ["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%00b", "/a%0d%0ab", "/a%7f", "/a%", "/a%4", "/a%zz", "/..", "/a/../..", "*", "a"]
-    {
+    for path in [
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a\\b",
+        "/a%00b",
+        "/a%0d%0ab",
+        "/a%7f",
+        "/a%",
+        "/a%4",
+        "/a%zz",
+        "/..",
+        "/a/../..",
+        "*",
+        "a",
+    ] {
         assert!(normalise_path(path).is_err(), "{path}");
     }
 }

@@ -1,12 +1,12 @@
 //! Accepting connections, finding out where each was going, and ending when the session does.
 
 use super::explicit::{self, Permit};
-use super::names::Meaning;
+use super::names::{Meaning, Names};
 use super::serve::{self, Place};
 use super::{Gateway, Shared, lookup};
 use crate::model::{Host, Port, RefusalKind};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -53,7 +53,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc
 }
 
 async fn welcome(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, bound: Option<SocketAddr>, permit: Permit) {
-    match arrival(&shared, local, bound) {
+    match arrival(&shared.names, shared.gateway, local, bound) {
         Arrival::Place(place) => serve::connection(shared, stream, place).await,
         Arrival::Explicit => explicit::connection(shared, stream, local, permit.clone()).await,
         Arrival::Dns => {
@@ -70,13 +70,13 @@ async fn welcome(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, boun
     drop(permit);
 }
 
-fn arrival(shared: &Shared, local: SocketAddr, bound: Option<SocketAddr>) -> Arrival {
+fn arrival(names: &Mutex<Names>, gateway: Gateway, local: SocketAddr, bound: Option<SocketAddr>) -> Arrival {
     let address = local.ip().to_canonical();
     let port = Port(local.port());
-    if is_gateway(shared.gateway, address) || bound == Some(local) {
+    if is_gateway(gateway, address) || bound == Some(local) {
         return if local.port() == DNS_PORT { Arrival::Dns } else { Arrival::Explicit };
     }
-    match shared.names.lock().unwrap_or_else(PoisonError::into_inner).meaning(address) {
+    match names.lock().unwrap_or_else(PoisonError::into_inner).meaning(address) {
         Meaning::Name(name) => Arrival::Place(Place { source: "the name asked of DNS", host: Host::Name(name), port }),
         Meaning::Unknown => Arrival::Unknown,
         Meaning::Literal if local.port() == DNS_PORT => Arrival::Dns,
@@ -86,4 +86,45 @@ fn arrival(shared: &Shared, local: SocketAddr, bound: Option<SocketAddr>) -> Arr
 
 fn is_gateway(gateway: Gateway, address: IpAddr) -> bool {
     address == IpAddr::V4(gateway.v4) || address == IpAddr::V6(gateway.v6)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::HostName;
+
+    fn at(names: &Mutex<Names>, local: &str) -> Arrival {
+        let gateway = Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() };
+        arrival(names, gateway, local.parse().unwrap(), Some("[::]:9000".parse().unwrap()))
+    }
+
+    #[test]
+    fn the_address_of_a_name_is_a_claim_of_that_name() {
+        let names = Mutex::new(Names::default());
+        let name = HostName::parse("api.example.com").unwrap();
+        let given = names.lock().unwrap().assign(&name).unwrap();
+        let place = Place { source: "the name asked of DNS", host: Host::Name(name), port: Port(443) };
+        assert_eq!(at(&names, &format!("{}:443", given.v4)), Arrival::Place(place.clone()));
+        assert_eq!(at(&names, &format!("[::ffff:{}]:443", given.v4)), Arrival::Place(place.clone()));
+        assert_eq!(at(&names, &format!("[{}]:443", given.v6)), Arrival::Place(place));
+        assert_eq!(at(&names, "198.18.7.7:443"), Arrival::Unknown);
+    }
+
+    #[test]
+    fn the_gateway_is_a_proxy_and_a_resolver() {
+        let names = Mutex::new(Names::default());
+        for (local, expected) in [
+            ("10.77.0.1:3128", Arrival::Explicit),
+            ("[::ffff:10.77.0.1]:8080", Arrival::Explicit),
+            ("[fd77::1]:3128", Arrival::Explicit),
+            ("[fd77::1]:53", Arrival::Dns),
+            ("8.8.8.8:53", Arrival::Dns),
+        ] {
+            assert_eq!(at(&names, local), expected, "{local}");
+        }
+        let literal =
+            Place { source: "the address connected to", host: Host::parse("8.8.8.8").unwrap(), port: Port(443) };
+        assert_eq!(at(&names, "[::ffff:8.8.8.8]:443"), Arrival::Place(literal));
+    }
 }
