@@ -116,7 +116,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn no_program(error: &ProgramError) -> ExitCode {
     eprintln!("omni: {error}");
     ExitCode::from(match error {
-        ProgramError::NotFound { .. } => EXIT_NOT_FOUND,
+        ProgramError::NotFound { .. } | ProgramError::Missing(_) => EXIT_NOT_FOUND,
         ProgramError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
     })
 }

@@ -78,7 +78,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         true => Ok(path),
         false => Err(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
     });
-    let failed = |source| SessionError::Workspace { path: request.workspace.clone(), source };
+    let failed = |error| SessionError::Workspace { path: request.workspace.clone(), error };
     let workspace = workspace.map_err(failed)?;
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
     let (present, missing) = placeholders(&request.profile, &home)?;

@@ -17,6 +17,9 @@ use rustix::fs::MemfdFlags;
 /// # Errors
 /// A [`SessionError`] when the harness was not started, or when its end could not be recorded.
 pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
+    if prepared.plan.shows(home.path()) {
+        return Err(SessionError::HomeInside { home: home.path().to_owned() });
+    }
     let signals = relay::take_signals().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
     let started = start(prepared, home, &mut journal);

@@ -76,6 +76,11 @@ impl Stage {
                 json_response(426, openai::refusal(426, None, message))
             }
             ("GET", "/v1/models") => json_response(200, models()),
+            // An account without settings managed by its organisation; an answer of another shape is asked for again and
+            // again.
+            ("GET", "/api/claude_code/settings" | "/api/claude_code/policy_limits") => {
+                json_response(404, anthropic::refusal(404, None, "this account has none"))
+            }
             _ if request.host == "api.openai.com" => {
                 json_response(404, openai::refusal(404, None, "this is not simulated"))
             }

@@ -226,6 +226,7 @@ async fn everything_else_is_answered_harmlessly() {
         ("HEAD", "api.anthropic.com", "/", 200, ""),
         ("GET", "api.anthropic.com", "/api/hello", 200, "{}"),
         ("POST", "api.anthropic.com", "/api/event_logging/v2/batch", 200, "{}"),
+        ("GET", "api.anthropic.com", "/api/claude_code/policy_limits", 404, "has none"),
         ("GET", "platform.claude.com", "/v1/oauth/hello", 200, "{}"),
         ("POST", "api.anthropic.com", "/v1/messages/count_tokens", 200, "{\"input_tokens\":1}"),
         ("GET", "api.openai.com", "/v1/responses", 426, "WebSockets"),

@@ -6,7 +6,7 @@ use super::error::PlanError;
 use super::host::{HostFacts, PathFacts};
 use crate::harness::LaunchSpec;
 use crate::policy::Profile;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
@@ -206,6 +206,14 @@ pub struct PlanRequest<'a> {
     pub terminal: bool,
 }
 
+impl Plan {
+    /// Whether the harness would see this place of the host.
+    #[must_use]
+    pub fn shows(&self, place: &Path) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Bind { mount, .. } if place.starts_with(&mount.source)))
+    }
+}
+
 /// Plans a sandbox.
 ///
 /// # Errors
@@ -367,8 +375,7 @@ fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step> {
         steps.extend(replace(facts, Path::new(path), text));
     }
     steps.extend(seeds(request));
-    let hidden = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
-    for path in hidden.map(|path| expand(path, &facts.home)).filter(|path| visible(request, path)) {
+    for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
         let seeded = request.launch.seeds.iter().any(|seed| expand(&seed.path, &facts.home) == path);
         if !seeded {
             steps.push(Step::Cover { path, contents: Contents::Text(String::new()) });
@@ -387,17 +394,25 @@ fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
     Some(Step::Cover { path: place.real.clone(), contents })
 }
 
-/// Seeds land in the sandbox's own home; inside a directory of the user's they stand in front of a file that is there,
-/// and are left out where none is, so that nothing of ours appears in the user's files.
+/// Credential files that must not be seen although a directory around them is.
+fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
+    let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
+    written.map(|path| expand(path, &request.facts.home)).collect()
+}
+
+/// Seeds land in the sandbox's own home. In a directory of the user's, the user's own files count: there a seed only
+/// stands in front of a file that is to be hidden.
 fn seeds(request: &PlanRequest<'_>) -> Vec<Step> {
     let home = &request.facts.home;
+    let hidden = hidden(request);
     let step = |seed: &crate::harness::Seed| {
         let path = expand(&seed.path, home);
         let contents = Contents::Text(seed.contents.clone());
         if !granted(request, &path) {
             return Some(Step::File { path, mode: seed.mode, contents });
         }
-        request.facts.paths.contains_key(&path).then_some(Step::Cover { path, contents })
+        let replaces = visible(request, &path) && hidden.contains(&path);
+        replaces.then_some(Step::Cover { path, contents })
     };
     request.launch.seeds.iter().filter_map(step).collect()
 }
@@ -520,3 +535,8 @@ impl fmt::Display for Plan {
         writeln!(f, "exec {} as {}", self.program.display(), self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -53,7 +53,7 @@ pub struct Building(Sandbox);
 /// # Errors
 /// A [`SupervisorError`] that names the step; nothing is left behind.
 pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Result<Building, SupervisorError> {
-    let prepare = |what| move |source: io::Error| SupervisorError::Prepare { what, source };
+    let prepare = |what| move |error: io::Error| SupervisorError::Prepare { what, error };
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(|error| prepare("make a socket pair")(error.into()))?;
