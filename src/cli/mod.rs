@@ -51,7 +51,10 @@ enum Verb {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let (outcome, failure) = match cli.verb {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
         Verb::Sessions(args) => (sessions::run(args), 1),
@@ -69,6 +72,19 @@ pub fn main() -> ExitCode {
         eprintln!("omni: {}", told(&error));
         ExitCode::from(failure)
     })
+}
+
+/// Prints help where it was asked for, else what is wrong with the command line. For `exec`, whose other exit codes are
+/// the harness's own, a wrong one exits as every failure before the start does.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // A closed stdout or stderr leaves nobody to tell.
+    let _ = error.print();
+    let exec = std::env::args_os().nth(1).is_some_and(|verb| verb == "exec");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if exec => ExitCode::from(EXIT_OMNI_FAILED),
+        _ => ExitCode::from(2),
+    }
 }
 
 /// What happened and why, from the outside in. Many messages hold their cause already, which is not said twice.

@@ -120,8 +120,11 @@ fn listing(table: &PriceTable, models: &[&Prices]) -> String {
             shown.add_row(row("", format!("> {}", long.above), long.rates));
         }
     }
-    for column in shown.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for column in shown.column_iter_mut() {
+        column.set_padding((0, 1));
+        if column.index > 1 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     let (version, search) = (table.version(), table.web_search());
     let body: String = shown.lines().map(|line| format!("{}\n", line.trim_end())).collect();

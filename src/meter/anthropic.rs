@@ -123,10 +123,12 @@ impl Reported {
     /// What is present overrides, what is absent stays.
     fn override_with(&mut self, later: Self) {
         let Self { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens, .. } = later;
-        replace(&mut self.input_tokens, input_tokens);
         replace(&mut self.output_tokens, output_tokens);
-        replace(&mut self.cache_read_input_tokens, cache_read_input_tokens);
-        replace(&mut self.cache_creation_input_tokens, cache_creation_input_tokens);
+        // The prompt was read by then: a zero in its place says that a gateway left it out.
+        let some = |tokens: Option<u64>| tokens.filter(|tokens| *tokens > 0);
+        replace(&mut self.input_tokens, some(input_tokens));
+        replace(&mut self.cache_read_input_tokens, some(cache_read_input_tokens));
+        replace(&mut self.cache_creation_input_tokens, some(cache_creation_input_tokens));
         replace(&mut self.cache_creation, later.cache_creation);
         replace(&mut self.output_tokens_details, later.output_tokens_details);
         replace(&mut self.server_tool_use, later.server_tool_use);

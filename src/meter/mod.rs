@@ -13,6 +13,7 @@ mod reading;
 mod request;
 mod scan;
 mod sse;
+mod table;
 
 #[cfg(test)]
 mod price_tests;
@@ -20,9 +21,9 @@ mod price_tests;
 mod tests;
 
 pub use dialect::Dialect;
-pub use price::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};
 pub use request::Asked;
+pub use table::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
 
 use crate::model::Usage;
 use document::{Body, Document, Found};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::price::EMBEDDED;
+use super::table::EMBEDDED;
 use super::*;
 use crate::model::{NanoUsd, Pricing};
 use proptest::prelude::*;

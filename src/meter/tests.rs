@@ -99,6 +99,14 @@ fn a_claude_stream_keeps_what_its_last_event_leaves_out() {
 }
 
 #[test]
+fn a_claude_stream_takes_later_totals_but_no_zeros_for_the_prompt() {
+    let from = "\"usage\":{\"output_tokens\":345,";
+    let to = "\"usage\":{\"output_tokens\":0,\"input_tokens\":0,\"cache_read_input_tokens\":9001,";
+    let usage = whole(AnthropicMessages, SSE, &CLAUDE_STREAM.replace(from, to)).usage;
+    assert_eq!((usage.input, usage.cache_read, usage.cache_write, usage.output), (12, 9001, 700, 0));
+}
+
+#[test]
 fn a_responses_stream_takes_cached_tokens_out_of_its_input() {
     let usage = Usage {
         input: 250,

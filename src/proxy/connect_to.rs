@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_four_parts() {
-        for text in ["", "a:443", "a:443:b", "a:443:b:0", "a:443:b:x", "a:443::80", "a:b:c:d:e", "a:70000:b:1", "[::1:1:b:2"] {
+        for text in
+            ["", "a:443", "a:443:b", "a:443:b:0", "a:443:b:x", "a:443::80", "a:b:c:d:e", "a:70000:b:1", "[::1:1:b:2"]
+        {
             assert!(text.parse::<ConnectTo>().is_err(), "{text}");
         }
     }

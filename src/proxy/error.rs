@@ -1,7 +1,5 @@
 //! What can keep the proxy from running.
 
-use crate::model::HostError;
-
 /// Why the proxy could not start or go on. What goes wrong with one connection is answered and recorded instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,7 +54,4 @@ pub enum ProxyError {
         /// What was written.
         header: String,
     },
-    /// A host could not be understood.
-    #[error(transparent)]
-    Host(#[from] HostError),
 }

@@ -121,7 +121,8 @@ fn disagreement(claim: &Claim, head: &request::Parts) -> Result<Option<Disagreem
     }
     for (what, text) in [("its Host header", header), ("the authority of its URL", authority)] {
         let Some(text) = text else { continue };
-        let named = parse_authority(text, claim.scheme).ok_or("its Host header or authority is not a host and a port")?;
+        let named =
+            parse_authority(text, claim.scheme).ok_or("its Host header or authority is not a host and a port")?;
         if named != (claim.host.clone(), claim.port) {
             return Ok(Some(Disagreement { first: claimed(), second: format!("{what} ({text})") }));
         }

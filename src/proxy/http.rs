@@ -7,9 +7,9 @@ use super::headers;
 use super::inject::{Misplaced, Plan};
 use super::refusal::{self, Reply};
 use super::settle::Open;
-use crate::model::{Event, Host, RequestLine, RequestNumber};
+use crate::model::{Event, RequestLine, RequestNumber};
 use crate::policy::{Grant, Question, Refusal, Verdict};
-use http::header::ACCEPT_ENCODING;
+use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -34,38 +34,44 @@ pub(super) async fn handle(shared: &Shared, claim: &Claim, request: Request<Inco
     let (mut head, body) = request.into_parts();
     let number = shared.books.clerk.next_request();
     let wants_upgrade = headers::wants_upgrade(&head.headers);
+    // A client that waits for leave to send its body has not begun to.
+    let waits = head.headers.contains_key(EXPECT);
     let judged = facts::facts(claim, &head);
     headers::clean_request(&mut head.headers);
-    let cleared = judged.map_err(Denied::from).and_then(|judged| judge(shared, judged, &head.headers, wants_upgrade));
+    let cleared = judged
+        .map_err(|malformed| Box::new(Denied::from(malformed)))
+        .and_then(|judged| judge(shared, judged, &head.headers, wants_upgrade));
     match cleared {
         Ok(cleared) => forward(shared, number, cleared, head.headers, body).await,
         Err(denied) => {
-            let reply = deny(shared, number, denied).await;
-            drain(body).await;
+            let reply = deny(shared, number, *denied).await;
+            if !waits {
+                drain(body).await;
+            }
             reply.into_response(Some(&claim.host))
         }
     }
 }
 
 /// Decides. Nothing has left and nothing is recorded yet.
-fn judge(shared: &Shared, judged: Judged, headers: &HeaderMap, wants_upgrade: bool) -> Result<Cleared, Denied> {
+fn judge(shared: &Shared, judged: Judged, headers: &HeaderMap, wants_upgrade: bool) -> Result<Cleared, Box<Denied>> {
     let Judged { facts, target } = judged;
     let disagreed = facts.disagreement.is_some();
     let grant = match shared.policy.decide(facts) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(question) => return Err(question.into()),
+        Verdict::Ask(question) => return Err(Box::new(question.into())),
         Verdict::Deny(refusal) => {
             let status = if disagreed { 421 } else { 403 };
-            return Err(Denied { status, ..refusal.into() });
+            return Err(Box::new(Denied { status, ..refusal.into() }));
         }
     };
     if wants_upgrade {
         let reason = "WebSocket connections are not carried: use plain HTTPS requests".to_owned();
-        return Err(Denied::of(grant, 426, reason));
+        return Err(Box::new(Denied::of(grant, 426, reason)));
     }
     match shared.vault.plan(grant.line(), &target, headers) {
         Ok(plan) => Ok(Cleared { grant, plan, target }),
-        Err(misplaced) => Err(Denied::of(grant, 403, explain_misplaced(&misplaced))),
+        Err(misplaced) => Err(Box::new(Denied::of(grant, 403, explain_misplaced(&misplaced)))),
     }
 }
 
@@ -82,7 +88,8 @@ async fn forward(
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed { request: number, line: line.clone(), rule: grant.rule().to_owned(), secrets };
     if let Err(error) = shared.books.clerk.record(allowed).await {
-        return not_recorded(error, &line.host);
+        drain(body).await;
+        return Reply::refused(503, format!("omni: {error}")).into_response(Some(&line.host));
     }
     let open = Open::new(shared.books.clone(), number, &line);
     if open.is_metered() {
@@ -123,10 +130,6 @@ async fn deny(shared: &Shared, number: RequestNumber, denied: Denied) -> Reply {
     // A refusal needs no permission of the journal's: what is refused stays refused, recorded or not.
     let _ = shared.books.clerk.record(Event::RequestDenied { request: number, line, rule, reason }).await;
     Reply::refused(status, message)
-}
-
-fn not_recorded(error: super::record::NotRecorded, host: &Host) -> Response<ResponseBody> {
-    Reply::refused(503, format!("omni: {error}")).into_response(Some(host))
 }
 
 fn explain_misplaced(misplaced: &Misplaced) -> String {

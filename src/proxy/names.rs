@@ -106,7 +106,10 @@ mod tests {
         let first = names.assign(&name("a.example")).unwrap();
         let second = names.assign(&name("b.example")).unwrap();
         let again = names.assign(&name("A.example.")).unwrap();
-        assert_eq!(first, Synthetic { v4: Ipv4Addr::new(198, 18, 0, 1), v6: "fd77:0:0:1::1".parse().unwrap(), fresh: true });
+        assert_eq!(
+            first,
+            Synthetic { v4: Ipv4Addr::new(198, 18, 0, 1), v6: "fd77:0:0:1::1".parse().unwrap(), fresh: true }
+        );
         assert_eq!(again, Synthetic { fresh: false, ..first });
         assert_eq!(names.meaning(second.v4.into()), Meaning::Name(name("b.example")));
         assert_eq!(names.meaning(second.v6.into()), Meaning::Name(name("b.example")));

@@ -13,7 +13,9 @@ use tokio::sync::oneshot;
 
 /// The fact was not kept, so what it announced must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not recorded, so not done: the session's journal cannot be written; free some disk space and start a new session")]
+#[error(
+    "not recorded, so not done: the session's journal cannot be written; free some disk space and start a new session"
+)]
 pub(super) struct NotRecorded;
 
 /// Keeps facts in order and says when they are safe.

@@ -46,6 +46,12 @@ impl ResolverConfig {
         }
     }
 
+    /// A configuration of a hosts file alone.
+    #[cfg(test)]
+    pub(super) fn from_hosts(text: &str) -> Self {
+        Self { hosts: parse_hosts(text), ..Self::default() }
+    }
+
     /// Whether an address is one of the host's own, public or not.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.own.contains(&address.to_canonical())
@@ -113,7 +119,9 @@ mod tests {
 
     #[test]
     fn reads_a_hosts_file_with_comments_and_aliases() {
-        let hosts = parse_hosts("# top\n127.0.0.1 localhost\n192.0.2.7  Build.Example build # ours\nnonsense here\n::1 localhost\n");
+        let hosts = parse_hosts(
+            "# top\n127.0.0.1 localhost\n192.0.2.7  Build.Example build # ours\nnonsense here\n::1 localhost\n",
+        );
         assert_eq!(hosts["build.example"], vec!["192.0.2.7".parse::<IpAddr>().unwrap()]);
         assert_eq!(hosts["build"], hosts["build.example"]);
         assert_eq!(hosts["localhost"].len(), 2);

@@ -37,12 +37,12 @@ pub enum SessionError {
     #[error("the proxy did not start: {0}")]
     ProxyFailed(String),
     /// The workspace is not there.
-    #[error("the workspace {path} cannot be used: {source}; name an existing directory with `--workspace DIR`")]
+    #[error("the workspace {path} cannot be used: {error}; name an existing directory with `--workspace DIR`")]
     Workspace {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A profile wants something that this version does not enforce.
     #[error("the profile `{profile}` sets `{key}`, which this version does not enforce: remove it to run without")]
@@ -55,19 +55,33 @@ pub enum SessionError {
     /// No home directory is known.
     #[error("no home directory is known: set HOME to an absolute path")]
     NoHome,
+    /// The sandbox would hold omni's own records.
+    #[error(
+        "the sandbox would show {shown}, and omni's records are in {records}: choose another workspace or mount, or set \
+         OMNI_HOME to a directory outside"
+    )]
+    Records {
+        /// Where the records are.
+        records: PathBuf,
+        /// What the plan shows of the host.
+        shown: PathBuf,
+    },
+    /// A standard stream that opens a way into the host's files.
+    #[error("{0} is a directory, which no harness may be handed: redirect it, such as `</dev/null`")]
+    DirectoryStream(&'static str),
     /// A preparation failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {error}")]
     Prepare {
         /// What was to be done.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 impl SessionError {
     /// For `map_err`: a preparation that failed.
     pub(super) fn preparing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Prepare { what, source: source.into() }
+        move |error| Self::Prepare { what, error: error.into() }
     }
 }

@@ -47,7 +47,7 @@ impl Ask {
         let spoken = items.iter().rposition(is_models);
         let newest = items.get(spoken.map_or(0, |at| at + 1)..).unwrap_or_default();
         let mut text = String::new();
-        newest.iter().for_each(|item| collect_text(item, &mut text));
+        newest.iter().filter(|item| !is_instruction(item)).for_each(|item| collect_text(item, &mut text));
         let mut tools = Vec::new();
         collect_tools(value.get("tools"), None, &mut tools);
         items.iter().for_each(|item| collect_tools(item.get("tools"), None, &mut tools));
@@ -71,6 +71,11 @@ fn is_models(item: &Value) -> bool {
     let is = |key: &str, all: &[&str]| item.get(key).and_then(Value::as_str).is_some_and(|text| all.contains(&text));
     is("role", &["assistant"])
         || is("type", &["function_call", "custom_tool_call", "local_shell_call", "reasoning", "web_search_call"])
+}
+
+/// Whether an item is the harness's standing instruction, which nobody said just now.
+fn is_instruction(item: &Value) -> bool {
+    item.get("role").and_then(Value::as_str).is_some_and(|role| ["system", "developer"].contains(&role))
 }
 
 /// Whether an item is, or holds, the result of a tool call.
@@ -144,6 +149,12 @@ mod tests {
         let exec = Tool { name: "exec".to_owned(), namespace, schema: Value::Null, free_text: true };
         assert_eq!(ask.tools, vec![exec]);
         assert_eq!((ask.newest.as_str(), ask.after_tool, ask.first, ask.stream), ("hi\n", false, true, true));
+    }
+
+    #[test]
+    fn what_the_harness_always_says_is_not_said_by_anyone() {
+        let body = r#"{"model":"m","input":[{"role":"developer","content":"history"},{"role":"user","content":"hi"}]}"#;
+        assert_eq!(Ask::parse(Dialect::OpenAiResponses, body.as_bytes()).unwrap().newest, "hi\n");
     }
 
     #[test]

@@ -16,6 +16,9 @@ mod reply;
 mod script;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use script::{Reply, Script, ToolCall, Turn, When, WrittenError, WrittenUsage};
 pub use server::Sim;
 

@@ -32,8 +32,11 @@ pub(super) struct Line {
     pub(super) status: u16,
     /// The turn of the script that answered, from 1; none for the built-in script and for what is no model call.
     pub(super) turn: Option<usize>,
-    /// What the answer reports; none for what is no model call and for refusals.
+    /// What the answer reports; none for what is no model call, for refusals, and for chat streams that were not asked
+    /// to report it.
     pub(super) usage: Option<Usage>,
+    /// Whether the script breaks the answer off, so that the usage may not have been sent.
+    pub(super) broken: bool,
 }
 
 /// Where lines go, if anywhere.

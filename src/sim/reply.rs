@@ -27,6 +27,7 @@ pub(super) struct Response {
     pub(super) stream: bool,
     pub(super) turn: Option<usize>,
     pub(super) usage: Option<Usage>,
+    pub(super) broken: bool,
 }
 
 /// The request's parts that an answer depends on.
@@ -75,6 +76,11 @@ impl Stage {
                 json_response(426, openai::refusal(426, None, message))
             }
             ("GET", "/v1/models") => json_response(200, models()),
+            // An account without settings managed by its organisation; an answer of another shape is asked for again and
+            // again.
+            ("GET", "/api/claude_code/settings" | "/api/claude_code/policy_limits") => {
+                json_response(404, anthropic::refusal(404, None, "this account has none"))
+            }
             _ if request.host == "api.openai.com" => {
                 json_response(404, openai::refusal(404, None, "this is not simulated"))
             }
@@ -96,6 +102,7 @@ impl Stage {
         let mut response = render(number, &ask, &reply);
         response.delay = Duration::from_millis(reply.delay_ms);
         response.body = response.body.cut_after(reply.cut_after_bytes);
+        response.broken |= reply.cut_after_bytes.is_some();
         let model = Some(ask.model);
         Response { dialect: Some(dialect), model, turn: turn.map(|at| at + 1), ..response }
     }
@@ -128,7 +135,8 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
         // That dialect has no words for it.
         answer.usage.web_searches = 0;
     }
-    let usage = Some(answer.usage);
+    let silent = ask.dialect == Dialect::OpenAiChat && ask.stream && !ask.include_usage;
+    let usage = (!silent).then_some(answer.usage);
     if !ask.stream {
         let whole = match ask.dialect {
             Dialect::AnthropicMessages => anthropic::whole(&answer),
@@ -144,7 +152,8 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
     };
     let body = Paced::chunks(events, Duration::from_millis(reply.chunk_delay_ms));
     let content_type = "text/event-stream; charset=utf-8";
-    Response { content_type, body, stream: true, usage, ..json_response(200, Value::Null) }
+    let broken = answer.error.is_some();
+    Response { content_type, body, stream: true, usage, broken, ..json_response(200, Value::Null) }
 }
 
 fn refusal(dialect: Dialect, status: u16, kind: Option<&str>, message: &str) -> Value {
@@ -172,5 +181,6 @@ pub(super) fn json_response(status: u16, value: Value) -> Response {
         stream: false,
         turn: None,
         usage: None,
+        broken: false,
     }
 }

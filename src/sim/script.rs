@@ -219,6 +219,16 @@ mod tests {
     }
 
     #[test]
+    fn the_script_of_the_manual_parses() {
+        let manual = include_str!("../../docs/sim.md");
+        let scripts: Vec<&str> =
+            manual.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(scripts.len(), 2);
+        assert_eq!(Script::parse("the manual", scripts[0]).unwrap().turns.len(), 5);
+        assert_eq!(Script::parse("the manual", scripts[1]).unwrap().turns.len(), 1);
+    }
+
+    #[test]
     fn what_would_not_do_what_it_says_is_refused() {
         let refused = [
             ("reply: {txt: x}", "txt"),

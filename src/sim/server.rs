@@ -157,6 +157,7 @@ async fn exchange(request: hyper::Request<Incoming>, shared: &Shared) -> hyper::
         status: response.status,
         turn: response.turn,
         usage: response.usage,
+        broken: response.broken,
     };
     if let Err(error) = shared.record.write(&line) {
         // A rehearsal whose record has holes proves nothing.

@@ -6,7 +6,7 @@ use super::error::PlanError;
 use super::host::{HostFacts, PathFacts};
 use crate::harness::LaunchSpec;
 use crate::policy::Profile;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
@@ -275,12 +275,9 @@ pub(super) fn identity(facts: &HostFacts) -> Identity {
     let kernel = |id: u32| if id == 0 { KERNEL_ID } else { id };
     match facts.uid {
         0 => Identity { uid: ORDINARY_ID, gid: ORDINARY_ID, kernel_uid: KERNEL_ID, kernel_gid: KERNEL_ID },
-        _ => Identity {
-            uid: facts.uid,
-            gid: ordinary(facts.gid),
-            kernel_uid: facts.uid,
-            kernel_gid: kernel(facts.gid),
-        },
+        _ => {
+            Identity { uid: facts.uid, gid: ordinary(facts.gid), kernel_uid: facts.uid, kernel_gid: kernel(facts.gid) }
+        }
     }
 }
 
@@ -367,8 +364,7 @@ fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step> {
         steps.extend(replace(facts, Path::new(path), text));
     }
     steps.extend(seeds(request));
-    let hidden = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
-    for path in hidden.map(|path| expand(path, &facts.home)).filter(|path| visible(request, path)) {
+    for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
         let seeded = request.launch.seeds.iter().any(|seed| expand(&seed.path, &facts.home) == path);
         if !seeded {
             steps.push(Step::Cover { path, contents: Contents::Text(String::new()) });
@@ -387,17 +383,25 @@ fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
     Some(Step::Cover { path: place.real.clone(), contents })
 }
 
-/// Seeds land in the sandbox's own home; inside a directory of the user's they stand in front of a file that is there,
-/// and are left out where none is, so that nothing of ours appears in the user's files.
+/// Credential files that must not be seen although a directory around them is.
+fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
+    let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
+    written.map(|path| expand(path, &request.facts.home)).collect()
+}
+
+/// Seeds land in the sandbox's own home. In a directory of the user's, the user's own files count: there a seed only
+/// stands in front of a file that is to be hidden.
 fn seeds(request: &PlanRequest<'_>) -> Vec<Step> {
     let home = &request.facts.home;
+    let hidden = hidden(request);
     let step = |seed: &crate::harness::Seed| {
         let path = expand(&seed.path, home);
         let contents = Contents::Text(seed.contents.clone());
         if !granted(request, &path) {
             return Some(Step::File { path, mode: seed.mode, contents });
         }
-        request.facts.paths.contains_key(&path).then_some(Step::Cover { path, contents })
+        let replaces = visible(request, &path) && hidden.contains(&path);
+        replaces.then_some(Step::Cover { path, contents })
     };
     request.launch.seeds.iter().filter_map(step).collect()
 }
@@ -409,7 +413,8 @@ fn granted(request: &PlanRequest<'_>, path: &Path) -> bool {
     let profile = filesystem.read.iter().chain(&filesystem.write).map(|grant| expand(grant, &facts.home));
     let present = profile.filter(|grant| facts.paths.contains_key(grant));
     let mounted = request.mounts.iter().map(|mount| mount.target.clone());
-    let mut roots = present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
+    let mut roots =
+        present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
     roots.any(|root| path.starts_with(root))
 }
 
@@ -517,6 +522,16 @@ impl fmt::Display for Plan {
             writeln!(f, "env {name}={}", value.escape_debug())?;
         }
         writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
-        writeln!(f, "exec {} as {}", self.program.display(), self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
+        writeln!(
+            f,
+            "exec {} as {}",
+            self.program.display(),
+            self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
+        )
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+#[path = "plan_tests.rs"]
+mod tests;

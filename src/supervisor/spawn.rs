@@ -14,6 +14,9 @@ use rustix::termios::Winsize;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// What process 1 of the sandbox is called.
+const TITLE: &str = "omni";
+
 /// The sockets inside the sandbox that the proxy serves.
 #[derive(Debug, Default)]
 pub struct Listeners {
@@ -53,7 +56,7 @@ pub struct Building(Sandbox);
 /// # Errors
 /// A [`SupervisorError`] that names the step; nothing is left behind.
 pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Result<Building, SupervisorError> {
-    let prepare = |what| move |source: io::Error| SupervisorError::Prepare { what, source };
+    let prepare = |what| move |error: io::Error| SupervisorError::Prepare { what, error };
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(|error| prepare("make a socket pair")(error.into()))?;
@@ -209,6 +212,8 @@ fn prepare(
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),
     }
     sys::erase_environment();
+    // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
+    sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
     let trees = match trees {
         Some(trees) => trees,
         None => Trees::open(plan).map_err(|error| ("open the host's places".into(), error.to_string()))?,

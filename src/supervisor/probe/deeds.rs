@@ -100,7 +100,7 @@ pub(super) fn listen_and_connect() -> io::Result<(String, Listeners)> {
 /// Translates the owner of `directory` on a copy of its mount that nobody else sees.
 pub(super) fn owners(identity: &Identity, directory: &Path) -> io::Result<String> {
     let tree = trees::clone_tree(directory).map_err(|error| match error {
-        super::super::SupervisorError::Open { source, .. } => source,
+        super::super::SupervisorError::Open { error, .. } => error,
         other => io::Error::other(other),
     })?;
     let found = rustix::fs::stat(directory)?;

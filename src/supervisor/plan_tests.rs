@@ -1,0 +1,123 @@
+//! Golden plans: what each shipped profile builds, for an ordinary user and for root, on one imagined host.
+
+use super::*;
+use crate::harness::{self, LaunchRequest, shipped};
+use crate::model::Placeholder;
+
+/// A Debian-like host with a user whose home holds what the profiles grant.
+fn host(uid: u32) -> HostFacts {
+    let directory =
+        |real: &str, owner| PathFacts { real: real.into(), directory: true, uid: owner, gid: owner, link: None };
+    let file = |real: &str, owner| PathFacts { directory: false, ..directory(real, owner) };
+    let link = |real: &str, target: &str| PathFacts { link: Some(target.into()), ..directory(real, 0) };
+    let paths = [
+        ("/usr", directory("/usr", 0)),
+        ("/bin", link("/usr/bin", "usr/bin")),
+        ("/etc", directory("/etc", 0)),
+        ("/etc/passwd", file("/etc/passwd", 0)),
+        ("/etc/group", file("/etc/group", 0)),
+        ("/etc/hosts", file("/etc/hosts", 0)),
+        ("/etc/resolv.conf", file("/run/systemd/resolve/stub-resolv.conf", 0)),
+        ("/etc/ssl/certs/ca-certificates.crt", file("/etc/ssl/certs/ca-certificates.crt", 0)),
+        ("/home/ann/.claude", directory("/home/ann/.claude", uid)),
+        ("/home/ann/.claude/.credentials.json", file("/home/ann/.claude/.credentials.json", uid)),
+        ("/home/ann/.claude/settings.json", file("/home/ann/.claude/settings.json", uid)),
+        ("/home/ann/.gitconfig", file("/home/ann/dotfiles/gitconfig", uid)),
+        ("/home/ann/.codex/sessions", directory("/home/ann/.codex/sessions", uid)),
+        ("/home/ann/project", directory("/home/ann/project", uid)),
+        ("/home/ann/lib/node_modules", directory("/home/ann/lib/node_modules", uid)),
+    ]
+    .map(|(path, place)| (PathBuf::from(path), place));
+    HostFacts {
+        uid,
+        gid: uid,
+        user: "ann".into(),
+        home: "/home/ann".into(),
+        passwd: "root:x:0:0:root:/root:/bin/bash\nann:x:1001:1001::/home/ann:/bin/bash\n".into(),
+        group: "root:x:0:\nann:x:1001:\n".into(),
+        paths: paths.into(),
+    }
+}
+
+fn planned(profile: &Profile, facts: &HostFacts) -> Result<Plan, PlanError> {
+    let argv = [profile.command.clone().unwrap_or_else(|| "true".to_owned())];
+    let secrets = profile.secrets.iter();
+    let placeholders =
+        secrets.map(|secret| (secret.name.clone(), Placeholder("placeholder-of-twenty-characters".into()))).collect();
+    let launch = harness::launch(&LaunchRequest {
+        profile,
+        argv: &argv,
+        program: "/home/ann/lib/node_modules/.bin/program",
+        home: "/home/ann",
+        workspace: "/home/ann/project",
+        placeholders: &placeholders,
+        terminal: true,
+    });
+    plan(&PlanRequest {
+        facts,
+        profile,
+        workspace: Path::new("/home/ann/project"),
+        workspace_access: Access::ReadWrite,
+        mounts: &[],
+        program: Path::new("/home/ann/lib/node_modules/package/program"),
+        program_trees: &["/home/ann/lib/node_modules".into()],
+        launch: &launch,
+        terminal: true,
+    })
+}
+
+#[test]
+fn every_shipped_profile_builds_the_plan_on_record() {
+    for (name, text) in shipped() {
+        let profile = Profile::parse(name, text).expect("a shipped profile parses");
+        for (who, uid) in [("user", 1001), ("root", 0)] {
+            let plan = planned(&profile, &host(uid)).expect("a shipped profile plans");
+            insta::assert_snapshot!(format!("{name}-{who}"), plan);
+        }
+    }
+}
+
+fn with_workspace(workspace: &str) -> Result<Plan, PlanError> {
+    let profile = Profile::parse("x", "name: x").expect("a profile");
+    let mut facts = host(1001);
+    let place = facts.paths[Path::new("/home/ann/project")].clone();
+    facts.paths.insert(workspace.into(), place);
+    let launch = LaunchSpec::default();
+    plan(&PlanRequest {
+        facts: &facts,
+        profile: &profile,
+        workspace: Path::new(workspace),
+        workspace_access: Access::ReadWrite,
+        mounts: &[],
+        program: Path::new("/usr/bin/true"),
+        program_trees: &[],
+        launch: &launch,
+        terminal: false,
+    })
+}
+
+#[test]
+fn a_workspace_that_holds_more_than_a_project_is_refused() {
+    for wide in ["/", "/home", "/home/ann", "/usr", "/tmp"] {
+        assert!(matches!(with_workspace(wide), Err(PlanError::Workspace(_))), "{wide}");
+    }
+    for reserved in ["/proc/self", "/dev/shm", "/sys/fs"] {
+        assert!(matches!(with_workspace(reserved), Err(PlanError::Reserved(_))), "{reserved}");
+    }
+    assert!(with_workspace("/home/ann/project").is_ok());
+}
+
+#[test]
+fn no_harness_is_user_zero_anywhere() {
+    for uid in [0, 1, 1001, 65534] {
+        let identity = identity(&host(uid));
+        assert!([identity.uid, identity.gid, identity.kernel_uid, identity.kernel_gid].iter().all(|id| *id != 0));
+    }
+}
+
+#[test]
+fn nobody_else_has_the_harness_s_name_or_number() {
+    let facts = host(1001);
+    let accounts = accounts(&facts, &identity(&facts));
+    assert_eq!(accounts, "ann:x:1001:1001::/home/ann:/bin/sh\nroot:x:0:0:root:/root:/bin/bash\n");
+}

@@ -1,0 +1,47 @@
+//! The resolver on its sockets.
+
+use crate::support::*;
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use omni::model::{Event, RefusalKind};
+use tokio::net::UdpSocket;
+
+async fn ask(server: &str, name: &str, kind: RecordType) -> Message {
+    let bind = if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(bind).await.unwrap();
+    // A connected socket takes answers from the address it asked and from no other.
+    socket.connect(server).await.unwrap();
+    let mut question = Message::query();
+    question.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    socket.send(&question.to_vec().unwrap()).await.unwrap();
+    let mut answer = [0; 1500];
+    let timeout = std::time::Duration::from_secs(5);
+    let length = tokio::time::timeout(timeout, socket.recv(&mut answer)).await.expect("an answer").unwrap();
+    Message::from_vec(&answer[..length]).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_come_from_the_address_that_was_asked() {
+    let proxy = Proxy::start(None, Wanted::default());
+    let port = proxy.dns.port();
+    for server in [format!("127.0.0.1:{port}"), format!("127.0.0.2:{port}"), format!("[::1]:{port}")] {
+        let answer = ask(&server, "api.example.com.", RecordType::A).await;
+        assert_eq!(
+            answer.answers[0].data,
+            RData::A("198.18.0.1".parse::<std::net::Ipv4Addr>().unwrap().into()),
+            "{server}"
+        );
+    }
+    let events = proxy.stop();
+    assert_eq!(of_kind(&events, "name_resolved").len(), 1, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_an_address_in_disguise_does_not_exist_and_is_recorded() {
+    let proxy = Proxy::start(None, Wanted::default());
+    let server = format!("127.0.0.1:{}", proxy.dns.port());
+    assert_eq!(ask(&server, "a.0x7f.", RecordType::A).await.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(ask(&server, "printer.local.", RecordType::A).await.metadata.response_code, ResponseCode::NXDomain);
+    let refused = of_kind(&proxy.stop(), "connection_refused");
+    assert!(matches!(&refused[..], [Event::ConnectionRefused { kind: RefusalKind::Name, .. }]), "{refused:?}");
+}

@@ -1,0 +1,272 @@
+//! A whole proxy on this machine, an upstream it believes in, and clients that believe in it.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use omni::meter::PriceTable;
+use omni::model::{Event, HostName, Placeholder, Port, Secret, SessionId};
+use omni::policy::{Binding, Effect, Level, Place, Policy, RuleSource, WrittenRule};
+use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup};
+use omni::store::{Memory, Recorder};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+pub const PLACEHOLDER: &str = "sk-placeholder-0123456789";
+pub const REAL: &str = "sk-real-9876543210";
+pub const NAMES: [&str; 3] = ["api.example.com", "api.anthropic.com", "api.openai.com"];
+
+pub type Seen = Arc<Mutex<Vec<(http::request::Parts, Bytes)>>>;
+pub type Answer = Response<Channel>;
+type Script = Arc<dyn Fn(&http::request::Parts, &Bytes) -> Answer + Send + Sync>;
+
+/// A body that a test feeds frame by frame.
+pub struct Channel(mpsc::Receiver<Result<Frame<Bytes>, std::io::Error>>);
+
+pub type Feed = mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>;
+
+pub fn channel() -> (Feed, Channel) {
+    let (feed, body) = mpsc::channel(8);
+    (feed, Channel(body))
+}
+
+pub fn text(text: &str) -> Channel {
+    let (feed, body) = channel();
+    feed.try_send(Ok(Frame::data(Bytes::copy_from_slice(text.as_bytes())))).unwrap();
+    body
+}
+
+impl Body for Channel {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// A TLS upstream on 127.0.0.1 that answers by a script and remembers what it saw.
+pub struct Upstream {
+    pub address: SocketAddr,
+    pub ca_pem: String,
+    pub seen: Seen,
+}
+
+impl Upstream {
+    pub async fn start(
+        protocols: &[&str],
+        script: impl Fn(&http::request::Parts, &Bytes) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = Issuer::new(ca, ca_key);
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(NAMES.map(str::to_owned).to_vec()).unwrap().signed_by(&key, &issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Seen::default();
+        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(script)));
+        Self { address, ca_pem, seen }
+    }
+
+    pub fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    pub fn last(&self) -> (http::request::Parts, Bytes) {
+        self.seen.lock().unwrap().last().cloned().unwrap()
+    }
+}
+
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Seen, script: Script) {
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).unwrap();
+        let (acceptor, seen, script) = (acceptor.clone(), seen.clone(), script.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (seen, script) = (seen.clone(), script.clone());
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                    let answer = script(&head, &body);
+                    seen.lock().unwrap().push((head, body));
+                    Ok::<_, std::convert::Infallible>(answer)
+                }
+            });
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// A running proxy and what it recorded.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub dns: SocketAddr,
+    pub memory: Memory,
+    ca_pem: String,
+    shutdown: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a test wants of its proxy.
+pub struct Wanted<'a> {
+    pub rules: &'a [&'a str],
+    pub trust: Option<&'a str>,
+    pub recorder: Option<Box<dyn Recorder>>,
+    pub secret_host: &'a str,
+}
+
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        Self { rules: &[], trust: None, recorder: None, secret_host: "api.example.com" }
+    }
+}
+
+impl Proxy {
+    pub fn start(upstream: Option<&Upstream>, wanted: Wanted<'_>) -> Self {
+        let session = SessionId::from_entropy([9; 10]);
+        let rules: Vec<WrittenRule> = wanted.rules.iter().map(|text| WrittenRule::alone(Effect::Allow, text)).collect();
+        let source = RuleSource { level: Level::Profile, label: "test", rules: &rules };
+        let authority = Authority::generate(&session, SystemTime::now()).unwrap();
+        let ca_pem = authority.certificate_pem().to_owned();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let dns = std::net::UdpSocket::bind("[::]:0").unwrap();
+        nix::sys::socket::setsockopt(&dns, nix::sys::socket::sockopt::Ipv6RecvPacketInfo, &true).unwrap();
+        let (address, dns_address) = (tcp.local_addr().unwrap(), dns.local_addr().unwrap());
+        let memory = Memory::new();
+        let (shutdown, stop) = UnixStream::pair().unwrap();
+        let own = upstream.map(|upstream| upstream.ca_pem.clone());
+        let trusted = wanted.trust.map(str::to_owned).or(own);
+        let connect_to = upstream.map(|upstream| format!("::127.0.0.1:{}", upstream.address.port()).parse().unwrap());
+        let setup = Setup {
+            session,
+            policy: Policy::compile(&[source]).unwrap(),
+            bindings: vec![(binding(wanted.secret_host), Secret::new(REAL.to_owned()))],
+            authority,
+            roots: Roots::from_pem(Vec::new(), trusted.as_deref().map(str::as_bytes)).unwrap(),
+            connect_to: connect_to.into_iter().collect(),
+            gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
+            listeners: Listeners { tcp: vec![tcp], dns: vec![dns] },
+            recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
+            sync: None,
+            prices: PriceTable::embedded(),
+            shutdown: stop,
+            resolver: ResolverConfig::default(),
+        };
+        let thread = std::thread::spawn(move || omni::proxy::serve(setup).unwrap());
+        Self { address, dns: dns_address, memory, ca_pem, shutdown: Some(shutdown), thread: Some(thread) }
+    }
+
+    /// Ends the session and gives everything that was recorded.
+    pub fn stop(mut self) -> Vec<Event> {
+        drop(self.shutdown.take());
+        self.thread.take().unwrap().join().unwrap();
+        self.memory.events()
+    }
+
+    pub async fn tunnel(&self, target: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let hello = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+        stream
+    }
+
+    pub fn connector(&self, protocols: &[&str]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    pub async fn tls(&self, target: &str, sni: &str, protocols: &[&str]) -> TlsStream<TcpStream> {
+        let stream = self.tunnel(target).await;
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        self.connector(protocols).connect(name, stream).await.unwrap()
+    }
+
+    pub async fn client(&self, host: &str) -> http1::SendRequest<Full<Bytes>> {
+        let stream = self.tls(&format!("{host}:443"), host, &["http/1.1"]).await;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    pub async fn client_h2(&self, host: &str) -> http2::SendRequest<Full<Bytes>> {
+        let stream = self.tls(&format!("{host}:443"), host, &["h2"]).await;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+fn binding(host: &str) -> Binding {
+    Binding {
+        secret: "vendor".to_owned(),
+        host: HostName::parse(host).unwrap(),
+        port: Port(443),
+        place: Place::Header("x-api-key".to_owned()),
+        placeholder: Placeholder(PLACEHOLDER.to_owned()),
+    }
+}
+
+/// A request over HTTP/1 to a host.
+pub fn request(method: &str, host: &str, path: &str, body: &str) -> Request<Full<Bytes>> {
+    let builder = Request::builder().method(method).uri(path).header("host", host);
+    builder.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+}
+
+/// The status and the whole body.
+pub async fn told(response: Response<Incoming>) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+/// Events of one kind.
+pub fn of_kind(events: &[Event], kind: &str) -> Vec<Event> {
+    events.iter().filter(|event| event.kind() == kind).cloned().collect()
+}
