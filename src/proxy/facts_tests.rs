@@ -55,7 +55,7 @@ fn a_path_has_one_form() {
 
 #[test]
 fn a_form_stays_what_it_is() {
-    for path in ["/a/../b//c/%7Bx%7D", "/caf%c3%a9", "/a/.", "/%25"] {
+    for path in ["/@scope%2fname", "/a/../b//c/%7Bx%7D", "/caf%c3%a9", "/a/.", "/%25"] {
         let once = normalise_path(path).unwrap();
         assert_eq!(normalise_path(&once).as_deref(), Ok(once.as_str()), "{path}");
     }
@@ -64,8 +64,9 @@ fn a_form_stays_what_it_is() {
 #[test]
 fn a_path_that_servers_read_differently_is_refused() {
     for path in [
-        "/a%2fb",
-        "/a%2Fb",
+        "/a%2f..",
+        "/%2e%2e%2fb",
+        "/a%2F.%2Fb",
         "/a%5cb",
         "/a\\b",
         "/a%00b",
@@ -166,7 +167,7 @@ proptest::proptest! {
             proptest::prop_assert!(once.starts_with('/'));
             proptest::prop_assert!(!once.split('/').any(|segment| matches!(segment, "." | "..")));
             let lower = once.to_ascii_lowercase();
-            proptest::prop_assert!(!["%2f", "%5c", "%2e", "%00", "\\"].iter().any(|bad| lower.contains(bad)));
+            proptest::prop_assert!(!["%5c", "%2e", "%00", "\\"].iter().any(|bad| lower.contains(bad)));
         }
     }
 
