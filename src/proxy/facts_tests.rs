@@ -1,3 +1,4 @@
+//! What makes a request suspicious, and what does not: each disagreement between names, and paths in disguise.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -154,5 +155,25 @@ fn a_connect_target_is_a_host_and_a_port() {
     assert_eq!(target("[2001:db8::1]:8443"), Some((Host::parse("2001:db8::1").unwrap(), Port(8443))));
     for text in ["a.example", "a.example:0", "[::1]", "0x7f.1:443"] {
         assert_eq!(target(text), None, "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_sent_a_path_that_is_taken_has_no_second_reading(path in "/[ -~]{0,40}|(/|%2e|%2E|\\.|%2f|%5c|%|a|~|;|%C3%A9){0,12}") {
+        if let Ok(once) = normalise_path(&path) {
+            proptest::prop_assert_eq!(normalise_path(&once), Ok(once.clone()));
+            proptest::prop_assert!(once.starts_with('/'));
+            proptest::prop_assert!(!once.split('/').any(|segment| matches!(segment, "." | "..")));
+            let lower = once.to_ascii_lowercase();
+            proptest::prop_assert!(!["%2f", "%5c", "%2e", "%00", "\\"].iter().any(|bad| lower.contains(bad)));
+        }
+    }
+
+    #[test]
+    fn an_authority_that_is_taken_means_the_same_when_written_out(text in "[a-zA-Z0-9.:\\[\\]@%-]{0,30}") {
+        if let Some((host, port)) = parse_authority(&text, Scheme::Https) {
+            proptest::prop_assert_eq!(parse_authority(&format!("{host}:{port}"), Scheme::Http), Some((host, port)));
+        }
     }
 }

@@ -44,12 +44,6 @@ pub enum SessionError {
         /// Why.
         error: io::Error,
     },
-    /// The harness would see omni's own records.
-    #[error("{home}, where sessions are kept, lies in what the harness may see: set OMNI_HOME to a directory elsewhere")]
-    HomeInside {
-        /// Where sessions are kept.
-        home: PathBuf,
-    },
     /// A profile wants something that this version does not enforce.
     #[error("the profile `{profile}` sets `{key}`, which this version does not enforce: remove it to run without")]
     NotEnforced {
@@ -61,6 +55,20 @@ pub enum SessionError {
     /// No home directory is known.
     #[error("no home directory is known: set HOME to an absolute path")]
     NoHome,
+    /// The sandbox would hold omni's own records.
+    #[error(
+        "the sandbox would show {shown}, and omni's records are in {records}: choose another workspace or mount, or set \
+         OMNI_HOME to a directory outside"
+    )]
+    Records {
+        /// Where the records are.
+        records: PathBuf,
+        /// What the plan shows of the host.
+        shown: PathBuf,
+    },
+    /// A standard stream that opens a way into the host's files.
+    #[error("{0} is a directory, which no harness may be handed: redirect it, such as `</dev/null`")]
+    DirectoryStream(&'static str),
     /// A preparation failed.
     #[error("cannot {what}: {error}")]
     Prepare {

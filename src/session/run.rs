@@ -8,18 +8,18 @@ use super::relay::{self, Ended, Relay};
 use super::{clock, terminal};
 use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, Standing, landlock_abi};
+use crate::supervisor::{self, Standing, Step, landlock_abi};
 use nix::sys::signalfd::SignalFd;
 use rustix::fs::MemfdFlags;
+use std::os::fd::AsFd;
 
 /// Runs a prepared session to its end. Must be called while the process has one thread.
 ///
 /// # Errors
 /// A [`SessionError`] when the harness was not started, or when its end could not be recorded.
 pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
-    if prepared.plan.shows(home.path()) {
-        return Err(SessionError::HomeInside { home: home.path().to_owned() });
-    }
+    keep_apart(prepared, home)?;
+    refuse_directories()?;
     let signals = relay::take_signals().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
     let started = start(prepared, home, &mut journal);
@@ -42,9 +42,36 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
     let (summary, message) = match fold(prepared, home) {
         Ok(summary) => (finish::summarise(&summary), message),
-        Err(error) => (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}")))),
+        Err(error) => {
+            (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}"))))
+        }
     };
     Ok(Outcome { session: prepared.session.clone(), reason: ended.reason, exit, summary, message })
+}
+
+/// The records stay out of the harness's reach: it could rewrite what is said about it, or read about others.
+fn keep_apart(prepared: &Prepared, home: &Home) -> Result<(), SessionError> {
+    let records = home.path().canonicalize().map_err(SessionError::preparing("find omni's own directory"))?;
+    let shown = prepared.plan.steps.iter().find_map(|step| match step {
+        Step::Bind { mount, .. } if records.starts_with(&mount.source) || mount.source.starts_with(&records) => {
+            Some(mount.source.clone())
+        }
+        _ => None,
+    });
+    shown.map_or(Ok(()), |shown| Err(SessionError::Records { records, shown }))
+}
+
+/// An open directory is a way to everything below it, whatever the sandbox shows.
+fn refuse_directories() -> Result<(), SessionError> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for (name, stream) in [("stdin", stdin.as_fd()), ("stdout", stdout.as_fd()), ("stderr", stderr.as_fd())] {
+        // A stream that is closed cannot be looked at, and leads nowhere.
+        let kind = rustix::fs::fstat(stream).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
+        if kind == Ok(rustix::fs::FileType::Directory) {
+            return Err(SessionError::DirectoryStream(name));
+        }
+    }
+    Ok(())
 }
 
 /// Builds proxy and sandbox side by side; the harness waits for the go.

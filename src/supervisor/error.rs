@@ -30,12 +30,10 @@ pub enum PlanError {
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// The kernel refused the namespaces.
-    #[error(
-        "the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them"
-    )]
+    #[error("the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them")]
     Namespaces(io::Error),
     /// A place on the host could not be opened for mounting.
-    #[error("cannot open {path} for the sandbox: {error}")]
+    #[error("cannot open {path} for the sandbox: {error}; `omni doctor` says what this machine can isolate")]
     Open {
         /// The place.
         path: PathBuf,
@@ -43,7 +41,9 @@ pub enum SupervisorError {
         error: io::Error,
     },
     /// The owner of a place could not be translated (an id-mapped mount).
-    #[error("cannot translate the owner of {path} for the sandbox: {error}; its file system may not support id-mapped mounts")]
+    #[error(
+        "cannot translate the owner of {path} for the sandbox: {error}; its file system may not support id-mapped mounts"
+    )]
     Owner {
         /// The place.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum SupervisorError {
         error: io::Error,
     },
     /// The id maps could not be written.
-    #[error("cannot map the user and group of the sandbox: {0}")]
+    #[error("cannot map the user and group of the sandbox: {0}; `omni doctor` says why and what to do")]
     Identity(io::Error),
     /// A step of the plan failed inside the sandbox.
     #[error("building the sandbox failed at `{step}`: {error}; `omni doctor` says what this machine can isolate")]

@@ -51,9 +51,10 @@ pub(super) fn mind(plan: &Plan, wire: BorrowedFd<'_>, terminal: Option<Terminal>
 
 /// Process 1 keeps nothing that the harness, which has its user id, could want from it.
 fn give_up() -> io::Result<()> {
+    // First, since while it has capabilities the harness cannot trace it anyway.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     lockdown::drop_capabilities()?;
-    rustix::thread::set_no_new_privs(true)?;
-    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+    Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
 struct Minder<'a> {

@@ -10,7 +10,7 @@ use rustix::mount::{
 };
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where covers are written before they are mounted; nothing is left there.
 const SCRATCH: &str = ".cover";
@@ -39,14 +39,20 @@ impl Root {
 
     /// Makes a directory and those above it, where they are missing.
     pub(super) fn make_directory(&self, path: &Path) -> io::Result<()> {
-        let mut so_far = PathBuf::new();
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        if self.open_beneath(path, directory).is_ok() {
+            return Ok(());
+        }
+        let mut place = self.open_beneath(Path::new("/"), directory)?;
         for part in relative(path).components() {
-            so_far.push(part);
-            match rustix::fs::mkdirat(&self.0, &so_far, Mode::from_raw_mode(0o755)) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
+            match rustix::fs::mkdirat(&place, part.as_os_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => {}
                 Err(error) => return Err(error.into()),
             }
+            // Step by step, for the same reason as below: mkdirat(2) would go through a link that lies in the
+            // workspace, and where that leads is still the host.
+            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            place = rustix::fs::openat2(&place, part.as_os_str(), directory | OFlags::CLOEXEC, Mode::empty(), how)?;
         }
         Ok(())
     }

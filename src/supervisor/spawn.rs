@@ -14,6 +14,9 @@ use rustix::termios::Winsize;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// What process 1 of the sandbox is called.
+const TITLE: &str = "omni";
+
 /// The sockets inside the sandbox that the proxy serves.
 #[derive(Debug, Default)]
 pub struct Listeners {
@@ -158,7 +161,7 @@ impl Drop for Sandbox {
 }
 
 /// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves.
-fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
+pub(super) fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
     let pid = pid.as_raw_nonzero();
     if !root {
         std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
@@ -209,6 +212,8 @@ fn prepare(
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),
     }
     sys::erase_environment();
+    // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
+    sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
     let trees = match trees {
         Some(trees) => trees,
         None => Trees::open(plan).map_err(|error| ("open the host's places".into(), error.to_string()))?,
@@ -228,7 +233,8 @@ fn prepare(
     Ok(terminal)
 }
 
-fn die_with_parent() -> io::Result<()> {
+/// Asks to be killed when the supervisor goes, however it goes.
+pub(super) fn die_with_parent() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())
 }

@@ -59,18 +59,17 @@ impl Trees {
     }
 }
 
-fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
+pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(CWD, path, flags).map_err(|error| SupervisorError::Open { path: path.to_owned(), error: error.into() })
 }
 
 /// A user namespace whose map says "the disk's owner is the harness's user": what an id-mapped mount is told by. It
 /// lives as long as the descriptor; the process it takes to make one is gone when this returns.
-fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
+pub(super) fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
+    let parent = rustix::process::getpid();
     match clone_into_namespaces(Namespaces::USER)? {
-        Forked::Child => loop {
-            rustix::event::pause();
-        },
+        Forked::Child => wait_to_be_killed(parent),
         Forked::Parent { pid, pidfd } => {
             let made = write_maps(pid, owner, identity);
             rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL)?;
@@ -79,6 +78,15 @@ fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
             made
         }
     }
+}
+
+/// Lives until the parent has what it wants, or is gone itself: even before the kernel could promise to tell of that.
+fn wait_to_be_killed(parent: rustix::process::Pid) -> ! {
+    let promised = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_ok();
+    while promised && rustix::process::getppid() == Some(parent) {
+        rustix::event::pause();
+    }
+    std::process::exit(0)
 }
 
 fn write_maps(pid: rustix::process::Pid, owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {

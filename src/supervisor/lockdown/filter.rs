@@ -76,8 +76,14 @@ const REFUSED: &[i64] = &[
 ];
 
 /// What must look as if the kernel did not have it, so that callers fall back: io_uring goes around filters on sockets,
-/// and clone3 hides its flags from them.
-const ABSENT: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3];
+/// and clone3 and openat2 hide their flags from them.
+const ABSENT: &[i64] = &[
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_clone3,
+    libc::SYS_openat2,
+];
 
 /// What the proxy gives up besides [`REFUSED`]: files, programs, other processes, listening.
 const REFUSED_TO_PROXY: &[i64] = &[
@@ -119,8 +125,9 @@ const REFUSED_TO_PROXY: &[i64] = &[
 /// `personality(2)` values that change nothing that matters: what `uname -m`, `setarch -R` and debuggers ask for.
 const HARMLESS_PERSONALITIES: [u64; 3] = [0, 0xffff_ffff, libc::ADDR_NO_RANDOMIZE as u64];
 
-/// The first system call number of the x32 ABI, whose calls a filter by number would otherwise miss.
-const X32_BIT: u32 = 0x4000_0000;
+/// The newest system call that these lists were made in the knowledge of: `mseal(2)`, Linux 6.10. What a kernel adds
+/// later is unknown to them, and so are the numbers of the x32 ABI, which begin far above.
+const NEWEST_KNOWN: u32 = 462;
 
 /// The harness's filter.
 pub(super) fn harness() -> io::Result<BpfProgram> {
@@ -130,6 +137,7 @@ pub(super) fn harness() -> io::Result<BpfProgram> {
     refused.insert(libc::SYS_clone, vec![new_namespaces()?]);
     refused.insert(libc::SYS_ioctl, terminal_injection()?);
     refused.insert(libc::SYS_personality, vec![personalities()?]);
+    refused.extend(set_user_id()?);
     program(refused)
 }
 
@@ -215,13 +223,42 @@ fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
     Ok(vec![rule(1, Cmp::Equal, libc::TIOCSTI)?, rule(1, Cmp::Equal, libc::TIOCLINUX)?])
 }
 
+/// Making a file that runs as its owner: what the harness leaves in the workspace belongs to the user, who may be root,
+/// and on the host that bit counts.
+fn set_user_id() -> io::Result<Rules> {
+    let bit = |argument| condition(argument, &Cmp::AllOf(libc::S_ISUID.into()), libc::S_ISUID.into());
+    let mut rules = Rules::new();
+    for (call, mode) in [
+        (libc::SYS_chmod, 1),
+        (libc::SYS_fchmod, 1),
+        (libc::SYS_fchmodat, 2),
+        (libc::SYS_fchmodat2, 2),
+        (libc::SYS_creat, 1),
+        (libc::SYS_mknod, 1),
+        (libc::SYS_mknodat, 2),
+    ] {
+        rules.insert(call, vec![SeccompRule::new(vec![bit(mode)?]).map_err(io::Error::other)?]);
+    }
+    // Only where a file is made does the mode mean anything; else it may be whatever was in the register.
+    for (call, flags) in [(libc::SYS_open, 1), (libc::SYS_openat, 2)] {
+        let mut either = Vec::new();
+        for makes in [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY] {
+            let makes = u64::from(makes.cast_unsigned());
+            let conditions = vec![condition(flags, &Cmp::AllOf(makes), makes)?, bit(flags + 1)?];
+            either.push(SeccompRule::new(conditions).map_err(io::Error::other)?);
+        }
+        rules.insert(call, either);
+    }
+    Ok(rules)
+}
+
 fn personalities() -> io::Result<SeccompRule> {
     let others: Result<Vec<_>, _> =
         HARMLESS_PERSONALITIES.iter().map(|value| condition(0, &Cmp::NotEqual, *value)).collect();
     SeccompRule::new(others?).map_err(io::Error::other)
 }
 
-/// Puts together: x32 calls and [`ABSENT`] fail as unknown, `refused` as not permitted, another architecture's calls
+/// Puts together: calls after [`NEWEST_KNOWN`] and [`ABSENT`] fail as unknown, `refused` as not permitted, another architecture's calls
 /// kill, the rest is allowed.
 fn program(refused: Rules) -> io::Result<BpfProgram> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
@@ -236,7 +273,7 @@ fn program(refused: Rules) -> io::Result<BpfProgram> {
     let answer = (libc::BPF_RET | libc::BPF_K) as u16;
     // struct seccomp_data begins with the call's number (linux/seccomp.h).
     program.push(sock_filter { code: load, jt: 0, jf: 0, k: 0 });
-    program.push(sock_filter { code: at_least, jt: 0, jf: 1, k: X32_BIT });
+    program.push(sock_filter { code: at_least, jt: 0, jf: 1, k: NEWEST_KNOWN + 1 });
     program.push(sock_filter { code: answer, jt: 0, jf: 0, k: errno });
     for call in ABSENT {
         let number = u32::try_from(*call).map_err(io::Error::other)?;

@@ -1,0 +1,19 @@
+//! Attacks on the sandbox, by the real binary against the real kernel.
+//!
+//! Each attack is a sentence. Each has a positive control, which shows that the act works where it is not prevented, and
+//! where something outside could notice, a witness outside. Each runs as root and as an ordinary user.
+//!
+//! A machine that cannot sandbox at all skips them and says so; with `OMNI_REQUIRE_SANDBOX=1` that is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[macro_use]
+mod support;
+
+mod files;
+mod kernel;
+mod life;
+mod network;
+mod processes;
+mod secrets;
+mod sockets;
+mod workspace;
