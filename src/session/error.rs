@@ -45,7 +45,9 @@ pub enum SessionError {
         source: io::Error,
     },
     /// The harness would see omni's own records.
-    #[error("{home}, where sessions are kept, lies in what the harness may see: set OMNI_HOME to a directory elsewhere")]
+    #[error(
+        "{home}, where sessions are kept, lies in what the harness may see: set OMNI_HOME to a directory elsewhere"
+    )]
     HomeInside {
         /// Where sessions are kept.
         home: PathBuf,

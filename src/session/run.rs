@@ -45,7 +45,9 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
     let (summary, message) = match fold(prepared, home) {
         Ok(summary) => (finish::summarise(&summary), message),
-        Err(error) => (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}")))),
+        Err(error) => {
+            (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}"))))
+        }
     };
     Ok(Outcome { session: prepared.session.clone(), reason: ended.reason, exit, summary, message })
 }

@@ -74,7 +74,13 @@ fn keyed(world: &World, provider: &Provider, key: &str, script: &str, argument: 
     let to = |host: &str| format!("{host}:443:{}", provider.address);
     let (one, other) = (to("api.anthropic.com"), to("localhost"));
     let flags = [
-        "--profile", profile.to_str().unwrap(), "--connect-to", &one, "--connect-to", &other, "--upstream-ca",
+        "--profile",
+        profile.to_str().unwrap(),
+        "--connect-to",
+        &one,
+        "--connect-to",
+        &other,
+        "--upstream-ca",
         provider.certificate.to_str().unwrap(),
     ];
     let mut command: Command = world.exec(&flags, &["sh", "-c", script, argument]);

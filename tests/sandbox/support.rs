@@ -287,10 +287,8 @@ pub fn ends_within(pid: u32, timeout: Duration) -> bool {
     let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return true };
     let fd = handle.as_fd();
     let mut waits = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-    let timeout = rustix::event::Timespec {
-        tv_sec: timeout.as_secs().cast_signed(),
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
+    let timeout =
+        rustix::event::Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
     rustix::event::poll(&mut waits, Some(&timeout)).unwrap() == 1
 }
 
@@ -350,7 +348,6 @@ fn reachable_binary(place: &Path) -> PathBuf {
     }
     near
 }
-
 
 /// The same outcome, so many times.
 pub fn each(outcome: &str, times: usize) -> Value {
