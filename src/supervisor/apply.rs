@@ -1,11 +1,11 @@
 //! The one interpreter of plans. Runs inside the new namespaces, before the go.
 
+use super::{capture, network};
 use super::plan::{Contents, Identity, Plan, Step};
 use super::root::Root;
 use super::spawn::Listeners;
 use super::trees::Trees;
 use super::wire::{self, Order};
-use super::{capture, network};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -30,7 +30,9 @@ pub enum PlanError {
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// The kernel refused the namespaces.
-    #[error("the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them")]
+    #[error(
+        "the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them"
+    )]
     Namespaces(#[source] io::Error),
     /// A place on the host could not be opened for mounting.
     #[error("cannot open {path} for the sandbox: {source}")]
@@ -41,9 +43,7 @@ pub enum SupervisorError {
         source: io::Error,
     },
     /// The owner of a place could not be translated (an id-mapped mount).
-    #[error(
-        "cannot translate the owner of {path} for the sandbox: {source}; its file system may not support id-mapped mounts"
-    )]
+    #[error("cannot translate the owner of {path} for the sandbox: {source}; its file system may not support id-mapped mounts")]
     Owner {
         /// The place.
         path: PathBuf,

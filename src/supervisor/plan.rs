@@ -283,9 +283,12 @@ fn identity(facts: &HostFacts) -> Identity {
     let kernel = |id: u32| if id == 0 { KERNEL_ID } else { id };
     match facts.uid {
         0 => Identity { uid: ORDINARY_ID, gid: ORDINARY_ID, kernel_uid: KERNEL_ID, kernel_gid: KERNEL_ID },
-        _ => {
-            Identity { uid: facts.uid, gid: ordinary(facts.gid), kernel_uid: facts.uid, kernel_gid: kernel(facts.gid) }
-        }
+        _ => Identity {
+            uid: facts.uid,
+            gid: ordinary(facts.gid),
+            kernel_uid: facts.uid,
+            kernel_gid: kernel(facts.gid),
+        },
     }
 }
 
@@ -421,8 +424,7 @@ fn granted(request: &PlanRequest<'_>, path: &Path) -> bool {
     let profile = filesystem.read.iter().chain(&filesystem.write).map(|grant| expand(grant, &facts.home));
     let present = profile.filter(|grant| facts.paths.contains_key(grant));
     let mounted = request.mounts.iter().map(|mount| mount.target.clone());
-    let mut roots =
-        present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
+    let mut roots = present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
     roots.any(|root| path.starts_with(root))
 }
 
@@ -530,12 +532,7 @@ impl fmt::Display for Plan {
             writeln!(f, "env {name}={}", value.escape_debug())?;
         }
         writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
-        writeln!(
-            f,
-            "exec {} as {}",
-            self.program.display(),
-            self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
-        )
+        writeln!(f, "exec {} as {}", self.program.display(), self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
     }
 }
 
