@@ -116,7 +116,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn no_program(error: &ProgramError) -> ExitCode {
     eprintln!("omni: {error}");
     ExitCode::from(match error {
-        ProgramError::NotFound { .. } => EXIT_NOT_FOUND,
+        ProgramError::NotFound { .. } | ProgramError::Missing(_) => EXIT_NOT_FOUND,
         ProgramError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
     })
 }
@@ -133,7 +133,8 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         None => {}
     }
     let directory = std::env::current_dir().context("the current directory is gone: change into another")?;
-    let rules = |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
+    let rules =
+        |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), String::from_utf8(read(path)?)?)));
     let mounts = args.mount.iter().map(|text| mount(text, &directory));
@@ -143,7 +144,8 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         workspace: directory.join(args.workspace.unwrap_or_default()),
         read_only: args.ro,
         mounts: mounts.collect::<anyhow::Result<_>>()?,
-        rules: [rules(&args.allow, Effect::Allow), rules(&args.deny, Effect::Deny), rules(&args.ask, Effect::Ask)].concat(),
+        rules: [rules(&args.allow, Effect::Allow), rules(&args.deny, Effect::Deny), rules(&args.ask, Effect::Ask)]
+            .concat(),
         policies: policies.collect::<anyhow::Result<_>>()?,
         environment: args.env.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
         connect_to: args.connect_to,

@@ -4,6 +4,7 @@
 
 mod audit;
 mod completions;
+mod doctor;
 mod event_line;
 mod exec;
 mod listing;
@@ -40,6 +41,7 @@ enum Verb {
     Policy(policy::Args),
     /// See the profiles that come with omni.
     Profile(profile::Args),
+    Doctor(doctor::Args),
     Sim(sim::Args),
     Prices(prices::Args),
     /// Print a completion script for a shell, or the manual page.
@@ -49,7 +51,10 @@ enum Verb {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let (outcome, failure) = match cli.verb {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
         Verb::Sessions(args) => (sessions::run(args), 1),
@@ -58,12 +63,52 @@ pub fn main() -> ExitCode {
         Verb::Audit(args) => (audit::run(args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
+        Verb::Doctor(args) => (doctor::run(&args), 1),
         Verb::Sim(args) => (sim::run(args), 1),
         Verb::Prices(args) => (prices::run(args), 1),
         Verb::Completions(args) => (completions::run(&args, &mut Cli::command()), 1),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("omni: {error:#}");
+        eprintln!("omni: {}", told(&error));
         ExitCode::from(failure)
     })
+}
+
+/// Prints help where it was asked for, else what is wrong with the command line. For `exec`, whose other exit codes are
+/// the harness's own, a wrong one exits as every failure before the start does.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // A closed stdout or stderr leaves nobody to tell.
+    let _ = error.print();
+    let exec = std::env::args_os().nth(1).is_some_and(|verb| verb == "exec");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if exec => ExitCode::from(EXIT_OMNI_FAILED),
+        _ => ExitCode::from(2),
+    }
+}
+
+/// What happened and why, from the outside in. Many messages hold their cause already, which is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for message in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = message;
+        } else if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = Err::<(), _>(anyhow::anyhow!("disk full")).context("cannot write a: disk full").context("stopped");
+        let text = error.map_or_else(|error| told(&error), |()| String::new());
+        assert_eq!(text, "stopped: cannot write a: disk full");
+    }
 }

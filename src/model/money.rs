@@ -69,6 +69,7 @@ impl std::str::FromStr for NanoUsd {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -120,7 +120,8 @@ fn rule_to_add(line: &RequestLine) -> Option<String> {
     let scheme = if line.scheme == Scheme::Http { "http://" } else { "" };
     let method = if is_method(&line.method) { line.method.as_str() } else { "*" };
     let allows = |text: &String| {
-        Matcher::parse(&WrittenRule::alone(Effect::Allow, text)).is_ok_and(|matcher| matcher.matches(line))
+        let matcher = Matcher::parse(&WrittenRule::alone(Effect::Allow, text));
+        matcher.is_ok_and(|matcher| matcher.matches(line) && matcher.matches_decoded(line))
     };
     let rule = |path: &str| format!("{method} {scheme}{}{path}", authority(line));
     [rule(&line.path), rule("/**")].into_iter().find(allows)

@@ -66,20 +66,43 @@ pub(super) struct Matcher {
     path: PathGlob,
 }
 
+/// A slash that a client encoded so that it is no separator, as npm does in `/@scope%2Fname`. Some servers read it as one
+/// all the same.
+const ENCODED_SLASH: &str = "%2F";
+
+fn decode_slashes(path: &str) -> String {
+    path.replace(ENCODED_SLASH, "/")
+}
+
+fn drop_empty_segments(path: &str) -> String {
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let end = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
+    format!("/{}{end}", segments.join("/"))
+}
+
 impl Matcher {
     /// Whether a rule is about this request.
     pub(super) fn matches(&self, line: &RequestLine) -> bool {
         self.matches_but_for_path(line) && self.path.matches(&line.path)
     }
 
-    /// Whether a rule is about this request once the empty segments of its path are dropped.
-    pub(super) fn matches_dropping_empty(&self, line: &RequestLine) -> bool {
-        if !line.path.contains("//") || !self.matches_but_for_path(line) {
+    /// Whether a rule is about this request in one of the other ways in which a server could read its path: encoded
+    /// slashes as slashes, empty segments dropped, or both.
+    pub(super) fn matches_another_reading(&self, line: &RequestLine) -> bool {
+        let one_reading = !line.path.contains("//") && !line.path.contains(ENCODED_SLASH);
+        if one_reading || !self.matches_but_for_path(line) {
             return false;
         }
-        let segments: Vec<&str> = line.path.split('/').filter(|segment| !segment.is_empty()).collect();
-        let end = if line.path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
-        self.path.matches(&format!("/{}{end}", segments.join("/")))
+        let decoded = decode_slashes(&line.path);
+        [drop_empty_segments(&line.path), drop_empty_segments(&decoded), decoded]
+            .iter()
+            .any(|path| self.path.matches(path))
+    }
+
+    /// Whether a rule is about this request with encoded slashes read as slashes.
+    pub(super) fn matches_decoded(&self, line: &RequestLine) -> bool {
+        !line.path.contains(ENCODED_SLASH)
+            || (self.matches_but_for_path(line) && self.path.matches(&decode_slashes(&line.path)))
     }
 
     /// Why an `allow` rule may not be this wide, if it may not.

@@ -130,11 +130,14 @@ impl Rule {
         &self.written
     }
 
-    /// Whether it is about this request. What is refused or asked about stays so with empty segments in the path,
-    /// which many servers drop.
+    /// Whether it is about this request. Where servers could read a path in several ways, what is allowed must be so in
+    /// each, and what is refused or asked about is so in any.
     #[must_use]
     pub fn matches(&self, line: &RequestLine) -> bool {
-        self.matcher.matches(line) || (self.effect > Effect::Allow && self.matcher.matches_dropping_empty(line))
+        match self.effect {
+            Effect::Allow => self.matcher.matches(line) && self.matcher.matches_decoded(line),
+            Effect::Ask | Effect::Deny => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
+        }
     }
 
     /// Understands a written rule.

@@ -206,6 +206,17 @@ fn empty_segments_are_no_way_around_a_denial() {
 }
 
 #[test]
+fn an_encoded_slash_is_judged_both_as_a_slash_and_as_none() {
+    let policy = policy(&[(Effect::Allow, "GET a.com/pkg/**"), (Effect::Deny, "* a.com/pkg/admin/**")]);
+    let rule = |path| outcome(&policy, &https("GET", "a.com", path)).0;
+    assert_eq!(rule("/pkg/@scope%2Fname"), Effect::Allow);
+    assert_eq!(rule("/pkg/admin%2Fx"), Effect::Deny);
+    assert_eq!(rule("/pkg%2Fx"), Effect::Deny);
+    let one_segment = compile(&[(Effect::Allow, "GET a.com/pkg/*")]).expect("rules");
+    assert_eq!(outcome(&one_segment, &https("GET", "a.com", "/pkg/@scope%2Fname")).0, Effect::Deny);
+}
+
+#[test]
 fn scheme_and_port_are_part_of_a_rule() {
     let policy = policy(&[(Effect::Allow, "GET a.com"), (Effect::Allow, "GET http://b.com:8080/x")]);
     let allows = |line| matches!(decide(&policy, &line), Verdict::Allow(_));

@@ -4,10 +4,10 @@ use super::ProxyError;
 use super::address;
 use super::connect_to::ConnectTo;
 use super::facts::parse_authority;
+use super::leg::Leg;
 use super::resolve::{Resolver, ResolverConfig};
 use super::roots::Roots;
 use crate::model::{Host, Port, Scheme};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::future::Future;
@@ -17,7 +17,6 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -26,6 +25,8 @@ use tokio_rustls::client::TlsStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection may be silent before the peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How many of a name's addresses are tried.
 const ADDRESSES_MAX: usize = 8;
 
@@ -103,8 +104,7 @@ impl Inner {
         for target in targets.into_iter().take(ADDRESSES_MAX) {
             match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
                 Ok(Ok(stream)) => {
-                    // Without this, small writes wait for acknowledgements. A socket that refuses it still works.
-                    let _ = stream.set_nodelay(true);
+                    tune(&stream);
                     return Ok(stream);
                 }
                 Ok(Err(error)) => last = error,
@@ -169,6 +169,15 @@ impl Inner {
     }
 }
 
+/// Small writes go at once, and a peer that vanished while an answer was awaited is noticed in the end. A socket that
+/// refuses either still works.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(stream, KEEPALIVE);
+    let _ = rustix::net::sockopt::set_tcp_keepintvl(stream, KEEPALIVE);
+}
+
 fn at_port(addresses: Vec<IpAddr>, port: Port) -> Vec<SocketAddr> {
     addresses.into_iter().map(|address| SocketAddr::new(address, port.0)).collect()
 }
@@ -197,71 +206,6 @@ impl tower_service::Service<http::Uri> for Dialer {
     }
 }
 
-/// A connection to an upstream.
-pub(super) enum Leg {
-    /// Plain TCP.
-    Plain(TcpStream),
-    /// Verified TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection for Leg {
-    fn connected(&self) -> Connected {
-        let h2 = matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
-        if h2 { Connected::new().negotiated_h2() } else { Connected::new() }
-    }
-}
-
-impl AsyncRead for Leg {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
-        }
-    }
-}
-
-impl AsyncWrite for Leg {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -283,6 +227,15 @@ mod tests {
             assert!(matches!(targets(&dialer, inside).await, Err(DialError::Refused { .. })), "{inside}");
         }
         assert_eq!(targets(&dialer, "1.1.1.1").await.unwrap(), ["1.1.1.1:443".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn of_a_name_with_addresses_inside_and_outside_only_those_outside_are_dialled() {
+        let config =
+            ResolverConfig::from_hosts("10.0.0.1 mixed.example\n1.1.1.1 mixed.example\n10.0.0.2 inside.example");
+        let dialer = Dialer::new(config, Roots::from_pem(Vec::new(), None).unwrap(), Vec::new());
+        assert_eq!(targets(&dialer, "mixed.example").await.unwrap(), ["1.1.1.1:443".parse().unwrap()]);
+        assert!(matches!(targets(&dialer, "inside.example").await, Err(DialError::Refused { .. })));
     }
 
     #[tokio::test]

@@ -43,6 +43,9 @@ pub enum ProxyError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The first fact could not be recorded.
+    #[error("cannot start the proxy: its journal cannot be written; free some disk space and try again")]
+    NotRecorded,
     /// A header of a binding is not a header's name.
     #[error("`{header}` is not the name of a header, so the secret `{name}` has no place")]
     Header {

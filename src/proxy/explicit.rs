@@ -28,7 +28,7 @@ pub(super) type Permit = Arc<OwnedSemaphorePermit>;
 
 /// Serves a connection to the gateway itself.
 pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, permit: Permit) {
-    let Ok((protocol, stream)) = detect(stream).await else { return };
+    let Some(Ok((protocol, stream))) = shared.unless_drained(detect(stream)).await else { return };
     match protocol {
         Protocol::Http1 => {}
         Protocol::Silent => return,
@@ -93,11 +93,7 @@ fn tunnel(
     place: Place,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        let upgraded = tokio::select! {
-            upgraded = hyper::upgrade::on(request) => upgraded,
-            () = shared.drained() => return,
-        };
-        if let Ok(stream) = upgraded {
+        if let Some(Ok(stream)) = shared.unless_drained(hyper::upgrade::on(request)).await {
             serve::connection(shared, TokioIo::new(stream), place).await;
         }
         drop(permit);

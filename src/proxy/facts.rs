@@ -174,6 +174,9 @@ pub(super) fn normalise_path(path: &str) -> Result<String, &'static str> {
             "." => {}
             ".." if kept.pop().is_none() => return Err("its path climbs above the root"),
             ".." => {}
+            _ if segment.split("%2F").any(|part| matches!(part, "." | "..")) => {
+                return Err("its path has a `.` or `..` beside an encoded `/`, which servers read in different ways");
+            }
             _ => kept.push(segment),
         }
     }
@@ -191,7 +194,7 @@ fn decode_unreserved(path: &[u8]) -> Result<String, &'static str> {
             (byte, false)
         };
         match byte {
-            b'/' if encoded => return Err("its path has an encoded `/`, which servers read in different ways"),
+            b'/' if encoded => out.push_str("%2F"),
             b'\\' => return Err("its path has a `\\`, which servers read in different ways"),
             0..=0x1f | 0x7f => return Err("its path has a control character"),
             _ if is_unreserved(byte) => out.push(char::from(byte)),

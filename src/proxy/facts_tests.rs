@@ -1,3 +1,4 @@
+//! What makes a request suspicious, and what does not: each disagreement between names, and paths in disguise.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -54,7 +55,7 @@ fn a_path_has_one_form() {
 
 #[test]
 fn a_form_stays_what_it_is() {
-    for path in ["/a/../b//c/%7Bx%7D", "/caf%c3%a9", "/a/.", "/%25"] {
+    for path in ["/@scope%2fname", "/a/../b//c/%7Bx%7D", "/caf%c3%a9", "/a/.", "/%25"] {
         let once = normalise_path(path).unwrap();
         assert_eq!(normalise_path(&once).as_deref(), Ok(once.as_str()), "{path}");
     }
@@ -63,8 +64,9 @@ fn a_form_stays_what_it_is() {
 #[test]
 fn a_path_that_servers_read_differently_is_refused() {
     for path in [
-        "/a%2fb",
-        "/a%2Fb",
+        "/a%2f..",
+        "/%2e%2e%2fb",
+        "/a%2F.%2Fb",
         "/a%5cb",
         "/a\\b",
         "/a%00b",
@@ -154,5 +156,25 @@ fn a_connect_target_is_a_host_and_a_port() {
     assert_eq!(target("[2001:db8::1]:8443"), Some((Host::parse("2001:db8::1").unwrap(), Port(8443))));
     for text in ["a.example", "a.example:0", "[::1]", "0x7f.1:443"] {
         assert_eq!(target(text), None, "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_sent_a_path_that_is_taken_has_no_second_reading(path in "/[ -~]{0,40}|(/|%2e|%2E|\\.|%2f|%5c|%|a|~|;|%C3%A9){0,12}") {
+        if let Ok(once) = normalise_path(&path) {
+            proptest::prop_assert_eq!(normalise_path(&once), Ok(once.clone()));
+            proptest::prop_assert!(once.starts_with('/'));
+            proptest::prop_assert!(!once.split('/').any(|segment| matches!(segment, "." | "..")));
+            let lower = once.to_ascii_lowercase();
+            proptest::prop_assert!(!["%5c", "%2e", "%00", "\\"].iter().any(|bad| lower.contains(bad)));
+        }
+    }
+
+    #[test]
+    fn an_authority_that_is_taken_means_the_same_when_written_out(text in "[a-zA-Z0-9.:\\[\\]@%-]{0,30}") {
+        if let Some((host, port)) = parse_authority(&text, Scheme::Https) {
+            proptest::prop_assert_eq!(parse_authority(&format!("{host}:{port}"), Scheme::Http), Some((host, port)));
+        }
     }
 }

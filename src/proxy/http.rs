@@ -9,7 +9,7 @@ use super::refusal::{self, Reply};
 use super::settle::Open;
 use crate::model::{Event, RequestLine, RequestNumber};
 use crate::policy::{Grant, Question, Refusal, Verdict};
-use http::header::ACCEPT_ENCODING;
+use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -34,6 +34,8 @@ pub(super) async fn handle(shared: &Shared, claim: &Claim, request: Request<Inco
     let (mut head, body) = request.into_parts();
     let number = shared.books.clerk.next_request();
     let wants_upgrade = headers::wants_upgrade(&head.headers);
+    // A client that waits for leave to send its body has not begun to.
+    let waits = head.headers.contains_key(EXPECT);
     let judged = facts::facts(claim, &head);
     headers::clean_request(&mut head.headers);
     let cleared = judged
@@ -43,7 +45,9 @@ pub(super) async fn handle(shared: &Shared, claim: &Claim, request: Request<Inco
         Ok(cleared) => forward(shared, number, cleared, head.headers, body).await,
         Err(denied) => {
             let reply = deny(shared, number, *denied).await;
-            drain(body).await;
+            if !waits {
+                drain(body).await;
+            }
             reply.into_response(Some(&claim.host))
         }
     }

@@ -44,6 +44,11 @@ impl Vault {
         Ok(Self { entries: entries.collect::<Result<_, _>>()? })
     }
 
+    /// The secrets' names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.binding.secret.clone()).collect()
+    }
+
     /// Finds out which secrets a request is to get, or that it must not go.
     pub(super) fn plan(&self, line: &RequestLine, target: &str, headers: &HeaderMap) -> Result<Plan, Misplaced> {
         let mut plan = Plan::default();

@@ -33,7 +33,7 @@ enum Arrival {
 
 /// Accepts connections on one listener, for ever.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>) {
-    let bound = listener.local_addr().ok();
+    let bound = listener.local_addr().ok().map(plain);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -41,7 +41,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc
         };
         // Without this, small writes wait for acknowledgements. A socket that refuses it still works.
         let _ = stream.set_nodelay(true);
-        let Ok(local) = stream.local_addr() else { continue };
+        let Ok(local) = stream.local_addr().map(plain) else { continue };
         match room.clone().try_acquire_owned() {
             Ok(permit) => drop(tokio::spawn(welcome(shared.clone(), stream, local, bound, Arc::new(permit)))),
             Err(_) => {
@@ -57,10 +57,7 @@ async fn welcome(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, boun
         Arrival::Place(place) => serve::connection(shared, stream, place).await,
         Arrival::Explicit => explicit::connection(shared, stream, local, permit.clone()).await,
         Arrival::Dns => {
-            tokio::select! {
-                () = lookup::serve_tcp(shared.clone(), stream) => {}
-                () = shared.drained() => {}
-            }
+            let _ = shared.unless_drained(lookup::serve_tcp(shared.clone(), stream)).await;
         }
         Arrival::Unknown => {
             let reason = "the address was never given to anybody; ask for the name again".to_owned();
@@ -71,7 +68,7 @@ async fn welcome(shared: Arc<Shared>, stream: TcpStream, local: SocketAddr, boun
 }
 
 fn arrival(names: &Mutex<Names>, gateway: Gateway, local: SocketAddr, bound: Option<SocketAddr>) -> Arrival {
-    let address = local.ip().to_canonical();
+    let address = local.ip();
     let port = Port(local.port());
     if is_gateway(gateway, address) || bound == Some(local) {
         return if local.port() == DNS_PORT { Arrival::Dns } else { Arrival::Explicit };
@@ -82,6 +79,11 @@ fn arrival(names: &Mutex<Names>, gateway: Gateway, local: SocketAddr, bound: Opt
         Meaning::Literal if local.port() == DNS_PORT => Arrival::Dns,
         Meaning::Literal => Arrival::Place(Place { source: "the address connected to", host: address.into(), port }),
     }
+}
+
+/// The address in its plain form: a socket for both families shows IPv4 addresses in IPv6's clothes.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn is_gateway(gateway: Gateway, address: IpAddr) -> bool {
@@ -96,7 +98,7 @@ mod tests {
 
     fn at(names: &Mutex<Names>, local: &str) -> Arrival {
         let gateway = Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() };
-        arrival(names, gateway, local.parse().unwrap(), Some("[::]:9000".parse().unwrap()))
+        arrival(names, gateway, plain(local.parse().unwrap()), Some("[::]:9000".parse().unwrap()))
     }
 
     #[test]

@@ -15,6 +15,8 @@ use tokio::net::{TcpStream, UdpSocket};
 
 /// Longest question that is read; questions are short.
 const QUESTION_BYTES_MAX: usize = 1500;
+/// How long to wait after an error, so that one that stays does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// How long a TCP connection may wait for its next question.
 const TCP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many questions one TCP connection may ask.
@@ -34,7 +36,7 @@ pub(super) async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) {
             Ok(packet) => packet,
             // An error here belongs to an earlier answer, such as one whose asker is gone.
             Err(_) => {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(ERROR_PAUSE).await;
                 continue;
             }
         };
@@ -126,4 +128,59 @@ async fn assign(shared: &Shared, name: &HostName, family: Family) -> Answer {
         return Answer::Failed;
     }
     Answer::Address(address)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::proxy::dns::tests::question;
+    use crate::store::Memory;
+    use hickory_proto::op::Message;
+    use hickory_proto::rr::RecordType;
+
+    #[tokio::test]
+    async fn questions_over_tcp_are_answered_one_after_the_other() {
+        let memory = Memory::new();
+        let (shared, _end) = Shared::rehearsal(&memory);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let served = tokio::spawn(serve_tcp(shared, stream));
+        for (name, last) in [("a.example.", 1), ("b.example.", 2), ("a.example.", 1)] {
+            let packet = question(name, RecordType::A);
+            client.write_u16(packet.len().try_into().unwrap()).await.unwrap();
+            client.write_all(&packet).await.unwrap();
+            let reply = Message::from_vec(&read_framed(&mut client).await.unwrap()).unwrap();
+            assert_eq!(reply.answers[0].data.ip_addr(), Some(IpAddr::from([198, 18, 0, last])));
+        }
+        drop(client);
+        served.await.unwrap();
+        let names: Vec<Event> = memory.events();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_recorded_has_no_address() {
+        struct Broken;
+        impl crate::store::Recorder for Broken {
+            fn record(&mut self, _: crate::model::Timestamp, _: &Event) -> Result<(), crate::store::StoreError> {
+                Err(crate::store::StoreError::JournalPoisoned { path: "j".into() })
+            }
+            fn sync(&mut self) -> Result<(), crate::store::StoreError> {
+                Ok(())
+            }
+        }
+        let (mut shared, _end) = Shared::rehearsal(&Memory::new());
+        let clerk = super::super::record::Clerk::new(Box::new(Broken), None).unwrap();
+        let books = super::super::settle::Books {
+            clerk: Arc::new(clerk),
+            prices: crate::meter::PriceTable::embedded(),
+            ending: std::sync::atomic::AtomicBool::new(false),
+        };
+        Arc::get_mut(&mut shared).unwrap().books = Arc::new(books);
+        let reply = answer(&shared, &question("a.example.", RecordType::A)).await.unwrap();
+        let reply = Message::from_vec(&reply).unwrap();
+        assert_eq!(reply.metadata.response_code, hickory_proto::op::ResponseCode::ServFail);
+    }
 }

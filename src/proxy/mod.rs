@@ -16,6 +16,7 @@ mod facts;
 mod headers;
 mod http;
 mod inject;
+mod leg;
 mod listen;
 mod lookup;
 mod names;

@@ -46,6 +46,12 @@ impl ResolverConfig {
         }
     }
 
+    /// A configuration of a hosts file alone.
+    #[cfg(test)]
+    pub(super) fn from_hosts(text: &str) -> Self {
+        Self { hosts: parse_hosts(text), ..Self::default() }
+    }
+
     /// Whether an address is one of the host's own, public or not.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.own.contains(&address.to_canonical())

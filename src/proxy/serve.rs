@@ -57,7 +57,7 @@ pub(super) async fn connection<S>(shared: Arc<Shared>, stream: S, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Ok((protocol, stream)) = detect(stream).await else { return };
+    let Some(Ok((protocol, stream))) = shared.unless_drained(detect(stream)).await else { return };
     match protocol {
         Protocol::Tls => tls::terminate(shared, stream, place).await,
         Protocol::Http1 => plain(shared, stream, place).await,

@@ -42,9 +42,44 @@ impl Shared {
         let _ = self.books.clerk.record(Event::ConnectionRefused { kind, target, reason }).await;
     }
 
+    /// Does something that need not be finished when the session ends; `None` if it was not.
+    pub(super) async fn unless_drained<T>(&self, act: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = act => Some(done),
+            () = self.drained() => None,
+        }
+    }
+
     /// Waits until the session is ending.
     pub(super) async fn drained(&self) {
         // An error means that whoever ends the session is gone, which is an end as well.
         let _ = self.ending.clone().wait_for(|ending| *ending).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Shared {
+    /// A proxy without sockets, which allows nothing, and the sender that ends its session.
+    pub(super) fn rehearsal(memory: &crate::store::Memory) -> (Arc<Self>, watch::Sender<bool>) {
+        use super::record::Clerk;
+        let (end, ending) = watch::channel(false);
+        let session = crate::model::SessionId::from_entropy([3; 10]);
+        let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None).unwrap());
+        let prices = crate::meter::PriceTable::embedded();
+        let roots = super::Roots::from_pem(Vec::new(), None).unwrap();
+        let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, Vec::new());
+        let shared = Self {
+            policy: Policy::compile(&[]).unwrap(),
+            vault: Vault::new(Vec::new()).unwrap(),
+            authority: Authority::generate(&session, std::time::SystemTime::now()).unwrap(),
+            upstream: Upstream::new(dialer),
+            books: Arc::new(Books { clerk, prices, ending: std::sync::atomic::AtomicBool::new(false) }),
+            names: Mutex::default(),
+            gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
+            throttle: Throttle::new(),
+            ending,
+        };
+        (Arc::new(shared), end)
     }
 }

@@ -10,7 +10,7 @@ use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, lookup};
 use crate::meter::PriceTable;
-use crate::model::{Secret, SessionId};
+use crate::model::{Event, Secret, SessionId};
 use crate::policy::{Binding, Policy};
 use crate::store::{Recorder, SyncHandle};
 use std::io;
@@ -45,8 +45,6 @@ pub struct Listeners {
 }
 
 /// Everything the proxy needs. It opens no file after this.
-///
-/// Whoever makes it has recorded that the proxy started: what is missing, only that process knows.
 pub struct Setup {
     /// The session.
     pub session: SessionId,
@@ -102,7 +100,7 @@ pub fn serve(setup: Setup) -> Result<(), ProxyError> {
             ending,
         }
     });
-    let served = runtime.block_on(run(Arc::new(shared), listeners, shutdown, end));
+    let served = runtime.block_on(run(Arc::new(shared), setup.session, listeners, shutdown, end));
     // Dropping the runtime drops every request still open, and each settles itself in being dropped.
     drop(runtime);
     drop(books);
@@ -116,6 +114,7 @@ fn runtime() -> io::Result<Runtime> {
 
 async fn run(
     shared: Arc<Shared>,
+    session: SessionId,
     listeners: Listeners,
     shutdown: UnixStream,
     end: watch::Sender<bool>,
@@ -125,6 +124,13 @@ async fn run(
     let shutdown = tokio::net::UnixStream::from_std(shutdown).map_err(start("the shutdown socket"))?;
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     let mut doors = tokio::task::JoinSet::new();
+    let started = Event::ProxyStarted {
+        session,
+        ca_fingerprint: shared.authority.fingerprint(),
+        price_table: shared.books.prices.version().to_owned(),
+        secrets: shared.vault.names(),
+    };
+    shared.books.clerk.record(started).await.map_err(|_| ProxyError::NotRecorded)?;
     for listener in listeners.tcp {
         listener.set_nonblocking(true).map_err(start("a listener"))?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start("a listener"))?;

@@ -26,7 +26,8 @@ pub(super) async fn terminate<S>(shared: Arc<Shared>, stream: S, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&shared, stream, &place)).await;
+    let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&shared, stream, &place));
+    let Some(shaken) = shared.unless_drained(shaking).await else { return };
     let shaken = shaken.unwrap_or_else(|_| Err("the client took too long for its side of the handshake".to_owned()));
     let Shaken { stream, other_sni } = match shaken {
         Ok(shaken) => shaken,

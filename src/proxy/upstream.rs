@@ -15,6 +15,10 @@ use std::time::Duration;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// How many unused connections are kept for one host.
 const IDLE_MAX: usize = 32;
+/// How often an HTTP/2 upstream with requests open is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most header bytes of an HTTP/2 answer.
 const HEADER_BYTES_MAX: u32 = 256 * 1024;
 
@@ -42,6 +46,8 @@ impl Upstream {
             .timer(TokioTimer::new())
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_adaptive_window(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(dialer);
         Self { client }
     }

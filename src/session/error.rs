@@ -37,20 +37,12 @@ pub enum SessionError {
     #[error("the proxy did not start: {0}")]
     ProxyFailed(String),
     /// The workspace is not there.
-    #[error("the workspace {path} cannot be used: {source}; name an existing directory with `--workspace DIR`")]
+    #[error("the workspace {path} cannot be used: {error}; name an existing directory with `--workspace DIR`")]
     Workspace {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
-    },
-    /// The harness would see omni's own records.
-    #[error(
-        "{home}, where sessions are kept, lies in what the harness may see: set OMNI_HOME to a directory elsewhere"
-    )]
-    HomeInside {
-        /// Where sessions are kept.
-        home: PathBuf,
+        error: io::Error,
     },
     /// A profile wants something that this version does not enforce.
     #[error("the profile `{profile}` sets `{key}`, which this version does not enforce: remove it to run without")]
@@ -78,18 +70,18 @@ pub enum SessionError {
     #[error("{0} is a directory, which no harness may be handed: redirect it, such as `</dev/null`")]
     DirectoryStream(&'static str),
     /// A preparation failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {error}")]
     Prepare {
         /// What was to be done.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 impl SessionError {
     /// For `map_err`: a preparation that failed.
     pub(super) fn preparing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Prepare { what, source: source.into() }
+        move |error| Self::Prepare { what, error: error.into() }
     }
 }

@@ -78,7 +78,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         true => Ok(path),
         false => Err(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
     });
-    let failed = |source| SessionError::Workspace { path: request.workspace.clone(), source };
+    let failed = |error| SessionError::Workspace { path: request.workspace.clone(), error };
     let workspace = workspace.map_err(failed)?;
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
     let (present, missing) = placeholders(&request.profile, &home)?;
@@ -87,7 +87,12 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let program = program::find(name, &request.profile, &search, &workspace)?;
     let user = user_name();
     let launch = launch(&request, &program, &home, &workspace, &present);
-    let plan = make_plan(&request, &Stage { home: &home, workspace: &workspace, user: &user, search: &search }, &program, launch)?;
+    let plan = make_plan(
+        &request,
+        &Stage { home: &home, workspace: &workspace, user: &user, search: &search },
+        &program,
+        launch,
+    )?;
     let secrets = present.into_iter().map(|(spec, placeholder)| {
         let binding = spec.binding(placeholder);
         (spec, binding)
@@ -164,14 +169,20 @@ fn make_plan(
     let Stage { home, workspace, user, search } = stage;
     let mut candidates = granted_paths(&request.profile, home);
     let granted = candidates.clone();
-    candidates.extend(launch.seeds.iter().map(|seed| seed.path.as_str()).chain(launch.hide.iter().map(String::as_str)).map(
-        |path| path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest)),
-    ));
+    candidates.extend(
+        launch
+            .seeds
+            .iter()
+            .map(|seed| seed.path.as_str())
+            .chain(launch.hide.iter().map(String::as_str))
+            .map(|path| path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest))),
+    );
     candidates.extend(program.trees.iter().cloned());
     candidates.extend(request.mounts.iter().map(|mount| mount.source.clone()));
     candidates.push((*workspace).to_owned());
     let facts = HostFacts::gather(home, user, &candidates);
-    let shown: Vec<PathBuf> = granted.into_iter().chain(program.trees.iter().cloned()).chain([(*workspace).to_owned()]).collect();
+    let shown: Vec<PathBuf> =
+        granted.into_iter().chain(program.trees.iter().cloned()).chain([(*workspace).to_owned()]).collect();
     let place = Place { user, home, path: program::inner_path(search, &shown) };
     let mut variables = environment::base(&place);
     let pass: Vec<_> = request.profile.environment.pass.iter().filter(|name| *name != "PATH").cloned().collect();
@@ -216,6 +227,7 @@ fn home_directory() -> Result<PathBuf, SessionError> {
 fn user_name() -> String {
     let uid = nix::unistd::geteuid();
     let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
-    let plain = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let plain =
+        |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     known.filter(plain).unwrap_or_else(|| format!("user{uid}"))
 }

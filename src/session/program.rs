@@ -1,7 +1,7 @@
 //! Finding the harness's program on the host, and what of the host it needs to run inside.
 
 use crate::harness;
-use crate::policy::Profile;
+use crate::policy::{Profile, nearest};
 use std::path::{Path, PathBuf};
 
 /// Places whose programs every sandbox has anyway.
@@ -24,13 +24,16 @@ pub(super) struct Program {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// Nowhere on the search path.
-    #[error("`{name}` was not found on PATH{hint}")]
+    #[error("`{name}` was not found on PATH: {hint}")]
     NotFound {
         /// What was looked for.
         name: String,
-        /// How to get it, with a leading separator, or nothing.
+        /// How to get it.
         hint: String,
     },
+    /// Not where the path says.
+    #[error("{0} does not exist")]
+    Missing(PathBuf),
     /// There, but not a program.
     #[error("{0} cannot be executed: it is a directory, or lacks the permission (`chmod +x`)")]
     NotExecutable(PathBuf),
@@ -55,6 +58,7 @@ pub(super) fn find(name: &str, profile: &Profile, search: &str, directory: &Path
     }
     match unusable {
         Some(path) => Err(ProgramError::NotExecutable(path)),
+        None if name.contains('/') => Err(ProgramError::Missing(directory.join(name))),
         None => Err(ProgramError::NotFound { name: name.to_owned(), hint: hint(name, profile) }),
     }
 }
@@ -65,9 +69,12 @@ pub(super) fn search_path() -> String {
 }
 
 fn hint(name: &str, profile: &Profile) -> String {
-    let by_profile = name == profile.name || Some(name) == profile.command.as_deref();
-    let text = harness::install_hint(profile.harness);
-    if by_profile && !text.is_empty() { format!(": {text}") } else { String::new() }
+    let install = harness::install_hint(profile.harness);
+    let known = harness::shipped().iter().map(|(known, _)| *known);
+    match nearest(name, known) {
+        Some(meant) if meant != name => format!("did you mean `{meant}`? Else {install}"),
+        _ => install.to_owned(),
+    }
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -92,6 +92,8 @@ impl ProxyProcess {
     /// Lets it settle what is under way, and waits until it is gone.
     pub(super) fn stop(&mut self) {
         self.shutdown = None;
+        // It may still wait for listeners that will never come; hearing nothing more, it ends.
+        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
         let timeout = rustix::event::Timespec { tv_sec: SETTLE.as_secs().cast_signed(), tv_nsec: 0 };
         let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
@@ -130,7 +132,8 @@ fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
         // Nobody left to tell when this fails.
         let _ = wire::send(control.as_fd(), &Word::Failed(why), &[]);
     };
-    let setup = prepare(prepared, &control, shutdown, certificates, journal).map_err(|error| told(error.to_string()))?;
+    let setup =
+        prepare(prepared, &control, shutdown, certificates, journal).map_err(|error| told(error.to_string()))?;
     wire::send(control.as_fd(), &Word::Ready, &[]).map_err(drop)?;
     // From here on the session's end is heard through the shutdown socket, so that what is under way can be settled.
     rustix::process::set_parent_process_death_signal(None).map_err(drop)?;
@@ -149,7 +152,8 @@ fn prepare(
     let authority = Authority::generate(&prepared.session, SystemTime::now())?;
     let roots = Roots::from_system(prepared.request.upstream_ca.as_deref())?;
     write_certificates(certificates, &authority, &roots).map_err(SessionError::preparing("write the certificates"))?;
-    wire::send(control.as_fd(), &Word::CertificatesWritten, &[]).map_err(SessionError::preparing("tell the session"))?;
+    wire::send(control.as_fd(), &Word::CertificatesWritten, &[])
+        .map_err(SessionError::preparing("tell the session"))?;
 
     let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;

@@ -35,7 +35,10 @@ pub(super) struct Ended {
 /// Takes over the signals that the session handles, before anything is forked, so that none is lost.
 pub(super) fn take_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
-    PASSED_ON.into_iter().chain([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]).for_each(|signal| set.add(signal));
+    PASSED_ON
+        .into_iter()
+        .chain([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT])
+        .for_each(|signal| set.add(signal));
     set.thread_block()?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }

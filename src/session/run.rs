@@ -18,9 +18,6 @@ use std::os::fd::AsFd;
 /// # Errors
 /// A [`SessionError`] when the harness was not started, or when its end could not be recorded.
 pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
-    if prepared.plan.shows(home.path()) {
-        return Err(SessionError::HomeInside { home: home.path().to_owned() });
-    }
     keep_apart(prepared, home)?;
     refuse_directories()?;
     let signals = relay::take_signals().map_err(SessionError::preparing("take signals over"))?;

@@ -17,11 +17,15 @@ impl UserTerminal {
         (io::stdin().is_terminal() && foreground).then_some(Self { before: None })
     }
 
-    /// Passes every key on as it is.
+    /// Passes every key on as it is. Output is left as it is too where the harness's goes to the terminal; where it goes
+    /// into a pipe, the program behind the pipe still counts on line ends being completed.
     pub(super) fn make_raw(&mut self) -> io::Result<()> {
         let before = tcgetattr(stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
+        if !io::stdout().is_terminal() {
+            raw.output_modes = before.output_modes;
+        }
         tcsetattr(stdin(), OptionalActions::Drain, &raw)?;
         self.before = Some(before);
         Ok(())

@@ -1,11 +1,11 @@
 //! The one interpreter of plans. Runs inside the new namespaces, before the go.
 
-use super::{capture, network};
 use super::plan::{Contents, Identity, Plan, Step};
 use super::root::Root;
 use super::spawn::Listeners;
 use super::trees::Trees;
 use super::wire::{self, Order};
+use super::{capture, network};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -61,6 +61,12 @@ pub(super) struct Site<'a> {
     pub certificates: &'a OwnedFd,
 }
 
+/// Cuts the mount namespace off from the host's.
+pub(super) fn make_mounts_private() -> io::Result<()> {
+    let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", all)?)
+}
+
 /// Executes every step before the go.
 pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<Listeners, Failure> {
     let mut built = Built { listeners: Listeners::default(), bundle: None, root: None };
@@ -85,10 +91,7 @@ pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
 fn execute(step: &Step, site: &mut Site<'_>, built: &mut Built) -> io::Result<()> {
     match step {
         Step::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
-        Step::PrivateMounts => {
-            let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-            Ok(rustix::mount::mount_change("/", all)?)
-        }
+        Step::PrivateMounts => make_mounts_private(),
         Step::Root { bytes } => {
             built.root = Some(Root::create(*bytes)?);
             Ok(())
@@ -172,13 +175,19 @@ fn devices(root: &Root, trees: &mut Trees) -> io::Result<()> {
     for (name, target) in DEVICE_LINKS {
         root.link(&dev.join(name), Path::new(target))?;
     }
-    root.make_directory(&dev.join("pts"))?;
-    let options = c"newinstance,ptmxmode=0666,mode=0620";
-    mount_new(root, "devpts", "dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, options)?;
+    terminals(root)?;
     root.mount_private(&dev.join("shm"), 0o1777, SHARED_MEMORY_BYTES_MAX)
 }
 
-fn processes(root: &Root) -> io::Result<()> {
+/// Mounts the file system of the sandbox's own terminals (devpts).
+pub(super) fn terminals(root: &Root) -> io::Result<()> {
+    root.make_directory(Path::new("/dev/pts"))?;
+    let options = c"newinstance,ptmxmode=0666,mode=0620";
+    mount_new(root, "devpts", "dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, options)
+}
+
+/// Mounts the file system of the sandbox's own processes (proc(5)).
+pub(super) fn processes(root: &Root) -> io::Result<()> {
     root.make_directory(Path::new("/proc"))?;
     mount_new(root, "proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, c"")
 }

@@ -71,7 +71,6 @@ pub(super) fn load_filter() -> io::Result<()> {
     Netlink::netfilter()?.request(&messages)
 }
 
-
 const TABLE: &str = "omni";
 const CHAIN: &str = "capture";
 /// `NFPROTO_INET`: rules for both families.
@@ -148,16 +147,12 @@ fn new_tcp(family: u8) -> Attributes {
 }
 
 fn expression(program: Attributes, name: &str, data: &Attributes) -> Attributes {
-    let expression = Attributes::default()
-        .with_text(nfta::EXPR_NAME, name)
-        .with_nested(nfta::EXPR_DATA, data);
+    let expression = Attributes::default().with_text(nfta::EXPR_NAME, name).with_nested(nfta::EXPR_DATA, data);
     program.with_nested(nfta::LIST_ELEM, &expression)
 }
 
 fn meta(program: Attributes, key: u32) -> Attributes {
-    let data = Attributes::default()
-        .with_be32(nfta::META_DREG, REGISTER_1)
-        .with_be32(nfta::META_KEY, key);
+    let data = Attributes::default().with_be32(nfta::META_DREG, REGISTER_1).with_be32(nfta::META_KEY, key);
     expression(program, "meta", &data)
 }
 
@@ -191,9 +186,8 @@ fn compare(program: Attributes, operator: u32, value: &[u8]) -> Attributes {
 
 fn immediate(program: Attributes, register: u32, value: &[u8]) -> Attributes {
     let value = Attributes::default().with(nfta::DATA_VALUE, value);
-    let data = Attributes::default()
-        .with_be32(nfta::IMMEDIATE_DREG, register)
-        .with_nested(nfta::IMMEDIATE_DATA, &value);
+    let data =
+        Attributes::default().with_be32(nfta::IMMEDIATE_DREG, register).with_nested(nfta::IMMEDIATE_DATA, &value);
     expression(program, "immediate", &data)
 }
 

@@ -30,29 +30,29 @@ pub enum PlanError {
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// The kernel refused the namespaces.
-    #[error(
-        "the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them"
-    )]
-    Namespaces(#[source] io::Error),
+    #[error("the kernel refused new namespaces ({0}): `omni doctor` says which are missing and how to get them")]
+    Namespaces(io::Error),
     /// A place on the host could not be opened for mounting.
-    #[error("cannot open {path} for the sandbox: {source}")]
+    #[error("cannot open {path} for the sandbox: {error}; `omni doctor` says what this machine can isolate")]
     Open {
         /// The place.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The owner of a place could not be translated (an id-mapped mount).
-    #[error("cannot translate the owner of {path} for the sandbox: {source}; its file system may not support id-mapped mounts")]
+    #[error(
+        "cannot translate the owner of {path} for the sandbox: {error}; its file system may not support id-mapped mounts"
+    )]
     Owner {
         /// The place.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The id maps could not be written.
-    #[error("cannot map the user and group of the sandbox: {0}")]
-    Identity(#[source] io::Error),
+    #[error("cannot map the user and group of the sandbox: {0}; `omni doctor` says why and what to do")]
+    Identity(io::Error),
     /// A step of the plan failed inside the sandbox.
     #[error("building the sandbox failed at `{step}`: {error}; `omni doctor` says what this machine can isolate")]
     Step {
@@ -66,13 +66,13 @@ pub enum SupervisorError {
     Vanished,
     /// Talking with the process inside failed.
     #[error("lost the connection to the sandbox: {0}")]
-    Wire(#[source] io::Error),
+    Wire(io::Error),
     /// A preparation on the host's side failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {error}")]
     Prepare {
         /// What was to be done.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }

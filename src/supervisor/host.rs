@@ -81,8 +81,11 @@ impl HostFacts {
 
     /// Where the host keeps its trusted certificates, each real file once.
     pub(super) fn ca_bundles(&self) -> Vec<PathBuf> {
-        let mut real: Vec<_> =
-            CA_BUNDLES.iter().filter_map(|path| self.paths.get(Path::new(path))).map(|facts| facts.real.clone()).collect();
+        let mut real: Vec<_> = CA_BUNDLES
+            .iter()
+            .filter_map(|path| self.paths.get(Path::new(path)))
+            .map(|facts| facts.real.clone())
+            .collect();
         real.sort();
         real.dedup();
         real

@@ -61,7 +61,7 @@ pub fn landlock_abi() -> u32 {
 
 /// Allows reading and executing everywhere (the new root holds nothing else) and writing below `write` alone; nothing at
 /// all when `write` is empty.
-fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
+pub(super) fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
     if landlock_abi() == 0 {
         return Ok(());
     }
@@ -73,11 +73,14 @@ fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
         .map_err(io::Error::other)?;
     if !write.is_empty() {
         let everywhere = PathFd::new("/").map_err(io::Error::other)?;
-        rules = rules.add_rule(PathBeneath::new(everywhere, AccessFs::from_read(LANDLOCK_NEWEST))).map_err(io::Error::other)?;
+        rules = rules
+            .add_rule(PathBeneath::new(everywhere, AccessFs::from_read(LANDLOCK_NEWEST)))
+            .map_err(io::Error::other)?;
     }
     for path in write {
         let place = PathFd::new(path).map_err(io::Error::other)?;
-        let rights = if path.is_dir() { AccessFs::from_all(LANDLOCK_NEWEST) } else { AccessFs::from_file(LANDLOCK_NEWEST) };
+        let rights =
+            if path.is_dir() { AccessFs::from_all(LANDLOCK_NEWEST) } else { AccessFs::from_file(LANDLOCK_NEWEST) };
         rules = rules.add_rule(PathBeneath::new(place, rights)).map_err(io::Error::other)?;
     }
     let status = rules.restrict_self().map_err(io::Error::other)?;

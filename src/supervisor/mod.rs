@@ -11,6 +11,7 @@ mod init;
 mod lockdown;
 mod network;
 mod plan;
+mod probe;
 mod root;
 mod spawn;
 mod terminal;
@@ -25,5 +26,6 @@ pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, Plan, PlanRequest, Step, granted_paths,
     plan,
 };
+pub use probe::{Feature, Outcome, probe_all};
 pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};
 pub use wire::{Notice, Order};

@@ -90,20 +90,11 @@ fn address(family: i32, prefix: u8, octets: &[u8]) -> NetlinkMessage {
 
 /// `struct rtmsg` (rtnetlink(7)) for `local default dev lo table local`.
 fn every_address_is_local(family: i32, source: &[u8]) -> NetlinkMessage {
-    let mut body = vec![
-        family as u8,
-        0,
-        0,
-        0,
-        libc::RT_TABLE_LOCAL,
-        libc::RTPROT_STATIC,
-        libc::RT_SCOPE_HOST,
-        libc::RTN_LOCAL,
-    ];
+    let mut body =
+        vec![family as u8, 0, 0, 0, libc::RT_TABLE_LOCAL, libc::RTPROT_STATIC, libc::RT_SCOPE_HOST, libc::RTN_LOCAL];
     body.extend_from_slice(&0u32.to_ne_bytes());
-    let attributes = Attributes::default()
-        .with(libc::RTA_OIF, &LOOPBACK_INDEX.to_ne_bytes())
-        .with(libc::RTA_PREFSRC, source);
+    let attributes =
+        Attributes::default().with(libc::RTA_OIF, &LOOPBACK_INDEX.to_ne_bytes()).with(libc::RTA_PREFSRC, source);
     body.extend_from_slice(attributes.bytes());
     NetlinkMessage { kind: libc::RTM_NEWROUTE, flags: CREATE, body }
 }

@@ -206,14 +206,6 @@ pub struct PlanRequest<'a> {
     pub terminal: bool,
 }
 
-impl Plan {
-    /// Whether the harness would see this place of the host.
-    #[must_use]
-    pub fn shows(&self, place: &Path) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Bind { mount, .. } if place.starts_with(&mount.source)))
-    }
-}
-
 /// Plans a sandbox.
 ///
 /// # Errors
@@ -278,17 +270,14 @@ fn check_workspace(workspace: &Path, home: &Path) -> Result<(), PlanError> {
 
 /// An ordinary user keeps their own ids, the only ones they may map. Root becomes an ordinary user, since a process that
 /// the kernel counts as user 0 may write the host's files and `/proc/sys` even without a capability.
-fn identity(facts: &HostFacts) -> Identity {
+pub(super) fn identity(facts: &HostFacts) -> Identity {
     let ordinary = |id: u32| if id == 0 { ORDINARY_ID } else { id };
     let kernel = |id: u32| if id == 0 { KERNEL_ID } else { id };
     match facts.uid {
         0 => Identity { uid: ORDINARY_ID, gid: ORDINARY_ID, kernel_uid: KERNEL_ID, kernel_gid: KERNEL_ID },
-        _ => Identity {
-            uid: facts.uid,
-            gid: ordinary(facts.gid),
-            kernel_uid: facts.uid,
-            kernel_gid: kernel(facts.gid),
-        },
+        _ => {
+            Identity { uid: facts.uid, gid: ordinary(facts.gid), kernel_uid: facts.uid, kernel_gid: kernel(facts.gid) }
+        }
     }
 }
 
@@ -424,7 +413,8 @@ fn granted(request: &PlanRequest<'_>, path: &Path) -> bool {
     let profile = filesystem.read.iter().chain(&filesystem.write).map(|grant| expand(grant, &facts.home));
     let present = profile.filter(|grant| facts.paths.contains_key(grant));
     let mounted = request.mounts.iter().map(|mount| mount.target.clone());
-    let mut roots = present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
+    let mut roots =
+        present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
     roots.any(|root| path.starts_with(root))
 }
 
@@ -532,7 +522,12 @@ impl fmt::Display for Plan {
             writeln!(f, "env {name}={}", value.escape_debug())?;
         }
         writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
-        writeln!(f, "exec {} as {}", self.program.display(), self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" "))
+        writeln!(
+            f,
+            "exec {} as {}",
+            self.program.display(),
+            self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
+        )
     }
 }
 

@@ -6,7 +6,8 @@ use crate::model::Placeholder;
 
 /// A Debian-like host with a user whose home holds what the profiles grant.
 fn host(uid: u32) -> HostFacts {
-    let directory = |real: &str, owner| PathFacts { real: real.into(), directory: true, uid: owner, gid: owner, link: None };
+    let directory =
+        |real: &str, owner| PathFacts { real: real.into(), directory: true, uid: owner, gid: owner, link: None };
     let file = |real: &str, owner| PathFacts { directory: false, ..directory(real, owner) };
     let link = |real: &str, target: &str| PathFacts { link: Some(target.into()), ..directory(real, 0) };
     let paths = [

@@ -56,7 +56,7 @@ pub struct Building(Sandbox);
 /// # Errors
 /// A [`SupervisorError`] that names the step; nothing is left behind.
 pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Result<Building, SupervisorError> {
-    let prepare = |what| move |source: io::Error| SupervisorError::Prepare { what, source };
+    let prepare = |what| move |error: io::Error| SupervisorError::Prepare { what, error };
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(|error| prepare("make a socket pair")(error.into()))?;
@@ -177,7 +177,7 @@ fn hand_over_pipes(identity: &Identity) -> io::Result<()> {
 }
 
 /// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves.
-fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
+pub(super) fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
     let pid = pid.as_raw_nonzero();
     if !root {
         std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
@@ -249,7 +249,8 @@ fn prepare(
     Ok(terminal)
 }
 
-fn die_with_parent() -> io::Result<()> {
+/// Asks to be killed when the supervisor goes, however it goes.
+pub(super) fn die_with_parent() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())
 }

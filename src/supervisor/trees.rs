@@ -37,7 +37,7 @@ impl Trees {
         let mut namespaces: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
         for step in &plan.steps {
             let Step::Bind { mount, owner: Some(owner), .. } = step else { continue };
-            let failed = |source| SupervisorError::Owner { path: mount.source.clone(), source };
+            let failed = |error| SupervisorError::Owner { path: mount.source.clone(), error };
             if !namespaces.contains_key(owner) {
                 namespaces.insert(*owner, id_map(*owner, &plan.identity).map_err(failed)?);
             }
@@ -59,14 +59,14 @@ impl Trees {
     }
 }
 
-fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
+pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(CWD, path, flags).map_err(|error| SupervisorError::Open { path: path.to_owned(), source: error.into() })
+    open_tree(CWD, path, flags).map_err(|error| SupervisorError::Open { path: path.to_owned(), error: error.into() })
 }
 
 /// A user namespace whose map says "the disk's owner is the harness's user": what an id-mapped mount is told by. It
 /// lives as long as the descriptor; the process it takes to make one is gone when this returns.
-fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
+pub(super) fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
     let parent = rustix::process::getpid();
     match clone_into_namespaces(Namespaces::USER)? {
         Forked::Child => wait_to_be_killed(parent),

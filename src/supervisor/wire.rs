@@ -54,7 +54,7 @@ pub enum Notice {
 /// # Errors
 /// The call's error; EPIPE when the other side is gone.
 pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(message)?;
+    let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long for the wire"));
     }
@@ -63,7 +63,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[Bor
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for the wire"));
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(&mut bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

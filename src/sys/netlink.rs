@@ -104,8 +104,7 @@ impl Netlink {
     }
 
     fn open(protocol: Option<rustix::net::Protocol>) -> io::Result<Self> {
-        let socket =
-            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         Ok(Self(socket))
     }
 
@@ -163,7 +162,8 @@ mod tests {
     #[test]
     fn an_error_in_an_answer_is_an_error() {
         let mut answer = Vec::new();
-        NetlinkMessage { kind: TYPE_ERROR, flags: 0, body: (-libc::EPERM).to_ne_bytes().to_vec() }.encode(1, &mut answer);
+        NetlinkMessage { kind: TYPE_ERROR, flags: 0, body: (-libc::EPERM).to_ne_bytes().to_vec() }
+            .encode(1, &mut answer);
         assert_eq!(acknowledgements(&answer).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 

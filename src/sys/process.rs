@@ -66,6 +66,7 @@ pub fn clone_into_namespaces(namespaces: Namespaces) -> io::Result<Forked> {
 ///
 /// # Errors
 /// As [`clone_into_namespaces`].
+#[allow(clippy::disallowed_methods)]
 pub fn fork_single_threaded() -> io::Result<Forked> {
     require_single_thread()?;
     // SAFETY: the process has one thread (checked above), so the child inherits no lock that nobody will release.
@@ -73,7 +74,8 @@ pub fn fork_single_threaded() -> io::Result<Forked> {
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Child => Ok(Forked::Child),
         nix::unistd::ForkResult::Parent { child } => {
-            let pid = rustix::process::Pid::from_raw(child.as_raw()).ok_or_else(|| io::Error::other("fork gave pid 0"))?;
+            let pid =
+                rustix::process::Pid::from_raw(child.as_raw()).ok_or_else(|| io::Error::other("fork gave pid 0"))?;
             let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
             Ok(Forked::Parent { pid, pidfd })
         }

@@ -29,9 +29,9 @@ async fn an_allowed_request_reaches_its_upstream_with_the_real_key() {
     drop(client);
     let events = proxy.stop();
     let kinds: Vec<&str> = events.iter().map(Event::kind).collect();
-    assert_eq!(kinds, ["request_allowed", "request_completed"]);
-    assert!(matches!(&events[0], Event::RequestAllowed { secrets, .. } if secrets == &["vendor"]));
-    let Event::RequestCompleted { request, status, request_bytes, response_bytes, end, .. } = events[1] else {
+    assert_eq!(kinds, ["proxy_started", "request_allowed", "request_completed"]);
+    assert!(matches!(&events[1], Event::RequestAllowed { secrets, .. } if secrets == &["vendor"]));
+    let Event::RequestCompleted { request, status, request_bytes, response_bytes, end, .. } = events[2] else {
         panic!()
     };
     assert_eq!((request, status, request_bytes, response_bytes, end), (RequestNumber(1), 200, 4, 5, BodyEnd::Complete));

@@ -1,0 +1,216 @@
+//! Whether this machine can isolate: each thing that a plan needs, tried in a process that is gone afterwards, so that
+//! nothing of the host changes.
+//!
+//! It tells what was found. What to do about it, which depends on distributions and containers, it does not know.
+
+mod deeds;
+mod laboratory;
+
+use super::plan;
+use super::{HostFacts, Identity};
+use laboratory::{Fault, Place};
+use std::io;
+use std::path::Path;
+
+/// Something of the kernel that a sandbox is made of, in the order in which one thing needs another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// A user namespace by itself.
+    UserNamespaces,
+    /// All seven namespaces in one clone3(2).
+    Namespaces,
+    /// The maps between ids inside and outside.
+    IdMaps,
+    /// A root directory of its own: tmpfs, bind mounts, their attributes, pivot_root(2).
+    Mounts,
+    /// A fresh `/proc`.
+    Processes,
+    /// Terminals of its own.
+    Terminals,
+    /// Loopback, on which every address is local.
+    Loopback,
+    /// The packet filter that hands new connections to the proxy.
+    Capture,
+    /// Sockets that are made inside and served outside.
+    Listeners,
+    /// Id-mapped mounts, by which files of root's sandboxes keep their owners.
+    Owners,
+    /// Landlock.
+    Landlock,
+    /// System call filters.
+    Seccomp,
+    /// close_range(2).
+    CloseRange,
+    /// openat2(2).
+    OpenBeneath,
+    /// Files in memory.
+    MemoryFiles,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It works; what exactly was seen.
+    Works(String),
+    /// It was tried and failed.
+    Missing {
+        /// The system's error, in words.
+        error: String,
+        /// Its number, when it came from the kernel.
+        errno: Option<i32>,
+    },
+    /// It was not tried, since this is missing.
+    Untried(Feature),
+    /// Nothing needs it here, for this reason.
+    Unneeded(&'static str),
+}
+
+impl Feature {
+    /// All of them, each after those it needs.
+    pub const ALL: [Self; 15] = [
+        Self::UserNamespaces,
+        Self::Namespaces,
+        Self::IdMaps,
+        Self::Mounts,
+        Self::Processes,
+        Self::Terminals,
+        Self::Loopback,
+        Self::Capture,
+        Self::Listeners,
+        Self::Owners,
+        Self::Landlock,
+        Self::Seccomp,
+        Self::CloseRange,
+        Self::OpenBeneath,
+        Self::MemoryFiles,
+    ];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UserNamespaces => "user namespaces",
+            Self::Namespaces => "all namespaces",
+            Self::IdMaps => "id maps",
+            Self::Mounts => "mounts",
+            Self::Processes => "fresh /proc",
+            Self::Terminals => "devpts",
+            Self::Loopback => "loopback",
+            Self::Capture => "nft tproxy",
+            Self::Listeners => "listeners",
+            Self::Owners => "id-mapped mounts",
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+            Self::CloseRange => "close_range",
+            Self::OpenBeneath => "openat2",
+            Self::MemoryFiles => "memfd",
+        }
+    }
+
+    /// What a sandbox needs it for.
+    #[must_use]
+    pub fn needed_for(self) -> &'static str {
+        match self {
+            Self::UserNamespaces => "any sandbox, and making one without being root",
+            Self::Namespaces => "mounts, processes, network, IPC, host name and cgroups of the sandbox's own",
+            Self::IdMaps => "a harness that is nobody special to the kernel",
+            Self::Mounts => "a root directory that holds only what was granted",
+            Self::Processes => "a process list without the host's processes",
+            Self::Terminals => "a terminal of the harness's own, so that it cannot type into yours",
+            Self::Loopback => "a network that leads nowhere but to the proxy",
+            Self::Capture => "catching every connection, whatever address and port it is made to",
+            Self::Listeners => "a proxy outside the sandbox that serves connections inside",
+            Self::Owners => "files that root's sandboxes write and their owners keep",
+            Self::Landlock => "a second lock on files, signals and abstract sockets",
+            Self::Seccomp => "refusing system calls that no harness needs",
+            Self::CloseRange => "closing what the harness must not inherit",
+            Self::OpenBeneath => "paths that cannot lead out of the new root directory",
+            Self::MemoryFiles => "handing certificates over without a file on the disk",
+        }
+    }
+
+    /// Whether a sandbox cannot be built without it.
+    #[must_use]
+    pub fn is_required(self) -> bool {
+        self != Self::Landlock
+    }
+
+    /// What it cannot be tried without.
+    fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Namespaces => &[Self::UserNamespaces],
+            Self::IdMaps => &[Self::Namespaces],
+            Self::Mounts | Self::Loopback | Self::Owners => &[Self::IdMaps],
+            Self::Capture => &[Self::Loopback],
+            Self::Processes | Self::Terminals => &[Self::Mounts],
+            Self::Listeners => &[Self::Loopback, Self::Capture],
+            _ => &[],
+        }
+    }
+}
+
+/// Tries everything. Must be called while the process has one thread.
+///
+/// `directory` is where owners would be translated; nothing happens to it.
+#[must_use]
+pub fn probe_all(directory: &Path) -> Vec<(Feature, Outcome)> {
+    let identity = plan::identity(&HostFacts::gather(Path::new("/"), "", &[]));
+    let mut found: Vec<(Feature, Outcome)> = Vec::new();
+    for feature in Feature::ALL {
+        let fails = |needed: &&Feature| {
+            let works =
+                |(known, outcome): &(Feature, Outcome)| known == *needed && matches!(outcome, Outcome::Works(_));
+            !found.iter().any(works)
+        };
+        let outcome = match feature.needs().iter().find(fails) {
+            Some(missing) => Outcome::Untried(*missing),
+            None => probe(feature, &identity, directory),
+        };
+        found.push((feature, outcome));
+    }
+    found
+}
+
+fn probe(feature: Feature, identity: &Identity, directory: &Path) -> Outcome {
+    let root = rustix::process::geteuid().is_root();
+    let inside = Place::Sandbox(identity);
+    let told = match feature {
+        Feature::UserNamespaces => laboratory::run(Place::User, || Ok("made one".to_owned())),
+        Feature::Namespaces => laboratory::run(Place::Unmapped, || Ok("all seven in one clone3".to_owned())),
+        Feature::IdMaps => laboratory::run(inside, || deeds::ids(identity)),
+        Feature::Mounts => laboratory::run(inside, deeds::mounts),
+        Feature::Processes => laboratory::run(inside, deeds::processes),
+        Feature::Terminals => laboratory::run(inside, deeds::terminals),
+        Feature::Loopback => laboratory::run(inside, deeds::loopback),
+        Feature::Capture => laboratory::run(inside, deeds::capture),
+        Feature::Listeners => laboratory::listeners(inside),
+        Feature::Owners if !root => return Outcome::Unneeded("you keep your own ids in the sandbox"),
+        Feature::Owners => deeds::owners(identity, directory).map_err(Fault::from),
+        Feature::Landlock => laboratory::run(Place::Here, deeds::landlock),
+        Feature::Seccomp => laboratory::run(Place::Here, deeds::seccomp),
+        Feature::CloseRange => laboratory::run(Place::Here, deeds::close_range),
+        Feature::OpenBeneath => laboratory::run(Place::Here, deeds::open_beneath),
+        Feature::MemoryFiles => laboratory::run(Place::Here, deeds::memory_files),
+    };
+    match told {
+        Ok(detail) => Outcome::Works(detail),
+        Err(Fault { error, errno }) => Outcome::Missing { error, errno },
+    }
+}
+
+/// An error of the probe itself: what was to be seen was not.
+fn unexpected(what: impl Into<String>) -> io::Error {
+    io::Error::other(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_comes_after_what_it_needs() {
+        for (at, feature) in Feature::ALL.iter().enumerate() {
+            assert!(feature.needs().iter().all(|needed| Feature::ALL[..at].contains(needed)), "{feature:?}");
+        }
+    }
+}

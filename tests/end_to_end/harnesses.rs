@@ -1,0 +1,174 @@
+//! The real Claude Code and the real Codex do a job in the sandbox, against the simulated provider.
+
+use crate::simulated::{self, Provider};
+use crate::stage::{Actor, Stage, text};
+use crate::{host, memory};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a harness may take to come to its tool.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often is looked whether it has.
+const GLANCE: Duration = Duration::from_millis(20);
+
+const SCRIPT: &str = "
+turns:
+  - when: { after_tool: true }
+    reply: { text: 'Done: hello.txt is written.' }
+  - reply: { text: 'I will look around and write hello.txt.', run: 'sh look.sh' }
+";
+
+/// What the harness is made to run: it brings everything that it can read to where the test can, and waits to be looked
+/// at itself.
+const LOOK: &str = r#"
+cat /proc/[0-9]*/environ > environments 2>/dev/null
+tar -cf files.tar "$HOME" /tmp /run /etc /dev/shm /var/tmp 2>/dev/null
+: > ready
+read answer < gate
+printf 'Hello from the rehearsal.\n' > hello.txt
+"#;
+
+/// A harness and how it is asked to do a job.
+struct Job {
+    program: &'static str,
+    host: &'static str,
+    key_variable: &'static str,
+    /// The key; its end is rare in memory.
+    key: &'static str,
+    placeholder_begins: &'static str,
+    command: &'static [&'static str],
+}
+
+const CLAUDE_CODE: Job = Job {
+    program: "claude",
+    host: "api.anthropic.com",
+    key_variable: "ANTHROPIC_API_KEY",
+    key: "sk-ant-api03-the-real-key-of-this-trial-0001~",
+    placeholder_begins: "ANTHROPIC_API_KEY=sk-ant-",
+    command: &["claude-code", "-p", "Write hello.txt", "--dangerously-skip-permissions"],
+};
+
+const CODEX: Job = Job {
+    program: "codex",
+    host: "api.openai.com",
+    key_variable: "OPENAI_API_KEY",
+    key: "sk-proj-the-real-key-of-this-trial-0002~",
+    placeholder_begins: "CODEX_API_KEY=sk-",
+    command: &["codex", "exec", "--skip-git-repo-check", "Write hello.txt"],
+};
+
+#[test]
+fn claude_code_does_its_job_and_never_sees_the_key() {
+    try_everybody(&CLAUDE_CODE);
+}
+
+#[test]
+fn codex_does_its_job_and_never_sees_the_key() {
+    try_everybody(&CODEX);
+}
+
+fn try_everybody(job: &Job) {
+    for actor in Actor::all() {
+        if host::has_sandboxes() && host::has(*actor, job.program) && host::has(*actor, "tar") {
+            does_its_job(job, *actor);
+        }
+    }
+}
+
+fn does_its_job(job: &Job, actor: Actor) {
+    let stage = Stage::new(actor);
+    let provider = Provider::start(&stage, SCRIPT);
+    stage.write(&stage.workspace().join("look.sh"), LOOK);
+    let gate = stage.workspace().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    fs::set_permissions(&gate, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+
+    let to = format!("{}:443:{}", job.host, provider.address);
+    let ca = provider.ca.display().to_string();
+    let mut arguments = vec!["exec", "--connect-to", &to, "--upstream-ca", &ca, "--"];
+    arguments.extend(job.command);
+    let mut running = stage.start(stage.omni(&arguments).env(job.key_variable, job.key));
+    let deadline = Instant::now() + TOOL_TIMEOUT;
+    while !stage.workspace().join("ready").exists() {
+        if !running.is_running() || Instant::now() > deadline {
+            let output = running.finish();
+            panic!("{} never ran its tool: {}{}", job.program, text(&output.stdout), text(&output.stderr));
+        }
+        std::thread::sleep(GLANCE);
+    }
+    let processes = memory::inside(running.pid());
+    let knowing: Vec<u32> = processes.iter().copied().filter(|pid| memory::holds(*pid, job.key)).collect();
+    // The search finds what is there: every harness has its prompt in memory.
+    let found = processes.iter().any(|pid| memory::holds(*pid, "Write hello.txt"));
+    fs::write(&gate, "go\n").unwrap();
+    let output = running.finish();
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "Done: hello.txt is written.\n");
+    assert_eq!(knowing, Vec::<u32>::new(), "processes that have the key in memory");
+    assert!(found, "none of {processes:?} has the prompt in memory");
+    the_file_is_the_actors(&stage);
+    the_key_is_nowhere(job, &stage);
+    the_provider_got_the_key(job, &provider);
+    the_story_agrees(&stage, &provider);
+}
+
+fn the_file_is_the_actors(stage: &Stage) {
+    let path = stage.workspace().join("hello.txt");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "Hello from the rehearsal.\n");
+    assert_eq!(path.metadata().unwrap().uid(), stage.workspace().metadata().unwrap().uid());
+}
+
+fn the_key_is_nowhere(job: &Job, stage: &Stage) {
+    let read = |name: &str| fs::read(stage.workspace().join(name)).unwrap();
+    let environments = read("environments");
+    assert!(memory::is_in(&environments, job.placeholder_begins), "the placeholder is in the harness's environment");
+    assert!(!memory::is_in(&environments, job.key));
+    assert!(text(&environments).split('\0').all(|entry| !entry.to_lowercase().contains("_proxy=")));
+    let files = read("files.tar");
+    assert!(memory::is_in(&files, "/run/omni/ca.pem") || memory::is_in(&files, "run/omni/ca.pem"));
+    assert!(!memory::is_in(&files, job.key));
+    assert_eq!(holders(&stage.path("home"), job.key), Vec::<String>::new());
+}
+
+/// The files below a directory that hold a text.
+fn holders(directory: &Path, needle: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(holders(&path, needle));
+        } else if path.is_file() && memory::is_in(&fs::read(&path).unwrap(), needle) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+fn the_provider_got_the_key(job: &Job, provider: &Provider) {
+    let calls: Vec<_> = provider.requests().into_iter().filter(|request| !request["model"].is_null()).collect();
+    assert!(calls.len() >= 2, "{calls:?}");
+    for call in calls {
+        let sent = [&call["headers"]["x-api-key"], &call["headers"]["authorization"]];
+        let sent = sent.iter().find_map(|value| value.as_str()).unwrap();
+        assert_eq!(sent.trim_start_matches("Bearer "), job.key);
+    }
+}
+
+fn the_story_agrees(stage: &Stage, provider: &Provider) {
+    let session = stage.last_session();
+    assert_eq!(session["status"], "finished");
+    assert_eq!(session["exit"]["code"], 0);
+    let (told, answered) = (simulated::calls_told(&session), provider.calls());
+    assert_eq!(told, answered);
+    let (usage, cost) = simulated::sum(&answered);
+    assert_eq!(serde_json::from_value::<omni::model::Usage>(session["usage"].clone()).unwrap(), usage);
+    assert_eq!(session["cost_usd"], cost);
+    assert_ne!(cost, "0.00");
+    let reached = session["requests"].as_array().unwrap().iter().filter(|request| request["verdict"] == "allowed");
+    assert_eq!(reached.count(), provider.requests().len());
+    let verified = stage.run(&["audit", "verify"]);
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+}

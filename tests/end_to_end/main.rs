@@ -1,0 +1,14 @@
+//! The whole of omni from outside: real harnesses and real client programs in real sandboxes.
+//!
+//! A machine that lacks a program or cannot make a sandbox skips with a reason; `OMNI_REQUIRE_SANDBOX=1` and
+//! `OMNI_REQUIRE_HARNESSES=1` make every skip a failure. The harnesses are looked for in `OMNI_TEST_HARNESS_DIR`, else in
+//! `.harness/node_modules/.bin`, where `scripts/test` installs them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod clients;
+mod harnesses;
+mod host;
+mod memory;
+mod server;
+mod simulated;
+mod stage;

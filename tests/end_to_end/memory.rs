@@ -1,0 +1,105 @@
+//! Looking for a text in the memory of every process of a sandbox, from outside.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+
+const PAGE_BYTES: u64 = 4096;
+/// Pages that are looked up at a time.
+const PAGES: u64 = 4096;
+/// Bits of an entry of /proc/PID/pagemap (proc_pid_pagemap(5)): in memory, or swapped out.
+const THERE: u64 = 1 << 63 | 1 << 62;
+
+/// The processes in the sandbox of the omni process with this pid: its descendants in another process namespace.
+pub fn inside(omni: u32) -> Vec<u32> {
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let elsewhere = |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|namespace| namespace != own);
+    all.filter(elsewhere).filter(|pid| descends(*pid, omni)).collect()
+}
+
+fn descends(mut pid: u32, ancestor: u32) -> bool {
+    while let Some(parent) = parent(pid) {
+        if parent == ancestor {
+            return true;
+        }
+        pid = parent;
+    }
+    false
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// Whether a process has `needle` anywhere in its memory. The last character of `needle` should be a rare one.
+///
+/// # Panics
+/// When the memory cannot be read.
+pub fn holds(pid: u32, needle: &str) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let pagemap = File::open(format!("/proc/{pid}/pagemap")).unwrap();
+    let regions = maps.lines().filter_map(region);
+    let mut all = regions.flat_map(|region| present(&pagemap, region));
+    all.any(|(from, to)| occurs(&memory, from, to, needle))
+}
+
+/// A readable region that is no kernel page, as its first and last address.
+fn region(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split_whitespace();
+    let (from, to) = fields.next()?.split_once('-')?;
+    let readable = fields.next()?.starts_with('r') && !line.contains("[v");
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    readable.then_some((address(from)?, address(to)?))
+}
+
+/// The parts of a region that have memory behind them; some programs reserve far more than there is.
+fn present(pagemap: &File, (from, to): (u64, u64)) -> Vec<(u64, u64)> {
+    let mut parts: Vec<(u64, u64)> = Vec::new();
+    let mut entries = vec![0; usize::try_from(PAGES * 8).unwrap()];
+    let (mut page, last) = (from / PAGE_BYTES, to / PAGE_BYTES);
+    while page < last {
+        let wanted = usize::try_from((last - page).min(PAGES) * 8).unwrap();
+        let read = pagemap.read_at(&mut entries[..wanted], page * 8).unwrap();
+        assert_ne!(read, 0, "the pagemap ends before its region");
+        for entry in entries[..read].chunks_exact(8) {
+            if u64::from_ne_bytes(entry.try_into().unwrap()) & THERE != 0 {
+                let start = page * PAGE_BYTES;
+                match parts.last_mut() {
+                    Some((_, end)) if *end == start => *end += PAGE_BYTES,
+                    _ => parts.push((start, start + PAGE_BYTES)),
+                }
+            }
+            page += 1;
+        }
+    }
+    parts
+}
+
+/// Whether the text occurs between two addresses. Pages that went away meanwhile end the part.
+fn occurs(mut memory: &File, from: u64, to: u64, needle: &str) -> bool {
+    memory.seek(SeekFrom::Start(from)).unwrap();
+    passes(BufReader::with_capacity(1 << 20, memory.take(to - from)), needle)
+}
+
+/// Whether bytes hold the text.
+pub fn is_in(bytes: &[u8], needle: &str) -> bool {
+    passes(bytes, needle)
+}
+
+/// Whether the text passes by. It is looked for by its last character, which the standard library finds quickly.
+fn passes(mut reader: impl BufRead, needle: &str) -> bool {
+    let last = needle.as_bytes()[needle.len() - 1];
+    let mut piece = Vec::new();
+    while reader.read_until(last, &mut piece).is_ok_and(|read| read > 0) {
+        if piece.ends_with(needle.as_bytes()) {
+            return true;
+        }
+        // Of what was before, only the beginning of the needle can matter.
+        let keep = piece.len().min(needle.len());
+        piece.drain(..piece.len() - keep);
+    }
+    false
+}

@@ -1,0 +1,126 @@
+//! A server of the outside world: TLS on 127.0.0.1 for two names, one that the trials allow and one that they do not.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use tokio_rustls::TlsAcceptor;
+
+/// The name that the trials allow.
+pub const ALLOWED: &str = "allowed.example";
+/// The name that no rule allows, although it would answer.
+pub const REFUSED: &str = "refused.example";
+
+/// What is served: a content type and a body for each path.
+pub type Pages = BTreeMap<String, (&'static str, Vec<u8>)>;
+
+/// A running server.
+pub struct Server {
+    pub address: SocketAddr,
+    pub ca_pem: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    // Ends with it.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    pub fn start(pages: Pages) -> Self {
+        let (ca_pem, config) = certified();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(pages)));
+        Self { address, ca_pem, seen, _runtime: runtime }
+    }
+
+    /// The hosts that were asked for, in order.
+    pub fn hosts_seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn certified() -> (String, ServerConfig) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let names = CertificateParams::new(vec![ALLOWED.to_owned(), REFUSED.to_owned()]).unwrap();
+    let leaf = names.signed_by(&key, &issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .unwrap();
+    (ca_pem, config)
+}
+
+async fn serve(
+    listener: tokio::net::TcpListener,
+    acceptor: TlsAcceptor,
+    seen: Arc<Mutex<Vec<String>>>,
+    pages: Arc<Pages>,
+) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, seen, pages) = (acceptor.clone(), seen.clone(), pages.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request: Request<Incoming>| {
+                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+                seen.lock().unwrap().push(host.to_owned());
+                let answer = answer(&pages, request.uri().path());
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn answer(pages: &Pages, path: &str) -> Response<Full<Bytes>> {
+    match pages.get(path) {
+        Some((kind, body)) => {
+            Response::builder().header(CONTENT_TYPE, *kind).body(Full::new(Bytes::from(body.clone()))).unwrap()
+        }
+        None => Response::builder().status(StatusCode::NOT_FOUND).body(Full::default()).unwrap(),
+    }
+}
+
+/// A listener on every address of this machine that nothing in a sandbox may ever reach.
+pub struct Canary {
+    listener: TcpListener,
+    pub port: u16,
+}
+
+impl Canary {
+    pub fn set() -> Self {
+        let listener = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Self { listener, port }
+    }
+
+    /// Whether anybody connected since the last question.
+    pub fn was_reached(&self) -> bool {
+        match self.listener.accept() {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `omni sim` as the model provider of a trial, and what it recorded.
+
+use crate::stage::Stage;
+use omni::meter::{Certainty, PriceTable, Reading, Terms};
+use omni::model::{NanoUsd, Usage};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A running simulated provider.
+pub struct Provider {
+    process: Child,
+    record: PathBuf,
+    pub ca: PathBuf,
+    pub address: String,
+}
+
+/// A model call.
+#[derive(Debug, PartialEq)]
+pub struct Call {
+    pub model: String,
+    pub usage: Usage,
+    pub cost_usd: String,
+}
+
+impl Provider {
+    /// Starts one that follows a script.
+    pub fn start(stage: &Stage, script: &str) -> Self {
+        let [ca, record, turns] = ["ca.pem", "requests.jsonl", "script.yaml"].map(|name| stage.path(name));
+        std::fs::write(&turns, script).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_omni"));
+        command.arg("sim").arg("--ca-out").arg(&ca).arg("--record").arg(&record).arg("--script").arg(&turns);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening https://").expect(&line).to_owned();
+        std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o644)).unwrap();
+        Self { process, record, ca, address }
+    }
+
+    /// Every request it got.
+    pub fn requests(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.record).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The model calls it answered, priced from its own numbers.
+    pub fn calls(&self) -> Vec<Call> {
+        let answered = |request: &Value| {
+            let usage: Usage = serde_json::from_value(request["usage"].clone()).ok()?;
+            let model = request["model"].as_str()?.to_owned();
+            Some(Call { cost_usd: price(&model, usage).to_decimal(), model, usage })
+        };
+        self.requests().iter().filter_map(answered).collect()
+    }
+}
+
+/// What the embedded table says a plain call costs.
+fn price(model: &str, usage: Usage) -> NanoUsd {
+    let certainty = Certainty::Final;
+    let reading = Reading { model: model.to_owned(), usage, certainty, terms: Terms::default(), shares: Vec::new() };
+    PriceTable::embedded().price(&reading).0
+}
+
+/// The model calls that a session's story tells of.
+pub fn calls_told(session: &Value) -> Vec<Call> {
+    let told = |request: &Value| {
+        let usage: Usage = serde_json::from_value(request.get("usage")?.clone()).unwrap();
+        let text = |key: &str| request[key].as_str().unwrap().to_owned();
+        assert_eq!(request["pricing"], "exact");
+        Some(Call { model: text("model"), usage, cost_usd: text("cost_usd") })
+    };
+    session["requests"].as_array().unwrap().iter().filter_map(told).collect()
+}
+
+/// What calls come to.
+pub fn sum(calls: &[Call]) -> (Usage, String) {
+    let usage = calls.iter().fold(Usage::default(), |sum, call| sum.plus(call.usage));
+    let cost: NanoUsd = calls.iter().map(|call| call.cost_usd.parse::<NanoUsd>().unwrap()).sum();
+    (usage, cost.to_decimal())
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

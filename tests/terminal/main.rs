@@ -1,0 +1,104 @@
+//! The harness's terminal, used as a person would: a real terminal (tmux), keys typed, the screen read.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod screen;
+
+use screen::Screen;
+
+#[test]
+fn a_shell_inside_has_a_terminal_of_its_own_with_the_size_of_the_users() {
+    let screen = Screen::open(100, 30);
+    screen.run_omni("-- /bin/sh", "\n$");
+    screen.line("test -t 0 && test -t 1 && test -t 2 && tty && stty size");
+    screen.wait_for("/dev/pts/0");
+    screen.wait_for("30 100");
+    screen.resize(80, 24);
+    // The size arrives with a signal: ask until it has.
+    screen.line("until [ \"$(stty size)\" = '24 80' ]; do :; done; echo resized");
+    screen.wait_for("\nresized");
+    screen.line("exit 5");
+    screen.wait_for("exit=5");
+}
+
+#[test]
+fn ctrl_c_interrupts_the_program_and_not_the_session() {
+    let screen = Screen::open(80, 24);
+    screen.run_omni("-- /bin/bash --norc", "$");
+    screen.line("sh -c 'trap \"echo caught; exit 0\" INT; echo re\"\"ady; while :; do sleep 1; done'");
+    screen.wait_for("\nready");
+    screen.keys("C-c");
+    screen.wait_for("caught\nbash");
+    screen.line("exit 6");
+    screen.wait_for("exit=6");
+}
+
+#[test]
+fn ctrl_z_stops_the_whole_job_and_fg_brings_it_back() {
+    let screen = Screen::open(80, 24);
+    screen.run_omni("-- /bin/sh -c 'echo up; exec cat'", "up");
+    screen.line("before");
+    screen.wait_for("before\nbefore");
+    screen.keys("C-z");
+    screen.wait_for("Stopped");
+    screen.line("echo shell\"\" here");
+    screen.wait_for("\nshell here");
+    screen.line("fg");
+    screen.line("after");
+    screen.wait_for("after\nafter");
+    screen.keys("C-d");
+    screen.line("echo outer he\"\"re");
+    screen.wait_for("\nouter here");
+}
+
+#[test]
+fn a_shell_inside_controls_its_own_jobs() {
+    let screen = Screen::open(80, 24);
+    screen.run_omni("-- /bin/bash --norc", "$");
+    screen.line("echo u\"\"p; cat");
+    screen.wait_for("\nup");
+    screen.line("echoed");
+    screen.wait_for("echoed\nechoed");
+    screen.keys("C-z");
+    screen.wait_for("Stopped");
+    screen.line("jobs; echo in\"\"ner");
+    screen.wait_for("\ninner");
+    screen.line("kill %1; exit 4");
+    screen.line("exit 4");
+    screen.wait_for("exit=4");
+}
+
+#[test]
+fn the_users_terminal_is_as_before_when_the_harness_is_killed() {
+    let screen = Screen::open(80, 24);
+    screen.run_omni("-- /bin/sh", "\n$");
+    screen.line("stty -echo; kill -9 $$");
+    screen.wait_for("exit=137");
+    screen.line("stty -a | grep -ow 'echo'; stty -a | grep -ow icanon");
+    screen.wait_for("\necho\nicanon");
+}
+
+#[test]
+fn only_what_leads_to_a_terminal_leads_to_the_harnesss_own() {
+    let screen = Screen::open(80, 24);
+    // Stdout is the pipe: no carriage returns, no terminal.
+    screen
+        .run_omni("-- /bin/sh -c 'test -t 0; echo $?; test -t 1; echo $?; test -t 2; echo $?' | cat -A", "0$\n1$\n0$");
+}
+
+#[test]
+fn claude_code_works_through_its_own_screen() {
+    let Some(program) = screen::harness("claude") else { return };
+    let screen = Screen::open(120, 40);
+    let sim = screen.start_sim();
+    let flags = sim.flags(&["api.anthropic.com", "platform.claude.com"]);
+    screen.run_omni(&format!("{flags} -- {} --dangerously-skip-permissions", program.display()), "❯");
+    screen.type_text("Write hello.txt");
+    screen.wait_for("Write hello.txt");
+    screen.keys("Enter");
+    screen.wait_for("Done: hello.txt is written.");
+    assert_eq!(std::fs::read_to_string(screen.workspace().join("hello.txt")).unwrap(), "Hello from the rehearsal.\n");
+    screen.keys("C-c");
+    screen.keys("C-c");
+    screen.wait_for("exit=0");
+}
