@@ -65,6 +65,7 @@ pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Resu
     if root {
         let trees = Trees::open(plan)?;
         trees.translate_owners(plan)?;
+        hand_over_pipes(&plan.identity).map_err(prepare("hand the standard streams over"))?;
         outside = Some(trees);
     }
     match clone_into_namespaces(Namespaces::ALL).map_err(SupervisorError::Namespaces)? {
@@ -158,6 +159,21 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Gives standard streams that are nameless pipes to the harness's user, who could otherwise use them but not open
+/// `/dev/stderr`, since pipes belong to who made them. Whoever else has them open does not notice.
+fn hand_over_pipes(identity: &Identity) -> io::Result<()> {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(identity.kernel_uid), rustix::fs::Gid::from_raw(identity.kernel_gid));
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        // A stream that is closed cannot be looked at, and needs no handing over.
+        if rustix::fs::fstatfs(stream).is_ok_and(|stat| stat.f_type == PIPEFS_MAGIC) {
+            rustix::fs::fchown(stream, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
 }
 
 /// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves.

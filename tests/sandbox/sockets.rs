@@ -1,6 +1,6 @@
 //! Sockets that are not the internet, and other ways for two programs to meet.
 
-use crate::support::{Who, World, finish};
+use crate::support::{Who, finish};
 use serde_json::json;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
