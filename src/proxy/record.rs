@@ -64,14 +64,14 @@ impl Clerk {
     pub(super) fn record_done(&self, event: &Event) {
         if self.desk.write(event).is_ok() && event.is_weighty() {
             let (done, _) = oneshot::channel();
-            // A thread that is gone has synced everything at its end.
+            // The thread ends only after it has synced what was handed to it.
             let _ = self.waiting.send(done);
         }
     }
 }
 
 impl Drop for Clerk {
-    /// Waits until everything recorded is on the disk.
+    /// Waits until every weighty fact is on the disk. The others are in the file, which is all they were promised.
     fn drop(&mut self) {
         let (closed, _) = mpsc::channel();
         drop(std::mem::replace(&mut self.waiting, closed));
@@ -113,7 +113,6 @@ impl Desk {
                 let _ = waiter.send(synced);
             }
         }
-        self.sync();
     }
 }
 

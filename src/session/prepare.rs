@@ -180,6 +180,7 @@ fn make_plan(
     candidates.extend(program.trees.iter().cloned());
     candidates.extend(request.mounts.iter().map(|mount| mount.source.clone()));
     candidates.push((*workspace).to_owned());
+    let user = inner_name(user);
     let facts = HostFacts::gather(home, user, &candidates);
     let shown: Vec<PathBuf> =
         granted.into_iter().chain(program.trees.iter().cloned()).chain([(*workspace).to_owned()]).collect();
@@ -222,8 +223,12 @@ fn home_directory() -> Result<PathBuf, SessionError> {
     Ok(home.canonicalize().unwrap_or(home))
 }
 
-/// The login name, for the record and the accounts inside. Root's harness is an ordinary user there, so it is not called
-/// root.
+/// What the harness is called inside: as its user is, but for root, whose harness is an ordinary user.
+fn inner_name(user: &str) -> &str {
+    if nix::unistd::geteuid().is_root() { "omni" } else { user }
+}
+
+/// The login name, for the record.
 fn user_name() -> String {
     let uid = nix::unistd::geteuid();
     let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);

@@ -221,7 +221,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     steps.extend(system(facts));
     steps.push(Step::Devices);
     steps.push(Step::Processes);
-    steps.extend(binds.into_iter().map(|(mount, place)| bind(mount, &place, &identity)));
+    steps.extend(binds.iter().map(|(mount, place)| bind(mount, place, &binds, &identity)));
     steps.extend(files(request, &identity));
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
     Ok(Plan {
@@ -333,10 +333,17 @@ fn check_target(target: &Path, home: &Path) -> Result<(), PlanError> {
     if reserved { Err(PlanError::Reserved(target.to_owned())) } else { Ok(()) }
 }
 
-fn bind(mount: Mount, place: &PathFacts, identity: &Identity) -> Step {
+/// How a place is shown. A link to a directory that lies in another grant is covered instead: a directory cannot be
+/// mounted on a link, and left alone it could be replaced.
+fn bind(mount: &Mount, place: &PathFacts, all: &[(Mount, PathFacts)], identity: &Identity) -> Step {
+    let above =
+        |(other, _): &(Mount, PathFacts)| other.target != mount.target && mount.target.starts_with(&other.target);
+    if place.directory && place.link.is_some() && all.iter().any(above) {
+        return Step::Cover { path: mount.target.clone(), contents: Contents::Text(String::new()) };
+    }
     let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
     let owner = (identity.kernel_uid == KERNEL_ID && differs).then_some((place.uid, place.gid));
-    let mount = Mount { source: place.real.clone(), ..mount };
+    let mount = Mount { source: place.real.clone(), ..mount.clone() };
     Step::Bind { mount, directory: place.directory, owner }
 }
 

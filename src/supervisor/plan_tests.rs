@@ -108,6 +108,28 @@ fn a_workspace_that_holds_more_than_a_project_is_refused() {
 }
 
 #[test]
+fn a_link_to_a_directory_in_a_grant_is_covered_and_one_to_a_file_is_mounted_over() {
+    let mut facts = host(1001);
+    let place = |real: &str, directory| PathFacts {
+        real: real.into(),
+        directory,
+        uid: 1001,
+        gid: 1001,
+        link: Some("../dotfiles".into()),
+    };
+    facts.paths.insert("/home/ann/.claude/skills".into(), place("/home/ann/dotfiles/skills", true));
+    facts.paths.insert("/home/ann/.claude/settings.json".into(), place("/home/ann/dotfiles/settings.json", false));
+    let (name, text) = shipped().iter().find(|(name, _)| *name == "claude-code").expect("a shipped profile");
+    let plan = planned(&Profile::parse(name, text).expect("a profile"), &facts).expect("a plan");
+    let shown = plan.to_string();
+    assert!(shown.contains("cover /home/ann/.claude/skills read-only: 0 bytes\n"), "{shown}");
+    assert!(
+        shown.contains("bind /home/ann/.claude/settings.json from /home/ann/dotfiles/settings.json read-only\n"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn no_harness_is_user_zero_anywhere() {
     for uid in [0, 1, 1001, 65534] {
         let identity = identity(&host(uid));

@@ -65,7 +65,8 @@ impl Root {
 
     /// Attaches a detached mount at a path that exists.
     pub(super) fn attach(&self, tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-        let target = self.open_beneath(path, OFlags::PATH)?;
+        // A link that stands there is covered, not followed.
+        let target = self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)?;
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(tree, "", &target, "", empty)?;
         Ok(())
@@ -85,7 +86,7 @@ impl Root {
     }
 
     fn make_mount_point_file(&self, path: &Path) -> io::Result<()> {
-        if self.open_beneath(path, OFlags::PATH).is_ok() {
+        if self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW).is_ok() {
             return Ok(());
         }
         self.write(path, b"", 0o644)
