@@ -54,7 +54,8 @@ pub enum EndReason {
     Timeout,
     /// The proxy died, so the sandbox was ended with it.
     ProxyLost,
-    /// The session's process vanished without saying why; found when its journal was read later.
+    /// Something outside ended the session's process or its sandbox, without a word. The former is found out when the
+    /// journal is read later.
     Interrupted,
 }
 

@@ -46,6 +46,13 @@ pub(super) struct ProxyProcess {
     pidfd: OwnedFd,
     control: OwnedFd,
     shutdown: Option<UnixStream>,
+    reaped: bool,
+}
+
+impl Drop for ProxyProcess {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl ProxyProcess {
@@ -56,7 +63,7 @@ impl ProxyProcess {
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
-            Forked::Parent { pidfd, .. } => Ok(Self { pidfd, control: ours, shutdown: Some(ours_off) }),
+            Forked::Parent { pidfd, .. } => Ok(Self { pidfd, control: ours, shutdown: Some(ours_off), reaped: false }),
             Forked::Child => {
                 drop((ours, ours_off));
                 let site = Site { control: theirs, shutdown: theirs_off, certificates, journal };
@@ -89,11 +96,20 @@ impl ProxyProcess {
         self.pidfd.as_fd()
     }
 
-    /// Lets it settle what is under way, and waits until it is gone.
-    pub(super) fn stop(&mut self) {
+    /// Tells it that the session is over, so that it settles what is under way.
+    pub(super) fn begin_to_stop(&mut self) {
         self.shutdown = None;
         // It may still wait for listeners that will never come; hearing nothing more, it ends.
         let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+    }
+
+    /// Lets it settle what is under way, and waits until it is gone.
+    pub(super) fn stop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.reaped = true;
+        self.begin_to_stop();
         let timeout = rustix::event::Timespec { tv_sec: SETTLE.as_secs().cast_signed(), tv_nsec: 0 };
         let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
@@ -158,8 +174,9 @@ fn prepare(
     let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;
     let prices = PriceTable::embedded();
-    let listeners = receive_listeners(control)?;
+    // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
+    let listeners = receive_listeners(control)?;
     let sync = Some(journal.sync_handle()?);
     let recorder: Box<dyn Recorder> = Box::new(journal);
     Ok(Setup {
@@ -179,10 +196,10 @@ fn prepare(
     })
 }
 
-/// Leaves the session's terminal and drops what was inherited by accident. Until it serves, it dies with the session.
+/// Leaves the group that the terminal's signals go to, and drops what was inherited by accident. Until it serves, it dies with the session.
 fn detach(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::setsid()?;
+    rustix::process::setpgid(None, None)?;
     sys::close_inherited_except(keep)?;
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;

@@ -232,7 +232,7 @@ impl<'a> Relay<'a> {
             }
             Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
             Some((Notice::Built, _)) => Ok(None),
-            None => Err(SupervisorError::Vanished),
+            None => Ok(Some(Ended { reason: EndReason::Interrupted, status: None, not_started: None })),
         }
     }
 

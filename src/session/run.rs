@@ -22,25 +22,20 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     refuse_directories()?;
     let signals = relay::take_signals().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
-    let started = start(prepared, home, &mut journal);
-    let (ended, mut proxy) = match started {
-        Ok((standing, proxy)) => {
-            let ended = accompany(prepared, standing, &proxy, &signals, &mut journal)?;
-            (ended, proxy)
-        }
+    let (ended, store) = match live(prepared, home, &signals, &mut journal) {
+        Ok(lived) => lived,
         Err(error) => {
             let exit = ExitStatus::Code(finish::EXIT_OMNI_FAILED);
             journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit })?;
-            fold(prepared, home)?;
+            fold(prepared, Sqlite::open(home))?;
             return Err(error);
         }
     };
-    proxy.stop();
     let program = prepared.plan.program.display().to_string();
     let (exit, message) = finish::conclude(&ended, &program);
     journal.record(clock::now(), &Event::SessionEnded { reason: ended.reason, exit })?;
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
-    let (summary, message) = match fold(prepared, home) {
+    let (summary, message) = match fold(prepared, store) {
         Ok(summary) => (finish::summarise(&summary), message),
         Err(error) => {
             (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}"))))
@@ -79,19 +74,11 @@ fn start(prepared: &Prepared, home: &Home, journal: &mut Journal) -> Result<(Sta
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
-    let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
-    let built = build(prepared, &proxy, &certificates).and_then(|(standing, listeners)| {
-        proxy.serve(listeners)?;
-        record_start(prepared, journal)?;
-        Ok(standing)
-    });
-    match built {
-        Ok(standing) => Ok((standing, proxy)),
-        Err(error) => {
-            proxy.stop();
-            Err(error)
-        }
-    }
+    let proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
+    let (standing, listeners) = build(prepared, &proxy, &certificates)?;
+    proxy.serve(listeners)?;
+    record_start(prepared, journal)?;
+    Ok((standing, proxy))
 }
 
 fn build(
@@ -135,31 +122,33 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
     Ok(journal.record(clock::now(), &event)?)
 }
 
+/// What is left of a session when its harness has ended and proxy and sandbox are gone: how it ended, and the store, which
+/// was opened meanwhile.
+type Lived = (Ended, Result<Sqlite, StoreError>);
+
 /// Lets the harness go and stays with it to its end.
-fn accompany(
-    prepared: &Prepared,
-    standing: Standing,
-    proxy: &ProxyProcess,
-    signals: &SignalFd,
-    journal: &mut Journal,
-) -> Result<Ended, SessionError> {
-    let Standing { mut sandbox, terminal, .. } = standing;
+fn live(prepared: &Prepared, home: &Home, signals: &SignalFd, journal: &mut Journal) -> Result<Lived, SessionError> {
+    let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, journal)?;
     sandbox.go()?;
+    // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
+    let store = Sqlite::open(home);
     let timeout = prepared.request.timeout.or(prepared.request.profile.limits.duration);
-    let mut relay = Relay::new(&sandbox, proxy, signals, terminal, timeout);
+    let mut relay = Relay::new(&sandbox, &proxy, signals, terminal, timeout);
     let ended = relay.run();
     relay.drain();
+    proxy.begin_to_stop();
     sandbox.end();
+    proxy.stop();
     let ended = ended?;
     if let Some(status) = ended.status {
         journal.record(clock::now(), &Event::HarnessExited { status })?;
     }
-    Ok(ended)
+    Ok((ended, store))
 }
 
 /// Folds the session's journals into the store. What cannot be folded now is picked up later: the journals are the truth.
-fn fold(prepared: &Prepared, home: &Home) -> Result<Summary, StoreError> {
-    let mut store = Sqlite::open(home)?;
+fn fold(prepared: &Prepared, store: Result<Sqlite, StoreError>) -> Result<Summary, StoreError> {
+    let mut store = store?;
     store.fold(&prepared.session)?;
     Ok(store.session(&prepared.session)?.0)
 }

@@ -53,12 +53,23 @@ pub(super) struct Failure {
 
 /// What the interpreter needs besides the plan.
 pub(super) struct Site<'a> {
-    /// The opened places of the host.
-    pub trees: Trees,
+    /// The opened places of the host; none as long as root has not passed them in.
+    pub trees: Option<Trees>,
     /// The other side, for waiting until the certificates are made.
     pub wire: BorrowedFd<'a>,
     /// Where the proxy writes the certificates: the CA's own, then the merged bundle, see [`read_bundle`].
     pub certificates: &'a OwnedFd,
+}
+
+impl Site<'_> {
+    /// The places, waited for when a step is the first to need them.
+    fn trees(&mut self, plan: &Plan) -> io::Result<&mut Trees> {
+        let trees = match self.trees.take() {
+            Some(trees) => trees,
+            None => Trees::receive(plan, self.wire)?,
+        };
+        Ok(self.trees.insert(trees))
+    }
 }
 
 /// Cuts the mount namespace off from the host's.
@@ -71,7 +82,7 @@ pub(super) fn make_mounts_private() -> io::Result<()> {
 pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<Listeners, Failure> {
     let mut built = Built { listeners: Listeners::default(), bundle: None, root: None };
     for step in &plan.steps {
-        execute(step, site, &mut built).map_err(|error| Failure { step: step.to_string(), error })?;
+        execute(plan, step, site, &mut built).map_err(|error| Failure { step: step.to_string(), error })?;
     }
     Ok(built.listeners)
 }
@@ -88,7 +99,7 @@ pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
-fn execute(step: &Step, site: &mut Site<'_>, built: &mut Built) -> io::Result<()> {
+fn execute(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &mut Built) -> io::Result<()> {
     match step {
         Step::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
         Step::PrivateMounts => make_mounts_private(),
@@ -104,22 +115,24 @@ fn execute(step: &Step, site: &mut Site<'_>, built: &mut Built) -> io::Result<()
         }
         Step::File { contents, .. } | Step::Cover { contents, .. } => {
             fetch(contents, site, built)?;
-            in_root(step, site, built)
+            in_root(plan, step, site, built)
         }
-        _ => in_root(step, site, built),
+        _ => in_root(plan, step, site, built),
     }
 }
 
 /// The steps that happen below the new root.
-fn in_root(step: &Step, site: &mut Site<'_>, built: &Built) -> io::Result<()> {
+fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::Result<()> {
     let root = built.root.as_ref().ok_or_else(|| io::Error::other("there is no root yet"))?;
     match step {
         Step::Private { path, mode, bytes } => root.mount_private(path, *mode, *bytes),
         Step::Link { path, target } => root.link(path, target),
-        Step::Bind { mount, directory, .. } => root.bind(site.trees.take(&mount.target)?.as_fd(), mount, *directory),
+        Step::Bind { mount, directory, .. } => {
+            root.bind(site.trees(plan)?.take(&mount.target)?.as_fd(), mount, *directory)
+        }
         Step::File { path, mode, contents } => root.write(path, bytes(contents, built)?, *mode),
         Step::Cover { path, contents } => root.cover(path, bytes(contents, built)?),
-        Step::Devices => devices(root, &mut site.trees),
+        Step::Devices => devices(root, site.trees(plan)?),
         Step::Processes => processes(root),
         Step::SealRoot => root.seal(),
         Step::Enter => root.enter(),

@@ -2,7 +2,7 @@
 //!
 //! When it exits, the kernel kills everything that is left in the process namespace.
 
-use super::lockdown;
+use super::lockdown::{self, Ready};
 use super::plan::Plan;
 use super::terminal::Terminal;
 use super::wire::{self, Notice, Order};
@@ -18,15 +18,19 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Runs the harness to its end and answers for it. The sandbox is built and the go has come.
-pub(super) fn mind(plan: &Plan, wire: BorrowedFd<'_>, terminal: Option<Terminal>) -> io::Result<()> {
+pub(super) fn mind(
+    plan: &Plan,
+    wire: BorrowedFd<'_>,
+    terminal: Option<Terminal>,
+    lockdown: Vec<Ready>,
+) -> io::Result<()> {
     let children = SigSet::from(Signal::SIGCHLD);
     children.thread_block()?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    rustix::process::setsid()?;
     if let Some(terminal) = &terminal {
         rustix::process::ioctl_tiocsctty(&terminal.slave)?;
     }
-    let Some(harness) = start(plan, wire, terminal.as_ref())? else { return Ok(()) };
+    let Some(harness) = start(plan, wire, terminal.as_ref(), lockdown)? else { return Ok(()) };
     let slave = terminal.map(|terminal| terminal.slave);
     give_up()?;
     let mut minder = Minder { wire, harness, slave };
@@ -115,13 +119,18 @@ fn exit_status(status: rustix::process::WaitStatus) -> Option<ExitStatus> {
 }
 
 /// Starts the harness; `None` after a failure, which has been reported.
-fn start(plan: &Plan, wire: BorrowedFd<'_>, terminal: Option<&Terminal>) -> io::Result<Option<Pid>> {
+fn start(
+    plan: &Plan,
+    wire: BorrowedFd<'_>,
+    terminal: Option<&Terminal>,
+    lockdown: Vec<Ready>,
+) -> io::Result<Option<Pid>> {
     let (failure, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let pid = match clone_into_namespaces(Namespaces::NONE)? {
         Forked::Parent { pid, .. } => pid,
         Forked::Child => {
             drop(failure);
-            let problem = become_harness(plan, terminal);
+            let problem = become_harness(plan, terminal, lockdown);
             let text = serde_json::to_vec(&problem).unwrap_or_default();
             let _ = rustix::io::write(&tell, &text);
             std::process::exit(127);
@@ -138,7 +147,7 @@ fn start(plan: &Plan, wire: BorrowedFd<'_>, terminal: Option<&Terminal>) -> io::
 }
 
 /// Never returns when all goes well: the harness's program takes the process over.
-fn become_harness(plan: &Plan, terminal: Option<&Terminal>) -> Notice {
+fn become_harness(plan: &Plan, terminal: Option<&Terminal>, lockdown: Vec<Ready>) -> Notice {
     let failed = |step: &str, error: io::Error| Notice::Failed { step: step.to_owned(), error: error.to_string() };
     if let Err(error) = take_stage(terminal) {
         return failed("take the foreground of the terminal", error);
@@ -146,8 +155,8 @@ fn become_harness(plan: &Plan, terminal: Option<&Terminal>) -> Notice {
     if let Err(error) = rustix::process::chdir(&plan.directory) {
         return failed("enter the workspace", error.into());
     }
-    for step in &plan.lockdown {
-        if let Err(error) = lockdown::execute(step) {
+    for (ready, step) in lockdown.into_iter().zip(&plan.lockdown) {
+        if let Err(error) = ready.execute() {
             return failed(&step.to_string(), error);
         }
     }

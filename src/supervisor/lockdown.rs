@@ -4,11 +4,12 @@
 use super::plan::LockdownStep;
 use crate::sys;
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use std::io;
-use std::path::PathBuf;
+use seccompiler::BpfProgram;
+use std::path::{Path, PathBuf};
 
 mod filter;
 
@@ -16,14 +17,44 @@ mod filter;
 /// which.
 const LANDLOCK_NEWEST: ABI = ABI::V6;
 
-/// Executes one step of locking down the harness's process.
-pub(super) fn execute(step: &LockdownStep) -> io::Result<()> {
-    match step {
-        LockdownStep::DropCapabilities => drop_capabilities(),
-        LockdownStep::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
-        LockdownStep::Landlock { write } => restrict_files(write),
-        LockdownStep::Seccomp => load(&filter::harness()?),
+/// A step with everything made that it needs, so that executing it is a call or two.
+pub(super) enum Ready {
+    DropCapabilities,
+    NoNewPrivileges,
+    /// None where the kernel has no Landlock.
+    Landlock(Option<RulesetCreated>),
+    Seccomp(BpfProgram),
+}
+
+/// Makes what the steps need. Must run where the steps will see the same files.
+pub(super) fn prepare(steps: &[LockdownStep]) -> io::Result<Vec<Ready>> {
+    steps.iter().map(prepare_step).collect()
+}
+
+fn prepare_step(step: &LockdownStep) -> io::Result<Ready> {
+    Ok(match step {
+        LockdownStep::DropCapabilities => Ready::DropCapabilities,
+        LockdownStep::NoNewPrivileges => Ready::NoNewPrivileges,
+        LockdownStep::Landlock { write } => Ready::Landlock(file_rules(write)?),
+        LockdownStep::Seccomp => Ready::Seccomp(filter::harness()?),
+    })
+}
+
+impl Ready {
+    /// Executes the step for this process.
+    pub(super) fn execute(self) -> io::Result<()> {
+        match self {
+            Self::DropCapabilities => drop_capabilities(),
+            Self::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
+            Self::Landlock(rules) => rules.map_or(Ok(()), restrict_files),
+            Self::Seccomp(program) => load(&program),
+        }
     }
+}
+
+/// Executes one step of locking down this process.
+pub(super) fn execute(step: &LockdownStep) -> io::Result<()> {
+    prepare_step(step)?.execute()
 }
 
 /// Confines the proxy's process: no files, no programs, no sockets but TCP and UDP. What it has open stays open.
@@ -35,7 +66,7 @@ pub fn confine_proxy() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
-    restrict_files(&[])?;
+    execute(&LockdownStep::Landlock { write: Vec::new() })?;
     load(&filter::proxy()?)
 }
 
@@ -59,11 +90,11 @@ pub fn landlock_abi() -> u32 {
     sys::landlock_abi().unwrap_or(0)
 }
 
-/// Allows reading and executing everywhere (the new root holds nothing else) and writing below `write` alone; nothing at
-/// all when `write` is empty.
-pub(super) fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
+/// Rules that allow reading and executing everywhere (the new root holds nothing else) and writing below `write` alone;
+/// nothing at all when `write` is empty. None where the kernel has no Landlock.
+fn file_rules(write: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
     if landlock_abi() == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -72,19 +103,22 @@ pub(super) fn restrict_files(write: &[PathBuf]) -> io::Result<()> {
         .and_then(Ruleset::create)
         .map_err(io::Error::other)?;
     if !write.is_empty() {
-        let everywhere = PathFd::new("/").map_err(io::Error::other)?;
-        rules = rules
-            .add_rule(PathBeneath::new(everywhere, AccessFs::from_read(LANDLOCK_NEWEST)))
-            .map_err(io::Error::other)?;
+        rules = allow(rules, Path::new("/"), AccessFs::from_read(LANDLOCK_NEWEST))?;
     }
     for path in write {
-        let place = PathFd::new(path).map_err(io::Error::other)?;
-        let rights =
-            if path.is_dir() { AccessFs::from_all(LANDLOCK_NEWEST) } else { AccessFs::from_file(LANDLOCK_NEWEST) };
-        rules = rules.add_rule(PathBeneath::new(place, rights)).map_err(io::Error::other)?;
+        let all = AccessFs::from_all(LANDLOCK_NEWEST);
+        rules = allow(rules, path, if path.is_dir() { all } else { AccessFs::from_file(LANDLOCK_NEWEST) })?;
     }
-    let status = rules.restrict_self().map_err(io::Error::other)?;
-    match status.ruleset {
+    Ok(Some(rules))
+}
+
+fn allow(rules: RulesetCreated, path: &Path, rights: BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
+    let place = PathFd::new(path).map_err(io::Error::other)?;
+    rules.add_rule(PathBeneath::new(place, rights)).map_err(io::Error::other)
+}
+
+fn restrict_files(rules: RulesetCreated) -> io::Result<()> {
+    match rules.restrict_self().map_err(io::Error::other)?.ruleset {
         RulesetStatus::NotEnforced => Err(io::Error::other("the kernel has Landlock and did not enforce it")),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
     }

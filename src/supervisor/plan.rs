@@ -66,6 +66,14 @@ pub struct Identity {
     pub kernel_gid: u32,
 }
 
+impl Identity {
+    /// Whether it is that of a harness that root started.
+    #[must_use]
+    pub fn is_roots(&self) -> bool {
+        self.kernel_uid == KERNEL_ID
+    }
+}
+
 /// What a file of the sandbox holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents {
@@ -342,7 +350,7 @@ fn bind(mount: &Mount, place: &PathFacts, all: &[(Mount, PathFacts)], identity: 
         return Step::Cover { path: mount.target.clone(), contents: Contents::Text(String::new()) };
     }
     let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
-    let owner = (identity.kernel_uid == KERNEL_ID && differs).then_some((place.uid, place.gid));
+    let owner = (identity.is_roots() && differs).then_some((place.uid, place.gid));
     let mount = Mount { source: place.real.clone(), ..mount.clone() };
     Step::Bind { mount, directory: place.directory, owner }
 }

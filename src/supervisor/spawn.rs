@@ -2,7 +2,7 @@
 
 use super::apply::{self, Site};
 use super::error::SupervisorError;
-use super::init;
+use super::{init, lockdown};
 use super::plan::{Identity, Plan};
 use super::terminal::Terminal;
 use super::trees::Trees;
@@ -60,25 +60,24 @@ pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Resu
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(|error| prepare("make a socket pair")(error.into()))?;
-    let root = rustix::process::geteuid().is_root();
-    let mut outside = None;
-    if root {
-        let trees = Trees::open(plan)?;
-        trees.translate_owners(plan)?;
-        hand_over_pipes(&plan.identity).map_err(prepare("hand the standard streams over"))?;
-        outside = Some(trees);
-    }
     match clone_into_namespaces(Namespaces::ALL).map_err(SupervisorError::Namespaces)? {
         Forked::Child => {
             drop(ours);
-            inside(plan, &theirs, certificates, outside, size);
+            inside(plan, &theirs, certificates, size);
             std::process::exit(0);
         }
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
             let sandbox = Sandbox { pidfd, wire: ours, reaped: false };
+            let root = rustix::process::geteuid().is_root();
             write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
             sandbox.order(&Order::Mapped)?;
+            if root {
+                let trees = Trees::open(plan)?;
+                trees.translate_owners(plan)?;
+                hand_over_pipes(&plan.identity).map_err(prepare("hand the standard streams over"))?;
+                trees.send(sandbox.as_fd()).map_err(SupervisorError::Wire)?;
+            }
             Ok(Building(sandbox))
         }
     }
@@ -188,21 +187,26 @@ pub(super) fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Re
 }
 
 /// The life of the process inside.
-fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, trees: Option<Trees>, size: Option<Winsize>) {
+fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Winsize>) {
     let report = |step: &str, error: String| {
         let failed = Notice::Failed { step: step.to_owned(), error };
         // Nobody left to tell when this fails.
         let _ = wire::send(wire.as_fd(), &failed, &[]);
     };
-    let terminal = match prepare(plan, wire, certificates, trees, size) {
+    let terminal = match prepare(plan, wire, certificates, size) {
         Ok(terminal) => terminal,
         Err((step, error)) => return report(&step, error),
+    };
+    // While the supervisor gets the proxy and the record ready.
+    let lockdown = match lockdown::prepare(&plan.lockdown) {
+        Ok(lockdown) => lockdown,
+        Err(error) => return report("prepare the lockdown", error.to_string()),
     };
     match wire::receive::<Order>(wire.as_fd()) {
         Ok(Some((Order::Go, _))) => {}
         _ => return,
     }
-    if let Err(error) = init::mind(plan, wire.as_fd(), terminal) {
+    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown) {
         report("mind the harness", error.to_string());
     }
 }
@@ -212,7 +216,6 @@ fn prepare(
     plan: &Plan,
     wire: &OwnedFd,
     certificates: &OwnedFd,
-    trees: Option<Trees>,
     size: Option<Winsize>,
 ) -> Result<Option<Terminal>, (String, String)> {
     let at = |step: &str| {
@@ -220,9 +223,9 @@ fn prepare(
         move |error: io::Error| (step, error.to_string())
     };
     die_with_parent().map_err(at("die with the supervisor"))?;
-    let mut keep = vec![wire.as_fd(), certificates.as_fd()];
-    keep.extend(trees.iter().flat_map(Trees::descriptors));
-    sys::close_inherited_except(&keep).map_err(at("close inherited descriptors"))?;
+    sys::close_inherited_except(&[wire.as_fd(), certificates.as_fd()]).map_err(at("close inherited descriptors"))?;
+    let session = rustix::process::setsid().map_err(io::Error::from);
+    session.map_err(at("leave the terminal"))?;
     match wire::receive::<Order>(wire.as_fd()) {
         Ok(Some((Order::Mapped, _))) => {}
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),
@@ -230,10 +233,9 @@ fn prepare(
     sys::erase_environment();
     // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
     sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
-    let trees = match trees {
-        Some(trees) => trees,
-        None => Trees::open(plan).map_err(|error| ("open the host's places".into(), error.to_string()))?,
-    };
+    let by_root = plan.identity.is_roots();
+    let opened = if by_root { Ok(None) } else { Trees::open(plan).map(Some) };
+    let trees = opened.map_err(|error| ("open the host's places".to_owned(), error.to_string()))?;
     apply::become_user(&plan.identity).map_err(at("become the sandbox's user"))?;
     // Changing ids cleared it (prctl(2), PR_SET_PDEATHSIG).
     die_with_parent().map_err(at("die with the supervisor"))?;

@@ -1,14 +1,15 @@
 //! The places of the host that a sandbox shows, opened as detached mounts before anything else changes.
 //!
 //! Opening them once, by descriptor, is what keeps a path from being swapped under the set-up. Root opens them outside,
-//! where it may also translate owners; an ordinary user only may inside their own new namespaces.
+//! where it may also translate owners, and passes them in; an ordinary user may only inside their own new namespaces.
 
 use super::error::SupervisorError;
 use super::plan::{Identity, Plan, Step};
+use super::wire::{self, DESCRIPTORS_MAX, Order};
 use crate::sys::{Forked, MountAttributes, Namespaces, clone_into_namespaces, set_mount_attributes};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,16 +21,27 @@ pub(super) struct Trees(BTreeMap<PathBuf, OwnedFd>);
 impl Trees {
     /// Opens every place that the plan shows.
     pub(super) fn open(plan: &Plan) -> Result<Self, SupervisorError> {
-        let mut trees = BTreeMap::new();
-        for step in &plan.steps {
-            if let Step::Bind { mount, .. } = step {
-                trees.insert(mount.target.clone(), clone_tree(&mount.source)?);
+        let opened = places(plan).map(|(target, source)| Ok((target, clone_tree(&source)?)));
+        Ok(Self(opened.collect::<Result<_, _>>()?))
+    }
+
+    /// Passes all of them on.
+    pub(super) fn send(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let all: Vec<_> = self.0.values().map(AsFd::as_fd).collect();
+        all.chunks(DESCRIPTORS_MAX).try_for_each(|some| wire::send(socket, &Order::Trees, some))
+    }
+
+    /// Takes over what [`Trees::send`] passed on for the same plan: both sides count in the order of the places inside.
+    pub(super) fn receive(plan: &Plan, socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let targets: BTreeSet<_> = places(plan).map(|(target, _)| target).collect();
+        let mut descriptors = Vec::with_capacity(targets.len());
+        while descriptors.len() < targets.len() {
+            match wire::receive::<Order>(socket)? {
+                Some((Order::Trees, some)) if !some.is_empty() => descriptors.extend(some),
+                _ => return Err(io::Error::other("the host's places were not opened")),
             }
         }
-        for device in super::apply::DEVICES {
-            trees.insert(Path::new("/dev").join(device), clone_tree(&Path::new("/dev").join(device))?);
-        }
-        Ok(Self(trees))
+        Ok(Self(targets.into_iter().zip(descriptors).collect()))
     }
 
     /// Translates owners where the plan says so, such that the harness's files land on the disk as the place's owner's.
@@ -48,15 +60,20 @@ impl Trees {
         Ok(())
     }
 
-    /// All of them.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.values().map(AsFd::as_fd)
-    }
-
     /// Takes the mount for a path inside.
     pub(super) fn take(&mut self, target: &Path) -> io::Result<OwnedFd> {
         self.0.remove(target).ok_or_else(|| io::Error::other(format!("{} was not opened", target.display())))
     }
+}
+
+/// What a plan shows of the host: where inside, and where it is outside.
+fn places(plan: &Plan) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let binds = plan.steps.iter().filter_map(|step| match step {
+        Step::Bind { mount, .. } => Some((mount.target.clone(), mount.source.clone())),
+        _ => None,
+    });
+    let devices = super::apply::DEVICES.map(|device| Path::new("/dev").join(device));
+    binds.chain(devices.map(|device| (device.clone(), device)))
 }
 
 pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {

@@ -12,13 +12,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 /// Largest message.
 const MESSAGE_BYTES_MAX: usize = 4096;
 /// Most descriptors beside one message.
-const DESCRIPTORS_MAX: usize = 8;
+pub(super) const DESCRIPTORS_MAX: usize = 32;
 
 /// What the supervisor tells the process inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// The id maps are written.
     Mapped,
+    /// Places of the host, opened by root outside, come with it.
+    Trees,
     /// The merged certificate bundle can be read from the shared descriptor.
     BundleReady,
     /// Start the harness.
