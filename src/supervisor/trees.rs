@@ -6,7 +6,7 @@
 use super::error::SupervisorError;
 use super::plan::{Identity, Plan, Step};
 use super::wire::{self, DESCRIPTORS_MAX, Order};
-use crate::sys::{Forked, MountAttributes, Namespaces, clone_into_namespaces, set_mount_attributes};
+use crate::sys::{MountAttributes, NamespaceHolder, set_mount_attributes};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,26 +84,8 @@ pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
 /// A user namespace whose map says "the disk's owner is the harness's user": what an id-mapped mount is told by. It
 /// lives as long as the descriptor; the process it takes to make one is gone when this returns.
 pub(super) fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
-    let parent = rustix::process::getpid();
-    match clone_into_namespaces(Namespaces::USER)? {
-        Forked::Child => wait_to_be_killed(parent),
-        Forked::Parent { pid, pidfd } => {
-            let made = write_maps(pid, owner, identity);
-            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL)?;
-            let options = rustix::process::WaitIdOptions::EXITED;
-            rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options)?;
-            made
-        }
-    }
-}
-
-/// Lives until the parent has what it wants, or is gone itself: even before the kernel could promise to tell of that.
-fn wait_to_be_killed(parent: rustix::process::Pid) -> ! {
-    let promised = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_ok();
-    while promised && rustix::process::getppid() == Some(parent) {
-        rustix::event::pause();
-    }
-    std::process::exit(0)
+    let holder = NamespaceHolder::start()?;
+    write_maps(holder.pid(), owner, identity)
 }
 
 fn write_maps(pid: rustix::process::Pid, owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {

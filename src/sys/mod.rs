@@ -15,7 +15,7 @@ pub use environment::{environment_has, erase_environment, replace_command_line};
 pub use mount::{MountAttributes, set_mount_attributes};
 pub use netlink::{Attributes, Netlink, NetlinkMessage};
 pub use process::{
-    Forked, Namespaces, clone_into_namespaces, close_descriptors_from, close_inherited_except, fork_single_threaded,
+    Forked, NamespaceHolder, Namespaces, clone_into_namespaces, close_descriptors_from, close_inherited_except, fork_single_threaded,
     landlock_abi, set_file_size_of_core,
 };
 pub use signal::{ignore_signal, reset_signal};
