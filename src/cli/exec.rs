@@ -104,9 +104,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let home = Home::from_env()?;
-    warn_of_missing_secrets(&prepared);
     if !quiet {
-        eprintln!("omni: session {}, profile {}", prepared.session, prepared.request.profile.name);
+        eprintln!("{}", banner(&prepared));
     }
     let outcome = session::run(&prepared, &home)?;
     conclude(&outcome, quiet);
@@ -193,11 +192,14 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn warn_of_missing_secrets(prepared: &Prepared) {
-    for spec in &prepared.missing {
+/// The one line before the harness has the terminal.
+fn banner(prepared: &Prepared) -> String {
+    let missing = prepared.missing.iter().map(|spec| {
         let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        eprintln!("omni: no {} key ({from}): requests to {} will carry none", spec.name, spec.host);
-    }
+        format!(", without a key for {} ({from} has none)", spec.host)
+    });
+    let missing: String = missing.collect();
+    format!("omni: session {}, profile {}{missing}", prepared.session, prepared.request.profile.name)
 }
 
 fn conclude(outcome: &Outcome, quiet: bool) {
