@@ -10,7 +10,8 @@ use crate::supervisor::{Access, Mount};
 use crate::sys;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
-use std::io::{IsTerminal, Write};
+use std::fmt::Write as _;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -161,6 +162,7 @@ fn mount(text: &str, directory: &Path) -> anyhow::Result<Mount> {
         None => (text, Access::ReadWrite),
     };
     let (source, target) = places.split_once(':').unwrap_or((places, places));
+    anyhow::ensure!(!source.is_empty() && !target.is_empty(), "`{text}` names no place: write --mount SRC[:DST][:ro]");
     let source = directory.join(source);
     let source = source.canonicalize().with_context(|| format!("cannot mount {}", source.display()))?;
     let target = if target == places { source.clone() } else { PathBuf::from(target) };
@@ -180,16 +182,14 @@ fn variable(text: &str) -> anyhow::Result<(String, Option<String>)> {
 }
 
 fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    write!(out, "{}", prepared.plan)?;
-    writeln!(out, "policy {}", prepared.policy.hash())?;
+    let mut text = format!("{}policy {}\n", prepared.plan, prepared.policy.hash());
     for rule in prepared.policy.rules() {
-        writeln!(out, "rule {rule}")?;
+        writeln!(text, "rule {rule}")?;
     }
     for (_, binding) in &prepared.secrets {
-        writeln!(out, "secret {} to https://{}:{} alone", binding.secret, binding.host, binding.port)?;
+        writeln!(text, "secret {} to https://{}:{} alone", binding.secret, binding.host, binding.port)?;
     }
-    Ok(())
+    super::listing::emit(&text)
 }
 
 /// The one line before the harness has the terminal.

@@ -24,6 +24,7 @@ const EXIT_OMNI_FAILED: u8 = 125;
 
 #[derive(Parser)]
 #[command(name = "omni", version, about = "Run AI agent harnesses in a sandbox with one guarded way out")]
+#[command(after_help = "Examples:\n  omni exec -- claude-code\n  omni show last")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -5,12 +5,12 @@ use crate::model::{Host, Port, RequestLine, Scheme};
 use crate::policy::{Level, Policy, Profile, RequestFacts, RuleSource, Verdict, is_policy_file, parse_policy_file};
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `omni policy`.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  omni policy explain --profile codex GET https://api.openai.com/v1/models")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Check { file } => check(&file)?,
         Verb::Explain { profile, method, url } => explain(&profile::load(&profile)?, request_line(&method, &url)?)?,
     };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    super::listing::emit(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

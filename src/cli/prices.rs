@@ -6,7 +6,6 @@ use anyhow::bail;
 use clap::{Args as ClapArgs, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::process::ExitCode;
 
 /// Least likeness, from 0 to 1, at which another model's name is suggested.
@@ -49,11 +48,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
     };
     let text = if args.json { lines(&table, &models) } else { listing(&table, &models) };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // The reader had enough, as `head` does.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    super::listing::emit(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn unknown(table: &PriceTable, model: &str) -> String {

@@ -1,11 +1,12 @@
 //! `omni profile`: the profiles that come with omni, and finding the one that is meant.
 
+use super::listing::{emit, json_line};
 use crate::harness::shipped;
 use crate::policy::{Profile, nearest};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
-use std::io::Write;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Arguments of `omni profile`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  omni profile list\n  omni profile show codex > mine.yaml")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -57,26 +59,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::List { json } => list(json)?,
         Verb::Show { name } => {
             let text = shipped_text(&name).with_context(|| unknown(&name))?;
-            std::io::stdout().lock().write_all(text.as_bytes())?;
+            emit(text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn list(json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = String::new();
     for (name, text) in shipped() {
         let profile = Profile::parse(name, text)?;
         let (command, harness) = (profile.command.as_deref(), profile.harness.as_str());
         let description = profile.description.as_str();
         if json {
             let entry = Entry { name, command, harness, description };
-            writeln!(out, "{}", serde_json::to_string(&entry)?)?;
+            out.push_str(&json_line(&entry)?);
         } else {
             writeln!(out, "{name:<14}{:<10}{description}", command.unwrap_or("-"))?;
         }
     }
-    Ok(())
+    emit(&out)
 }
 
 /// Finds a profile by the name of one that comes with omni, else reads it from a file. The names come first, so that no

@@ -84,12 +84,13 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let (present, missing) = placeholders(&request.profile, &home)?;
     let search = program::search_path();
     let name = request.argv.first().map_or("", String::as_str);
-    let program = program::find(name, &request.profile, &search, &workspace)?;
+    let shown = shown(&request, &home, &workspace);
+    let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
     let user = user_name();
     let launch = launch(&request, &program, &home, &workspace, &present);
     let plan = make_plan(
         &request,
-        &Stage { home: &home, workspace: &workspace, user: &user, search: &search },
+        &Stage { home: &home, workspace: &workspace, user: &user, search: &search, shown: &shown },
         &program,
         launch,
     )?;
@@ -158,6 +159,14 @@ struct Stage<'a> {
     workspace: &'a Path,
     user: &'a str,
     search: &'a str,
+    shown: &'a [PathBuf],
+}
+
+/// The places outside the system's directories that the sandbox shows where they are.
+fn shown(request: &SessionRequest, home: &Path, workspace: &Path) -> Vec<PathBuf> {
+    let in_place = request.mounts.iter().filter(|mount| mount.source == mount.target);
+    let mounts = in_place.map(|mount| mount.target.clone());
+    granted_paths(&request.profile, home).into_iter().chain(mounts).chain([workspace.to_owned()]).collect()
 }
 
 fn make_plan(
@@ -166,9 +175,8 @@ fn make_plan(
     program: &Program,
     mut launch: LaunchSpec,
 ) -> Result<Plan, SessionError> {
-    let Stage { home, workspace, user, search } = stage;
+    let Stage { home, workspace, user, search, shown } = stage;
     let mut candidates = granted_paths(&request.profile, home);
-    let granted = candidates.clone();
     candidates.extend(
         launch
             .seeds
@@ -182,8 +190,7 @@ fn make_plan(
     candidates.push((*workspace).to_owned());
     let user = inner_name(user);
     let facts = HostFacts::gather(home, user, &candidates);
-    let shown: Vec<PathBuf> =
-        granted.into_iter().chain(program.trees.iter().cloned()).chain([(*workspace).to_owned()]).collect();
+    let shown: Vec<PathBuf> = shown.iter().chain(&program.trees).cloned().collect();
     let place = Place { user, home, path: program::inner_path(search, &shown) };
     let mut variables = environment::base(&place);
     let pass: Vec<_> = request.profile.environment.pass.iter().filter(|name| *name != "PATH").cloned().collect();

@@ -39,28 +39,56 @@ pub enum ProgramError {
     NotExecutable(PathBuf),
 }
 
-/// Finds `name`: a path if it has a slash, else the first of its candidates on the search path.
-pub(super) fn find(name: &str, profile: &Profile, search: &str, directory: &Path) -> Result<Program, ProgramError> {
-    let names = if name.contains('/') { vec![name.to_owned()] } else { harness::program_candidates(profile, name) };
-    let mut unusable = None;
-    for candidate in &names {
-        let places: Vec<PathBuf> = match candidate.contains('/') {
-            true => vec![directory.join(candidate)],
-            false => std::env::split_paths(search).map(|place| place.join(candidate)).collect(),
+/// Finds `name`: a path if it has a slash, else a program on the search path. There the first that lies where the sandbox
+/// shows what is around it, in `shown` or among the system's, goes before the first of all: the stand-ins that version
+/// managers put in front (pyenv, asdf, rustup) are nothing without their trees.
+pub(super) fn find(
+    name: &str,
+    profile: &Profile,
+    search: &str,
+    directory: &Path,
+    shown: &[PathBuf],
+) -> Result<Program, ProgramError> {
+    if name.contains('/') {
+        let path = directory.join(name);
+        let real = path.canonicalize().map_err(|_| ProgramError::Missing(path.clone()))?;
+        return match is_executable(&real) {
+            true => Ok(Program { trees: trees(&real), path, real }),
+            false => Err(ProgramError::NotExecutable(real)),
         };
-        for path in places.into_iter().filter(|path| path.is_absolute()) {
-            match path.canonicalize() {
-                Ok(real) if is_executable(&real) => return Ok(Program { trees: trees(&real), path, real }),
-                Ok(real) => unusable = Some(real),
-                Err(_) => {}
-            }
+    }
+    let not_found = || ProgramError::NotFound { name: name.to_owned(), hint: hint(name, profile) };
+    // A directory joined with no name is the directory, which is not what was looked for.
+    let names = harness::program_candidates(profile, name).into_iter().filter(|name| !name.is_empty());
+    let mut unusable = None;
+    for candidate in names {
+        let (programs, others): (Vec<Program>, Vec<Program>) =
+            on_path(&candidate, search).partition(|program| is_executable(&program.real));
+        let whole = programs.iter().position(|program| has_its_tree(program, shown));
+        if let Some(program) = programs.into_iter().nth(whole.unwrap_or(0)) {
+            return Ok(program);
         }
+        unusable = unusable.or_else(|| others.into_iter().next());
     }
-    match unusable {
-        Some(path) => Err(ProgramError::NotExecutable(path)),
-        None if name.contains('/') => Err(ProgramError::Missing(directory.join(name))),
-        None => Err(ProgramError::NotFound { name: name.to_owned(), hint: hint(name, profile) }),
-    }
+    Err(unusable.map_or_else(not_found, |program| ProgramError::NotExecutable(program.real)))
+}
+
+/// What has this name on the search path, whether it can be executed or not.
+fn on_path(name: &str, search: &str) -> impl Iterator<Item = Program> {
+    let places = std::env::split_paths(search).map(move |place| place.join(name)).filter(|path| path.is_absolute());
+    places.filter_map(|path| path.canonicalize().ok().map(|real| Program { trees: trees(&real), path, real }))
+}
+
+/// Whether the sandbox shows what lies around a program: it is the system's, in a place shown anyway, or in a package
+/// that is shown as a whole for its sake.
+fn has_its_tree(program: &Program, shown: &[PathBuf]) -> bool {
+    let Program { real, trees, .. } = program;
+    is_shown(real, shown) || trees.iter().any(|tree| tree != real)
+}
+
+/// Whether a place is among the system's, or among those that this sandbox shows besides.
+fn is_shown(place: &Path, shown: &[PathBuf]) -> bool {
+    SYSTEM.iter().any(|system| place.starts_with(system)) || shown.iter().any(|tree| place.starts_with(tree))
 }
 
 /// The search path: the caller's, or the customary one.
@@ -91,14 +119,76 @@ fn trees(real: &Path) -> Vec<PathBuf> {
 
 /// The search path inside: what the caller has, as far as the sandbox shows it, then the customary places.
 pub(super) fn inner_path(search: &str, shown: &[PathBuf]) -> String {
-    let visible = |place: &Path| {
-        SYSTEM.iter().any(|system| place.starts_with(system)) || shown.iter().any(|tree| place.starts_with(tree))
-    };
     let mut places: Vec<PathBuf> = Vec::new();
     for place in std::env::split_paths(search).chain(std::env::split_paths(DEFAULT_PATH)) {
-        if place.is_absolute() && visible(&place) && !places.contains(&place) {
+        if place.is_absolute() && is_shown(&place, shown) && !places.contains(&place) {
             places.push(place);
         }
     }
     places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(":")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Directories of programs, outside of the system's.
+    struct Disk(tempfile::TempDir);
+
+    impl Disk {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.0.path().canonicalize().unwrap().join(path)
+        }
+
+        fn with(self, path: &str, mode: u32) -> Self {
+            let path = self.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            self
+        }
+
+        fn find(&self, name: &str, search: &[&str], shown: &[&str]) -> Result<PathBuf, ProgramError> {
+            let profile = Profile::parse("x", "name: x").unwrap();
+            let search: Vec<String> = search.iter().map(|place| self.path(place).display().to_string()).collect();
+            let shown: Vec<PathBuf> = shown.iter().map(|place| self.path(place)).collect();
+            find(name, &profile, &search.join(":"), &self.path(""), &shown).map(|program| program.path)
+        }
+    }
+
+    #[test]
+    fn a_stand_in_whose_tree_is_not_shown_comes_after_the_system() {
+        let disk = Disk::new().with("shims/sh", 0o755).with("shims/only-here", 0o755);
+        assert_eq!(disk.find("sh", &["shims", "/usr/bin"], &[]).unwrap(), Path::new("/usr/bin/sh"));
+        assert_eq!(disk.find("sh", &["shims", "/usr/bin"], &["shims"]).unwrap(), disk.path("shims/sh"));
+        assert_eq!(disk.find("only-here", &["shims", "/usr/bin"], &[]).unwrap(), disk.path("shims/only-here"));
+        let written = disk.path("shims/sh").display().to_string();
+        assert_eq!(disk.find(&written, &["/usr/bin"], &[]).unwrap(), disk.path("shims/sh"));
+    }
+
+    #[test]
+    fn a_package_is_shown_whole_and_so_comes_in_its_turn() {
+        let disk = Disk::new().with("a/node_modules/.bin/sh", 0o755);
+        let found = disk.find("sh", &["a/node_modules/.bin", "/usr/bin"], &[]).unwrap();
+        assert_eq!(found, disk.path("a/node_modules/.bin/sh"));
+    }
+
+    #[test]
+    fn says_whether_it_is_missing_or_no_program() {
+        let disk = Disk::new().with("bin/data", 0o644);
+        for (name, missing) in [("nowhere", true), ("", true), ("data", false)] {
+            match disk.find(name, &["bin"], &[]) {
+                Err(ProgramError::NotFound { .. }) => assert!(missing, "{name}"),
+                Err(ProgramError::NotExecutable(_)) => assert!(!missing, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        assert!(matches!(disk.find("./nowhere", &[], &[]), Err(ProgramError::Missing(_))));
+    }
 }

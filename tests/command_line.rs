@@ -1,0 +1,88 @@
+//! What every verb owes to whoever runs it: help with an example, a manual, and manners on a closed stdout.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs::File;
+use std::process::{Command, Output, Stdio};
+
+/// Every verb, as it is typed.
+const VERBS: [&str; 19] = [
+    "",
+    "exec",
+    "sessions",
+    "show",
+    "spend",
+    "audit",
+    "audit log",
+    "audit verify",
+    "audit rebuild",
+    "policy",
+    "policy check",
+    "policy explain",
+    "profile",
+    "profile list",
+    "profile show",
+    "doctor",
+    "sim",
+    "prices",
+    "completions",
+];
+
+fn omni(arguments: &[&str], stdout: Stdio) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_omni"));
+    command.args(arguments).env("OMNI_HOME", home.path()).current_dir(home.path()).stdin(Stdio::null()).stdout(stdout);
+    command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
+}
+
+fn printed(arguments: &[&str]) -> String {
+    let output = omni(arguments, Stdio::piped());
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_verb_has_help_with_an_example() {
+    for verb in VERBS {
+        let words: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
+        assert!(printed(&words).contains("Example"), "{verb}");
+    }
+}
+
+#[test]
+fn the_manual_tells_of_every_verb_and_of_no_page_that_there_is_not() {
+    let manual = printed(&["completions", "man"]);
+    for verb in VERBS.iter().filter(|verb| !verb.is_empty()) {
+        let heading = format!("\n.SH OMNI {}\n", verb.to_uppercase());
+        assert!(manual.contains(&heading), "{verb}");
+    }
+    assert!(!manual.contains("(1)") && manual.contains(".SH EXAMPLES\n"));
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_failure() {
+    for words in [
+        "exec --dry-run -- true",
+        "profile show claude-code",
+        "profile list",
+        "policy explain GET https://example.com/",
+        "prices",
+        "completions bash",
+        "completions man",
+        "audit verify",
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = omni(&words.split(' ').collect::<Vec<_>>(), writer.into());
+        assert!(output.status.success() && output.stderr.is_empty(), "{words}: {output:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_a_failure_with_a_reason() {
+    for words in ["completions bash", "prices", "exec --dry-run -- true"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = omni(&words.split(' ').collect::<Vec<_>>(), full.into());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.starts_with("omni: ") && told.contains("No space left"), "{told}");
+    }
+}
