@@ -80,8 +80,9 @@ pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     let received = loop {
         let slices = &mut [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // The other side ended with something unread. The kernel says so once, ahead of what it said before it ended,
+            // which may be why.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             other => break other?,
         }
     };
@@ -96,4 +97,24 @@ pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     }
     let message = serde_json::from_slice(&bytes[..received.bytes])?;
     Ok(Some((message, descriptors)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_last_word_arrives_from_a_side_that_ended_without_reading_ours() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let last = Notice::Failed { step: "capture".to_owned(), error: "refused".to_owned() };
+        send(ours.as_fd(), &Order::BundleReady, &[]).unwrap();
+        send(theirs.as_fd(), &last, &[]).unwrap();
+        drop(theirs);
+        assert_eq!(receive(ours.as_fd()).unwrap().map(|(notice, _)| notice), Some(last));
+        assert!(receive::<Notice>(ours.as_fd()).unwrap().is_none());
+    }
 }

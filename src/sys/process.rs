@@ -82,22 +82,20 @@ impl NamespaceHolder {
     /// # Errors
     /// EPERM or ENOSPC where user namespaces are restricted.
     pub fn start() -> io::Result<Self> {
-        let parent = rustix::process::getpid();
-        let mut stack = Box::new([0; HOLDER_STACK_BYTES]);
-        let wait = Box::new(move || {
-            let kill = Some(rustix::process::Signal::KILL);
-            let promised = rustix::process::set_parent_process_death_signal(kill).is_ok();
-            // The parent may be gone before the kernel could promise to tell of it.
-            while promised && rustix::process::getppid() == Some(parent) {
-                rustix::event::pause();
-            }
-            0
-        });
-        let flags = nix::sched::CloneFlags::CLONE_NEWUSER | nix::sched::CloneFlags::CLONE_VM;
-        // SAFETY: the child runs on a stack of its own, which outlives it (`drop` reaps it first), and in the memory it
-        // shares it writes nowhere else: rustix makes these calls without libc, so not even `errno` is touched.
-        let pid = unsafe { nix::sched::clone(wait, stack.as_mut_slice(), flags, Some(libc::SIGCHLD)) }?;
-        let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::other("clone gave pid 0"))?;
+        let mut stack = Box::new([0u8; HOLDER_STACK_BYTES]);
+        let flags = libc::CLONE_NEWUSER | libc::CLONE_VM | libc::SIGCHLD;
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        // The ABI wants a stack pointer that is a multiple of 16.
+        let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
+        // SAFETY: the child runs on a stack of its own, which outlives it (`drop` reaps it first). All that it is given is
+        // a number: it reads nothing that this process could change or free meanwhile.
+        let pid = unsafe {
+            libc::clone(hold, top.cast(), flags, std::ptr::without_provenance_mut(parent.cast_unsigned() as usize))
+        };
+        if pid == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("clone gave pid 0"))?;
         Ok(Self { pid, _stack: stack })
     }
 
@@ -106,6 +104,19 @@ impl NamespaceHolder {
     pub fn pid(&self) -> rustix::process::Pid {
         self.pid
     }
+}
+
+/// The holder's whole life. It shares our memory, and writes nowhere but to its own stack: rustix makes these calls without
+/// libc, so not even `errno` is touched.
+extern "C" fn hold(parent: *mut libc::c_void) -> libc::c_int {
+    let parent = i32::try_from(parent.addr()).ok().and_then(rustix::process::Pid::from_raw);
+    let kill = Some(rustix::process::Signal::KILL);
+    let promised = rustix::process::set_parent_process_death_signal(kill).is_ok();
+    // The parent may be gone before the kernel could promise to tell of it.
+    while promised && rustix::process::getppid() == parent {
+        rustix::event::pause();
+    }
+    0
 }
 
 impl Drop for NamespaceHolder {
