@@ -4,11 +4,11 @@
 use super::plan::LockdownStep;
 use crate::sys;
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
-use std::io;
 use seccompiler::BpfProgram;
+use std::io;
 use std::path::{Path, PathBuf};
 
 mod filter;

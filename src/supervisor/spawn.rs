@@ -2,11 +2,11 @@
 
 use super::apply::{self, Site};
 use super::error::SupervisorError;
-use super::{init, lockdown};
 use super::plan::{Identity, Plan};
 use super::terminal::Terminal;
 use super::trees::Trees;
 use super::wire::{self, Notice, Order};
+use super::{init, lockdown};
 use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};

@@ -5,3 +5,4 @@ mod flow;
 mod names;
 mod refusals;
 mod support;
+mod wire;
