@@ -5,7 +5,7 @@ use super::address;
 use super::connect_to::ConnectTo;
 use super::facts::parse_authority;
 use super::lanes::Lanes;
-use super::leg::Leg;
+use super::leg::{Errand, Leg};
 use super::resolve::{Resolver, ResolverConfig};
 use super::roots::Roots;
 use crate::model::{Host, Port, Scheme};
@@ -67,9 +67,12 @@ impl DialError {
     }
 }
 
-/// Makes connections for the pool.
+/// Makes connections for the pool of one lane.
 #[derive(Clone)]
-pub(super) struct Dialer(Arc<Inner>);
+pub(super) struct Dialer {
+    inner: Arc<Inner>,
+    lane: usize,
+}
 
 struct Inner {
     resolver: Resolver,
@@ -84,23 +87,29 @@ impl Dialer {
     /// A dialer that opens no file.
     pub(super) fn new(config: ResolverConfig, roots: Roots, connect_to: Vec<ConnectTo>) -> Self {
         let (tls, lanes) = (OnceLock::new(), Arc::default());
-        Self(Arc::new(Inner { resolver: config.build(), config, roots, tls, connect_to, lanes }))
+        let inner = Inner { resolver: config.build(), config, roots, tls, connect_to, lanes };
+        Self { inner: Arc::new(inner), lane: 0 }
     }
 
     /// Where its connections tell how many requests they take.
     pub(super) fn lanes(&self) -> Arc<Lanes> {
-        self.0.lanes.clone()
+        self.inner.lanes.clone()
+    }
+
+    /// The same for another lane.
+    pub(super) fn for_lane(&self, lane: usize) -> Self {
+        Self { inner: self.inner.clone(), lane }
     }
 
     async fn dial(self, uri: http::Uri) -> Result<TokioIo<Leg>, DialError> {
         let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
         let authority = uri.authority().and_then(|authority| parse_authority(authority.as_str(), scheme));
         let (host, port) = authority.ok_or_else(|| DialError::Setup(format!("`{uri}` has no host")))?;
-        let stream = self.0.connect(&host, port).await?;
-        let (lanes, origin) = (self.lanes(), origin(scheme, &host, port));
+        let stream = self.inner.connect(&host, port).await?;
+        let errand = Errand { lanes: self.lanes(), host: origin(scheme, &host, port), lane: self.lane };
         let leg = match scheme {
-            Scheme::Http => Leg::plain(stream, &lanes, &origin),
-            Scheme::Https => Leg::tls(self.0.handshake(&host, stream).await?, lanes, origin),
+            Scheme::Http => Leg::plain(stream, &errand),
+            Scheme::Https => Leg::tls(self.inner.handshake(&host, stream).await?, errand),
         };
         Ok(TokioIo::new(leg))
     }

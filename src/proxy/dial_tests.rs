@@ -8,7 +8,7 @@ fn dialer(connect_to: &[&str]) -> Dialer {
 }
 
 async fn targets(dialer: &Dialer, host: &str) -> Result<Vec<SocketAddr>, DialError> {
-    dialer.0.targets(&Host::parse(host).unwrap(), Port(443)).await
+    dialer.inner.targets(&Host::parse(host).unwrap(), Port(443)).await
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::inject::{Misplaced, Plan};
 use super::lanes::Slot;
 use super::refusal::{self, Audience, Reply};
 use super::settle::Open;
-use crate::model::{Event, RequestLine, RequestNumber};
+use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Grant, Question, Refusal, Verdict};
 use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -103,7 +103,7 @@ async fn forward(
     shared.vault.apply(&plan, &mut headers);
     let body = RequestBody::new(body, open.upload());
     match shared.upstream.send(grant, &target, headers, body).await {
-        Ok((response, slot)) => answer(shared.clone(), response, slot, open, audience),
+        Ok((response, slot)) => answer(shared.clone(), response, slot, open, &line, audience),
         Err(error) => {
             let reply = Reply::failed(error.status, format!("omni: {}: {}", refusal::url(&line), error.reason));
             open.fail(error.reason);
@@ -117,6 +117,7 @@ fn answer(
     response: Response<Incoming>,
     slot: Slot,
     mut open: Open,
+    line: &RequestLine,
     audience: &Audience,
 ) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
@@ -129,6 +130,10 @@ fn answer(
     shared.vault.redact(&mut head.headers);
     head.version = Version::HTTP_11;
     open.answered(&head);
+    if line.method == "HEAD" || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        // It is over with its head, and its body may never be asked for.
+        open.end(BodyEnd::Complete);
+    }
     // What the client's side adds must come from this side alone.
     head.extensions.clear();
     Response::from_parts(head, ResponseBody::stream(body, open, shared, slot))

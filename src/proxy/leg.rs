@@ -1,6 +1,6 @@
 //! A connection to an upstream, plain or in TLS, as the pool sees it, which overhears how many requests it takes.
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Told};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::io;
 use std::pin::Pin;
@@ -23,6 +23,18 @@ const MAX_CONCURRENT_STREAMS: u16 = 3;
 pub(super) struct Leg {
     stream: Stream,
     overhearing: Option<Overhearing>,
+    /// Keeps the lane from making another connection while this one lasts.
+    told: Option<Told>,
+}
+
+/// Whom a connection serves: a lane of a host.
+pub(super) struct Errand {
+    /// Where to tell how many requests the connection takes.
+    pub lanes: Arc<Lanes>,
+    /// The host, as lanes name it.
+    pub host: String,
+    /// Which of the host's lanes.
+    pub lane: usize,
 }
 
 enum Stream {
@@ -32,25 +44,24 @@ enum Stream {
 
 /// The beginning of an HTTP/2 server's first frame, and whom to tell what it says.
 struct Overhearing {
-    lanes: Arc<Lanes>,
-    host: String,
+    errand: Errand,
     frame: Vec<u8>,
 }
 
 impl Leg {
     /// Plain TCP.
-    pub(super) fn plain(stream: TcpStream, lanes: &Lanes, host: &str) -> Self {
-        lanes.tell(host, None);
-        Self { stream: Stream::Plain(stream), overhearing: None }
+    pub(super) fn plain(stream: TcpStream, errand: &Errand) -> Self {
+        errand.lanes.tell_single(&errand.host);
+        Self { stream: Stream::Plain(stream), overhearing: None, told: None }
     }
 
     /// Verified TLS.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, lanes: Arc<Lanes>, host: String) -> Self {
-        let mut leg = Self { stream: Stream::Tls(Box::new(stream)), overhearing: None };
+    pub(super) fn tls(stream: TlsStream<TcpStream>, errand: Errand) -> Self {
+        let mut leg = Self { stream: Stream::Tls(Box::new(stream)), overhearing: None, told: None };
         if leg.is_http2() {
-            leg.overhearing = Some(Overhearing { lanes, host, frame: Vec::new() });
+            leg.overhearing = Some(Overhearing { errand, frame: Vec::new() });
         } else {
-            lanes.tell(&host, None);
+            errand.lanes.tell_single(&errand.host);
         }
         leg
     }
@@ -61,13 +72,12 @@ impl Leg {
 }
 
 impl Overhearing {
-    /// Takes the next bytes; whether the frame is over.
-    fn feed(&mut self, bytes: &[u8]) -> bool {
+    /// Takes the next bytes, and tells when the frame is over.
+    fn feed(&mut self, bytes: &[u8]) -> Option<Told> {
         let room = (FRAME_HEAD_BYTES + SETTINGS_BYTES_MAX).saturating_sub(self.frame.len());
         self.frame.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        let Some(limit) = streams(&self.frame) else { return false };
-        self.lanes.tell(&self.host, Some(limit));
-        true
+        let Errand { lanes, host, lane } = &self.errand;
+        streams(&self.frame).map(|limit| lanes.tell(host, *lane, limit))
     }
 }
 
@@ -103,9 +113,9 @@ impl AsyncRead for Leg {
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, out),
         })?;
         if let Some(overhearing) = &mut leg.overhearing
-            && overhearing.feed(&out.filled()[before..])
+            && let Some(told) = overhearing.feed(&out.filled()[before..])
         {
-            leg.overhearing = None;
+            (leg.overhearing, leg.told) = (None, Some(told));
         }
         Poll::Ready(Ok(()))
     }

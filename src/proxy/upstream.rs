@@ -70,7 +70,7 @@ impl Upstream {
         drop(grant);
         // A lane beyond the last is the first: there are as many clients as lanes.
         let client = self.clients.get(slot.lane()).unwrap_or(&self.clients[0]);
-        let sent = client.get_or_init(|| client_over(self.dialer.clone())).request(request).await;
+        let sent = client.get_or_init(|| client_over(self.dialer.for_lane(slot.lane()))).request(request).await;
         sent.map(|response| (response, slot)).map_err(|error| explain(&error))
     }
 }
