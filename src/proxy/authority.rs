@@ -17,8 +17,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// How long the authority and its leaves are valid: no session is meant to be longer.
-const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the authority is valid: longer than any session is meant to be.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a leaf is valid.
+const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long before its end a leaf is made anew, so that no handshake ever meets one that is about to end.
+const RENEWED_BEFORE: Duration = Duration::from_secs(60 * 60);
 /// How far validity reaches back, for clocks that differ a little.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 /// How many leaves are kept; the oldest goes first.
@@ -41,12 +45,18 @@ pub struct Authority {
 /// The leaves made so far, oldest first in `order`.
 #[derive(Default)]
 struct Leaves {
-    by_host: HashMap<Host, Arc<ServerConfig>>,
+    by_host: HashMap<Host, Leaf>,
     order: VecDeque<Host>,
 }
 
+/// What a server that stands for a host needs, and when it is to be made anew.
+struct Leaf {
+    config: Arc<ServerConfig>,
+    renewed: SystemTime,
+}
+
 impl Authority {
-    /// Makes a fresh authority, valid for 24 hours from `now`.
+    /// Makes a fresh authority, valid for 30 days from `now`.
     ///
     /// # Errors
     /// [`ProxyError::Certificate`] when no key can be made.
@@ -84,25 +94,34 @@ impl Authority {
         Sha256::digest(&self.certificate).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What a TLS server that stands for `host` needs; made once per host.
+    /// What a TLS server that stands for `host` needs; made once per host and day.
     pub(super) fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, ProxyError> {
+        self.server_config_at(host, SystemTime::now())
+    }
+
+    fn server_config_at(&self, host: &Host, now: SystemTime) -> Result<Arc<ServerConfig>, ProxyError> {
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = leaves.by_host.get(host) {
-            return Ok(config.clone());
+        let known = leaves.by_host.get(host);
+        if let Some(leaf) = known.filter(|leaf| now < leaf.renewed) {
+            return Ok(leaf.config.clone());
         }
-        let config = Arc::new(self.sign(host)?);
-        if leaves.order.len() >= LEAVES_MAX
-            && let Some(oldest) = leaves.order.pop_front()
-        {
-            leaves.by_host.remove(&oldest);
+        let is_new = known.is_none();
+        let config = Arc::new(self.sign(host, now)?);
+        if is_new {
+            if leaves.order.len() >= LEAVES_MAX
+                && let Some(oldest) = leaves.order.pop_front()
+            {
+                leaves.by_host.remove(&oldest);
+            }
+            leaves.order.push_back(host.clone());
         }
-        leaves.order.push_back(host.clone());
-        leaves.by_host.insert(host.clone(), config.clone());
+        let leaf = Leaf { config: config.clone(), renewed: now + LEAF_LIFETIME - RENEWED_BEFORE };
+        leaves.by_host.insert(host.clone(), leaf);
         Ok(config)
     }
 
-    fn sign(&self, host: &Host) -> Result<ServerConfig, ProxyError> {
-        let leaf = self.leaf(host).map_err(|source| ProxyError::Certificate { what: host.to_string(), source })?;
+    fn sign(&self, host: &Host, now: SystemTime) -> Result<ServerConfig, ProxyError> {
+        let leaf = self.leaf(host, now).map_err(|source| ProxyError::Certificate { what: host.to_string(), source })?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
         let tls = |source| ProxyError::Tls { what: host.to_string(), source };
         let mut config = ServerConfig::builder_with_provider(super::roots::provider())
@@ -116,16 +135,16 @@ impl Authority {
         Ok(config)
     }
 
-    /// A leaf that ends with the authority. A client checks the subject alternative name; the subject is for people.
-    fn leaf(&self, host: &Host) -> Result<CertificateDer<'static>, rcgen::Error> {
+    /// A leaf that ends after a day, or with the authority. A client checks the subject alternative name; the subject is for people.
+    fn leaf(&self, host: &Host, now: SystemTime) -> Result<CertificateDer<'static>, rcgen::Error> {
         let name = match host {
             Host::Name(name) => name.as_str().to_owned(),
             Host::Address(address) => address.to_string(),
         };
         let mut params = CertificateParams::new(vec![name])?;
         params.distinguished_name = called("omni session leaf");
-        params.not_before = (self.until - LIFETIME - BACKDATED).into();
-        params.not_after = self.until.into();
+        params.not_before = (now - BACKDATED).max(self.until - LIFETIME - BACKDATED).into();
+        params.not_after = (now + LEAF_LIFETIME).min(self.until).into();
         params.serial_number = Some(serial().map_err(|_| rcgen::Error::RingUnspecified)?);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -162,14 +181,18 @@ mod tests {
     }
 
     fn verifies(authority: &Authority, host: &str, as_name: &str, at: SystemTime) -> bool {
+        let leaf = authority.leaf(&Host::parse(host).unwrap(), SystemTime::now()).unwrap();
+        is_good(authority, &leaf, as_name, at)
+    }
+
+    fn is_good(authority: &Authority, leaf: &CertificateDer<'_>, as_name: &str, at: SystemTime) -> bool {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(authority.certificate.clone()).unwrap();
         let provider = super::super::roots::provider();
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-        let leaf = authority.leaf(&Host::parse(host).unwrap()).unwrap();
         let name = ServerName::try_from(as_name.to_owned()).unwrap();
         let now = UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap());
-        verifier.verify_server_cert(&leaf, &[], &name, &[], now).is_ok()
+        verifier.verify_server_cert(leaf, &[], &name, &[], now).is_ok()
     }
 
     #[test]
@@ -184,9 +207,50 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_ends_with_its_session() {
-        let day = Duration::from_secs(24 * 60 * 60);
-        assert!(!verifies(&authority(), "a.example", "a.example", SystemTime::now() + day + Duration::from_secs(60)));
+    fn a_leaf_ends_after_a_day() {
+        let end = SystemTime::now() + LEAF_LIFETIME;
+        assert!(verifies(&authority(), "a.example", "a.example", end - Duration::from_secs(60)));
+        assert!(!verifies(&authority(), "a.example", "a.example", end + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn every_hour_of_a_month_has_a_leaf_that_is_good_for_another() {
+        let (authority, host) = (authority(), Host::parse("a.example").unwrap());
+        let (start, hour) = (SystemTime::now(), Duration::from_secs(60 * 60));
+        let leaf_at = |now| authority.server_config_at(&host, now).unwrap();
+        let (mut made, mut last) = (0, None);
+        for hours in 0..30 * 24 {
+            let now = start + hour * hours;
+            let config = leaf_at(now);
+            if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &config)) {
+                made += 1;
+                let leaf = authority.leaf(&host, now).unwrap();
+                let until = now + LEAF_LIFETIME - Duration::from_secs(1);
+                assert!(is_good(&authority, &leaf, "a.example", until.min(authority.until - hour / 60)), "{hours}");
+            }
+            last = Some(config);
+        }
+        assert_eq!((made, authority.leaves.lock().unwrap().order.len()), ((30 * 24_u32).div_ceil(23), 1));
+    }
+
+    #[test]
+    fn a_leaf_is_renewed_an_hour_before_its_end() {
+        let (authority, host) = (authority(), Host::parse("a.example").unwrap());
+        let now = SystemTime::now();
+        let first = authority.server_config_at(&host, now).unwrap();
+        let renewed = now + LEAF_LIFETIME - RENEWED_BEFORE;
+        let before = authority.server_config_at(&host, renewed - Duration::from_secs(1)).unwrap();
+        assert!(Arc::ptr_eq(&first, &before));
+        assert!(!Arc::ptr_eq(&first, &authority.server_config_at(&host, renewed).unwrap()));
+    }
+
+    #[test]
+    fn no_leaf_outlives_its_authority() {
+        let authority = authority();
+        let late = authority.until - Duration::from_secs(120);
+        let leaf = authority.leaf(&Host::parse("a.example").unwrap(), late).unwrap();
+        assert!(is_good(&authority, &leaf, "a.example", late));
+        assert!(!is_good(&authority, &leaf, "a.example", authority.until + Duration::from_secs(60)));
     }
 
     #[test]
@@ -198,7 +262,7 @@ mod tests {
     #[test]
     fn a_leaf_names_its_issuers_key() {
         let authority = authority();
-        let leaf = authority.leaf(&Host::parse("a.example").unwrap()).unwrap();
+        let leaf = authority.leaf(&Host::parse("a.example").unwrap(), SystemTime::now()).unwrap();
         // The object identifier 2.5.29.35, authorityKeyIdentifier.
         assert!(leaf.windows(5).any(|bytes| bytes == [0x06, 0x03, 0x55, 0x1d, 0x23]));
     }

@@ -1,5 +1,8 @@
 //! Bodies on their way through: frame by frame, trailers included, nothing held back, with an eye on each.
 
+use super::Shared;
+use super::headers;
+use super::lanes::Slot;
 use super::settle::{Open, Upload};
 use crate::model::BodyEnd;
 use bytes::Bytes;
@@ -59,10 +62,12 @@ pub(super) enum ResponseBody {
     Stream(Box<Streamed>),
 }
 
-/// An upstream's body and the request it settles.
+/// An upstream's body, the request it settles, and the place on its connection that it takes as long as it lasts.
 pub(super) struct Streamed {
     inner: Incoming,
     open: Open,
+    shared: Arc<Shared>,
+    _slot: Slot,
 }
 
 impl ResponseBody {
@@ -72,8 +77,8 @@ impl ResponseBody {
     }
 
     /// The upstream's body, which settles the request when it ends.
-    pub(super) fn stream(inner: Incoming, open: Open) -> Self {
-        let mut streamed = Streamed { inner, open };
+    pub(super) fn stream(inner: Incoming, open: Open, shared: Arc<Shared>, slot: Slot) -> Self {
+        let mut streamed = Streamed { inner, open, shared, _slot: slot };
         streamed.settle_if_over();
         Self::Stream(Box::new(streamed))
     }
@@ -88,11 +93,14 @@ impl Streamed {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &polled {
+        let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(bytes) = frame.data_ref() {
                     self.open.chunk(bytes);
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_response(trailers);
+                    self.shared.vault.redact(trailers);
                 }
                 self.settle_if_over();
             }

@@ -4,7 +4,8 @@ use super::ProxyError;
 use super::address;
 use super::connect_to::ConnectTo;
 use super::facts::parse_authority;
-use super::leg::Leg;
+use super::lanes::Lanes;
+use super::leg::{Errand, Leg};
 use super::resolve::{Resolver, ResolverConfig};
 use super::roots::Roots;
 use crate::model::{Host, Port, Scheme};
@@ -66,9 +67,12 @@ impl DialError {
     }
 }
 
-/// Makes connections for the pool.
+/// Makes connections for the pool of one lane.
 #[derive(Clone)]
-pub(super) struct Dialer(Arc<Inner>);
+pub(super) struct Dialer {
+    inner: Arc<Inner>,
+    lane: usize,
+}
 
 struct Inner {
     resolver: Resolver,
@@ -76,22 +80,36 @@ struct Inner {
     roots: Roots,
     tls: OnceLock<TlsConnector>,
     connect_to: Vec<ConnectTo>,
+    lanes: Arc<Lanes>,
 }
 
 impl Dialer {
     /// A dialer that opens no file.
     pub(super) fn new(config: ResolverConfig, roots: Roots, connect_to: Vec<ConnectTo>) -> Self {
-        Self(Arc::new(Inner { resolver: config.build(), config, roots, tls: OnceLock::new(), connect_to }))
+        let (tls, lanes) = (OnceLock::new(), Arc::default());
+        let inner = Inner { resolver: config.build(), config, roots, tls, connect_to, lanes };
+        Self { inner: Arc::new(inner), lane: 0 }
+    }
+
+    /// Where its connections tell how many requests they take.
+    pub(super) fn lanes(&self) -> Arc<Lanes> {
+        self.inner.lanes.clone()
+    }
+
+    /// The same for another lane.
+    pub(super) fn for_lane(&self, lane: usize) -> Self {
+        Self { inner: self.inner.clone(), lane }
     }
 
     async fn dial(self, uri: http::Uri) -> Result<TokioIo<Leg>, DialError> {
         let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
         let authority = uri.authority().and_then(|authority| parse_authority(authority.as_str(), scheme));
         let (host, port) = authority.ok_or_else(|| DialError::Setup(format!("`{uri}` has no host")))?;
-        let stream = self.0.connect(&host, port).await?;
+        let stream = self.inner.connect(&host, port).await?;
+        let errand = Errand { lanes: self.lanes(), host: origin(scheme, &host, port), lane: self.lane };
         let leg = match scheme {
-            Scheme::Http => Leg::Plain(stream),
-            Scheme::Https => Leg::Tls(Box::new(self.0.handshake(&host, stream).await?)),
+            Scheme::Http => Leg::plain(stream, &errand),
+            Scheme::Https => Leg::tls(self.inner.handshake(&host, stream).await?, errand),
         };
         Ok(TokioIo::new(leg))
     }
@@ -169,6 +187,11 @@ impl Inner {
     }
 }
 
+/// The name under which connections to a place are counted.
+pub(super) fn origin(scheme: Scheme, host: &Host, port: Port) -> String {
+    format!("{scheme}://{host}:{port}")
+}
+
 /// Small writes go at once, and a peer that vanished while an answer was awaited is noticed in the end. A socket that
 /// refuses either still works.
 fn tune(stream: &TcpStream) {
@@ -208,40 +231,5 @@ impl tower_service::Service<http::Uri> for Dialer {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn dialer(connect_to: &[&str]) -> Dialer {
-        let rewrites = connect_to.iter().map(|text| text.parse().unwrap()).collect();
-        Dialer::new(ResolverConfig::default(), Roots::from_pem(Vec::new(), None).unwrap(), rewrites)
-    }
-
-    async fn targets(dialer: &Dialer, host: &str) -> Result<Vec<SocketAddr>, DialError> {
-        dialer.0.targets(&Host::parse(host).unwrap(), Port(443)).await
-    }
-
-    #[tokio::test]
-    async fn an_address_inside_is_refused_and_one_outside_is_dialled_as_it_is() {
-        let dialer = dialer(&[]);
-        for inside in ["127.0.0.1", "[::1]", "169.254.169.254", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]"] {
-            assert!(matches!(targets(&dialer, inside).await, Err(DialError::Refused { .. })), "{inside}");
-        }
-        assert_eq!(targets(&dialer, "1.1.1.1").await.unwrap(), ["1.1.1.1:443".parse().unwrap()]);
-    }
-
-    #[tokio::test]
-    async fn of_a_name_with_addresses_inside_and_outside_only_those_outside_are_dialled() {
-        let config =
-            ResolverConfig::from_hosts("10.0.0.1 mixed.example\n1.1.1.1 mixed.example\n10.0.0.2 inside.example");
-        let dialer = Dialer::new(config, Roots::from_pem(Vec::new(), None).unwrap(), Vec::new());
-        assert_eq!(targets(&dialer, "mixed.example").await.unwrap(), ["1.1.1.1:443".parse().unwrap()]);
-        assert!(matches!(targets(&dialer, "inside.example").await, Err(DialError::Refused { .. })));
-    }
-
-    #[tokio::test]
-    async fn a_users_own_rewriting_may_lead_inside() {
-        let dialer = dialer(&["api.example.com:443:127.0.0.1:8443"]);
-        assert_eq!(targets(&dialer, "api.example.com").await.unwrap(), ["127.0.0.1:8443".parse().unwrap()]);
-        assert!(matches!(targets(&dialer, "other.example.com").await, Err(DialError::Name { .. })));
-    }
-}
+#[path = "dial_tests.rs"]
+mod tests;

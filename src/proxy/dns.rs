@@ -4,7 +4,7 @@
 //! Nothing is ever forwarded, so no packet leaves and names cannot carry data out.
 
 use crate::model::HostName;
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// How long a program may keep an answer, in seconds. Addresses hold for the whole session; short lives keep a program's
 /// cache from carrying them into another.
 const TTL_SECONDS: u32 = 60;
+/// How large a packet is taken from whoever asks with extensions (RFC 6891, section 6.2.5).
+const PAYLOAD_BYTES_MAX: u16 = 1232;
 
 /// A question that can be answered.
 pub(super) struct Asked {
@@ -116,6 +118,12 @@ impl Asked {
         };
         // The question goes back letter by letter: some resolvers check the case they wrote it in.
         reply.add_query(self.query.clone());
+        // Whoever asks with extensions is answered with them (RFC 6891, section 6.1.1).
+        if self.message.edns.is_some() {
+            let mut edns = Edns::new();
+            edns.set_max_payload(PAYLOAD_BYTES_MAX);
+            reply.set_edns(edns);
+        }
         if let Answer::Address(address) = answer {
             let data = match address {
                 IpAddr::V4(v4) => RData::A(A(v4)),
@@ -189,6 +197,72 @@ pub(super) mod tests {
         assert!((1..=60).contains(&reply.answers[0].ttl));
         let gone = Message::from_vec(&asked.reply(Answer::NoSuchName).unwrap()).unwrap();
         assert_eq!((gone.metadata.response_code, gone.answers.len()), (ResponseCode::NXDomain, 0));
+    }
+
+    #[test]
+    fn whoever_asks_with_extensions_is_answered_with_them() {
+        let mut message = Message::query();
+        message.add_query(Query::query(Name::from_ascii("a.example.").unwrap(), RecordType::A));
+        message.set_edns(Edns::new());
+        let asked = Asked::parse(&message.to_vec().unwrap()).unwrap();
+        let reply = Message::from_vec(&asked.reply(Answer::Empty).unwrap()).unwrap();
+        assert_eq!(reply.edns.map(|edns| edns.max_payload()), Some(PAYLOAD_BYTES_MAX));
+        let plain = Asked::parse(&question("a.example.", RecordType::A)).unwrap().reply(Answer::Empty).unwrap();
+        assert!(Message::from_vec(&plain).unwrap().edns.is_none());
+    }
+
+    #[test]
+    fn every_kind_of_question_has_an_answer() {
+        for kind in [RecordType::ANY, RecordType::TXT, RecordType::MX, RecordType::SRV, RecordType::SVCB] {
+            assert_eq!(wanted("api.example.com.", kind), Wanted::Nothing, "{kind}");
+        }
+        assert_eq!(wanted("8.8.8.8.in-addr.arpa.", RecordType::PTR), Wanted::NoSuchName);
+        let mut update = Message::query();
+        update.metadata.op_code = OpCode::Notify;
+        update.add_query(Query::query(Name::from_ascii("a.example.").unwrap(), RecordType::A));
+        assert_eq!(Asked::parse(&update.to_vec().unwrap()).unwrap().wanted(), Wanted::NotImplemented);
+    }
+
+    #[test]
+    fn names_that_point_at_each_other_or_beyond_the_end_are_not_read() {
+        let head = b"\0\x4d\x01\0\0\x01\0\0\0\0\0\0";
+        for name in [&b"\xc0\x0c"[..], b"\x01a\xc0\x0c", b"\xc0\x0e\xc0\x0c", b"\xc0\xff", b"\x3fa", b"\x40a\0", b""] {
+            let packet = [head, name, b"\0\x01\0\x01"].concat();
+            assert!(Asked::parse(&packet).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_bytes_is_a_host_or_is_not() {
+        for label in [&b"a.b"[..], b"a\0b", b"a b", b"a/b", b"\xff", b"\r\n", b"\\"] {
+            let mut message = Message::query();
+            message.add_query(Query::query(Name::from_labels([label, b"example"]).unwrap(), RecordType::A));
+            let asked = Asked::parse(&message.to_vec().unwrap()).unwrap();
+            assert!(matches!(asked.wanted(), Wanted::Invalid(_)), "{label:?}");
+            assert!(asked.name().is_ascii() && asked.reply(Answer::NoSuchName).is_some());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_packet_makes_it_panic(packet in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+            if let Some(asked) = Asked::parse(&packet) {
+                let _ = (asked.wanted(), asked.name(), asked.reply(Answer::Empty));
+            }
+        }
+
+        #[test]
+        fn no_changed_question_makes_it_panic(at in 0_usize..40, byte in proptest::num::u8::ANY, cut in 0_usize..40) {
+            let mut packet = question("api.example.com.", RecordType::A);
+            let length = packet.len();
+            packet[at % length] = byte;
+            packet.truncate(length - cut % length);
+            if let Some(asked) = Asked::parse(&packet) {
+                let _ = (asked.wanted(), asked.name());
+                let reply = asked.reply(Answer::Address(loopback(Family::V4)));
+                proptest::prop_assert!(reply.is_none_or(|reply| Message::from_vec(&reply).is_ok()));
+            }
+        }
     }
 
     #[test]

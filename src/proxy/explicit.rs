@@ -5,8 +5,9 @@ use super::body::{ResponseBody, drain};
 use super::detect::{Protocol, detect};
 use super::facts::{connect_target, parse_authority};
 use super::http::handle;
-use super::refusal::Reply;
+use super::refusal::{Audience, Reply};
 use super::serve::{self, Place};
+use super::strict::Strict;
 use crate::model::{RefusalKind, Scheme};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -38,6 +39,8 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: So
         }
     }
     let service = service_fn(|request| answer(shared.clone(), permit.clone(), request));
+    let stream = Strict::new(stream, true);
+    let flaw = stream.flaw();
     let served = serve::builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut served = pin!(served);
     // What breaks here is the client's own connection; its requests settle themselves.
@@ -48,6 +51,10 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: So
             served.await
         }
     };
+    if let Some(flaw) = flaw.get() {
+        let reason = format!("it is not readable as HTTP/1: {flaw}");
+        shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await;
+    }
 }
 
 async fn answer(
@@ -67,7 +74,7 @@ async fn answer(
         None => Reply::refused(404, ABOUT),
     };
     drain(request.into_body()).await;
-    Ok(refused.into_response(None))
+    Ok(refused.into_response(&Audience::default()))
 }
 
 fn place_of(request: &Request<Incoming>) -> Option<Place> {
@@ -78,7 +85,9 @@ fn place_of(request: &Request<Incoming>) -> Option<Place> {
 /// Opens a tunnel to nowhere: what comes through it is judged like any other connection to that place.
 async fn connect(shared: Arc<Shared>, permit: Permit, request: Request<Incoming>) -> Response<ResponseBody> {
     let Some((host, port)) = connect_target(request.uri()) else {
-        return Reply::refused(400, "omni: CONNECT needs a host and a port").into_response(None);
+        // What follows was meant for a tunnel.
+        let reply = Reply::refused(400, "omni: CONNECT needs a host and a port").closing();
+        return reply.into_response(&Audience::default());
     };
     let place = Place { source: "the target of CONNECT", host, port };
     tokio::spawn(tunnel(shared, permit, request, place));

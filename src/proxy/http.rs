@@ -5,13 +5,15 @@ use super::body::{RequestBody, ResponseBody, drain};
 use super::facts::{self, Claim, Judged, Malformed};
 use super::headers;
 use super::inject::{Misplaced, Plan};
-use super::refusal::{self, Reply};
+use super::lanes::Slot;
+use super::refusal::{self, Audience, Reply};
 use super::settle::Open;
-use crate::model::{Event, RequestLine, RequestNumber};
+use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Grant, Question, Refusal, Verdict};
 use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use std::sync::Arc;
 
 /// What can go upstream.
 struct Cleared {
@@ -30,25 +32,26 @@ struct Denied {
 }
 
 /// Answers one request. The answer is the upstream's, or explains why there is none.
-pub(super) async fn handle(shared: &Shared, claim: &Claim, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request<Incoming>) -> Response<ResponseBody> {
     let (mut head, body) = request.into_parts();
     let number = shared.books.clerk.next_request();
     let wants_upgrade = headers::wants_upgrade(&head.headers);
     // A client that waits for leave to send its body has not begun to.
     let waits = head.headers.contains_key(EXPECT);
+    let audience = Audience::new(&claim.host, &head.headers);
     let judged = facts::facts(claim, &head);
     headers::clean_request(&mut head.headers);
     let cleared = judged
         .map_err(|malformed| Box::new(Denied::from(malformed)))
         .and_then(|judged| judge(shared, judged, &head.headers, wants_upgrade));
     match cleared {
-        Ok(cleared) => forward(shared, number, cleared, head.headers, body).await,
+        Ok(cleared) => forward(shared, number, cleared, head.headers, body, &audience).await,
         Err(denied) => {
             let reply = deny(shared, number, *denied).await;
             if !waits {
                 drain(body).await;
             }
-            reply.into_response(Some(&claim.host))
+            reply.into_response(&audience)
         }
     }
 }
@@ -77,11 +80,12 @@ fn judge(shared: &Shared, judged: Judged, headers: &HeaderMap, wants_upgrade: bo
 
 /// Records the permission, then uses it.
 async fn forward(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     number: RequestNumber,
     cleared: Cleared,
     mut headers: HeaderMap,
     body: Incoming,
+    audience: &Audience,
 ) -> Response<ResponseBody> {
     let Cleared { grant, plan, target } = cleared;
     let line = grant.line().clone();
@@ -89,7 +93,7 @@ async fn forward(
     let allowed = Event::RequestAllowed { request: number, line: line.clone(), rule: grant.rule().to_owned(), secrets };
     if let Err(error) = shared.books.clerk.record(allowed).await {
         drain(body).await;
-        return Reply::refused(503, format!("omni: {error}")).into_response(Some(&line.host));
+        return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
     let open = Open::new(shared.books.clone(), number, &line);
     if open.is_metered() {
@@ -99,28 +103,40 @@ async fn forward(
     shared.vault.apply(&plan, &mut headers);
     let body = RequestBody::new(body, open.upload());
     match shared.upstream.send(grant, &target, headers, body).await {
-        Ok(response) => answer(response, open, &line),
+        Ok((response, slot)) => answer(shared.clone(), response, slot, open, &line, audience),
         Err(error) => {
             let reply = Reply::failed(error.status, format!("omni: {}: {}", refusal::url(&line), error.reason));
             open.fail(error.reason);
-            reply.into_response(Some(&line.host))
+            reply.into_response(audience)
         }
     }
 }
 
-fn answer(response: Response<Incoming>, mut open: Open, line: &RequestLine) -> Response<ResponseBody> {
+fn answer(
+    shared: Arc<Shared>,
+    response: Response<Incoming>,
+    slot: Slot,
+    mut open: Open,
+    line: &RequestLine,
+    audience: &Audience,
+) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let reason = "the upstream switched protocols without being asked".to_owned();
         open.fail(reason.clone());
-        return Reply::failed(502, format!("omni: {reason}")).into_response(Some(&line.host));
+        return Reply::failed(502, format!("omni: {reason}")).into_response(audience);
     }
     headers::clean_response(&mut head.headers);
+    shared.vault.redact(&mut head.headers);
     head.version = Version::HTTP_11;
     open.answered(&head);
+    if line.method == "HEAD" || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        // It is over with its head, and its body may never be asked for.
+        open.end(BodyEnd::Complete);
+    }
     // What the client's side adds must come from this side alone.
     head.extensions.clear();
-    Response::from_parts(head, ResponseBody::stream(body, open))
+    Response::from_parts(head, ResponseBody::stream(body, open, shared, slot))
 }
 
 /// Records the refusal, then says it.

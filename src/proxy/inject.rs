@@ -4,9 +4,15 @@
 //! something tries to send a secret where it does not belong, and the request is refused.
 
 use super::ProxyError;
+use super::disguise::{Needle, position};
 use crate::model::{Host, RequestLine, Scheme, Secret};
 use crate::policy::{Binding, Place};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+/// Shortest secret that is looked for in answers: a shorter one would be found by chance.
+const REDACTED_BYTES_MIN: usize = 8;
+/// What stands in an answer's header instead of a value that has a secret in disguise.
+const REDACTED: &str = "[redacted by omni]";
 
 /// The session's secrets, each bound to its one place.
 pub(super) struct Vault {
@@ -17,6 +23,9 @@ struct Entry {
     binding: Binding,
     header: HeaderName,
     secret: Secret,
+    placeholder_needle: Needle,
+    /// None for a secret that is too short to be known when it is met.
+    secret_needle: Option<Needle>,
 }
 
 /// Which secrets go into which headers of one request.
@@ -55,15 +64,16 @@ impl Vault {
         for (index, entry) in self.entries.iter().enumerate() {
             let mut wanted = false;
             for (name, value) in headers {
-                if !entry.occurs_in(value.as_bytes()) {
+                let plain = entry.occurs_in(value.as_bytes());
+                if !plain && !entry.hides_in(value.as_bytes()) {
                     continue;
                 }
-                if !entry.belongs_to(line) || !entry.fits(name, value) {
+                if !plain || !entry.belongs_to(line) || !entry.fits(name, value) {
                     return Err(entry.misplaced(format!("the header `{name}` of a request to {}", line.host)));
                 }
                 wanted = true;
             }
-            if entry.occurs_in(target.as_bytes()) || entry.occurs_in(&percent_decoded(target)) {
+            if entry.occurs_in(target.as_bytes()) || entry.hides_in(target.as_bytes()) {
                 return Err(entry.misplaced(format!("the URL of a request to {}", line.host)));
             }
             if wanted {
@@ -71,6 +81,14 @@ impl Vault {
             }
         }
         Ok(plan)
+    }
+
+    /// Takes the session's secrets out of an answer's headers: a secret becomes its placeholder again, and a value with
+    /// one in disguise goes as a whole.
+    pub(super) fn redact(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            self.entries.iter().for_each(|entry| entry.redact(value));
+        }
     }
 
     /// The names of the secrets of a plan.
@@ -99,7 +117,34 @@ impl Entry {
         if HeaderValue::from_str(secret.expose()).is_err() {
             return Err(ProxyError::SecretValue { name: name() });
         }
-        Ok(Self { binding, header, secret })
+        let placeholder_needle = Needle::new(binding.placeholder.as_str().as_bytes());
+        let known = secret.expose().len() >= REDACTED_BYTES_MIN;
+        let secret_needle = known.then(|| Needle::new(secret.expose().as_bytes()));
+        Ok(Self { binding, header, secret, placeholder_needle, secret_needle })
+    }
+
+    /// Whether the placeholder stands there percent-encoded or in base64, such as that of `user:placeholder`.
+    fn hides_in(&self, bytes: &[u8]) -> bool {
+        self.placeholder_needle.hides_in(bytes)
+    }
+
+    fn redact(&self, value: &mut HeaderValue) {
+        let Some(needle) = &self.secret_needle else { return };
+        let real = self.secret.expose().as_bytes();
+        if needle.hides_in(value.as_bytes()) {
+            *value = HeaderValue::from_static(REDACTED);
+            return;
+        }
+        let (mut rest, mut clean) = (value.as_bytes(), Vec::new());
+        while let Some(at) = position(rest, real) {
+            clean.extend_from_slice(&rest[..at]);
+            clean.extend_from_slice(self.binding.placeholder.as_str().as_bytes());
+            rest = &rest[at + real.len()..];
+        }
+        if !clean.is_empty() {
+            clean.extend_from_slice(rest);
+            *value = HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static(REDACTED));
+        }
     }
 
     fn occurs_in(&self, bytes: &[u8]) -> bool {
@@ -142,38 +187,6 @@ impl Entry {
     }
 }
 
-/// Where a text begins within another; an empty one is nowhere.
-fn position(bytes: &[u8], text: &[u8]) -> Option<usize> {
-    let first = text.first()?;
-    let mut from = 0;
-    while bytes.len() - from >= text.len() {
-        let at = from + bytes[from..=bytes.len() - text.len()].iter().position(|byte| byte == first)?;
-        if bytes[at..].starts_with(text) {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-    None
-}
-
-/// A URL with every encoded character plain, for finding what hides in it.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let mut ahead = bytes.clone();
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        match (byte, digit(ahead.next()), digit(ahead.next())) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(u8::try_from(high * 16 + low).unwrap_or(byte));
-                bytes = ahead;
-            }
-            _ => out.push(byte),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -188,7 +201,7 @@ mod tests {
             place,
             placeholder: Placeholder("sk-placeholder-1".to_owned()),
         };
-        Vault::new(vec![(binding, Secret::new("sk-real".to_owned()))]).unwrap()
+        Vault::new(vec![(binding, Secret::new("sk-real-1".to_owned()))]).unwrap()
     }
 
     fn line(scheme: Scheme, host: &str, port: u16) -> RequestLine {
@@ -211,7 +224,7 @@ mod tests {
         let plan = vault.plan(&good_line(), "/v1", &headers).unwrap();
         assert_eq!(vault.planned(&plan), ["vendor"]);
         vault.apply(&plan, &mut headers);
-        assert_eq!(headers["x-api-key"], "sk-real");
+        assert_eq!(headers["x-api-key"], "sk-real-1");
         assert!(headers["x-api-key"].is_sensitive());
     }
 
@@ -221,7 +234,7 @@ mod tests {
         let mut good = headers("authorization", "bearer sk-placeholder-1");
         let plan = vault.plan(&good_line(), "/v1", &good).unwrap();
         vault.apply(&plan, &mut good);
-        assert_eq!(good["authorization"], "bearer sk-real");
+        assert_eq!(good["authorization"], "bearer sk-real-1");
         assert!(vault.plan(&good_line(), "/v1", &headers("authorization", "Basic sk-placeholder-1")).is_err());
     }
 
@@ -242,6 +255,51 @@ mod tests {
         assert!(vault.plan(&good_line(), "/v1", &headers("x-other", "a sk-placeholder-1 b")).is_err());
         assert!(vault.plan(&good_line(), "/v1?key=sk-placeholder-1", &HeaderMap::new()).is_err());
         assert!(vault.plan(&good_line(), "/v1?key=sk%2dplaceholder%2D1", &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_disguise_is_seen_through() {
+        use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
+        let vault = vault(Place::Header("x-api-key".to_owned()));
+        let refused = |target: &str, headers: &HeaderMap| vault.plan(&good_line(), target, headers).is_err();
+        for user in ["", "u", "us", "user", "x-access-token"] {
+            let basic = BASE64_STANDARD.encode(format!("{user}:sk-placeholder-1"));
+            assert!(refused("/", &headers("authorization", &format!("Basic {basic}"))), "{user}");
+            // In its own place too: a secret is swapped for its placeholder as it is, and for nothing else.
+            assert!(refused("/", &headers("x-api-key", &basic)), "{user}");
+            let safe = BASE64_URL_SAFE_NO_PAD.encode(format!("{user}:sk-placeholder-1?"));
+            assert!(refused(&format!("/{safe}/x"), &HeaderMap::new()), "{user}");
+        }
+        assert!(refused("/", &headers("x-other", "sk%2Dplaceholder%2d1")));
+        assert!(refused("/?k=sk%252Dplaceholder-1", &HeaderMap::new()));
+        assert!(!refused("/?k=sk-placeholder", &headers("authorization", "Basic c2stcGxhY2Vob2xkZXI=")));
+    }
+
+    #[test]
+    fn an_answer_that_echoes_the_secret_is_redacted() {
+        use base64::prelude::{BASE64_STANDARD, Engine as _};
+        let vault = vault(Place::Header("x-api-key".to_owned()));
+        let redacted = |text: &str| {
+            let mut answer = headers("x-echo", text);
+            vault.redact(&mut answer);
+            answer["x-echo"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(redacted("a=sk-real-1, b=sk-real-1"), "a=sk-placeholder-1, b=sk-placeholder-1");
+        assert_eq!(redacted(&format!("Basic {}", BASE64_STANDARD.encode("me:sk-real-1"))), REDACTED);
+        assert_eq!(redacted("/?k=sk%2dreal%2d1"), REDACTED);
+        assert_eq!(redacted("nothing of it: sk-real"), "nothing of it: sk-real");
+    }
+
+    #[test]
+    fn a_secret_too_short_to_be_known_is_not_looked_for() {
+        let binding = vault(Place::Bearer).entries.remove(0).binding;
+        for (length, found) in [(REDACTED_BYTES_MIN - 1, false), (REDACTED_BYTES_MIN, true)] {
+            let secret = "s".repeat(length);
+            let vault = Vault::new(vec![(binding.clone(), Secret::new(secret.clone()))]).unwrap();
+            let mut answer = headers("x-echo", &secret);
+            vault.redact(&mut answer);
+            assert_eq!(answer["x-echo"] != secret, found, "{length}");
+        }
     }
 
     #[test]

@@ -1,42 +1,131 @@
-//! A connection to an upstream, plain or in TLS, as the pool sees it.
+//! A connection to an upstream, plain or in TLS, as the pool sees it, which overhears how many requests it takes.
 
+use super::lanes::{Lanes, Told};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+/// Bytes of an HTTP/2 frame's head (RFC 9113, section 4.1).
+const FRAME_HEAD_BYTES: usize = 9;
+/// The type of the frame that a server must begin with.
+const SETTINGS: u8 = 4;
+/// Longest such frame that is read: any server's has a few dozen bytes.
+const SETTINGS_BYTES_MAX: usize = 16 * 1024;
+/// The setting that says how many requests at a time are taken (RFC 9113, section 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+
 /// A connection to an upstream.
-pub(super) enum Leg {
-    /// Plain TCP.
+pub(super) struct Leg {
+    stream: Stream,
+    overhearing: Option<Overhearing>,
+    /// Keeps the lane from making another connection while this one lasts.
+    told: Option<Told>,
+}
+
+/// Whom a connection serves: a lane of a host.
+pub(super) struct Errand {
+    /// Where to tell how many requests the connection takes.
+    pub lanes: Arc<Lanes>,
+    /// The host, as lanes name it.
+    pub host: String,
+    /// Which of the host's lanes.
+    pub lane: usize,
+}
+
+enum Stream {
     Plain(TcpStream),
-    /// Verified TLS.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The beginning of an HTTP/2 server's first frame, and whom to tell what it says.
+struct Overhearing {
+    errand: Errand,
+    frame: Vec<u8>,
+}
+
+impl Leg {
+    /// Plain TCP.
+    pub(super) fn plain(stream: TcpStream, errand: &Errand) -> Self {
+        errand.lanes.tell_single(&errand.host);
+        Self { stream: Stream::Plain(stream), overhearing: None, told: None }
+    }
+
+    /// Verified TLS.
+    pub(super) fn tls(stream: TlsStream<TcpStream>, errand: Errand) -> Self {
+        let mut leg = Self { stream: Stream::Tls(Box::new(stream)), overhearing: None, told: None };
+        if leg.is_http2() {
+            leg.overhearing = Some(Overhearing { errand, frame: Vec::new() });
+        } else {
+            errand.lanes.tell_single(&errand.host);
+        }
+        leg
+    }
+
+    fn is_http2(&self) -> bool {
+        matches!(&self.stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+impl Overhearing {
+    /// Takes the next bytes, and tells when the frame is over.
+    fn feed(&mut self, bytes: &[u8]) -> Option<Told> {
+        let room = (FRAME_HEAD_BYTES + SETTINGS_BYTES_MAX).saturating_sub(self.frame.len());
+        self.frame.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let Errand { lanes, host, lane } = &self.errand;
+        streams(&self.frame).map(|limit| lanes.tell(host, *lane, limit))
+    }
+}
+
+/// How many requests a server takes, by its first frame; none while that is not complete.
+fn streams(frame: &[u8]) -> Option<usize> {
+    let (head, payload) = frame.split_at_checked(FRAME_HEAD_BYTES)?;
+    let length = head[..3].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    if head[3] != SETTINGS || length > SETTINGS_BYTES_MAX {
+        return Some(usize::MAX);
+    }
+    let named = |entry: &[u8]| match entry {
+        [a, b, value @ ..] if u16::from_be_bytes([*a, *b]) == MAX_CONCURRENT_STREAMS => {
+            Some(value.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+        }
+        _ => None,
+    };
+    // The last of several values counts.
+    Some(payload.get(..length)?.chunks_exact(6).filter_map(named).next_back().unwrap_or(usize::MAX))
 }
 
 impl Connection for Leg {
     fn connected(&self) -> Connected {
-        let h2 = matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
-        if h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+        if self.is_http2() { Connected::new().negotiated_h2() } else { Connected::new() }
     }
 }
 
 impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+        let leg = self.get_mut();
+        let before = out.filled().len();
+        ready!(match &mut leg.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, out),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+        })?;
+        if let Some(overhearing) = &mut leg.overhearing
+            && let Some(told) = overhearing.feed(&out.filled()[before..])
+        {
+            (leg.overhearing, leg.told) = (None, Some(told));
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Leg {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -45,30 +134,47 @@ impl AsyncWrite for Leg {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_first_frame_says_how_many_requests_it_takes() {
+        let frame = b"\0\0\x0c\x04\0\0\0\0\0\0\x04\0\x01\0\0\0\x03\0\0\0\x80";
+        assert_eq!(streams(frame), Some(128));
+        for cut in 0..frame.len() {
+            assert_eq!(streams(&frame[..cut]), None, "{cut}");
+        }
+        assert_eq!(streams(b"\0\0\0\x04\0\0\0\0\0"), Some(usize::MAX));
+        assert_eq!(streams(b"HTTP/1.1 400 Bad Request"), Some(usize::MAX));
+        assert_eq!(streams(b"\xff\xff\xff\x04\0\0\0\0\0"), Some(usize::MAX));
     }
 }

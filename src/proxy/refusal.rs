@@ -2,48 +2,79 @@
 
 use super::body::ResponseBody;
 use crate::model::{Host, RequestLine};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE, USER_AGENT};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 /// The host whose clients read Anthropic's form of an error.
 const ANTHROPIC: &str = "api.anthropic.com";
+/// How Codex names itself. It asks six times when it is refused with 403, and shows a plain 400 at once.
+const CODEX: &[u8] = b"codex";
+
+/// Whom an answer is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Audience {
+    /// The host that was asked for, whose clients read its own form of an error.
+    host: Option<Host>,
+    /// Whether the client is Codex.
+    codex: bool,
+}
+
+impl Audience {
+    /// The client that sent these headers, and the host it asked for.
+    pub(super) fn new(host: &Host, headers: &HeaderMap) -> Self {
+        let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+        let begins = |agent: &[u8]| agent.get(..CODEX.len()).is_some_and(|name| name.eq_ignore_ascii_case(CODEX));
+        Self { host: Some(host.clone()), codex: agent.is_some_and(begins) }
+    }
+}
 
 /// An answer of the proxy's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     status: StatusCode,
     message: String,
-    kind: &'static str,
+    refused: bool,
+    closes: bool,
 }
 
 impl Reply {
     /// The request was refused.
     pub(super) fn refused(status: u16, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-        Self { status, message: message.into(), kind: "omni_refused" }
+        Self { status, message: message.into(), refused: true, closes: false }
     }
 
     /// The request was allowed and its upstream gave no answer.
     pub(super) fn failed(status: u16, message: impl Into<String>) -> Self {
-        Self { kind: "omni_upstream_failed", ..Self::refused(status, message) }
+        Self { refused: false, ..Self::refused(status, message) }
     }
 
-    /// The answer, in the form that clients of this host understand.
-    pub(super) fn into_response(self, host: Option<&Host>) -> Response<ResponseBody> {
-        let anthropic = matches!(host, Some(Host::Name(name)) if name.as_str() == ANTHROPIC);
-        let body = if anthropic {
-            let kind = if self.kind == "omni_refused" { "permission_error" } else { "api_error" };
-            json!({"type": "error", "error": {"type": kind, "message": self.message}})
+    /// The connection is of no more use after this.
+    pub(super) fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
+    /// The answer, in the form that this client understands.
+    pub(super) fn into_response(self, audience: &Audience) -> Response<ResponseBody> {
+        let decided = matches!(self.status, StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST);
+        let plain = audience.codex && self.refused && decided;
+        let (status, kind, body) = if plain {
+            (StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{}\n", self.message))
         } else {
-            json!({"error": {"type": self.kind, "message": self.message}})
+            (self.status, "application/json", self.json(audience))
         };
-        let mut response = Response::new(ResponseBody::text(format!("{body}\n")));
-        *response.status_mut() = self.status;
+        let mut response = Response::new(ResponseBody::text(body));
+        *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Asking again changes nothing; clients of both big vendors heed this.
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if self.refused || decided {
+            // Asking again changes nothing; clients of both big vendors heed this.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         match self.status {
             StatusCode::UPGRADE_REQUIRED => drop(headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"))),
             StatusCode::METHOD_NOT_ALLOWED => {
@@ -53,6 +84,18 @@ impl Reply {
             _ => {}
         }
         response
+    }
+
+    fn json(&self, audience: &Audience) -> String {
+        let anthropic = matches!(&audience.host, Some(Host::Name(name)) if name.as_str() == ANTHROPIC);
+        let body = if anthropic {
+            let kind = if self.refused { "permission_error" } else { "api_error" };
+            json!({"type": "error", "error": {"type": kind, "message": self.message}})
+        } else {
+            let kind = if self.refused { "omni_refused" } else { "omni_upstream_failed" };
+            json!({"error": {"type": kind, "message": self.message}})
+        };
+        format!("{body}\n")
     }
 }
 
@@ -78,20 +121,43 @@ mod tests {
     use crate::model::{Port, Scheme};
     use http_body_util::BodyExt;
 
-    async fn told(reply: Reply, host: &str) -> serde_json::Value {
-        let response = reply.into_response(Some(&Host::parse(host).unwrap()));
-        assert_eq!(response.headers()["x-should-retry"], "false");
-        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    fn audience(host: &str, agent: Option<&str>) -> Audience {
+        let agent = agent.map(|agent| (USER_AGENT, agent.parse().unwrap()));
+        Audience::new(&Host::parse(host).unwrap(), &HeaderMap::from_iter(agent))
+    }
+
+    async fn told(reply: Reply, audience: &Audience) -> (u16, String, bool) {
+        let response = reply.into_response(audience);
+        let status = response.status().as_u16();
+        let final_ = response.headers().get("x-should-retry").is_some_and(|value| value == "false");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap(), final_)
     }
 
     #[tokio::test]
     async fn each_vendors_client_gets_its_own_form() {
         let reply = Reply::refused(403, "no");
-        assert_eq!(
-            told(reply.clone(), "api.anthropic.com").await,
-            json!({"type": "error", "error": {"type": "permission_error", "message": "no"}})
-        );
-        assert_eq!(told(reply, "x.example").await, json!({"error": {"type": "omni_refused", "message": "no"}}));
+        let (status, body, is_final) =
+            told(reply.clone(), &audience("api.anthropic.com", Some("claude-cli/2.1"))).await;
+        let form = json!({"type": "error", "error": {"type": "permission_error", "message": "no"}});
+        assert_eq!((status, body, is_final), (403, format!("{form}\n"), true));
+        let form = json!({"error": {"type": "omni_refused", "message": "no"}});
+        for agent in [None, Some("OpenAI/Python 2.0"), Some("cod"), Some("my-codex")] {
+            let answer = told(reply.clone(), &audience("api.openai.com", agent)).await;
+            assert_eq!(answer, (403, format!("{form}\n"), true), "{agent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn codex_gets_what_it_shows_at_once_where_asking_again_is_vain() {
+        let codex = audience("api.openai.com", Some("codex_cli_rs/0.169.0 (Debian 12)"));
+        for status in [403, 421] {
+            assert_eq!(told(Reply::refused(status, "no"), &codex).await, (400, "no\n".to_owned(), true));
+        }
+        // It falls back from a WebSocket on this status alone, and an upstream's trouble may be over soon.
+        assert_eq!(told(Reply::refused(426, "no"), &codex).await.0, 426);
+        let (status, _, is_final) = told(Reply::failed(502, "no"), &codex).await;
+        assert_eq!((status, is_final), (502, false));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use crate::model::{Host, HostName};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ResolveHosts, ResolverConfig as Servers, ResolverOpts};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig as Servers, ResolverOpts,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// How many entries of the hosts file are kept.
 const HOSTS_MAX: usize = 10_000;
@@ -46,10 +48,16 @@ impl ResolverConfig {
         }
     }
 
-    /// A configuration of a hosts file alone.
-    #[cfg(test)]
-    pub(super) fn from_hosts(text: &str) -> Self {
-        Self { hosts: parse_hosts(text), ..Self::default() }
+    /// A configuration of a hosts file's text and one name server, if any, asked over UDP.
+    #[must_use]
+    pub fn from_parts(hosts: &str, server: Option<SocketAddr>) -> Self {
+        let servers = server.map(|server| {
+            let mut connection = ConnectionConfig::udp();
+            connection.port = server.port();
+            let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+            (Servers::from_parts(None, Vec::new(), vec![server]), ResolverOpts::default())
+        });
+        Self { servers, hosts: parse_hosts(hosts), own: Vec::new() }
     }
 
     /// Whether an address is one of the host's own, public or not.

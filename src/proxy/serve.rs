@@ -5,6 +5,7 @@ use super::body::ResponseBody;
 use super::detect::{Protocol, Rewound, detect};
 use super::facts::Claim;
 use super::http::handle;
+use super::strict::Strict;
 use super::tls;
 use crate::model::{Host, Port, RefusalKind, Scheme};
 use http::{Request, Response};
@@ -26,6 +27,15 @@ pub(super) const HEADERS_MAX: usize = 200;
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Requests at the same time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
+/// How much of one upload may wait here: HTTP/2's own beginning, and plenty without a network between.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// How much of all uploads of a connection may: as much as all together, so that one that is stuck never stops another.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
+/// Requests that a client took back before they were looked at, and those it was refused: one more of either, and the
+/// connection is closed. A client that opens requests only to reset them gets no further than this.
+const RESETS_PENDING_MAX: usize = 20;
+/// Requests that broke the protocol on one connection before it is closed.
+const PROTOCOL_ERRORS_MAX: usize = 256;
 
 /// Where a connection says it is going, before it has said how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +100,8 @@ where
     let target = format!("{}:{}", claim.host, claim.port);
     let claim = Arc::new(claim);
     let service = service_fn(|request| answer(shared.clone(), claim.clone(), request));
+    let stream = Strict::new(stream, false);
+    let flaw = stream.flaw();
     let served = builder().serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);
     let outcome = tokio::select! {
@@ -100,7 +112,8 @@ where
         }
     };
     if outcome.is_err_and(|error| error.is_parse()) {
-        let reason = format!("it is not readable as HTTP/1, in a connection by {}", claim.scheme);
+        let why = flaw.get().map_or_else(String::new, |flaw| format!(": {flaw}"));
+        let reason = format!("it is not readable as HTTP/1, in a connection by {}{why}", claim.scheme);
         shared.refuse(RefusalKind::Protocol, target, reason).await;
     }
 }
@@ -117,7 +130,10 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-        .adaptive_window(true);
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(PROTOCOL_ERRORS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // An HTTP/2 client that goes away or breaks the protocol ends its own connection; its requests settle themselves.
     let _ = tokio::select! {

@@ -1,7 +1,8 @@
 //! Sending what was granted. Without a grant nothing can be sent, and a grant is used up by sending.
 
 use super::body::RequestBody;
-use super::dial::{DialError, Dialer};
+use super::dial::{DialError, Dialer, origin};
+use super::lanes::{LANES_MAX, Lanes, STREAMS_MAX, Slot};
 use crate::model::RequestLine;
 use crate::policy::Grant;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
@@ -9,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error as _;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long an unused connection is kept.
@@ -31,42 +33,60 @@ pub(super) struct SendError {
     pub reason: String,
 }
 
+/// How much of one answer may wait here for its client: enough for a far upstream, 5 MB a second at 100 ms.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// How much of all answers of a connection may: as much as all together, so that one that is stuck never stops another.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
+
 /// The pooled way to all upstreams of a session.
 pub(super) struct Upstream {
-    client: Client<Dialer, RequestBody>,
+    dialer: Dialer,
+    lanes: Arc<Lanes>,
+    /// A pool for each lane, made when it is first used.
+    clients: [OnceLock<Client<Dialer, RequestBody>>; LANES_MAX],
 }
 
 impl Upstream {
     /// A pool over this dialer.
     pub(super) fn new(dialer: Dialer) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(dialer);
-        Self { client }
+        Self { lanes: dialer.lanes(), dialer, clients: [const { OnceLock::new() }; LANES_MAX] }
     }
 
-    /// Sends one request to the place that was granted, with the path that was granted.
+    /// Sends one request to the place that was granted, with the path that was granted. The slot is to be kept until
+    /// the answer has ended.
     pub(super) async fn send(
         &self,
         grant: Grant,
         target: &str,
         headers: HeaderMap,
         body: RequestBody,
-    ) -> Result<Response<Incoming>, SendError> {
-        let request = build(grant.line(), target, headers, body).ok_or_else(|| SendError {
+    ) -> Result<(Response<Incoming>, Slot), SendError> {
+        let line = grant.line();
+        let request = build(line, target, headers, body).ok_or_else(|| SendError {
             status: 400,
             reason: "the request cannot be written for its upstream".to_owned(),
         })?;
+        let slot = self.lanes.take(&origin(line.scheme, &line.host, line.port)).await;
         drop(grant);
-        self.client.request(request).await.map_err(|error| explain(&error))
+        // A lane beyond the last is the first: there are as many clients as lanes.
+        let client = self.clients.get(slot.lane()).unwrap_or(&self.clients[0]);
+        let sent = client.get_or_init(|| client_over(self.dialer.for_lane(slot.lane()))).request(request).await;
+        sent.map(|response| (response, slot)).map_err(|error| explain(&error))
     }
+}
+
+fn client_over(dialer: Dialer) -> Client<Dialer, RequestBody> {
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .build(dialer)
 }
 
 /// The request as the grant says; `None` when the target is not the granted path.

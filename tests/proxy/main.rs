@@ -1,7 +1,11 @@
 //! The proxy as a sandbox meets it: real sockets, real TLS on both sides, everything it did in its record.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod bodies;
 mod flow;
+mod http2;
 mod names;
 mod refusals;
+mod secrets;
 mod support;
+mod wire;

@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -35,7 +36,8 @@ pub const NAMES: [&str; 3] = ["api.example.com", "api.anthropic.com", "api.opena
 
 pub type Seen = Arc<Mutex<Vec<(http::request::Parts, Bytes)>>>;
 pub type Answer = Response<Channel>;
-type Script = Arc<dyn Fn(&http::request::Parts, &Bytes) -> Answer + Send + Sync>;
+pub type Pending = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type Handler = Arc<dyn Fn(Request<Incoming>) -> Pending + Send + Sync>;
 
 /// A body that a test feeds frame by frame.
 pub struct Channel(mpsc::Receiver<Result<Frame<Bytes>, std::io::Error>>);
@@ -71,12 +73,34 @@ pub struct Upstream {
     pub address: SocketAddr,
     pub ca_pem: String,
     pub seen: Seen,
+    pub connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
     pub async fn start(
         protocols: &[&str],
         script: impl Fn(&http::request::Parts, &Bytes) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let (seen, script) = (Seen::default(), Arc::new(script));
+        let kept = seen.clone();
+        let handler = move |request: Request<Incoming>| -> Pending {
+            let (seen, script) = (kept.clone(), script.clone());
+            Box::pin(async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let answer = script(&head, &body);
+                seen.lock().unwrap().push((head, body));
+                answer
+            })
+        };
+        Self { seen, ..Self::handled(protocols, None, handler).await }
+    }
+
+    /// An upstream that gets its requests before their bodies, and takes so many at a time over HTTP/2.
+    pub async fn handled(
+        protocols: &[&str],
+        streams_max: Option<u32>,
+        handler: impl Fn(Request<Incoming>) -> Pending + Send + Sync + 'static,
     ) -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::default();
@@ -95,9 +119,11 @@ impl Upstream {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Seen::default();
-        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(script)));
-        Self { address, ca_pem, seen }
+        let connections = Arc::new(AtomicUsize::new(0));
+        let serving =
+            serve(listener, TlsAcceptor::from(Arc::new(config)), connections.clone(), streams_max, Arc::new(handler));
+        tokio::spawn(serving);
+        Self { address, ca_pem, seen: Seen::default(), connections }
     }
 
     pub fn requests(&self) -> usize {
@@ -109,23 +135,25 @@ impl Upstream {
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Seen, script: Script) {
+async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: Arc<AtomicUsize>,
+    streams_max: Option<u32>,
+    handler: Handler,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).unwrap();
-        let (acceptor, seen, script) = (acceptor.clone(), seen.clone(), script.clone());
+        connections.fetch_add(1, Ordering::Relaxed);
+        let (acceptor, handler) = (acceptor.clone(), handler.clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let service = service_fn(move |request: Request<Incoming>| {
-                let (seen, script) = (seen.clone(), script.clone());
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                    let answer = script(&head, &body);
-                    seen.lock().unwrap().push((head, body));
-                    Ok::<_, std::convert::Infallible>(answer)
-                }
+                let answer = handler(request);
+                async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
-            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            builder.http2().max_concurrent_streams(streams_max);
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -228,14 +256,20 @@ impl Proxy {
         self.connector(protocols).connect(name, stream).await.unwrap()
     }
 
-    pub async fn client(&self, host: &str) -> http1::SendRequest<Full<Bytes>> {
+    pub async fn client<B>(&self, host: &str) -> http1::SendRequest<B>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
         let stream = self.tls(&format!("{host}:443"), host, &["http/1.1"]).await;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         sender
     }
 
-    pub async fn client_h2(&self, host: &str) -> http2::SendRequest<Full<Bytes>> {
+    pub async fn client_h2<B>(&self, host: &str) -> http2::SendRequest<B>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    {
         let stream = self.tls(&format!("{host}:443"), host, &["h2"]).await;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -264,6 +298,17 @@ pub async fn told(response: Response<Incoming>) -> (u16, String) {
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+/// Waits for what comes true soon.
+pub async fn soon(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if is_true() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("not in ten seconds: {what}");
 }
 
 /// Events of one kind.
