@@ -43,6 +43,17 @@ pub(super) fn take_signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
+/// Whether one of the signals came that are meant for the harness: where there is none yet, it is meant for omni.
+pub(super) fn called_off(signals: &SignalFd) -> Option<Signal> {
+    while let Ok(Some(info)) = signals.read_signal() {
+        let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok();
+        if let Some(signal) = signal.filter(|signal| PASSED_ON.contains(signal)) {
+            return Some(signal);
+        }
+    }
+    None
+}
+
 /// Everything the relay waits for.
 pub(super) struct Relay<'a> {
     pub sandbox: &'a Sandbox,

@@ -77,10 +77,13 @@ pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     let mut bytes = [0u8; MESSAGE_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut reset = false;
     let received = loop {
         let slices = &mut [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
+            // The other side went without reading all; what it said before is still to be had, after this is heard.
+            Err(rustix::io::Errno::CONNRESET) if !reset => reset = true,
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
             other => break other?,
         }
@@ -96,4 +99,23 @@ pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     }
     let message = serde_json::from_slice(&bytes[..received.bytes])?;
     Ok(Some((message, descriptors)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn last_words_are_heard_from_one_who_did_not_listen() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        send(ours.as_fd(), &Order::Go, &[]).unwrap();
+        send(theirs.as_fd(), &Notice::NotExecuted(2), &[]).unwrap();
+        drop(theirs);
+        let heard = || receive::<Notice>(ours.as_fd()).unwrap().map(|(notice, _)| notice);
+        assert_eq!((heard(), heard()), (Some(Notice::NotExecuted(2)), None));
+    }
 }
