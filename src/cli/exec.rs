@@ -108,7 +108,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !quiet {
         eprintln!("{}", banner(&prepared));
     }
-    let outcome = session::run(&prepared, &home)?;
+    let outcome = match session::run(&prepared, &home) {
+        Err(SessionError::CalledOff(signal)) => return Ok(exit_as(ExitStatus::Signal(signal as i32))),
+        other => other?,
+    };
     conclude(&outcome, quiet);
     Ok(exit_as(outcome.exit))
 }

@@ -130,8 +130,9 @@ impl Matcher {
         let (scheme, rest) = parse_scheme(written, target_at, target)?;
         let rest_at = target_at + count(target) - count(rest);
         let Parts { host, port, path } = split(rest);
-        let pattern =
-            HostPattern::parse(&host).map_err(|error| written.complaint(rest_at, error.message, error.hint))?;
+        let pattern = HostPattern::parse(&host).map_err(|error| {
+            written.complaint(rest_at, error.message, bare_address_hint(rest).unwrap_or(error.hint))
+        })?;
         let port_at = rest_at + count(rest) - count(path) - port.map_or(0, count);
         let port = parse_port(written, port_at, scheme, port, rest)?;
         let path_at = rest_at + count(rest) - count(path);
@@ -256,14 +257,19 @@ fn parse_port(
     match text.parse::<u16>() {
         Ok(port) if port > 0 && digits => Ok(Port(port)),
         _ => {
-            let authority = target.split('/').next().unwrap_or(target);
-            let hint = match authority.parse::<Ipv6Addr>() {
-                Ok(address) => format!("an IPv6 address stands in brackets: `[{address}]`"),
-                Err(_) => "a port is a number from 1 to 65535".to_owned(),
-            };
+            let hint = || "a port is a number from 1 to 65535".to_owned();
+            let hint = bare_address_hint(target).unwrap_or_else(hint);
             Err(written.complaint(at, format!("`{text}` is not a port"), hint))
         }
     }
+}
+
+/// What to do about an IPv6 address that was written as it is, whose first part looks like a host and the next like its
+/// port.
+fn bare_address_hint(target: &str) -> Option<String> {
+    let authority = target.split('/').next().unwrap_or(target);
+    let address = authority.parse::<Ipv6Addr>().ok()?;
+    Some(format!("an IPv6 address stands in brackets: `[{address}]`"))
 }
 
 /// Whether a rule can name this method.

@@ -283,6 +283,11 @@ fn refuses_rules_that_would_not_mean_what_they_say() {
         ("get a.com", "test:1:1: `get` is not a method (did you mean `GET`?)"),
         ("GET a.com:0/x", "test:1:11: `0` is not a port (a port is a number from 1 to 65535)"),
         ("GET fd00::1/x", "test:1:10: `:1` is not a port (an IPv6 address stands in brackets: `[fd00::1]`)"),
+        (
+            "GET 2001:db8::/32",
+            "test:1:5: `2001` is an unusual spelling of an address: write it as four decimal numbers \
+                                    (an IPv6 address stands in brackets: `[2001:db8::]`)",
+        ),
         ("GET ftp://a.com", "test:1:5: `ftp://` is not a scheme of requests (write `http://`, or none)"),
         (
             "GET a.com/x/../y",

@@ -36,6 +36,9 @@ pub enum SessionError {
     /// The proxy process could not be made ready.
     #[error("the proxy did not start: {0}")]
     ProxyFailed(String),
+    /// A signal came before there was a harness to pass it on to.
+    #[error("{0} came before the harness was started")]
+    CalledOff(nix::sys::signal::Signal),
     /// The workspace is not there.
     #[error("the workspace {path} cannot be used: {error}; name an existing directory with `--workspace DIR`")]
     Workspace {

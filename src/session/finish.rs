@@ -32,7 +32,11 @@ pub struct Outcome {
 pub(super) fn conclude(ended: &Ended, program: &str) -> (ExitStatus, Option<String>) {
     if let Some((number, text)) = &ended.not_started {
         let code = if *number == libc::ENOENT { EXIT_NOT_FOUND } else { EXIT_NOT_EXECUTABLE };
-        let message = format!("{program} could not be executed inside the sandbox: {text}");
+        let mut message = format!("{program} could not be executed inside the sandbox: {text}");
+        if *number == libc::ENOENT {
+            // The program itself was found before the start.
+            message.push_str("; what its first line names, or its loader, is not there");
+        }
         return (ExitStatus::Code(code), Some(message));
     }
     match (ended.reason, ended.status) {

@@ -3,7 +3,7 @@
 use super::clock;
 use super::error::SessionError;
 use super::prepare::Prepared;
-use super::secrets;
+use super::{relay, secrets};
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
@@ -11,17 +11,22 @@ use crate::proxy::{self, Authority, Gateway, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
 use crate::sys::{self, Forked, fork_single_threaded};
+use nix::sys::signalfd::SignalFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the proxy may take to settle what is under way once the session is over.
 const SETTLE: Duration = Duration::from_secs(4);
+
+/// How long it may take to be ready: where a secret comes from a command, a person may have to consent.
+const READY_MAX: Duration = Duration::from_secs(120);
 
 /// What the proxy tells the session.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,9 +48,11 @@ struct Serve {
 /// The session's side of the proxy.
 #[derive(Debug)]
 pub(super) struct ProxyProcess {
+    pid: Pid,
     pidfd: OwnedFd,
     control: OwnedFd,
     shutdown: Option<UnixStream>,
+    serves: bool,
     reaped: bool,
 }
 
@@ -63,7 +70,9 @@ impl ProxyProcess {
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
-            Forked::Parent { pidfd, .. } => Ok(Self { pidfd, control: ours, shutdown: Some(ours_off), reaped: false }),
+            Forked::Parent { pid, pidfd } => {
+                Ok(Self { pid, pidfd, control: ours, shutdown: Some(ours_off), serves: false, reaped: false })
+            }
             Forked::Child => {
                 drop((ours, ours_off));
                 let site = Site { control: theirs, shutdown: theirs_off, certificates, journal };
@@ -80,14 +89,42 @@ impl ProxyProcess {
         }
     }
 
-    /// Hands the listeners over and waits until they are served.
-    pub(super) fn serve(&self, listeners: Listeners) -> Result<(), SessionError> {
+    /// Hands the listeners over and waits until they are served, or a signal calls everything off.
+    pub(super) fn serve(&mut self, listeners: Listeners, signals: &SignalFd) -> Result<(), SessionError> {
         let descriptors: Vec<_> = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd).collect();
-        wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors)
-            .map_err(SessionError::preparing("hand the listeners to the proxy"))?;
+        match wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors) {
+            // It is gone; what it said on its way is the reason.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other.map_err(SessionError::preparing("hand the listeners to the proxy"))?,
+        }
+        self.wait_for_word(signals)?;
         match self.word()? {
-            Word::Ready => Ok(()),
-            other => Err(unexpected(other)),
+            Word::Ready => self.serves = true,
+            other => return Err(unexpected(other)),
+        }
+        Ok(())
+    }
+
+    fn wait_for_word(&self, signals: &SignalFd) -> Result<(), SessionError> {
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let why = "it was not ready after two minutes: does a secret's command wait for something?";
+                return Err(SessionError::ProxyFailed(why.to_owned()));
+            }
+            let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            let mut waits = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            match poll(&mut waits, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) | Ok(0) => continue,
+                other => other.map_err(SessionError::preparing("hear from the proxy"))?,
+            };
+            if !waits[0].revents().is_empty() {
+                return Ok(());
+            }
+            if let Some(signal) = relay::called_off(signals) {
+                return Err(SessionError::CalledOff(signal));
+            }
         }
     }
 
@@ -110,10 +147,16 @@ impl ProxyProcess {
         }
         self.reaped = true;
         self.begin_to_stop();
-        let timeout = rustix::event::Timespec { tv_sec: SETTLE.as_secs().cast_signed(), tv_nsec: 0 };
-        let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+        // One that never served has nothing to settle, and may be waiting for a secret.
+        let patience = if self.serves { SETTLE } else { Duration::ZERO };
+        let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: 0 };
+        let mut waits = [PollFd::new(&self.pidfd, PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
-        let _ = rustix::event::poll(&mut waits, Some(&timeout));
+        let _ = poll(&mut waits, Some(&timeout));
+        if !self.serves {
+            // The command that it waits for, and what that has started, are in its group.
+            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        }
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }

@@ -8,7 +8,7 @@ use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Keys that may wait for a harness that does not read.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
+/// How often to look whether a job in the background has come to the foreground: no signal says so.
+const FOREGROUND_LOOK: Duration = Duration::from_millis(200);
 /// What a harness gets between SIGTERM and the end when its time is up.
 const GRACE: Duration = Duration::from_secs(2);
 /// Signals that are meant for the harness.
@@ -43,6 +45,17 @@ pub(super) fn take_signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
+/// Whether one of the signals came that are meant for the harness: where there is none yet, it is meant for omni.
+pub(super) fn called_off(signals: &SignalFd) -> Option<Signal> {
+    while let Ok(Some(info)) = signals.read_signal() {
+        let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok();
+        if let Some(signal) = signal.filter(|signal| PASSED_ON.contains(signal)) {
+            return Some(signal);
+        }
+    }
+    None
+}
+
 /// Everything the relay waits for.
 pub(super) struct Relay<'a> {
     pub sandbox: &'a Sandbox,
@@ -50,8 +63,10 @@ pub(super) struct Relay<'a> {
     pub signals: &'a SignalFd,
     /// The harness's terminal.
     pub master: Option<OwnedFd>,
-    /// The user's.
+    /// The user's, while this job is in its foreground.
     pub user: Option<UserTerminal>,
+    /// Whether keys may still come from there.
+    keys_end: bool,
     pub deadline: Option<Instant>,
     pending: Vec<u8>,
     timed_out: bool,
@@ -65,9 +80,18 @@ impl<'a> Relay<'a> {
         master: Option<OwnedFd>,
         timeout: Option<Duration>,
     ) -> Self {
-        let user = if master.is_some() { UserTerminal::find() } else { None };
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Self { sandbox, proxy, signals, master, user, deadline, pending: Vec::new(), timed_out: false }
+        Self {
+            sandbox,
+            proxy,
+            signals,
+            master,
+            user: None,
+            keys_end: !io::stdin().is_terminal(),
+            deadline,
+            pending: Vec::new(),
+            timed_out: false,
+        }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -76,10 +100,8 @@ impl<'a> Relay<'a> {
         if let Some(master) = &self.master {
             rustix::io::ioctl_fionbio(master, true).map_err(|error| lost(error.into()))?;
         }
-        if let Some(user) = &mut self.user {
-            user.make_raw().map_err(lost)?;
-        }
         loop {
+            self.take_terminal();
             let ready = self.wait().map_err(SupervisorError::Wire)?;
             if ready.output {
                 self.show().map_err(SupervisorError::Wire)?;
@@ -125,10 +147,13 @@ impl<'a> Relay<'a> {
             let wants_keys = self.user.is_some() && self.pending.len() < PENDING_BYTES_MAX;
             waits.push(PollFd::new(&stdin, if wants_keys { PollFlags::IN } else { none }));
         }
-        let timeout = self.deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-        });
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let look = self.awaits_terminal().then_some(FOREGROUND_LOOK);
+        let timeout = left
+            .into_iter()
+            .chain(look)
+            .min()
+            .map(|wait| Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() });
         match poll(&mut waits, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),
@@ -142,6 +167,25 @@ impl<'a> Relay<'a> {
             room: happened(3).contains(PollFlags::OUT),
             keys: happened(4).intersects(PollFlags::IN | PollFlags::HUP),
         })
+    }
+
+    /// Whether there is a terminal whose keys go to somebody else for now: this job is in the background.
+    fn awaits_terminal(&self) -> bool {
+        self.master.is_some() && self.user.is_none() && !self.keys_end
+    }
+
+    /// Takes the user's terminal as soon as this job is in its foreground. Before, that would stop the job.
+    fn take_terminal(&mut self) {
+        if self.awaits_terminal()
+            && let Some(mut user) = UserTerminal::find()
+        {
+            match user.make_raw() {
+                Ok(()) => self.user = Some(user),
+                // A terminal that cannot be set is as good as gone.
+                Err(_) => self.keys_end = true,
+            }
+            self.resize();
+        }
     }
 
     /// Shows what the harness wrote to its terminal.
@@ -160,12 +204,17 @@ impl<'a> Relay<'a> {
     fn read_keys(&mut self) {
         let mut chunk = [0; 4096];
         match rustix::io::read(rustix::stdio::stdin(), &mut chunk) {
-            Ok(0) => self.user = None,
+            Ok(0) => self.end_keys(),
             Ok(count) => self.pending.extend_from_slice(&chunk[..count]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             // A terminal that vanished: the harness hears of it by SIGHUP, as it would outside.
-            Err(_) => self.user = None,
+            Err(_) => self.end_keys(),
         }
+    }
+
+    fn end_keys(&mut self) {
+        self.user = None;
+        self.keys_end = true;
     }
 
     fn pass_keys(&mut self) {
@@ -202,14 +251,11 @@ impl<'a> Relay<'a> {
 
     /// Stops this job, as Ctrl-Z would have without us; returns when it goes on.
     fn suspend(&mut self) {
-        if let Some(user) = &mut self.user {
-            user.restore();
-        }
-        // Our own group stops as a whole, as the shell expects of a job. The call returns once we are continued.
+        self.user = None;
+        // Our own group stops as a whole, as the shell expects of a job. The call returns once we are continued, in the
+        // foreground or the background.
         let _ = nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGSTOP);
-        if let Some(user) = &mut self.user {
-            let _ = user.make_raw();
-        }
+        self.take_terminal();
         self.resize();
     }
 
@@ -255,9 +301,7 @@ impl<'a> Relay<'a> {
                 self.master = None;
             }
         }
-        if let Some(user) = &mut self.user {
-            user.restore();
-        }
+        self.user = None;
     }
 }
 
@@ -272,7 +316,6 @@ struct Ready {
 
 /// Writes to whichever standard stream is the terminal.
 fn print(bytes: &[u8]) -> io::Result<()> {
-    use std::io::IsTerminal;
     if io::stdout().is_terminal() {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;

@@ -25,7 +25,10 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     let (ended, store) = match live(prepared, home, &signals, &mut journal) {
         Ok(lived) => lived,
         Err(error) => {
-            let exit = ExitStatus::Code(finish::EXIT_OMNI_FAILED);
+            let exit = match error {
+                SessionError::CalledOff(signal) => ExitStatus::Signal(signal as i32),
+                _ => ExitStatus::Code(finish::EXIT_OMNI_FAILED),
+            };
             journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit })?;
             fold(prepared, Sqlite::open(home))?;
             return Err(error);
@@ -70,13 +73,18 @@ fn refuse_directories() -> Result<(), SessionError> {
 }
 
 /// Builds proxy and sandbox side by side; the harness waits for the go.
-fn start(prepared: &Prepared, home: &Home, journal: &mut Journal) -> Result<(Standing, ProxyProcess), SessionError> {
+fn start(
+    prepared: &Prepared,
+    home: &Home,
+    signals: &SignalFd,
+    journal: &mut Journal,
+) -> Result<(Standing, ProxyProcess), SessionError> {
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
-    let proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
+    let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
     let (standing, listeners) = build(prepared, &proxy, &certificates)?;
-    proxy.serve(listeners)?;
+    proxy.serve(listeners, signals)?;
     record_start(prepared, journal)?;
     Ok((standing, proxy))
 }
@@ -128,7 +136,7 @@ type Lived = (Ended, Result<Sqlite, StoreError>);
 
 /// Lets the harness go and stays with it to its end.
 fn live(prepared: &Prepared, home: &Home, signals: &SignalFd, journal: &mut Journal) -> Result<Lived, SessionError> {
-    let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, journal)?;
+    let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, signals, journal)?;
     sandbox.go()?;
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
     let store = Sqlite::open(home);

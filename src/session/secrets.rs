@@ -3,6 +3,7 @@
 use crate::model::Secret;
 use crate::policy::{SecretSource, SecretSpec};
 use crate::sys;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -60,12 +61,19 @@ fn inspect(secret: &Secret) -> Option<&'static str> {
 }
 
 fn run(command: &str) -> Result<String, String> {
-    let output = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!("the command failed ({})", output.status));
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = sys::end_with_parent(&mut shell).spawn().map_err(|error| error.to_string())?;
+    let mut printed = Vec::new();
+    // One more than may be, so that what is too long is seen to be.
+    let limit = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let read = child.stdout.take().map_or(Ok(0), |stdout| stdout.take(limit).read_to_end(&mut printed));
+    let status = read.and_then(|_| child.wait()).map_err(|error| error.to_string())?;
+    // A pipe that is closed early may be what ended it.
+    if !status.success() && printed.len() <= SECRET_BYTES_MAX {
+        return Err(format!("the command failed ({status})"));
     }
-    String::from_utf8(output.stdout).map_err(|_| "the command printed no text".to_owned())
+    String::from_utf8(printed).map_err(|_| "the command printed no text".to_owned())
 }
 
 fn expand(path: &str, home: &Path) -> PathBuf {

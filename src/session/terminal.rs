@@ -11,7 +11,7 @@ pub(super) struct UserTerminal {
 }
 
 impl UserTerminal {
-    /// Looks for it. In the background there is none: reading it would stop the whole job.
+    /// Looks for it; it is given back when this is dropped. In the background there is none: reading it would stop the whole job.
     pub(super) fn find() -> Option<Self> {
         let foreground = tcgetpgrp(stdin()).is_ok_and(|group| group == rustix::process::getpgrp());
         (io::stdin().is_terminal() && foreground).then_some(Self { before: None })
@@ -32,7 +32,7 @@ impl UserTerminal {
     }
 
     /// Gives it back as it was.
-    pub(super) fn restore(&mut self) {
+    fn restore(&mut self) {
         if let Some(before) = self.before.take() {
             // Nothing better can be done for a terminal that is gone.
             let _ = tcsetattr(stdin(), OptionalActions::Drain, &before);

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -153,6 +155,13 @@ fn parent(pid: libc::c_long, pidfd: RawFd) -> io::Result<Forked> {
     // SAFETY: the kernel just made this descriptor for us (CLONE_PIDFD); nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Forked::Parent { pid, pidfd })
+}
+
+/// Has the program killed when the thread that starts it ends (PR_SET_PDEATHSIG, prctl(2)).
+pub fn end_with_parent(command: &mut Command) -> &mut Command {
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    // SAFETY: between fork and exec there is one system call, which takes no memory and no lock.
+    unsafe { command.pre_exec(ask) }
 }
 
 /// Fails where a lock could be held by a thread that the child would not have.

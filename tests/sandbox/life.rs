@@ -35,6 +35,17 @@ attack! {
     }
 }
 
+attack! {
+    fn a_script_whose_interpreter_is_not_there_says_so(world) {
+        let script = world.workspace().join("script");
+        world.write(&script, "#!/no/such/interpreter\n");
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let outcome = finish(world.exec(&[], &["./script"]), b"");
+        assert_eq!(outcome.code(), Some(127), "{outcome:?}");
+        assert!(outcome.stderr.contains("what its first line names"), "{outcome:?}");
+    }
+}
+
 /// Starts a harness that says when it is ready, and waits for that.
 fn ready(mut command: Command) -> std::process::Child {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -207,3 +207,47 @@ attack! {
         assert_eq!(crate::support::collect(child, b"").code(), Some(0));
     }
 }
+
+/// A session whose secret is what a command prints.
+fn commanded(world: &World, command: &str) -> Command {
+    let profile = world.place().join("commanded.yaml");
+    world.write(&profile, &PROFILE.replace("env:ANTHROPIC_API_KEY", &format!("'command:{command}'")));
+    world.exec(&["--profile", profile.to_str().unwrap()], &["echo", "started"])
+}
+
+attack! {
+    fn a_secret_that_cannot_be_had_is_the_reason_that_is_given(world) {
+        let outcome = finish(commanded(world, "exit 3"), b"");
+        assert_eq!(outcome.code(), Some(125), "{outcome:?}");
+        assert!(outcome.stderr.contains("the command failed (exit status: 3)"), "{outcome:?}");
+        assert!(outcome.stdout.is_empty(), "{outcome:?}");
+    }
+}
+
+attack! {
+    /// A command may wait for a person, who may think better of it.
+    fn waiting_for_a_secret_can_be_called_off(world) {
+        let (waits, pids) = (world.place().join("waits"), world.place().join("pid"));
+        let made = Command::new("mkfifo").arg(&waits).status().unwrap();
+        assert!(made.success());
+        // It says who it is, and then waits to be read.
+        let script = format!("echo $$ > {} && exec 9> {}", pids.display(), waits.display());
+        world.give(&waits);
+        let mut child = commanded(world, &script).stderr(Stdio::null()).spawn().unwrap();
+        let pid = loop {
+            match std::fs::read_to_string(&pids).ok().and_then(|text| text.trim().parse::<i32>().ok()) {
+                Some(pid) => break pid,
+                None => assert!(child.try_wait().unwrap().is_none(), "it ended before it waited"),
+            }
+        };
+        let command = rustix::process::Pid::from_raw(pid).unwrap();
+        let command = rustix::process::pidfd_open(command, rustix::process::PidfdFlags::empty()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
+            .unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGINT), "{status:?}");
+        let mut waits = [rustix::event::PollFd::new(&command, rustix::event::PollFlags::IN)];
+        let patience = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut waits, Some(&patience)), Ok(1), "the command lives on");
+    }
+}

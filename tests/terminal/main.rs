@@ -43,12 +43,31 @@ fn ctrl_z_stops_the_whole_job_and_fg_brings_it_back() {
     screen.wait_for("Stopped");
     screen.line("echo shell\"\" here");
     screen.wait_for("\nshell here");
-    screen.line("fg");
+    screen.line("fg; echo ba\"\"ck=$?");
     screen.line("after");
     screen.wait_for("after\nafter");
     screen.keys("C-d");
-    screen.line("echo outer he\"\"re");
-    screen.wait_for("\nouter here");
+    screen.wait_for("\nback=0");
+}
+
+#[test]
+fn a_job_runs_in_the_background_and_gets_its_keys_in_the_foreground() {
+    let screen = Screen::open(80, 24);
+    let omni = env!("CARGO_BIN_EXE_omni");
+    screen.line(&format!("clear; {omni} exec -q -- /bin/sh -c 'echo u\"\"p; exec cat' &"));
+    screen.wait_for(" up");
+    screen.line("fg");
+    screen.line("before");
+    screen.wait_for("before\nbefore");
+    screen.keys("C-z");
+    screen.wait_for("Stopped");
+    screen.line("clear; bg; kill -0 %1 && jobs -r | wc -l");
+    screen.wait_for("\n1\n");
+    screen.line("fg; echo ba\"\"ck=$?");
+    screen.line("after");
+    screen.wait_for("after\nafter");
+    screen.keys("C-d");
+    screen.wait_for("\nback=0");
 }
 
 #[test]
