@@ -69,6 +69,9 @@ pub enum SessionError {
     /// A standard stream that opens a way into the host's files.
     #[error("{0} is a directory, which no harness may be handed: redirect it, such as `</dev/null`")]
     DirectoryStream(&'static str),
+    /// A signal came before there was a harness to pass it on to.
+    #[error("{0} ended the session before the harness started")]
+    Interrupted(&'static str),
     /// A preparation failed.
     #[error("cannot {what}: {error}")]
     Prepare {

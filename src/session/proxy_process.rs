@@ -4,6 +4,7 @@ use super::clock;
 use super::error::SessionError;
 use super::prepare::Prepared;
 use super::secrets;
+use super::signals::Signals;
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
@@ -12,7 +13,7 @@ use crate::store::{Journal, Recorder};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
 use crate::sys::{self, Forked, fork_single_threaded};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
@@ -43,9 +44,12 @@ struct Serve {
 /// The session's side of the proxy.
 #[derive(Debug)]
 pub(super) struct ProxyProcess {
+    pid: Pid,
     pidfd: OwnedFd,
     control: OwnedFd,
     shutdown: Option<UnixStream>,
+    /// Whether it said that it serves. Before, it has nothing to settle, and may wait for a command that fetches a secret.
+    serving: bool,
     reaped: bool,
 }
 
@@ -63,7 +67,9 @@ impl ProxyProcess {
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
-            Forked::Parent { pidfd, .. } => Ok(Self { pidfd, control: ours, shutdown: Some(ours_off), reaped: false }),
+            Forked::Parent { pid, pidfd } => {
+                Ok(Self { pid, pidfd, control: ours, shutdown: Some(ours_off), serving: false, reaped: false })
+            }
             Forked::Child => {
                 drop((ours, ours_off));
                 let site = Site { control: theirs, shutdown: theirs_off, certificates, journal };
@@ -73,20 +79,23 @@ impl ProxyProcess {
     }
 
     /// Waits until the certificates are written.
-    pub(super) fn certificates(&self) -> Result<(), SessionError> {
-        match self.word()? {
+    pub(super) fn certificates(&self, signals: &Signals) -> Result<(), SessionError> {
+        match self.word(signals)? {
             Word::CertificatesWritten => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
     /// Hands the listeners over and waits until they are served.
-    pub(super) fn serve(&self, listeners: Listeners) -> Result<(), SessionError> {
+    pub(super) fn serve(&mut self, listeners: Listeners, signals: &Signals) -> Result<(), SessionError> {
         let descriptors: Vec<_> = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd).collect();
         wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors)
             .map_err(SessionError::preparing("hand the listeners to the proxy"))?;
-        match self.word()? {
-            Word::Ready => Ok(()),
+        match self.word(signals)? {
+            Word::Ready => {
+                self.serving = true;
+                Ok(())
+            }
             other => Err(unexpected(other)),
         }
     }
@@ -110,15 +119,22 @@ impl ProxyProcess {
         }
         self.reaped = true;
         self.begin_to_stop();
-        let timeout = rustix::event::Timespec { tv_sec: SETTLE.as_secs().cast_signed(), tv_nsec: 0 };
+        let settle = if self.serving { SETTLE } else { Duration::ZERO };
+        let timeout = rustix::event::Timespec { tv_sec: settle.as_secs().cast_signed(), tv_nsec: 0 };
         let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
         let _ = rustix::event::poll(&mut waits, Some(&timeout));
+        if !self.serving {
+            // With the command that it may be waiting for, which is in the group that it leads. Nobody reaped it, so its id
+            // is nobody else's.
+            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        }
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
-    fn word(&self) -> Result<Word, SessionError> {
+    fn word(&self, signals: &Signals) -> Result<Word, SessionError> {
+        signals.wait_for(self.control.as_fd())?;
         match wire::receive(self.control.as_fd()).map_err(SessionError::preparing("hear from the proxy"))? {
             Some((word, _)) => Ok(word),
             None => Err(SessionError::ProxyFailed("it ended without a word".to_owned())),
