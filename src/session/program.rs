@@ -2,10 +2,9 @@
 
 use crate::harness;
 use crate::policy::{Profile, nearest};
+use crate::supervisor::SYSTEM_PATHS;
 use std::path::{Path, PathBuf};
 
-/// Places whose programs every sandbox has anyway.
-const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix"];
 /// Where programs are looked for when PATH says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -83,7 +82,7 @@ fn is_executable(path: &Path) -> bool {
 
 /// What to show for a program outside the system's directories.
 fn trees(real: &Path) -> Vec<PathBuf> {
-    if SYSTEM.iter().any(|place| real.starts_with(place)) {
+    if SYSTEM_PATHS.iter().any(|place| real.starts_with(place)) {
         return Vec::new();
     }
     vec![PathBuf::from(harness::program_needs(&real.display().to_string()))]
@@ -92,7 +91,7 @@ fn trees(real: &Path) -> Vec<PathBuf> {
 /// The search path inside: what the caller has, as far as the sandbox shows it, then the customary places.
 pub(super) fn inner_path(search: &str, shown: &[PathBuf]) -> String {
     let visible = |place: &Path| {
-        SYSTEM.iter().any(|system| place.starts_with(system)) || shown.iter().any(|tree| place.starts_with(tree))
+        SYSTEM_PATHS.iter().any(|system| place.starts_with(system)) || shown.iter().any(|tree| place.starts_with(tree))
     };
     let mut places: Vec<PathBuf> = Vec::new();
     for place in std::env::split_paths(search).chain(std::env::split_paths(DEFAULT_PATH)) {
