@@ -6,6 +6,7 @@ use super::read;
 use super::rule::WrittenRule;
 use super::secret::SecretSpec;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A profile file, checked.
@@ -29,6 +30,16 @@ pub struct Profile {
     pub secrets: Vec<SecretSpec>,
     /// What it may use up.
     pub limits: Limits,
+}
+
+/// A path as profiles and harnesses write it, with `~` replaced.
+#[must_use]
+pub fn expand_home(path: &str, home: &Path) -> PathBuf {
+    match path.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None if path == "~" => home.to_owned(),
+        None => PathBuf::from(path),
+    }
 }
 
 /// The programs that are known well enough to be set up, rather than just run.

@@ -12,7 +12,9 @@ mod program;
 mod proxy_process;
 mod relay;
 mod run;
+mod screen;
 mod secrets;
+mod signals;
 mod terminal;
 
 pub use error::SessionError;

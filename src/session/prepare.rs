@@ -7,7 +7,7 @@ use super::{clock, secrets};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
 use crate::model::{Placeholder, SessionId};
 use crate::policy::{
-    Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, parse_policy_file,
+    Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
 use crate::supervisor::{Access, HostFacts, Mount, Plan, PlanRequest, granted_paths, plan};
@@ -183,7 +183,7 @@ fn make_plan(
             .iter()
             .map(|seed| seed.path.as_str())
             .chain(launch.hide.iter().map(String::as_str))
-            .map(|path| path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest))),
+            .map(|path| expand_home(path, home)),
     );
     candidates.extend(program.trees.iter().cloned());
     candidates.extend(request.mounts.iter().map(|mount| mount.source.clone()));

@@ -2,10 +2,9 @@
 
 use crate::harness;
 use crate::policy::{Profile, nearest};
+use crate::supervisor::SYSTEM_PATHS;
 use std::path::{Path, PathBuf};
 
-/// Places whose programs every sandbox has anyway.
-const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix"];
 /// Where programs are looked for when PATH says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -88,7 +87,7 @@ fn has_its_tree(program: &Program, shown: &[PathBuf]) -> bool {
 
 /// Whether a place is among the system's, or among those that this sandbox shows besides.
 fn is_shown(place: &Path, shown: &[PathBuf]) -> bool {
-    SYSTEM.iter().any(|system| place.starts_with(system)) || shown.iter().any(|tree| place.starts_with(tree))
+    SYSTEM_PATHS.iter().any(|system| place.starts_with(system)) || shown.iter().any(|tree| place.starts_with(tree))
 }
 
 /// The search path: the caller's, or the customary one.
@@ -111,7 +110,7 @@ fn is_executable(path: &Path) -> bool {
 
 /// What to show for a program outside the system's directories.
 fn trees(real: &Path) -> Vec<PathBuf> {
-    if SYSTEM.iter().any(|place| real.starts_with(place)) {
+    if SYSTEM_PATHS.iter().any(|place| real.starts_with(place)) {
         return Vec::new();
     }
     vec![PathBuf::from(harness::program_needs(&real.display().to_string()))]

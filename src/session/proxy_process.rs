@@ -3,7 +3,8 @@
 use super::clock;
 use super::error::SessionError;
 use super::prepare::Prepared;
-use super::{relay, secrets};
+use super::secrets;
+use super::signals::Signals;
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
@@ -11,8 +12,6 @@ use crate::proxy::{self, Authority, Gateway, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
 use crate::sys::{self, Forked, fork_single_threaded};
-use nix::sys::signalfd::SignalFd;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
@@ -20,13 +19,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// How long the proxy may take to settle what is under way once the session is over.
 const SETTLE: Duration = Duration::from_secs(4);
-
-/// How long it may take to be ready: where a secret comes from a command, a person may have to consent.
-const READY_MAX: Duration = Duration::from_secs(120);
 
 /// What the proxy tells the session.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,7 +48,8 @@ pub(super) struct ProxyProcess {
     pidfd: OwnedFd,
     control: OwnedFd,
     shutdown: Option<UnixStream>,
-    serves: bool,
+    /// Whether it said that it serves. Before, it has nothing to settle, and may wait for a command that fetches a secret.
+    serving: bool,
     reaped: bool,
 }
 
@@ -71,7 +68,7 @@ impl ProxyProcess {
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
             Forked::Parent { pid, pidfd } => {
-                Ok(Self { pid, pidfd, control: ours, shutdown: Some(ours_off), serves: false, reaped: false })
+                Ok(Self { pid, pidfd, control: ours, shutdown: Some(ours_off), serving: false, reaped: false })
             }
             Forked::Child => {
                 drop((ours, ours_off));
@@ -82,49 +79,24 @@ impl ProxyProcess {
     }
 
     /// Waits until the certificates are written.
-    pub(super) fn certificates(&self) -> Result<(), SessionError> {
-        match self.word()? {
+    pub(super) fn certificates(&self, signals: &Signals) -> Result<(), SessionError> {
+        match self.word(signals)? {
             Word::CertificatesWritten => Ok(()),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Hands the listeners over and waits until they are served, or a signal calls everything off.
-    pub(super) fn serve(&mut self, listeners: Listeners, signals: &SignalFd) -> Result<(), SessionError> {
+    /// Hands the listeners over and waits until they are served.
+    pub(super) fn serve(&mut self, listeners: Listeners, signals: &Signals) -> Result<(), SessionError> {
         let descriptors: Vec<_> = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd).collect();
-        match wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors) {
-            // It is gone; what it said on its way is the reason.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            other => other.map_err(SessionError::preparing("hand the listeners to the proxy"))?,
-        }
-        self.wait_for_word(signals)?;
-        match self.word()? {
-            Word::Ready => self.serves = true,
-            other => return Err(unexpected(other)),
-        }
-        Ok(())
-    }
-
-    fn wait_for_word(&self, signals: &SignalFd) -> Result<(), SessionError> {
-        let deadline = Instant::now() + READY_MAX;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let why = "it was not ready after two minutes: does a secret's command wait for something?";
-                return Err(SessionError::ProxyFailed(why.to_owned()));
+        wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors)
+            .map_err(SessionError::preparing("hand the listeners to the proxy"))?;
+        match self.word(signals)? {
+            Word::Ready => {
+                self.serving = true;
+                Ok(())
             }
-            let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-            let mut waits = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-            match poll(&mut waits, Some(&timeout)) {
-                Err(rustix::io::Errno::INTR) | Ok(0) => continue,
-                other => other.map_err(SessionError::preparing("hear from the proxy"))?,
-            };
-            if !waits[0].revents().is_empty() {
-                return Ok(());
-            }
-            if let Some(signal) = relay::called_off(signals) {
-                return Err(SessionError::CalledOff(signal));
-            }
+            other => Err(unexpected(other)),
         }
     }
 
@@ -147,21 +119,22 @@ impl ProxyProcess {
         }
         self.reaped = true;
         self.begin_to_stop();
-        // One that never served has nothing to settle, and may be waiting for a secret.
-        let patience = if self.serves { SETTLE } else { Duration::ZERO };
-        let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: 0 };
-        let mut waits = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let settle = if self.serving { SETTLE } else { Duration::ZERO };
+        let timeout = rustix::event::Timespec { tv_sec: settle.as_secs().cast_signed(), tv_nsec: 0 };
+        let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
-        let _ = poll(&mut waits, Some(&timeout));
-        if !self.serves {
-            // The command that it waits for, and what that has started, are in its group.
+        let _ = rustix::event::poll(&mut waits, Some(&timeout));
+        if !self.serving {
+            // With the command that it may be waiting for, which is in the group that it leads. Nobody reaped it, so its id
+            // is nobody else's.
             let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
         }
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
-    fn word(&self) -> Result<Word, SessionError> {
+    fn word(&self, signals: &Signals) -> Result<Word, SessionError> {
+        signals.wait_for(self.control.as_fd())?;
         match wire::receive(self.control.as_fd()).map_err(SessionError::preparing("hear from the proxy"))? {
             Some((word, _)) => Ok(word),
             None => Err(SessionError::ProxyFailed("it ended without a word".to_owned())),

@@ -1,28 +1,20 @@
-//! While the harness runs: keys and output between two terminals, signals, the clock, and word from inside, in one
-//! `poll`.
+//! While the harness runs: keys and output, signals, the clock, and word from inside, in one `poll`.
 
 use super::proxy_process::ProxyProcess;
-use super::terminal::{self, UserTerminal};
+use super::screen::Screen;
+use super::signals::Signals;
 use crate::model::{EndReason, ExitStatus};
 use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Bytes moved at once.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// Keys that may wait for a harness that does not read.
-const PENDING_BYTES_MAX: usize = 64 * 1024;
 /// How often to look whether a job in the background has come to the foreground: no signal says so.
 const FOREGROUND_LOOK: Duration = Duration::from_millis(200);
 /// What a harness gets between SIGTERM and the end when its time is up.
 const GRACE: Duration = Duration::from_secs(2);
-/// Signals that are meant for the harness.
-const PASSED_ON: [Signal; 6] =
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// How the harness ended.
 #[derive(Debug)]
@@ -34,41 +26,13 @@ pub(super) struct Ended {
     pub not_started: Option<(i32, String)>,
 }
 
-/// Takes over the signals that the session handles, before anything is forked, so that none is lost.
-pub(super) fn take_signals() -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    PASSED_ON
-        .into_iter()
-        .chain([Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT])
-        .for_each(|signal| set.add(signal));
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
-}
-
-/// Whether one of the signals came that are meant for the harness: where there is none yet, it is meant for omni.
-pub(super) fn called_off(signals: &SignalFd) -> Option<Signal> {
-    while let Ok(Some(info)) = signals.read_signal() {
-        let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok();
-        if let Some(signal) = signal.filter(|signal| PASSED_ON.contains(signal)) {
-            return Some(signal);
-        }
-    }
-    None
-}
-
 /// Everything the relay waits for.
 pub(super) struct Relay<'a> {
-    pub sandbox: &'a Sandbox,
-    pub proxy: &'a ProxyProcess,
-    pub signals: &'a SignalFd,
-    /// The harness's terminal.
-    pub master: Option<OwnedFd>,
-    /// The user's, while this job is in its foreground.
-    pub user: Option<UserTerminal>,
-    /// Whether keys may still come from there.
-    keys_end: bool,
-    pub deadline: Option<Instant>,
-    pending: Vec<u8>,
+    sandbox: &'a Sandbox,
+    proxy: &'a ProxyProcess,
+    signals: &'a Signals,
+    screen: &'a mut Screen,
+    deadline: Option<Instant>,
     timed_out: bool,
 }
 
@@ -76,44 +40,31 @@ impl<'a> Relay<'a> {
     pub(super) fn new(
         sandbox: &'a Sandbox,
         proxy: &'a ProxyProcess,
-        signals: &'a SignalFd,
-        master: Option<OwnedFd>,
+        signals: &'a Signals,
+        screen: &'a mut Screen,
         timeout: Option<Duration>,
     ) -> Self {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Self {
-            sandbox,
-            proxy,
-            signals,
-            master,
-            user: None,
-            keys_end: !io::stdin().is_terminal(),
-            deadline,
-            pending: Vec::new(),
-            timed_out: false,
-        }
+        // A time that no clock reaches is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Self { sandbox, proxy, signals, screen, deadline, timed_out: false }
     }
 
     /// Runs until the harness ended or has to be ended.
     pub(super) fn run(&mut self) -> Result<Ended, SupervisorError> {
-        let lost = SupervisorError::Wire;
-        if let Some(master) = &self.master {
-            rustix::io::ioctl_fionbio(master, true).map_err(|error| lost(error.into()))?;
-        }
         loop {
-            self.take_terminal();
+            self.screen.take_terminal();
             let ready = self.wait().map_err(SupervisorError::Wire)?;
             if ready.output {
-                self.show().map_err(SupervisorError::Wire)?;
+                self.screen.show();
             }
             if ready.keys {
-                self.read_keys();
+                self.screen.read_keys();
             }
             if ready.room || ready.keys {
-                self.pass_keys();
+                self.screen.pass_keys();
             }
             if ready.signal {
-                self.handle_signals()?;
+                self.handle_signals();
             }
             if ready.notice
                 && let Some(ended) = self.hear()?
@@ -124,7 +75,7 @@ impl<'a> Relay<'a> {
                 return Ok(Ended { reason: EndReason::ProxyLost, status: None, not_started: None });
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-                && let Some(ended) = self.time_is_up()?
+                && let Some(ended) = self.time_is_up()
             {
                 return Ok(ended);
             }
@@ -132,131 +83,70 @@ impl<'a> Relay<'a> {
     }
 
     fn wait(&self) -> io::Result<Ready> {
-        let none = PollFlags::empty();
-        let notices = self.sandbox.as_fd();
-        let proxy = self.proxy.as_fd();
+        let (notices, proxy, signals) = (self.sandbox.as_fd(), self.proxy.as_fd(), self.signals.as_fd());
+        let (output, keys) = (self.screen.output(), self.screen.keys());
         let mut waits = vec![
             PollFd::new(&notices, PollFlags::IN),
             PollFd::new(&proxy, PollFlags::IN),
-            PollFd::new(self.signals, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
         ];
-        let stdin = rustix::stdio::stdin();
-        if let Some(master) = &self.master {
-            let room = if self.pending.is_empty() { none } else { PollFlags::OUT };
-            waits.push(PollFd::new(master, PollFlags::IN | room));
-            let wants_keys = self.user.is_some() && self.pending.len() < PENDING_BYTES_MAX;
-            waits.push(PollFd::new(&stdin, if wants_keys { PollFlags::IN } else { none }));
-        }
+        let room = if self.screen.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
+        // Keys come last, since they are only waited for beside output.
+        waits.extend(output.iter().map(|output| PollFd::new(output, PollFlags::IN | room)));
+        waits.extend(keys.iter().map(|keys| PollFd::new(keys, PollFlags::IN)));
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let look = self.awaits_terminal().then_some(FOREGROUND_LOOK);
-        let timeout = left
-            .into_iter()
-            .chain(look)
-            .min()
-            .map(|wait| Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() });
+        let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
+        let wait = left.into_iter().chain(look).min();
+        let timeout =
+            wait.map(|wait| Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() });
         match poll(&mut waits, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        let happened = |index: usize| waits.get(index).map_or(none, PollFd::revents);
+        let happened = |index: usize| waits.get(index).map_or(PollFlags::empty(), PollFd::revents);
+        let ended = PollFlags::HUP | PollFlags::ERR;
         Ok(Ready {
             notice: !happened(0).is_empty(),
             proxy_gone: !happened(1).is_empty(),
             signal: !happened(2).is_empty(),
-            output: happened(3).intersects(PollFlags::IN | PollFlags::HUP),
+            output: happened(3).intersects(PollFlags::IN | ended),
             room: happened(3).contains(PollFlags::OUT),
-            keys: happened(4).intersects(PollFlags::IN | PollFlags::HUP),
+            keys: happened(4).intersects(PollFlags::IN | ended),
         })
     }
 
-    /// Whether there is a terminal whose keys go to somebody else for now: this job is in the background.
-    fn awaits_terminal(&self) -> bool {
-        self.master.is_some() && self.user.is_none() && !self.keys_end
-    }
-
-    /// Takes the user's terminal as soon as this job is in its foreground. Before, that would stop the job.
-    fn take_terminal(&mut self) {
-        if self.awaits_terminal()
-            && let Some(mut user) = UserTerminal::find()
-        {
-            match user.make_raw() {
-                Ok(()) => self.user = Some(user),
-                // A terminal that cannot be set is as good as gone.
-                Err(_) => self.keys_end = true,
-            }
-            self.resize();
-        }
-    }
-
-    /// Shows what the harness wrote to its terminal.
-    fn show(&mut self) -> io::Result<()> {
-        let Some(master) = &self.master else { return Ok(()) };
-        let mut chunk = vec![0; CHUNK_BYTES];
-        match rustix::io::read(master, &mut chunk) {
-            Ok(0) | Err(rustix::io::Errno::IO) => self.master = None,
-            Ok(count) => print(&chunk[..count])?,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    fn read_keys(&mut self) {
-        let mut chunk = [0; 4096];
-        match rustix::io::read(rustix::stdio::stdin(), &mut chunk) {
-            Ok(0) => self.end_keys(),
-            Ok(count) => self.pending.extend_from_slice(&chunk[..count]),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            // A terminal that vanished: the harness hears of it by SIGHUP, as it would outside.
-            Err(_) => self.end_keys(),
-        }
-    }
-
-    fn end_keys(&mut self) {
-        self.user = None;
-        self.keys_end = true;
-    }
-
-    fn pass_keys(&mut self) {
-        if let Some(master) = &self.master
-            && let Ok(count) = rustix::io::write(master, &self.pending)
-        {
-            self.pending.drain(..count);
-        }
-    }
-
-    fn handle_signals(&mut self) -> Result<(), SupervisorError> {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed()) else { continue };
+    fn handle_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
             match signal {
-                Signal::SIGWINCH => self.resize(),
-                Signal::SIGTSTP => {
-                    self.sandbox.order(&Order::Signal(libc::SIGSTOP))?;
-                    self.suspend();
-                    self.sandbox.order(&Order::Signal(libc::SIGCONT))?;
-                }
+                Signal::SIGWINCH => self.screen.resize(),
+                Signal::SIGTSTP => self.stop(),
                 Signal::SIGCONT => {}
-                other => self.sandbox.order(&Order::Signal(other as i32))?,
+                other => self.order(&Order::Signal(other as i32)),
             }
         }
-        Ok(())
     }
 
-    fn resize(&self) {
-        if let (Some(master), Some(size)) = (&self.master, terminal::size()) {
-            // A size that cannot be set is no reason to end anything.
-            let _ = rustix::termios::tcsetwinsize(master, size);
+    /// Says something inside. When nobody is there to hear it, the harness's end is on its way here.
+    fn order(&self, order: &Order) {
+        let _ = self.sandbox.order(order);
+    }
+
+    /// Stops the harness, and this job with it.
+    fn stop(&mut self) {
+        self.order(&Order::Signal(libc::SIGSTOP));
+        // With a terminal, word comes that it stopped; this job follows then, as when it stops by itself.
+        if !self.screen.is_there() {
+            self.suspend();
+            self.order(&Order::Signal(libc::SIGCONT));
         }
     }
 
     /// Stops this job, as Ctrl-Z would have without us; returns when it goes on.
     fn suspend(&mut self) {
-        self.user = None;
-        // Our own group stops as a whole, as the shell expects of a job. The call returns once we are continued, in the
-        // foreground or the background.
-        let _ = nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGSTOP);
-        self.take_terminal();
-        self.resize();
+        // Our own group stops as a whole, as the shell expects of a job. The call returns once we are continued.
+        self.screen.leave(|| {
+            let _ = nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGSTOP);
+        });
     }
 
     /// Word from inside; an end if it is one.
@@ -265,9 +155,9 @@ impl<'a> Relay<'a> {
         match self.sandbox.notice()? {
             Some((Notice::Exited(status), _)) => Ok(Some(Ended { reason, status: Some(status), not_started: None })),
             Some((Notice::Stopped, _)) => {
-                if self.master.is_some() {
+                if self.screen.is_there() {
                     self.suspend();
-                    self.sandbox.order(&Order::Continue)?;
+                    self.order(&Order::Continue);
                 }
                 Ok(None)
             }
@@ -283,25 +173,14 @@ impl<'a> Relay<'a> {
     }
 
     /// First a polite signal, then the end.
-    fn time_is_up(&mut self) -> Result<Option<Ended>, SupervisorError> {
+    fn time_is_up(&mut self) -> Option<Ended> {
         if self.timed_out {
-            return Ok(Some(Ended { reason: EndReason::Timeout, status: None, not_started: None }));
+            return Some(Ended { reason: EndReason::Timeout, status: None, not_started: None });
         }
         self.timed_out = true;
         self.deadline = Some(Instant::now() + GRACE);
-        self.sandbox.order(&Order::Signal(libc::SIGTERM))?;
-        Ok(None)
-    }
-
-    /// Shows what is left in the harness's terminal once everything inside is dead.
-    pub(super) fn drain(&mut self) {
-        while self.master.is_some() {
-            let before = self.master.as_ref().map(AsFd::as_fd).map(rustix::io::ioctl_fionread);
-            if !matches!(before, Some(Ok(1..))) || self.show().is_err() {
-                self.master = None;
-            }
-        }
-        self.user = None;
+        self.order(&Order::Signal(libc::SIGTERM));
+        None
     }
 }
 
@@ -312,15 +191,4 @@ struct Ready {
     output: bool,
     room: bool,
     keys: bool,
-}
-
-/// Writes to whichever standard stream is the terminal.
-fn print(bytes: &[u8]) -> io::Result<()> {
-    if io::stdout().is_terminal() {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
-    } else {
-        io::stderr().write_all(bytes)
-    }
 }

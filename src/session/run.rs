@@ -4,12 +4,13 @@ use super::error::SessionError;
 use super::finish::{self, Outcome};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
-use super::relay::{self, Ended, Relay};
+use super::relay::{Ended, Relay};
+use super::screen::Screen;
+use super::signals::Signals;
 use super::{clock, terminal};
 use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
 use crate::supervisor::{self, Standing, Step, landlock_abi};
-use nix::sys::signalfd::SignalFd;
 use rustix::fs::MemfdFlags;
 use std::os::fd::AsFd;
 
@@ -20,7 +21,7 @@ use std::os::fd::AsFd;
 pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     keep_apart(prepared, home)?;
     refuse_directories()?;
-    let signals = relay::take_signals().map_err(SessionError::preparing("take signals over"))?;
+    let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
     let (ended, store) = match live(prepared, home, &signals, &mut journal) {
         Ok(lived) => lived,
@@ -29,8 +30,10 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
                 SessionError::CalledOff(signal) => ExitStatus::Signal(signal as i32),
                 _ => ExitStatus::Code(finish::EXIT_OMNI_FAILED),
             };
-            journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit })?;
-            fold(prepared, Sqlite::open(home))?;
+            // What kept the harness from starting is what a person must be told, also when that cannot be recorded; the
+            // journal can be folded later.
+            let recorded = journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit });
+            let _ = recorded.and_then(|()| fold(prepared, Sqlite::open(home)));
             return Err(error);
         }
     };
@@ -76,14 +79,14 @@ fn refuse_directories() -> Result<(), SessionError> {
 fn start(
     prepared: &Prepared,
     home: &Home,
-    signals: &SignalFd,
+    signals: &Signals,
     journal: &mut Journal,
 ) -> Result<(Standing, ProxyProcess), SessionError> {
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
     let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
-    let (standing, listeners) = build(prepared, &proxy, &certificates)?;
+    let (standing, listeners) = build(prepared, &proxy, signals, &certificates)?;
     proxy.serve(listeners, signals)?;
     record_start(prepared, journal)?;
     Ok((standing, proxy))
@@ -92,13 +95,15 @@ fn start(
 fn build(
     prepared: &Prepared,
     proxy: &ProxyProcess,
+    signals: &Signals,
     certificates: &std::os::fd::OwnedFd,
 ) -> Result<(Standing, supervisor::Listeners), SessionError> {
     let building = supervisor::spawn(&prepared.plan, certificates, terminal::size())?;
-    let certified = proxy.certificates();
+    let certified = proxy.certificates(signals);
     // When the sandbox is gone, `finish` says why, which is the better message.
     let told = if certified.is_ok() { building.bundle_is_ready() } else { Ok(()) };
     certified?;
+    signals.wait_for(building.as_fd())?;
     let mut standing = building.finish()?;
     told?;
     let listeners = std::mem::take(&mut standing.listeners);
@@ -135,17 +140,18 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
 type Lived = (Ended, Result<Sqlite, StoreError>);
 
 /// Lets the harness go and stays with it to its end.
-fn live(prepared: &Prepared, home: &Home, signals: &SignalFd, journal: &mut Journal) -> Result<Lived, SessionError> {
+fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Lived, SessionError> {
     let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, signals, journal)?;
+    let mut screen = Screen::open(terminal).map_err(SessionError::preparing("take the terminal over"))?;
     sandbox.go()?;
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
     let store = Sqlite::open(home);
     let timeout = prepared.request.timeout.or(prepared.request.profile.limits.duration);
-    let mut relay = Relay::new(&sandbox, &proxy, signals, terminal, timeout);
-    let ended = relay.run();
-    relay.drain();
+    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, timeout).run();
     proxy.begin_to_stop();
     sandbox.end();
+    // Only now: what still lives could write for ever.
+    screen.drain();
     proxy.stop();
     let ended = ended?;
     if let Some(status) = ended.status {

@@ -1,11 +1,13 @@
 //! Where secrets come from. Values are read in the proxy process alone; here, before, only whether there is something.
 
 use crate::model::Secret;
-use crate::policy::{SecretSource, SecretSpec};
+use crate::policy::{SecretSource, SecretSpec, expand_home};
 use crate::sys;
+use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use zeroize::Zeroize;
 
 /// Longest value; no vendor's key comes near.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -14,7 +16,7 @@ const SECRET_BYTES_MAX: usize = 64 * 1024;
 pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
     spec.from.iter().any(|source| match source {
         SecretSource::Env(name) => sys::environment_has(name),
-        SecretSource::File(path) => expand(path, home).exists(),
+        SecretSource::File(path) => expand_home(path, home).exists(),
         SecretSource::Command(_) => true,
     })
 }
@@ -36,8 +38,23 @@ pub(super) fn load(spec: &SecretSpec, home: &Path) -> Result<Secret, String> {
 fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
     match source {
         SecretSource::Env(name) => std::env::var(name).map_err(|error| error.to_string()),
-        SecretSource::File(path) => std::fs::read_to_string(expand(path, home)).map_err(|error| error.to_string()),
+        SecretSource::File(path) => text(&mut File::open(expand_home(path, home)).map_err(|error| error.to_string())?),
         SecretSource::Command(command) => run(command),
+    }
+}
+
+/// Reads a text no further than one byte beyond what a secret may have, where [`inspect`] refuses it. The room is made at
+/// once: a text that grew would leave copies of itself behind.
+fn text(from: &mut impl Read) -> Result<String, String> {
+    let limit = SECRET_BYTES_MAX + 1;
+    let mut text = String::with_capacity(limit + 1);
+    match from.take(limit as u64).read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => {
+            text.zeroize();
+            let no_text = error.kind() == std::io::ErrorKind::InvalidData;
+            Err(if no_text { "it is no text".to_owned() } else { error.to_string() })
+        }
     }
 }
 
@@ -62,20 +79,42 @@ fn inspect(secret: &Secret) -> Option<&'static str> {
 
 fn run(command: &str) -> Result<String, String> {
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = sys::end_with_parent(&mut shell).spawn().map_err(|error| error.to_string())?;
-    let mut printed = Vec::new();
-    // One more than may be, so that what is too long is seen to be.
-    let limit = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    let read = child.stdout.take().map_or(Ok(0), |stdout| stdout.take(limit).read_to_end(&mut printed));
-    let status = read.and_then(|_| child.wait()).map_err(|error| error.to_string())?;
-    // A pipe that is closed early may be what ended it.
-    if !status.success() && printed.len() <= SECRET_BYTES_MAX {
-        return Err(format!("the command failed ({status})"));
+    // Closed when it has been read far enough, so that a command that never stops writing is told to.
+    let read = child.stdout.take().map_or_else(|| Ok(String::new()), |mut stdout| text(&mut stdout));
+    let status = child.wait().map_err(|error| error.to_string())?;
+    match read {
+        Ok(value) if value.len() > SECRET_BYTES_MAX || status.success() => Ok(value),
+        Ok(value) => {
+            drop(zeroize::Zeroizing::new(value));
+            Err(format!("the command failed ({status})"))
+        }
+        Err(error) => Err(error),
     }
-    String::from_utf8(printed).map_err(|_| "the command printed no text".to_owned())
 }
 
-fn expand(path: &str, home: &Path) -> PathBuf {
-    path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest))
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn told(command: &str) -> Result<usize, String> {
+        run(command).and_then(check).map(|secret| secret.len())
+    }
+
+    #[test]
+    fn a_value_is_read_up_to_its_limit_and_no_further() {
+        assert_eq!(told(&format!("head -c {SECRET_BYTES_MAX} /dev/zero | tr '\\0' x")), Ok(SECRET_BYTES_MAX));
+        assert_eq!(told("yes"), Err("it is longer than any key".to_owned()));
+        let endless = SecretSource::File("/dev/zero".to_owned());
+        assert_eq!(read(&endless, Path::new("/")).unwrap().len(), SECRET_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn a_command_that_fails_or_prints_no_text_says_so() {
+        assert_eq!(told("echo key"), Ok(3));
+        assert_eq!(told("echo key; exit 3"), Err("the command failed (exit status: 3)".to_owned()));
+        assert_eq!(told("printf '\\377'"), Err("it is no text".to_owned()));
+    }
 }

@@ -52,6 +52,15 @@ pub(super) fn size() -> Option<Winsize> {
     tcgetwinsize(&stdin).or_else(|_| tcgetwinsize(&stdout)).or_else(|_| tcgetwinsize(&stderr)).ok()
 }
 
+/// Whichever standard stream is a terminal, to write to: a shell opens its terminal once, for both directions.
+pub(super) fn screen() -> BorrowedFd<'static> {
+    match () {
+        () if io::stdout().is_terminal() => rustix::stdio::stdout(),
+        () if io::stderr().is_terminal() => rustix::stdio::stderr(),
+        () => stdin(),
+    }
+}
+
 fn stdin() -> BorrowedFd<'static> {
     rustix::stdio::stdin()
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// System directories that every sandbox sees read-only, where the host has them.
-const SYSTEM_PATHS: [&str; 10] =
+pub const SYSTEM_PATHS: [&str; 10] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix"];
 
 /// Files by which distributions let programs find the trusted certificates.

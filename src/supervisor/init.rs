@@ -26,6 +26,8 @@ pub(super) fn mind(
 ) -> io::Result<()> {
     let children = SigSet::from(Signal::SIGCHLD);
     children.thread_block()?;
+    // Bringing the harness to the foreground is done from the background, which SIGTTOU forbids unless it is blocked.
+    SigSet::from(Signal::SIGTTOU).thread_block()?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     if let Some(terminal) = &terminal {
         rustix::process::ioctl_tiocsctty(&terminal.slave)?;
@@ -181,7 +183,8 @@ fn c_strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, std::f
 }
 
 /// A process group of its own, in the foreground of the terminal if there is one, with standard streams that lead
-/// there where they led to a terminal outside, default signals, and no other descriptor.
+/// there where they led to a terminal outside, default signals but for what omni's caller ignores, as `nohup` does, and no
+/// other descriptor.
 fn take_stage(terminal: Option<&Terminal>) -> io::Result<()> {
     rustix::process::setpgid(None, None)?;
     if let Some(Terminal { slave, .. }) = terminal {
@@ -199,7 +202,10 @@ fn take_stage(terminal: Option<&Terminal>) -> io::Result<()> {
         }
     }
     sys::close_descriptors_from(3)?;
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+    // SIGPIPE is ignored by our own runtime, and how the caller had it is not known any more.
+    let ours = |signal: &Signal| *signal == Signal::SIGPIPE || !sys::is_ignored(*signal);
+    let fixed = |signal: &Signal| matches!(signal, Signal::SIGKILL | Signal::SIGSTOP);
+    for signal in Signal::iterator().filter(|signal| ours(signal) && !fixed(signal)) {
         sys::reset_signal(signal)?;
     }
     SigSet::empty().thread_set_mask()?;

@@ -19,7 +19,7 @@ mod trees;
 pub mod wire;
 
 pub use error::{PlanError, SupervisorError};
-pub use host::{HostFacts, PathFacts};
+pub use host::{HostFacts, PathFacts, SYSTEM_PATHS};
 pub use lockdown::{confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::{

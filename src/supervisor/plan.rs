@@ -2,12 +2,15 @@
 //!
 //! Pure: everything about the host arrives as [`HostFacts`].
 
+mod accounts;
+mod display;
+mod files;
+
 use super::error::PlanError;
 use super::host::{HostFacts, PathFacts};
 use crate::harness::LaunchSpec;
-use crate::policy::Profile;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use crate::policy::{Profile, expand_home};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 /// Where the merged certificate bundle (the host's roots and the session's CA) lies inside.
@@ -230,7 +233,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     steps.push(Step::Devices);
     steps.push(Step::Processes);
     steps.extend(binds.iter().map(|(mount, place)| bind(mount, place, &binds, &identity)));
-    steps.extend(files(request, &identity));
+    steps.extend(files::files(request, &identity));
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
     Ok(Plan {
         identity,
@@ -253,16 +256,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
 #[must_use]
 pub fn granted_paths(profile: &Profile, home: &Path) -> Vec<PathBuf> {
     let granted = [&profile.filesystem.read, &profile.filesystem.write, &profile.filesystem.hide];
-    granted.into_iter().flatten().map(|path| expand(path, home)).collect()
-}
-
-/// A path as a profile writes it, with `~` replaced.
-fn expand(path: &str, home: &Path) -> PathBuf {
-    match path.strip_prefix("~/") {
-        Some(rest) => home.join(rest),
-        None if path == "~" => home.to_owned(),
-        None => PathBuf::from(path),
-    }
+    granted.into_iter().flatten().map(|path| expand_home(path, home)).collect()
 }
 
 fn check_workspace(workspace: &Path, home: &Path) -> Result<(), PlanError> {
@@ -313,7 +307,8 @@ fn binds(request: &PlanRequest<'_>) -> Result<Vec<(Mount, PathFacts)>, PlanError
     let facts = request.facts;
     let same = |path: PathBuf, access| Mount { source: path.clone(), target: path, access };
     let granted = |paths: &[String], access| {
-        let present = paths.iter().map(|path| expand(path, &facts.home)).filter(|path| facts.paths.contains_key(path));
+        let present =
+            paths.iter().map(|path| expand_home(path, &facts.home)).filter(|path| facts.paths.contains_key(path));
         present.map(|path| same(path, access)).collect::<Vec<_>>()
     };
     let filesystem = &request.profile.filesystem;
@@ -360,190 +355,6 @@ fn writable(facts: &HostFacts, binds: &[(Mount, PathFacts)]) -> Vec<PathBuf> {
     let private = ["/tmp", "/run", "/var/tmp", "/dev", "/proc"].iter().map(PathBuf::from);
     let granted = binds.iter().filter(|(mount, _)| mount.access == Access::ReadWrite).map(|(mount, _)| &mount.target);
     private.chain([facts.home.clone()]).chain(granted.cloned()).collect()
-}
-
-/// The files that omni writes: accounts, resolver, certificates, the harness's seeds, and covers over credentials.
-fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step> {
-    let facts = request.facts;
-    let mut steps = vec![
-        Step::File { path: CA_BUNDLE.into(), mode: 0o444, contents: Contents::CaBundle },
-        Step::File { path: CA_CERTIFICATE.into(), mode: 0o444, contents: Contents::CaCertificate },
-    ];
-    steps.extend(facts.ca_bundles().into_iter().map(|path| Step::Cover { path, contents: Contents::CaBundle }));
-    for (path, text) in [
-        ("/etc/passwd", accounts(facts, identity)),
-        ("/etc/group", groups(facts, identity)),
-        ("/etc/resolv.conf", format!("nameserver {}\noptions timeout:2 attempts:2\n", super::GATEWAY_V4)),
-        ("/etc/hosts", "127.0.0.1 localhost omni\n::1 localhost ip6-localhost\n".to_owned()),
-    ] {
-        steps.extend(replace(facts, Path::new(path), text));
-    }
-    steps.extend(seeds(request));
-    for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
-        let seeded = request.launch.seeds.iter().any(|seed| expand(&seed.path, &facts.home) == path);
-        if !seeded {
-            steps.push(Step::Cover { path, contents: Contents::Text(String::new()) });
-        }
-    }
-    steps
-}
-
-/// A file of `/etc` in the sandbox's own version: in front of the host's, or where a link of the host's points.
-fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
-    let place = facts.paths.get(path)?;
-    let contents = Contents::Text(text);
-    if place.real.starts_with("/run") {
-        return Some(Step::File { path: place.real.clone(), mode: 0o644, contents });
-    }
-    Some(Step::Cover { path: place.real.clone(), contents })
-}
-
-/// Credential files that must not be seen although a directory around them is.
-fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
-    let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
-    written.map(|path| expand(path, &request.facts.home)).collect()
-}
-
-/// Seeds land in the sandbox's own home. In a directory of the user's, the user's own files count: there a seed only
-/// stands in front of a file that is to be hidden.
-fn seeds(request: &PlanRequest<'_>) -> Vec<Step> {
-    let home = &request.facts.home;
-    let hidden = hidden(request);
-    let step = |seed: &crate::harness::Seed| {
-        let path = expand(&seed.path, home);
-        let contents = Contents::Text(seed.contents.clone());
-        if !granted(request, &path) {
-            return Some(Step::File { path, mode: seed.mode, contents });
-        }
-        let replaces = visible(request, &path) && hidden.contains(&path);
-        replaces.then_some(Step::Cover { path, contents })
-    };
-    request.launch.seeds.iter().filter_map(step).collect()
-}
-
-/// Whether a path lies in something of the user's that the harness sees.
-fn granted(request: &PlanRequest<'_>, path: &Path) -> bool {
-    let facts = request.facts;
-    let filesystem = &request.profile.filesystem;
-    let profile = filesystem.read.iter().chain(&filesystem.write).map(|grant| expand(grant, &facts.home));
-    let present = profile.filter(|grant| facts.paths.contains_key(grant));
-    let mounted = request.mounts.iter().map(|mount| mount.target.clone());
-    let mut roots =
-        present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
-    roots.any(|root| path.starts_with(root))
-}
-
-fn visible(request: &PlanRequest<'_>, path: &Path) -> bool {
-    request.facts.paths.contains_key(path) && granted(request, path)
-}
-
-/// `/etc/passwd` (passwd(5)) with the harness's own line first and nobody else at its id.
-fn accounts(facts: &HostFacts, identity: &Identity) -> String {
-    let Identity { uid, gid, .. } = identity;
-    let own = format!("{}:x:{uid}:{gid}::{}:/bin/sh\n", facts.user, facts.home.display());
-    others(&facts.passwd, &facts.user, *uid).fold(own, |all, line| all + line + "\n")
-}
-
-/// `/etc/group` (group(5)), likewise.
-fn groups(facts: &HostFacts, identity: &Identity) -> String {
-    let own = format!("{}:x:{}:\n", facts.user, identity.gid);
-    others(&facts.group, &facts.user, identity.gid).fold(own, |all, line| all + line + "\n")
-}
-
-fn others<'a>(file: &'a str, own_name: &'a str, own_id: u32) -> impl Iterator<Item = &'a str> {
-    file.lines().filter(move |line| {
-        let mut fields = line.split(':');
-        let name = fields.next();
-        let id = fields.nth(1).and_then(|id| id.parse::<u32>().ok());
-        name != Some(own_name) && id.is_some() && id != Some(own_id)
-    })
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReadOnly => "read-only",
-            Self::ReadWrite => "read-write",
-        })
-    }
-}
-
-impl fmt::Display for Contents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "{} bytes", text.len()),
-            Self::CaBundle => f.write_str("the host's certificates and the session's CA"),
-            Self::CaCertificate => f.write_str("the session's CA"),
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hostname(name) => write!(f, "hostname {name}"),
-            Self::PrivateMounts => f.write_str("mounts private"),
-            Self::Root { bytes } => write!(f, "root in memory, at most {bytes} bytes"),
-            Self::Private { path, mode, bytes } => {
-                write!(f, "private {} mode {mode:04o}, at most {bytes} bytes", path.display())
-            }
-            Self::Link { path, target } => write!(f, "link {} -> {}", path.display(), target.display()),
-            Self::Bind { mount, owner, .. } => {
-                write!(f, "bind {}", mount.target.display())?;
-                if mount.source != mount.target {
-                    write!(f, " from {}", mount.source.display())?;
-                }
-                write!(f, " {}", mount.access)?;
-                owner.map_or(Ok(()), |(uid, gid)| write!(f, " as its owner {uid}:{gid}"))
-            }
-            Self::File { path, mode, contents } => write!(f, "file {} mode {mode:04o}: {contents}", path.display()),
-            Self::Cover { path, contents } => write!(f, "cover {} read-only: {contents}", path.display()),
-            Self::Devices => f.write_str("devices null zero full random urandom tty, terminals, shared memory"),
-            Self::Processes => f.write_str("processes of the new namespace at /proc"),
-            Self::SealRoot => f.write_str("root read-only"),
-            Self::Enter => f.write_str("enter the root, let go of the host's"),
-            Self::Loopback => f.write_str("loopback up, every address local"),
-            Self::Capture => f.write_str("every new TCP connection to the proxy"),
-            Self::Listen => f.write_str("listen for the proxy"),
-        }
-    }
-}
-
-impl fmt::Display for LockdownStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DropCapabilities => f.write_str("drop every capability"),
-            Self::NoNewPrivileges => f.write_str("no new privileges"),
-            Self::Landlock { write } => {
-                f.write_str("landlock: write only below")?;
-                write.iter().try_for_each(|path| write!(f, " {}", path.display()))
-            }
-            Self::Seccomp => f.write_str("system call filter"),
-        }
-    }
-}
-
-impl fmt::Display for Plan {
-    /// One step a line, as `omni exec --dry-run` prints it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity { uid, gid, kernel_uid, kernel_gid } = &self.identity;
-        writeln!(f, "namespaces user mount pid network ipc uts cgroup")?;
-        writeln!(f, "identity {uid}:{gid} (kernel {kernel_uid}:{kernel_gid})")?;
-        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
-        writeln!(f, "wait for the go")?;
-        self.lockdown.iter().try_for_each(|step| writeln!(f, "{step}"))?;
-        writeln!(f, "directory {}", self.directory.display())?;
-        for (name, value) in &self.environment {
-            writeln!(f, "env {name}={}", value.escape_debug())?;
-        }
-        writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
-        writeln!(
-            f,
-            "exec {} as {}",
-            self.program.display(),
-            self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
-        )
-    }
 }
 
 #[cfg(test)]

@@ -140,6 +140,6 @@ fn no_harness_is_user_zero_anywhere() {
 #[test]
 fn nobody_else_has_the_harness_s_name_or_number() {
     let facts = host(1001);
-    let accounts = accounts(&facts, &identity(&facts));
+    let accounts = accounts::users(&facts, &identity(&facts));
     assert_eq!(accounts, "ann:x:1001:1001::/home/ann:/bin/sh\nroot:x:0:0:root:/root:/bin/bash\n");
 }

@@ -92,6 +92,12 @@ impl Building {
         self.0.order(&Order::BundleReady)
     }
 
+    /// Readable when [`Building::finish`] would not wait.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// Waits until the sandbox stands.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! How a session ends, and what is left when omni itself is killed.
 
-use crate::support::{PRELUDE, World, collect, finish, wait};
+use crate::support::{PRELUDE, World, collect, ends_within, finish, wait};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -86,6 +86,47 @@ attack! {
         let _stdin = child.stdin.take();
         send(&child, nix::sys::signal::Signal::SIGINT);
         assert_eq!(collect(child, b"").signal(), Some(libc::SIGINT));
+    }
+}
+
+attack! {
+    /// As `nohup` has it, or a script that starts something in the background.
+    fn a_signal_that_the_caller_ignores_does_not_reach_the_harness(world) {
+        let mut command = world.command(Path::new("sh"));
+        command.args(["-c", "trap '' HUP; exec \"$0\" exec -- sh -c 'echo ready; read line; kill -HUP $$; exit 3'"]);
+        command.arg(world.binary());
+        let child = ready(command);
+        send(&child, nix::sys::signal::Signal::SIGHUP);
+        let outcome = collect(child, b"line\n");
+        assert_eq!(outcome.code(), Some(3), "{outcome:?}");
+    }
+}
+
+attack! {
+    /// Fetching a secret may take as long as it likes; whoever does not want to wait must not have to.
+    fn a_signal_ends_a_session_that_has_not_started(world) {
+        let (pipe, profile) = (world.place().join("started"), world.place().join("waits.yaml"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        world.give(&pipe);
+        let command = format!("echo $$ >{}; exec sleep 1000", pipe.display());
+        world.write(&profile, &format!("\
+name: waits
+secrets:
+  - name: key
+    from: \"command:{command}\"
+    host: api.example.com
+    header: x-api-key
+    placeholder: {{ env: KEY, shape: anthropic }}
+"));
+        let mut omni = world.exec(&["--profile", profile.to_str().unwrap()], &["true"]);
+        let child = omni.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let fetching: u32 = std::fs::read_to_string(&pipe).unwrap().trim().parse().unwrap();
+        send(&child, nix::sys::signal::Signal::SIGINT);
+        let outcome = collect(child, b"");
+        assert_eq!(outcome.code(), Some(125), "{outcome:?}");
+        assert!(outcome.stderr.contains("SIGINT ended the session before the harness started"), "{outcome:?}");
+        assert!(ends_within(fetching, END_TIMEOUT), "the command that fetches the secret outlived the session");
+        assert_eq!(world.list(&["sessions"])[0]["status"], "not_started");
     }
 }
 

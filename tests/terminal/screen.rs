@@ -79,6 +79,27 @@ impl Screen {
         }
     }
 
+    /// Takes the terminal away, as closing its window does.
+    pub fn hang_up(&self) {
+        self.tmux(&["kill-server"]);
+    }
+
+    /// Waits until the newest session is over, and says what is known of it.
+    pub fn wait_for_end(&self) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut omni = Command::new(env!("CARGO_BIN_EXE_omni"));
+            omni.args(["sessions", "--json"]).env("OMNI_HOME", self.place.path().join("home/omni"));
+            let text = omni.output().unwrap().stdout;
+            let newest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            if newest["status"] != "running" {
+                return newest;
+            }
+            assert!(Instant::now() < deadline, "the session goes on: {newest}");
+            std::thread::sleep(LOOK);
+        }
+    }
+
     fn tmux(&self, words: &[&str]) -> String {
         let socket = self.place.path().join("tmux");
         let output = Command::new("tmux").arg("-S").arg(socket).args(words).output().expect("tmux is installed");

@@ -1,0 +1,91 @@
+//! A plan as `omni exec --dry-run` prints it and as errors name its steps: one step a line.
+
+use super::{Access, Contents, Identity, LockdownStep, Plan, Step};
+use std::fmt;
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        })
+    }
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{} bytes", text.len()),
+            Self::CaBundle => f.write_str("the host's certificates and the session's CA"),
+            Self::CaCertificate => f.write_str("the session's CA"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hostname(name) => write!(f, "hostname {name}"),
+            Self::PrivateMounts => f.write_str("mounts private"),
+            Self::Root { bytes } => write!(f, "root in memory, at most {bytes} bytes"),
+            Self::Private { path, mode, bytes } => {
+                write!(f, "private {} mode {mode:04o}, at most {bytes} bytes", path.display())
+            }
+            Self::Link { path, target } => write!(f, "link {} -> {}", path.display(), target.display()),
+            Self::Bind { mount, owner, .. } => {
+                write!(f, "bind {}", mount.target.display())?;
+                if mount.source != mount.target {
+                    write!(f, " from {}", mount.source.display())?;
+                }
+                write!(f, " {}", mount.access)?;
+                owner.map_or(Ok(()), |(uid, gid)| write!(f, " as its owner {uid}:{gid}"))
+            }
+            Self::File { path, mode, contents } => write!(f, "file {} mode {mode:04o}: {contents}", path.display()),
+            Self::Cover { path, contents } => write!(f, "cover {} read-only: {contents}", path.display()),
+            Self::Devices => f.write_str("devices null zero full random urandom tty, terminals, shared memory"),
+            Self::Processes => f.write_str("processes of the new namespace at /proc"),
+            Self::SealRoot => f.write_str("root read-only"),
+            Self::Enter => f.write_str("enter the root, let go of the host's"),
+            Self::Loopback => f.write_str("loopback up, every address local"),
+            Self::Capture => f.write_str("every new TCP connection to the proxy"),
+            Self::Listen => f.write_str("listen for the proxy"),
+        }
+    }
+}
+
+impl fmt::Display for LockdownStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DropCapabilities => f.write_str("drop every capability"),
+            Self::NoNewPrivileges => f.write_str("no new privileges"),
+            Self::Landlock { write } => {
+                f.write_str("landlock: write only below")?;
+                write.iter().try_for_each(|path| write!(f, " {}", path.display()))
+            }
+            Self::Seccomp => f.write_str("system call filter"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One step a line, as `omni exec --dry-run` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity { uid, gid, kernel_uid, kernel_gid } = &self.identity;
+        writeln!(f, "namespaces user mount pid network ipc uts cgroup")?;
+        writeln!(f, "identity {uid}:{gid} (kernel {kernel_uid}:{kernel_gid})")?;
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
+        writeln!(f, "wait for the go")?;
+        self.lockdown.iter().try_for_each(|step| writeln!(f, "{step}"))?;
+        writeln!(f, "directory {}", self.directory.display())?;
+        for (name, value) in &self.environment {
+            writeln!(f, "env {name}={}", value.escape_debug())?;
+        }
+        writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
+        writeln!(
+            f,
+            "exec {} as {}",
+            self.program.display(),
+            self.argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
+        )
+    }
+}

@@ -1,0 +1,84 @@
+//! What a sandbox holds that omni wrote: certificates, accounts, resolver, the harness's seeds, and covers over credentials.
+
+use super::{CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, PlanRequest, Step, accounts};
+use crate::harness::Seed;
+use crate::policy::expand_home;
+use crate::supervisor::GATEWAY_V4;
+use crate::supervisor::host::HostFacts;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The files that omni writes: accounts, resolver, certificates, the harness's seeds, and covers over credentials.
+pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step> {
+    let facts = request.facts;
+    let mut steps = vec![
+        Step::File { path: CA_BUNDLE.into(), mode: 0o444, contents: Contents::CaBundle },
+        Step::File { path: CA_CERTIFICATE.into(), mode: 0o444, contents: Contents::CaCertificate },
+    ];
+    steps.extend(facts.ca_bundles().into_iter().map(|path| Step::Cover { path, contents: Contents::CaBundle }));
+    for (path, text) in [
+        ("/etc/passwd", accounts::users(facts, identity)),
+        ("/etc/group", accounts::groups(facts, identity)),
+        ("/etc/resolv.conf", format!("nameserver {}\noptions timeout:2 attempts:2\n", GATEWAY_V4)),
+        ("/etc/hosts", "127.0.0.1 localhost omni\n::1 localhost ip6-localhost\n".to_owned()),
+    ] {
+        steps.extend(replace(facts, Path::new(path), text));
+    }
+    steps.extend(seeds(request));
+    for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
+        let seeded = request.launch.seeds.iter().any(|seed| expand_home(&seed.path, &facts.home) == path);
+        if !seeded {
+            steps.push(Step::Cover { path, contents: Contents::Text(String::new()) });
+        }
+    }
+    steps
+}
+
+/// A file of `/etc` in the sandbox's own version: in front of the host's, or where a link of the host's points.
+fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
+    let place = facts.paths.get(path)?;
+    let contents = Contents::Text(text);
+    if place.real.starts_with("/run") {
+        return Some(Step::File { path: place.real.clone(), mode: 0o644, contents });
+    }
+    Some(Step::Cover { path: place.real.clone(), contents })
+}
+
+/// Credential files that must not be seen although a directory around them is.
+fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
+    let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
+    written.map(|path| expand_home(path, &request.facts.home)).collect()
+}
+
+/// Seeds land in the sandbox's own home. In a directory of the user's, the user's own files count: there a seed only
+/// stands in front of a file that is to be hidden.
+fn seeds(request: &PlanRequest<'_>) -> Vec<Step> {
+    let home = &request.facts.home;
+    let hidden = hidden(request);
+    let step = |seed: &Seed| {
+        let path = expand_home(&seed.path, home);
+        let contents = Contents::Text(seed.contents.clone());
+        if !granted(request, &path) {
+            return Some(Step::File { path, mode: seed.mode, contents });
+        }
+        let replaces = visible(request, &path) && hidden.contains(&path);
+        replaces.then_some(Step::Cover { path, contents })
+    };
+    request.launch.seeds.iter().filter_map(step).collect()
+}
+
+/// Whether a path lies in something of the user's that the harness sees.
+fn granted(request: &PlanRequest<'_>, path: &Path) -> bool {
+    let facts = request.facts;
+    let filesystem = &request.profile.filesystem;
+    let profile = filesystem.read.iter().chain(&filesystem.write).map(|grant| expand_home(grant, &facts.home));
+    let present = profile.filter(|grant| facts.paths.contains_key(grant));
+    let mounted = request.mounts.iter().map(|mount| mount.target.clone());
+    let mut roots =
+        present.chain(mounted).chain(request.program_trees.iter().cloned()).chain([request.workspace.to_owned()]);
+    roots.any(|root| path.starts_with(root))
+}
+
+fn visible(request: &PlanRequest<'_>, path: &Path) -> bool {
+    request.facts.paths.contains_key(path) && granted(request, path)
+}
