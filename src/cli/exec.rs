@@ -106,15 +106,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let home = Home::from_env()?;
     warn_of_missing_secrets(&prepared);
     if !quiet {
-        eprintln!("omni: session {}, profile {}", prepared.session, prepared.request.profile.name);
+        tell(format_args!("session {}, profile {}", prepared.session, prepared.request.profile.name));
     }
     let outcome = session::run(&prepared, &home)?;
     conclude(&outcome, quiet);
     Ok(exit_as(outcome.exit))
 }
 
+/// Says something to the person outside. Nobody being left to hear it, on a closed pipe, changes nothing of what is done.
+fn tell(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "omni: {what}");
+}
+
 fn no_program(error: &ProgramError) -> ExitCode {
-    eprintln!("omni: {error}");
+    tell(format_args!("{error}"));
     ExitCode::from(match error {
         ProgramError::NotFound { .. } | ProgramError::Missing(_) => EXIT_NOT_FOUND,
         ProgramError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
@@ -196,16 +201,16 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
 fn warn_of_missing_secrets(prepared: &Prepared) {
     for spec in &prepared.missing {
         let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        eprintln!("omni: no {} key ({from}): requests to {} will carry none", spec.name, spec.host);
+        tell(format_args!("no {} key ({from}): requests to {} will carry none", spec.name, spec.host));
     }
 }
 
 fn conclude(outcome: &Outcome, quiet: bool) {
     if let Some(message) = &outcome.message {
-        eprintln!("omni: {message}");
+        tell(format_args!("{message}"));
     }
     if !quiet {
-        eprintln!("omni: {}; omni show {}", outcome.summary, outcome.session);
+        tell(format_args!("{}; omni show {}", outcome.summary, outcome.session));
     }
 }
 
