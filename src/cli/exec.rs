@@ -106,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let home = Home::from_env()?;
     if !quiet {
-        eprintln!("{}", banner(&prepared));
+        tell(format_args!("{}", banner(&prepared)));
     }
     let outcome = match session::run(&prepared, &home) {
         Err(SessionError::CalledOff(signal)) => return Ok(exit_as(ExitStatus::Signal(signal as i32))),
@@ -116,8 +116,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(exit_as(outcome.exit))
 }
 
+/// Says something to the person outside. Nobody being left to hear it, on a closed pipe, changes nothing of what is done.
+fn tell(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "omni: {what}");
+}
+
 fn no_program(error: &ProgramError) -> ExitCode {
-    eprintln!("omni: {error}");
+    tell(format_args!("{error}"));
     ExitCode::from(match error {
         ProgramError::NotFound { .. } | ProgramError::Missing(_) => EXIT_NOT_FOUND,
         ProgramError::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
@@ -202,15 +207,15 @@ fn banner(prepared: &Prepared) -> String {
         format!(", without a key for {} ({from} has none)", spec.host)
     });
     let missing: String = missing.collect();
-    format!("omni: session {}, profile {}{missing}", prepared.session, prepared.request.profile.name)
+    format!("session {}, profile {}{missing}", prepared.session, prepared.request.profile.name)
 }
 
 fn conclude(outcome: &Outcome, quiet: bool) {
     if let Some(message) = &outcome.message {
-        eprintln!("omni: {message}");
+        tell(format_args!("{message}"));
     }
     if !quiet {
-        eprintln!("omni: {}; omni show {}", outcome.summary, outcome.session);
+        tell(format_args!("{}; omni show {}", outcome.summary, outcome.session));
     }
 }
 

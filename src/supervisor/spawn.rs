@@ -69,18 +69,29 @@ pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Resu
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
             let sandbox = Sandbox { pidfd, wire: ours, reaped: false };
-            let root = rustix::process::geteuid().is_root();
-            write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
-            sandbox.order(&Order::Mapped)?;
-            if root {
-                let trees = Trees::open(plan)?;
-                trees.translate_owners(plan)?;
-                hand_over_pipes(&plan.identity).map_err(prepare("hand the standard streams over"))?;
-                trees.send(sandbox.as_fd()).map_err(SupervisorError::Wire)?;
-            }
+            match furnish(plan, pid, &sandbox) {
+                // Whoever does not listen any more has said why.
+                Err(SupervisorError::Wire(error)) => Err(sandbox.last_word().unwrap_or(SupervisorError::Wire(error))),
+                other => other,
+            }?;
             Ok(Building(sandbox))
         }
     }
+}
+
+/// Gives the process inside what only the outside can.
+fn furnish(plan: &Plan, pid: Pid, sandbox: &Sandbox) -> Result<(), SupervisorError> {
+    let root = rustix::process::geteuid().is_root();
+    write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
+    sandbox.order(&Order::Mapped)?;
+    if root {
+        let trees = Trees::open(plan)?;
+        trees.translate_owners(plan)?;
+        hand_over_pipes(&plan.identity)
+            .map_err(|error| SupervisorError::Prepare { what: "hand the standard streams over", error })?;
+        trees.send(sandbox.as_fd()).map_err(SupervisorError::Wire)?;
+    }
+    Ok(())
 }
 
 impl Building {
@@ -146,6 +157,14 @@ impl Sandbox {
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.wire.as_fd()
+    }
+
+    /// The step that failed inside, where that is the next word from there.
+    fn last_word(&self) -> Option<SupervisorError> {
+        match self.notice() {
+            Ok(Some((Notice::Failed { step, error }, _))) => Some(SupervisorError::Step { step, error }),
+            _ => None,
+        }
     }
 
     /// Ends everything in the sandbox and waits until the kernel is done with it.

@@ -9,8 +9,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Largest message.
-const MESSAGE_BYTES_MAX: usize = 4096;
+/// Largest message: a failed step is told by its own words, in which many paths may stand.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Most descriptors beside one message.
 pub(super) const DESCRIPTORS_MAX: usize = 32;
 
@@ -74,7 +74,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[Bor
 /// # Errors
 /// The call's error, or a message that is none.
 pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    let mut bytes = [0u8; MESSAGE_BYTES_MAX];
+    let mut bytes = vec![0u8; MESSAGE_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {

@@ -141,6 +141,18 @@ attack! {
 }
 
 attack! {
+    fn a_session_does_not_depend_on_who_hears_its_messages(world) {
+        let (nobody, stderr) = std::io::pipe().unwrap();
+        drop(nobody);
+        // This profile's key is missing, which is said.
+        let mut omni = world.exec(&["--profile", "claude-code"], &["sh", "-c", "echo done; exit 3"]);
+        let child = omni.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let outcome = collect(child, b"");
+        assert_eq!((outcome.code(), outcome.text().as_str()), (Some(3), "done\n"), "{outcome:?}");
+    }
+}
+
+attack! {
     /// Programs open `/dev/stdin` and `/dev/stderr` by name, which asks for rights over the pipe itself.
     fn pipes_can_be_opened_by_name(world) {
         let mut command = world.command(Path::new("sh"));
