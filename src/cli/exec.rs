@@ -118,7 +118,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Says something to the person outside. Nobody being left to hear it, on a closed pipe, changes nothing of what is done.
 fn tell(what: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "omni: {what}");
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("omni: {what}\n"));
 }
 
 fn no_program(error: &ProgramError) -> ExitCode {
