@@ -144,7 +144,7 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
     let rules =
         |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), String::from_utf8(read(path)?)?)));
+    let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), profile::read(path)?)));
     let mounts = args.mount.iter().map(|text| mount(text, &directory));
     Ok(SessionRequest {
         profile,

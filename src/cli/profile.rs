@@ -7,6 +7,8 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -120,11 +122,14 @@ pub fn for_command(argv0: &str) -> anyhow::Result<Profile> {
 /// When it cannot be read, is not UTF-8, or is far too long to have been written by a person.
 pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
-    let size = std::fs::metadata(path).with_context(|| format!("cannot read `{shown}`"))?.len();
-    if size > FILE_BYTES_MAX {
+    let file = File::open(path).with_context(|| format!("cannot read `{shown}`"))?;
+    let mut text = String::new();
+    // One more than may be: a device or a pipe does not say how long it is.
+    let read = file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_string(&mut text);
+    if read.with_context(|| format!("cannot read `{shown}`"))? as u64 > FILE_BYTES_MAX {
         bail!("`{shown}` is longer than {FILE_BYTES_MAX} bytes: that is no profile and no policy");
     }
-    std::fs::read_to_string(path).with_context(|| format!("cannot read `{shown}`"))
+    Ok(text)
 }
 
 fn shipped_text(name: &str) -> Option<&'static str> {
@@ -161,5 +166,11 @@ mod tests {
         let error = load("claud-code").expect_err("no such profile").to_string();
         assert_eq!(error, "there is no profile named `claud-code`: did you mean `claude-code`?");
         assert!(load("/nowhere/x.yaml").is_err());
+    }
+
+    #[test]
+    fn no_file_is_read_without_end() {
+        let error = read(Path::new("/dev/zero")).expect_err("no profile").to_string();
+        assert_eq!(error, "`/dev/zero` is longer than 1048576 bytes: that is no profile and no policy");
     }
 }
