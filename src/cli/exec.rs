@@ -109,7 +109,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         tell(format_args!("{}", banner(&prepared)));
     }
     let outcome = match session::run(&prepared, &home) {
-        Err(SessionError::CalledOff(signal)) => return Ok(exit_as(ExitStatus::Signal(signal as i32))),
+        Err(error @ SessionError::CalledOff(signal)) => {
+            tell(format_args!("{error}"));
+            return Ok(exit_as(ExitStatus::Signal(signal as i32)));
+        }
         other => other?,
     };
     conclude(&outcome, quiet);

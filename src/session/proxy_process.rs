@@ -89,8 +89,11 @@ impl ProxyProcess {
     /// Hands the listeners over and waits until they are served.
     pub(super) fn serve(&mut self, listeners: Listeners, signals: &Signals) -> Result<(), SessionError> {
         let descriptors: Vec<_> = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd).collect();
-        wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors)
-            .map_err(SessionError::preparing("hand the listeners to the proxy"))?;
+        match wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors) {
+            // It is gone; what it said on its way is the reason.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other.map_err(SessionError::preparing("hand the listeners to the proxy"))?,
+        }
         match self.word(signals)? {
             Word::Ready => {
                 self.serving = true;
