@@ -245,6 +245,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_first_together_shares_one_leaf() {
+        let (authority, host) = (authority(), Host::parse("a.example").unwrap());
+        let visit = || -> Vec<_> { (0..125).map(|_| authority.server_config(&host).unwrap()).collect() };
+        let visits: Vec<_> = std::thread::scope(|scope| {
+            let visitors: Vec<_> = (0..8).map(|_| scope.spawn(visit)).collect();
+            visitors.into_iter().flat_map(|visitor| visitor.join().unwrap()).collect()
+        });
+        assert!(visits.len() == 1000 && visits.iter().all(|visit| Arc::ptr_eq(visit, &visits[0])));
+    }
+
+    #[test]
     fn no_leaf_outlives_its_authority() {
         let authority = authority();
         let late = authority.until - Duration::from_secs(120);

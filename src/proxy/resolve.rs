@@ -7,11 +7,16 @@ use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig as Servers, ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// How many entries of the hosts file are kept.
 const HOSTS_MAX: usize = 10_000;
+/// How long all name servers together may take, whatever the host's configuration gives each of them.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How the host itself resolves names, read once, and the addresses that are the host's own.
 #[derive(Clone, Default)]
@@ -58,6 +63,15 @@ impl ResolverConfig {
             (Servers::from_parts(None, Vec::new(), vec![server]), ResolverOpts::default())
         });
         Self { servers, hosts: parse_hosts(hosts), own: Vec::new() }
+    }
+
+    /// The same, asking once and not waiting long.
+    #[cfg(test)]
+    pub(super) fn impatient(mut self) -> Self {
+        if let Some((_, options)) = &mut self.servers {
+            (options.attempts, options.timeout) = (1, Duration::from_millis(300));
+        }
+        self
     }
 
     /// Whether an address is one of the host's own, public or not.
@@ -115,8 +129,23 @@ impl Resolver {
         }
         let dns = self.dns.as_ref().ok_or(ResolveError::NoServers)?;
         // The final dot keeps the host's search domains out of it.
-        let found = dns.lookup_ip(format!("{name}.")).await;
-        found.map(|found| found.iter().collect()).map_err(|error| ResolveError::Lookup(error.to_string()))
+        let found = tokio::time::timeout(LOOKUP_TIMEOUT, dns.lookup_ip(format!("{name}."))).await;
+        let found = found.unwrap_or(Err(NetError::Timeout));
+        found.map(|found| found.iter().collect()).map_err(|error| ResolveError::Lookup(explain(&error)))
+    }
+}
+
+/// What a lookup's failure means, for a person.
+fn explain(error: &NetError) -> String {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => "there is no such name".to_owned(),
+            ResponseCode::NoError => "it has no address".to_owned(),
+            code => format!("the name servers failed: {code}"),
+        },
+        NetError::Dns(DnsError::ResponseCode(code)) => format!("the name servers failed: {code}"),
+        NetError::Timeout => "the name servers did not answer in time".to_owned(),
+        other => format!("the name servers failed: {other}"),
     }
 }
 

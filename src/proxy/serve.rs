@@ -10,6 +10,7 @@ use super::tls;
 use crate::model::{Host, Port, RefusalKind, Scheme};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::rt::Timer;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -147,12 +148,12 @@ where
 
 /// How HTTP/1 is read.
 pub(super) fn builder() -> http1::Builder {
+    builder_by(TokioTimer::new())
+}
+
+fn builder_by(timer: impl Timer + Send + Sync + 'static) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
+    builder.timer(timer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     builder
 }
 
@@ -162,4 +163,60 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     Ok(handle(&shared, &claim, request).await)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use hyper::rt::Sleep;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::time::Instant;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A clock on which every wait lasts a thousandth of what was asked for, and is remembered.
+    #[derive(Clone, Default)]
+    struct Hurried(Arc<Mutex<Vec<Duration>>>);
+
+    impl Timer for Hurried {
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+            self.0.lock().unwrap().push(duration);
+            TokioTimer::new().sleep(duration / 1000)
+        }
+
+        fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+            self.sleep(deadline.saturating_duration_since(Instant::now()))
+        }
+
+        fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+            *sleep = self.sleep_until(deadline);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_given_up_after_its_time() {
+        let timer = Hurried::default();
+        let (mut client, server) = tokio::io::duplex(1024);
+        let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(ResponseBody::text("never"))) });
+        let stream = TokioIo::new(Strict::new(server, false));
+        let serving = tokio::spawn(builder_by(timer.clone()).serve_connection(stream, service).into_future());
+        let started = Instant::now();
+        let drip = async {
+            client.write_all(b"GET /").await?;
+            // A byte now and then does not buy more time.
+            while client.write_all(b"a").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), drip).await.unwrap().unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(serving.await.unwrap().is_err_and(|error| error.is_timeout()));
+        assert!(!String::from_utf8_lossy(&rest).contains("never"));
+        assert!(started.elapsed() >= HEAD_TIMEOUT / 1000);
+        let asked = timer.0.lock().unwrap().clone();
+        assert!(asked.iter().any(|wait| HEAD_TIMEOUT - *wait < Duration::from_secs(1)), "{asked:?}");
+    }
 }

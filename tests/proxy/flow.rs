@@ -174,3 +174,17 @@ async fn the_sessions_end_settles_what_is_still_open() {
     let [Event::RequestCompleted { end, .. }] = of_kind(&events, "request_completed")[..] else { panic!("{events:?}") };
     assert_eq!(end, BodyEnd::SessionEnded);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_weeks_still_has_certificates_that_hold() {
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    for days in [0, 1, 2, 29] {
+        let upstream = Upstream::start(&["h2"], |_, _| Response::new(text("hello"))).await;
+        let wanted = Wanted { rules: &["GET api.example.com/**"], age: day * days, ..Wanted::default() };
+        let proxy = Proxy::start(Some(&upstream), wanted);
+        let mut client = proxy.client("api.example.com").await;
+        let response = client.send_request(request("GET", "api.example.com", "/", "")).await.unwrap();
+        assert_eq!(told(response).await, (200, "hello".to_owned()), "after {days} days");
+        proxy.stop();
+    }
+}

@@ -4,6 +4,8 @@
 mod bodies;
 mod flow;
 mod http2;
+mod memory;
+mod metering;
 mod names;
 mod refusals;
 mod secrets;

@@ -45,3 +45,30 @@ async fn a_name_that_is_an_address_in_disguise_does_not_exist_and_is_recorded() 
     let refused = of_kind(&proxy.stop(), "connection_refused");
     assert!(matches!(&refused[..], [Event::ConnectionRefused { kind: RefusalKind::Name, .. }]), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_of_any_form_leave_the_resolver_standing() {
+    let proxy = Proxy::start(None, Wanted::default());
+    let server = format!("127.0.0.1:{}", proxy.dns.port());
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut seed = 1_u32;
+    for round in 0..2000_usize {
+        let packet: Vec<u8> = (0..round % 600)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                seed.to_be_bytes()[0]
+            })
+            .collect();
+        // Every other one has the head of a question.
+        let head: &[u8] = if round % 2 == 0 { b"\0\x4d\x01\0\0\x01\0\0\0\0\0\0" } else { b"" };
+        let _ = socket.send_to(&[head, &packet].concat(), &server).await;
+    }
+    for kind in [RecordType::TXT, RecordType::ANY, RecordType::HTTPS, RecordType::MX] {
+        let answer = ask(&server, "data.evil.example.", kind).await;
+        assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 0), "{kind}");
+    }
+    let pointer = ask(&server, "1.0.18.198.in-addr.arpa.", RecordType::PTR).await;
+    assert_eq!(pointer.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(ask(&server, "api.example.com.", RecordType::A).await.answers.len(), 1);
+    proxy.stop();
+}

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -175,11 +175,13 @@ pub struct Wanted<'a> {
     pub trust: Option<&'a str>,
     pub recorder: Option<Box<dyn Recorder>>,
     pub secret_host: &'a str,
+    /// How long the session has lasted already.
+    pub age: Duration,
 }
 
 impl Default for Wanted<'_> {
     fn default() -> Self {
-        Self { rules: &[], trust: None, recorder: None, secret_host: "api.example.com" }
+        Self { rules: &[], trust: None, recorder: None, secret_host: "api.example.com", age: Duration::ZERO }
     }
 }
 
@@ -188,7 +190,7 @@ impl Proxy {
         let session = SessionId::from_entropy([9; 10]);
         let rules: Vec<WrittenRule> = wanted.rules.iter().map(|text| WrittenRule::alone(Effect::Allow, text)).collect();
         let source = RuleSource { level: Level::Profile, label: "test", rules: &rules };
-        let authority = Authority::generate(&session, SystemTime::now()).unwrap();
+        let authority = Authority::generate(&session, SystemTime::now() - wanted.age).unwrap();
         let ca_pem = authority.certificate_pem().to_owned();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let dns = std::net::UdpSocket::bind("[::]:0").unwrap();
