@@ -47,6 +47,8 @@ fn ctrl_z_stops_the_whole_job_and_fg_brings_it_back() {
     screen.line("after");
     screen.wait_for("after\nafter");
     screen.keys("C-d");
+    // What is typed before the session has ended is still the session's.
+    screen.wait_for("after\nafter\nouter>");
     screen.line("echo outer he\"\"re");
     screen.wait_for("\nouter here");
 }
