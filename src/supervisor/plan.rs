@@ -28,8 +28,10 @@ const ORDINARY_ID: u32 = 1000;
 /// owns nothing on the host.
 const KERNEL_ID: u32 = 1_900_001_000;
 
-/// Places that the sandbox builds itself and nothing may be mounted over.
-const RESERVED: [&str; 6] = ["/", "/proc", "/dev", "/sys", "/run/omni", "/etc"];
+/// Places that nothing may be mounted over, since the sandbox puts its own files there.
+const RESERVED: [&str; 2] = ["/", "/etc"];
+/// Places that the sandbox builds itself, down to the last file.
+const RESERVED_WHOLE: [&str; 4] = ["/proc", "/dev", "/sys", "/run/omni"];
 /// Places too wide to be a workspace.
 const TOO_WIDE: [&str; 17] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/sys",
@@ -331,9 +333,9 @@ fn check_target(target: &Path, home: &Path) -> Result<(), PlanError> {
     if !target.is_absolute() || climbs {
         return Err(PlanError::Relative(target.to_owned()));
     }
-    let within = ["/proc", "/dev", "/sys", "/run/omni"].iter().any(|place| target.starts_with(place));
-    let reserved = RESERVED.iter().any(|place| target == Path::new(place)) || within || home.starts_with(target);
-    if reserved { Err(PlanError::Reserved(target.to_owned())) } else { Ok(()) }
+    let reserved = RESERVED.iter().any(|place| target == Path::new(place));
+    let within = RESERVED_WHOLE.iter().any(|place| target.starts_with(place));
+    if reserved || within || home.starts_with(target) { Err(PlanError::Reserved(target.to_owned())) } else { Ok(()) }
 }
 
 /// How a place is shown. A link to a directory that lies in another grant is covered instead: a directory cannot be

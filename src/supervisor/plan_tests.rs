@@ -130,6 +130,17 @@ fn a_link_to_a_directory_in_a_grant_is_covered_and_one_to_a_file_is_mounted_over
 }
 
 #[test]
+fn a_hidden_directory_shows_nothing() {
+    let mut facts = host(1001);
+    let place = facts.paths[Path::new("/home/ann/.claude")].clone();
+    facts.paths.insert("/home/ann/.claude/keys".into(), place);
+    let text = "name: x\nfilesystem: { write: [~/.claude], hide: [~/.claude/keys] }";
+    let plan = planned(&Profile::parse("x", text).expect("a profile"), &facts).expect("a plan");
+    let shown = plan.to_string();
+    assert!(shown.contains("private /home/ann/.claude/keys mode 0555, at most 4096 bytes\n"), "{shown}");
+}
+
+#[test]
 fn no_harness_is_user_zero_anywhere() {
     for uid in [0, 1, 1001, 65534] {
         let identity = identity(&host(uid));

@@ -28,11 +28,22 @@ pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step>
     for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
         let seeded = request.launch.seeds.iter().any(|seed| expand_home(&seed.path, &facts.home) == path);
         if !seeded {
-            steps.push(Step::Cover { path, contents: Contents::Text(String::new()) });
+            steps.push(hide(facts, path));
         }
     }
     steps
 }
+
+/// An empty file in front of a file, an empty directory in front of a directory.
+fn hide(facts: &HostFacts, path: PathBuf) -> Step {
+    if facts.paths.get(&path).is_some_and(|place| place.directory && place.link.is_none()) {
+        return Step::Private { path, mode: 0o555, bytes: EMPTY_BYTES_MAX };
+    }
+    Step::Cover { path, contents: Contents::Text(String::new()) }
+}
+
+/// Room in a directory that shows nothing: the least that there is.
+const EMPTY_BYTES_MAX: u64 = 4096;
 
 /// A file of `/etc` in the sandbox's own version: in front of the host's, or where a link of the host's points.
 fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
