@@ -11,7 +11,7 @@ use super::settle::Open;
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Grant, Question, Refusal, Verdict};
 use http::header::{ACCEPT_ENCODING, EXPECT};
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
@@ -48,6 +48,8 @@ pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request
         Ok(cleared) => forward(shared, number, cleared, head.headers, body, &audience).await,
         Err(denied) => {
             let reply = deny(shared, number, *denied).await;
+            // What follows a CONNECT was meant for a tunnel, and is no request.
+            let reply = if head.method == Method::CONNECT { reply.closing() } else { reply };
             if !waits {
                 drain(body).await;
             }

@@ -224,15 +224,17 @@ impl Reader {
         }
         match self.state {
             State::Head if !returned => return Err("a line of its head ends without a carriage return"),
-            State::Head => self.head_line(&line)?,
-            State::ChunkSize => self.state = chunk(&line, returned),
+            State::Head => self.head_line(&line, whole)?,
+            State::ChunkSize => self.state = chunk(&line, returned, whole)?,
+            State::Trailers if !returned => return Err("a line of its trailers ends without a carriage return"),
             State::Trailers if line.is_empty() => self.state = State::Head,
             _ => {}
         }
         Ok(end + 1)
     }
 
-    fn head_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+    /// Takes a line of a head, or as much of it as was kept.
+    fn head_line(&mut self, line: &[u8], whole: bool) -> Result<(), &'static str> {
         if line.is_empty() {
             // Empty lines before a request do not count.
             if self.head.lines > 0 {
@@ -252,6 +254,8 @@ impl Reader {
         let (name, value) = line.split_at(colon);
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.head.coded = true;
+        } else if name.eq_ignore_ascii_case(b"content-length") && !whole {
+            return Err("its Content-Length is longer than any number");
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.head.lengths += 1;
             let digits = value.get(1..).unwrap_or_default().trim_ascii();
@@ -282,14 +286,17 @@ impl Head {
 }
 
 /// What comes after the line with a chunk's size (RFC 9112, section 7.1).
-fn chunk(line: &[u8], returned: bool) -> State {
+fn chunk(line: &[u8], returned: bool, whole: bool) -> Result<State, &'static str> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    if end == line.len() && !whole {
+        return Err("the size of a chunk is longer than any number");
+    }
     let size = std::str::from_utf8(&line[..end]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    match size {
+    Ok(match size {
         Some(0) if returned => State::Trailers,
         Some(size) if returned && size < u64::MAX - 2 => State::Chunk(size + 2),
         _ => State::Unread,
-    }
+    })
 }
 
 #[cfg(test)]

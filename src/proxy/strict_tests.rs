@@ -58,6 +58,26 @@ async fn what_is_ambiguous_is_held_back_whole_however_it_is_cut() {
 }
 
 #[tokio::test]
+async fn a_number_is_read_whole_or_not_at_all() {
+    let zeros = |count: usize| "0".repeat(count);
+    let length = |count| format!("POST / HTTP/1.1\r\nContent-Length:{}5\r\n\r\nhello", zeros(count));
+    let chunk =
+        |count| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{}5\r\nhello\r\n0\r\n\r\n", zeros(count));
+    // The kept part holds the name, the colon, the number and the carriage return, with a byte to spare; of a chunk, all but the line feed.
+    let most = LINE_BYTES_KEPT - "Content-Length:5\r".len() - 1;
+    for text in [length(most), chunk(LINE_BYTES_KEPT - 2)] {
+        let bytes = [text.as_bytes(), GOOD].concat();
+        assert_eq!(seen(&bytes, 7, false).await, (bytes.clone(), None), "{text}");
+    }
+    for text in [length(most + 1), chunk(LINE_BYTES_KEPT - 1), chunk(1000)] {
+        let (seen, flaw) = seen(text.as_bytes(), 7, false).await;
+        assert!(flaw.is_some_and(|flaw| flaw.contains("number")) && seen.ends_with(POISON), "{text}");
+    }
+    let trailers = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\na: b\n\nGET / HTTP/1.1\r\n\r\n";
+    assert!(seen(trailers, 5, false).await.1.is_some());
+}
+
+#[tokio::test]
 async fn what_follows_a_connect_is_looked_at_unless_it_is_a_tunnel() {
     let bytes = b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\nGET / HTTP/1.1\n\n";
     assert_eq!(seen(bytes, 5, true).await, (bytes.to_vec(), None));

@@ -49,6 +49,7 @@ async fn what_two_readers_could_read_differently_is_refused_and_closed() {
         "X: a\r\n b\r\n",
         "X: a\r\n\tContent-Length: 4\r\n",
         "X: a\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 0000000000000000000000000000000000000000000000000000000000000004\r\n",
         "X: a\0b\r\n",
         "X\0: a\r\n",
         "X: a\rTransfer-Encoding: chunked\r\n",
@@ -198,6 +199,34 @@ async fn nothing_leads_out_of_a_tunnel() {
     assert!(!head.headers.contains_key("upgrade") && !head.headers.contains_key("http2-settings"), "{head:?}");
     assert_eq!(upstream.requests(), 1);
     proxy.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_connect_in_a_tunnel_is_no_request() {
+    let upstream = upstream().await;
+    let proxy = Proxy::start(Some(&upstream), everything());
+    let bytes = "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n\
+                 GET /a HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    let answer = answer(&proxy, bytes.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 405") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+    assert_eq!(upstream.requests(), 0);
+    proxy.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_is_no_way_to_itself() {
+    let wanted = Wanted { rules: &["* http://10.77.0.1:3128/**", "* 10.77.0.1/**"], ..Wanted::default() };
+    let proxy = Proxy::start(None, wanted);
+    let mut stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    let asked = "GET http://10.77.0.1:3128/ HTTP/1.1\r\nHost: 10.77.0.1:3128\r\nConnection: close\r\n\r\n";
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("a private network"), "{answer}");
+    let mut client = proxy.client("10.77.0.1").await;
+    let (status, _) = told(client.send_request(request("GET", "10.77.0.1", "/", "")).await.unwrap()).await;
+    assert_eq!(status, 403);
+    assert_eq!(of_kind(&proxy.stop(), "request_failed").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
