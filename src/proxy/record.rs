@@ -176,21 +176,24 @@ mod tests {
         assert_eq!(memory.events(), vec![light(1), weighty()]);
     }
 
-    #[tokio::test]
-    async fn those_who_wait_together_share_one_sync() {
-        let (clerk, memory, syncs) = counting(usize::MAX);
-        let clerk = Arc::new(clerk);
-        let tasks: Vec<_> = (0..50)
+    #[test]
+    fn those_who_wait_together_share_one_sync() {
+        let (inner, syncs) = (Memory::new(), Arc::new(AtomicUsize::new(0)));
+        let recorder = Counting { inner, syncs: syncs.clone(), fail_after: usize::MAX };
+        let desk = Desk { recorder: Mutex::new(Box::new(recorder)), handle: None, failed: AtomicBool::new(false) };
+        let (waiting, queue) = mpsc::channel();
+        let waiters: Vec<_> = (0..50)
             .map(|_| {
-                let clerk = clerk.clone();
-                tokio::spawn(async move { clerk.record(weighty()).await })
+                desk.write(&weighty()).unwrap();
+                let (done, synced) = oneshot::channel();
+                waiting.send(done).unwrap();
+                synced
             })
             .collect();
-        for task in tasks {
-            assert_eq!(task.await.unwrap(), Ok(()));
-        }
-        assert_eq!(memory.events().len(), 50);
-        assert!(syncs.load(Ordering::SeqCst) < 10);
+        drop(waiting);
+        desk.sync_in_groups(&queue);
+        assert_eq!(syncs.load(Ordering::SeqCst), 1);
+        assert!(waiters.into_iter().all(|mut synced| synced.try_recv() == Ok(true)));
     }
 
     #[tokio::test]
