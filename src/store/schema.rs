@@ -51,7 +51,7 @@ pub(super) fn open(home: &Home) -> Result<Connection, StoreError> {
     let failed = |error| StoreError::database(&path, "open", error);
     let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    // The write-ahead log is brought into the database when it has grown, not at every goodbye.
+    // The write-ahead log is brought into the database when it has grown (see `Sqlite`'s drop), not at every goodbye.
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     let found = version(&connection).map_err(failed)?;
     if found == 0 {

@@ -75,6 +75,24 @@ pub struct Sqlite {
     connection: Connection,
 }
 
+/// Bytes of write-ahead log that are left behind at a goodbye. Whoever opens the database next, with nobody else there,
+/// reads all of it; bringing it into the database waits for the disk, some milliseconds. This is some four sessions' worth.
+pub(super) const LOG_BYTES_MAX: u64 = 512 * 1024;
+
+impl Drop for Sqlite {
+    /// Brings the write-ahead log into the database when it has grown. It cannot be left to SQLite's own threshold: that
+    /// starts a new log only within one connection's life, and ours are short.
+    fn drop(&mut self) {
+        let mut log = self.home.database().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|found| found.len() > LOG_BYTES_MAX) {
+            // Whoever is busy with it, or cannot do it for want of space, leaves it to the next: nothing is lost in a log.
+            let _ = self.connection.busy_timeout(std::time::Duration::ZERO);
+            let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+    }
+}
+
 impl Sqlite {
     /// Opens the home's database, making it when it is missing.
     ///

@@ -466,6 +466,21 @@ fn many_that_fold_at_once_lose_and_repeat_nothing() {
 }
 
 #[test]
+fn the_write_ahead_log_stays_small_however_many_sessions_come_and_go() {
+    let mut world = world();
+    let log = world.home.path().join("omni.db-wal");
+    let mut largest = 0;
+    for byte in 1..=60 {
+        world.session = id(byte);
+        drop(world.whole());
+        largest = largest.max(fs::metadata(&log).map_or(0, |found| found.len()));
+    }
+    // What one session adds on top is a fraction of that.
+    assert!(largest < 2 * sqlite::LOG_BYTES_MAX, "{largest} bytes");
+    assert_eq!(Sqlite::open(&world.home).unwrap().sessions().unwrap().len(), 60);
+}
+
+#[test]
 fn a_clock_that_went_back_does_not_reorder_a_journal() {
     let world = world();
     world.journal(Writer::Proxy, &[(30, allowed(1)), (10, denied(2))]);
