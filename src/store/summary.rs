@@ -5,8 +5,9 @@ use crate::model::{EndReason, Event, ExitStatus, NanoUsd, Pricing, SessionId, Ti
 use serde::Serialize;
 use std::time::Duration;
 
-/// How long a session may take from its first file to the event that says it started.
-const START_MAX: Duration = Duration::from_secs(10);
+/// How long a session may take from its first file to the event that says it started: a command that fetches a secret may
+/// take two minutes.
+const START_MAX: Duration = Duration::from_secs(130);
 
 /// What a session is doing, or how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
