@@ -15,9 +15,9 @@ pub struct Args {
     json: bool,
 }
 
-/// A session as `--json` prints it.
+/// What begins every JSON object about a session.
 #[derive(Serialize)]
-pub(super) struct SessionLine<'a> {
+pub(super) struct SessionHead<'a> {
     session: &'a str,
     name: Option<&'a str>,
     user: Option<&'a str>,
@@ -29,6 +29,31 @@ pub(super) struct SessionLine<'a> {
     argv: &'a [String],
     workspace: Option<&'a str>,
     policy_hash: Option<&'a str>,
+}
+
+impl<'a> SessionHead<'a> {
+    pub(super) fn new(summary: &'a Summary, status: Status) -> Self {
+        Self {
+            session: summary.session.as_str(),
+            name: summary.name.as_deref(),
+            user: summary.user.as_deref(),
+            profile: summary.profile.as_deref(),
+            status: status.as_str(),
+            exit: summary.exit,
+            started: summary.started.map(|at| at.to_rfc3339()),
+            ended: summary.ended.map(|at| at.to_rfc3339()),
+            argv: &summary.argv,
+            workspace: summary.workspace.as_deref(),
+            policy_hash: summary.policy_hash.as_deref(),
+        }
+    }
+}
+
+/// A session as `--json` prints it.
+#[derive(Serialize)]
+pub(super) struct SessionLine<'a> {
+    #[serde(flatten)]
+    head: SessionHead<'a>,
     allowed: u64,
     denied: u64,
     refused: u64,
@@ -43,17 +68,7 @@ pub(super) struct SessionLine<'a> {
 impl<'a> SessionLine<'a> {
     pub(super) fn new(summary: &'a Summary, status: Status) -> Self {
         Self {
-            session: summary.session.as_str(),
-            name: summary.name.as_deref(),
-            user: summary.user.as_deref(),
-            profile: summary.profile.as_deref(),
-            status: status.as_str(),
-            exit: summary.exit,
-            started: summary.started.map(|at| at.to_rfc3339()),
-            ended: summary.ended.map(|at| at.to_rfc3339()),
-            argv: &summary.argv,
-            workspace: summary.workspace.as_deref(),
-            policy_hash: summary.policy_hash.as_deref(),
+            head: SessionHead::new(summary, status),
             allowed: summary.requests.allowed,
             denied: summary.requests.denied,
             refused: summary.requests.refused,

@@ -2,8 +2,8 @@
 
 use super::event_line::{EventLine, describe, refusal, url};
 use super::listing;
-use super::sessions::ending;
-use crate::model::{BodyEnd, Event, ExitStatus, NanoUsd, Pricing, RequestNumber, SessionId, Usage};
+use super::sessions::{SessionHead, ending};
+use crate::model::{BodyEnd, Event, NanoUsd, Pricing, RequestNumber, SessionId, Usage};
 use crate::store::{Status, Store, StoredEvent, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,17 +26,8 @@ pub struct Args {
 /// A session as `--json` prints it.
 #[derive(Serialize)]
 struct SessionStory<'a> {
-    session: &'a str,
-    name: Option<&'a str>,
-    user: Option<&'a str>,
-    profile: Option<&'a str>,
-    status: &'static str,
-    exit: Option<ExitStatus>,
-    started: Option<String>,
-    ended: Option<String>,
-    argv: &'a [String],
-    workspace: Option<&'a str>,
-    policy_hash: Option<&'a str>,
+    #[serde(flatten)]
+    head: SessionHead<'a>,
     cost_usd: String,
     model_calls: u64,
     model_calls_inexact: u64,
@@ -109,17 +100,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn json(summary: &Summary, status: Status, events: &[StoredEvent]) -> anyhow::Result<String> {
     let (requests, refusals) = stories(events);
     listing::json_line(&SessionStory {
-        session: summary.session.as_str(),
-        name: summary.name.as_deref(),
-        user: summary.user.as_deref(),
-        profile: summary.profile.as_deref(),
-        status: status.as_str(),
-        exit: summary.exit,
-        started: summary.started.map(|at| at.to_rfc3339()),
-        ended: summary.ended.map(|at| at.to_rfc3339()),
-        argv: &summary.argv,
-        workspace: summary.workspace.as_deref(),
-        policy_hash: summary.policy_hash.as_deref(),
+        head: SessionHead::new(summary, status),
         cost_usd: summary.cost.to_decimal(),
         model_calls: summary.calls,
         model_calls_inexact: summary.inexact,

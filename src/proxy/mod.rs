@@ -34,6 +34,7 @@ mod strict;
 mod throttle;
 mod tls;
 mod upstream;
+mod writes_through;
 
 pub use authority::Authority;
 pub use connect_to::{ConnectTo, ConnectToError};

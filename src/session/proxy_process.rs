@@ -123,10 +123,9 @@ impl ProxyProcess {
         self.reaped = true;
         self.begin_to_stop();
         let settle = if self.serving { SETTLE } else { Duration::ZERO };
-        let timeout = rustix::event::Timespec { tv_sec: settle.as_secs().cast_signed(), tv_nsec: 0 };
         let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         // Whatever poll says, the kill that follows is harmless to a process that is gone.
-        let _ = rustix::event::poll(&mut waits, Some(&timeout));
+        let _ = rustix::event::poll(&mut waits, clock::timespec(settle).as_ref());
         if !self.serving {
             // With the command that it may be waiting for, which is in the group that it leads. Nobody reaped it, so its id
             // is nobody else's.
@@ -215,7 +214,8 @@ fn prepare(
     })
 }
 
-/// Leaves the group that the terminal's signals go to, and drops what was inherited by accident. Until it serves, it dies with the session.
+/// Leaves the group that the terminal's signals go to, and drops what was inherited by accident. Until it serves, it dies
+/// with the session.
 fn detach(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::setpgid(None, None)?;

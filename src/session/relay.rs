@@ -1,12 +1,13 @@
 //! While the harness runs: keys and output, signals, the clock, and word from inside, in one `poll`.
 
+use super::clock;
 use super::proxy_process::ProxyProcess;
 use super::screen::Screen;
 use super::signals::Signals;
 use crate::model::{EndReason, ExitStatus};
 use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
 use nix::sys::signal::Signal;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -97,8 +98,7 @@ impl<'a> Relay<'a> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
         let wait = left.into_iter().chain(look).min();
-        let timeout =
-            wait.map(|wait| Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() });
+        let timeout = wait.and_then(clock::timespec);
         match poll(&mut waits, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),

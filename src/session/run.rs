@@ -10,7 +10,7 @@ use super::signals::Signals;
 use super::{clock, terminal};
 use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, Standing, Step, landlock_abi};
+use crate::supervisor::{self, NAMESPACES, Standing, Step, landlock_abi};
 use rustix::fs::MemfdFlags;
 use std::os::fd::AsFd;
 
@@ -113,7 +113,6 @@ fn build(
 fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), SessionError> {
     let request = &prepared.request;
     let pid = std::process::id();
-    let namespaces = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"];
     let event = Event::SessionStarted {
         session: prepared.session.clone(),
         name: request.name.clone(),
@@ -123,7 +122,7 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
         workspace: prepared.plan.directory.display().to_string(),
         policy_hash: prepared.policy.hash(),
         isolation: Isolation {
-            namespaces: namespaces.map(str::to_owned).to_vec(),
+            namespaces: NAMESPACES.map(str::to_owned).to_vec(),
             landlock_abi: landlock_abi(),
             seccomp: true,
             network: "anyip+tproxy".to_owned(),

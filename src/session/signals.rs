@@ -6,7 +6,7 @@ use super::error::SessionError;
 use crate::sys;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -54,9 +54,8 @@ impl Signals {
                 let why = "it was not ready after two minutes: does a secret's command wait for something?";
                 return Err(SessionError::ProxyFailed(why.to_owned()));
             }
-            let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
             let mut waits = [PollFd::new(&what, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
-            match poll(&mut waits, Some(&timeout)) {
+            match poll(&mut waits, super::clock::timespec(left).as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(SessionError::preparing("wait for proxy and sandbox")(error)),
             }

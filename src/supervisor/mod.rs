@@ -23,8 +23,8 @@ pub use host::{HostFacts, PathFacts, SYSTEM_PATHS};
 pub use lockdown::{confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::{
-    Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, Plan, PlanRequest, Step, granted_paths,
-    plan,
+    Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, Plan, PlanRequest, Step,
+    granted_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all};
 pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};

@@ -18,6 +18,9 @@ pub const CA_BUNDLE: &str = "/run/omni/ca-bundle.pem";
 /// Where the session's CA certificate alone lies inside.
 pub const CA_CERTIFICATE: &str = "/run/omni/ca.pem";
 
+/// The namespaces of every sandbox, as the session record and `--dry-run` name them.
+pub const NAMESPACES: [&str; 7] = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"];
+
 /// Room in each private directory, in bytes; it is memory that is only used when filled.
 const PRIVATE_BYTES_MAX: u64 = 2 << 30;
 /// Room in the root directory itself, which holds little more than mount points.

@@ -1,6 +1,6 @@
 //! A plan as `omni exec --dry-run` prints it and as errors name its steps: one step a line.
 
-use super::{Access, Contents, Identity, LockdownStep, Plan, Step};
+use super::{Access, Contents, Identity, LockdownStep, NAMESPACES, Plan, Step};
 use std::fmt;
 
 impl fmt::Display for Access {
@@ -71,7 +71,7 @@ impl fmt::Display for Plan {
     /// One step a line, as `omni exec --dry-run` prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Identity { uid, gid, kernel_uid, kernel_gid } = &self.identity;
-        writeln!(f, "namespaces user mount pid network ipc uts cgroup")?;
+        writeln!(f, "namespaces {}", NAMESPACES.join(" "))?;
         writeln!(f, "identity {uid}:{gid} (kernel {kernel_uid}:{kernel_gid})")?;
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
         writeln!(f, "wait for the go")?;
