@@ -107,9 +107,9 @@ pub fn load(name_or_file: &str) -> anyhow::Result<Profile> {
 /// None in a sound build: the profiles that come with omni are tested.
 pub fn for_command(argv0: &str) -> anyhow::Result<Profile> {
     let program = Path::new(argv0).file_name().and_then(|name| name.to_str()).unwrap_or(argv0);
-    for (name, text) in shipped() {
+    for (name, text) in shipped().iter().filter(|(name, _)| *name != DEFAULT) {
         let profile = Profile::parse(name, text)?;
-        if *name != DEFAULT && (argv0 == *name || profile.command.as_deref() == Some(program)) {
+        if argv0 == *name || profile.command.as_deref() == Some(program) {
             return Ok(profile);
         }
     }
