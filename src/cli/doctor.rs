@@ -188,10 +188,7 @@ fn program(name: &'static str, harness: Option<Harness>, rehearsal: Option<&Rehe
         (true, Some(Ok(ran))) => (false, format!("found, but it does not run: {}", ran.said)),
         (true, Some(Err(error))) => (false, error.to_string()),
     };
-    let hint = match harness {
-        Some(harness) => install_hint(harness),
-        None => "install Node.js 20 or later from your distribution or https://nodejs.org",
-    };
+    let hint = install_hint(name);
     let needed_for = match harness {
         Some(Harness::ClaudeCode) => "`omni exec -- claude-code`",
         Some(Harness::Codex) => "`omni exec -- codex`",

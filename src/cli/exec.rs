@@ -26,7 +26,7 @@ const EXIT_NOT_EXECUTABLE: u8 = 126;
 #[command(after_help = "Examples:\n  omni exec -- claude-code -p 'Fix the failing test'\n  \
     omni exec --allow 'GET example.com/**' -- curl https://example.com/\n  omni exec --dry-run -- codex")]
 pub struct Args {
-    /// A shipped profile, or a file. Default: the one the command's name stands for, else `default`.
+    /// A profile of your own or a shipped one, or a file. Default: the one the command's name stands for, else `default`.
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     /// The directory to work in. Default: here.
@@ -136,7 +136,7 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
     let command = args.command.first().map_or("", String::as_str);
     let mut profile: Profile = match &args.profile {
         Some(wanted) => profile::load(wanted)?,
-        None => profile::for_command(command)?,
+        None => profile::for_command(command)?.profile,
     };
     match args.fs {
         Some(FsMode::Direct) => profile.filesystem.workspace = WorkspaceMode::Direct,

@@ -12,8 +12,8 @@ mod plain;
 mod program;
 mod shipped;
 
-pub use program::{install_hint, program_candidates, program_needs};
-pub use shipped::shipped;
+pub use program::{install_hint, program_candidates, program_meant, program_needs};
+pub use shipped::{shipped, shipped_for};
 
 use crate::model::Placeholder;
 use crate::policy::{Harness, Profile, SecretSource};

@@ -85,6 +85,11 @@ impl Policy {
         self.rules.iter().filter(move |rule| rule.matches(line))
     }
 
+    /// The rules that match some request to a host, the strictest first.
+    pub fn concerning<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = &'a Rule> {
+        self.rules.iter().filter(move |rule| rule.concerns(host))
+    }
+
     /// All rules, the strictest first.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()

@@ -4,7 +4,7 @@ use super::error::{Complaint, hint_of};
 use super::host_pattern::HostPattern;
 use super::path_glob::PathGlob;
 use super::rule::WrittenRule;
-use crate::model::{Port, RequestLine, Scheme};
+use crate::model::{Host, Port, RequestLine, Scheme};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -62,7 +62,8 @@ pub(super) struct Matcher {
     methods: BTreeSet<&'static str>,
     scheme: Scheme,
     host: HostPattern,
-    port: Port,
+    /// The port; none for any.
+    port: Option<Port>,
     path: PathGlob,
 }
 
@@ -107,13 +108,19 @@ impl Matcher {
 
     /// Why an `allow` rule may not be this wide, if it may not.
     pub(super) fn too_wide_to_allow(&self) -> Option<String> {
-        self.host.too_wide_to_allow()
+        let any_port = self.port.is_none().then(|| "`:*` allows every port there is".to_owned());
+        self.host.too_wide_to_allow().or(any_port)
+    }
+
+    /// Whether a rule is about some request to this host.
+    pub(super) fn concerns(&self, host: &Host) -> bool {
+        self.host.matches(host)
     }
 
     fn matches_but_for_path(&self, line: &RequestLine) -> bool {
         (self.methods.is_empty() || self.methods.contains(line.method.as_str()))
             && self.scheme == line.scheme
-            && self.port == line.port
+            && self.port.is_none_or(|port| port == line.port)
             && self.host.matches(&line.host)
     }
 
@@ -249,15 +256,17 @@ fn parse_port(
     scheme: Scheme,
     port: Option<&str>,
     target: &str,
-) -> Result<Port, Complaint> {
-    let Some(text) = port else {
-        return Ok(scheme.default_port());
+) -> Result<Option<Port>, Complaint> {
+    let text = match port {
+        None => return Ok(Some(scheme.default_port())),
+        Some("*") => return Ok(None),
+        Some(text) => text,
     };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u16>() {
-        Ok(port) if port > 0 && digits => Ok(Port(port)),
+        Ok(port) if port > 0 && digits => Ok(Some(Port(port))),
         _ => {
-            let hint = || "a port is a number from 1 to 65535".to_owned();
+            let hint = || "a port is a number from 1 to 65535, or `*`".to_owned();
             let hint = bare_address_hint(target).unwrap_or_else(hint);
             Err(written.complaint(at, format!("`{text}` is not a port"), hint))
         }
@@ -285,8 +294,10 @@ impl fmt::Display for Matcher {
         }
         let scheme = if self.scheme == Scheme::Http { "http://" } else { "" };
         write!(f, " {scheme}{}", self.host)?;
-        if self.port != self.scheme.default_port() {
-            write!(f, ":{}", self.port)?;
+        match self.port {
+            None => f.write_str(":*")?,
+            Some(port) if port != self.scheme.default_port() => write!(f, ":{port}")?,
+            Some(_) => {}
         }
         f.write_str(self.path.as_str())
     }

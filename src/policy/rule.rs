@@ -5,7 +5,7 @@
 
 use super::error::Complaint;
 use super::matcher::Matcher;
-use crate::model::RequestLine;
+use crate::model::{Host, RequestLine};
 use std::fmt;
 
 /// What a rule says of the requests it matches, from the mildest to the strictest.
@@ -138,6 +138,12 @@ impl Rule {
             Effect::Allow => self.matcher.matches(line) && self.matcher.matches_decoded(line),
             Effect::Ask | Effect::Deny => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
         }
+    }
+
+    /// Whether some request to this host matches.
+    #[must_use]
+    pub fn concerns(&self, host: &Host) -> bool {
+        self.matcher.concerns(host)
     }
 
     /// Understands a written rule.

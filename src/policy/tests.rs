@@ -228,6 +228,18 @@ fn scheme_and_port_are_part_of_a_rule() {
 }
 
 #[test]
+fn a_denial_may_be_of_every_port_and_an_allowance_not() {
+    let denied = WrittenRule::alone(Effect::Deny, "* *:*");
+    let rule = Rule::parse(Level::Profile, "test", &denied).expect("a rule");
+    assert!([1, 443, 65_535].iter().all(|port| rule.matches(&line("GET", Scheme::Https, "a.com", *port, "/"))));
+    assert!(!rule.matches(&line("GET", Scheme::Http, "a.com", 80, "/")));
+    assert_eq!(rule.to_string(), "deny * *:*/**");
+    let allowed = WrittenRule::alone(Effect::Allow, "GET a.com:*/");
+    let complaint = Rule::parse(Level::Profile, "test", &allowed).expect_err("too wide");
+    assert_eq!(complaint.message, "`:*` allows every port there is");
+}
+
+#[test]
 fn addresses_and_blocks_take_ports_and_paths() {
     let policy = policy(&[
         (Effect::Allow, "GET 10.0.0.0/8:8443/v1/*"),
@@ -281,7 +293,7 @@ fn refuses_rules_that_would_not_mean_what_they_say() {
         ),
         ("GET,*  a.com", "test:1:5: `*` is not a method (`*` stands alone)"),
         ("get a.com", "test:1:1: `get` is not a method (did you mean `GET`?)"),
-        ("GET a.com:0/x", "test:1:11: `0` is not a port (a port is a number from 1 to 65535)"),
+        ("GET a.com:0/x", "test:1:11: `0` is not a port (a port is a number from 1 to 65535, or `*`)"),
         ("GET fd00::1/x", "test:1:10: `:1` is not a port (an IPv6 address stands in brackets: `[fd00::1]`)"),
         (
             "GET 2001:db8::/32",

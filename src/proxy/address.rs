@@ -38,7 +38,8 @@ const V6_RANGES: [(Ipv6Addr, u8, &str); 4] = [
 const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 
 /// What the address is, if it may not be dialled; `None` for a public one.
-pub(super) fn refused(address: IpAddr) -> Option<&'static str> {
+#[must_use]
+pub fn refused(address: IpAddr) -> Option<&'static str> {
     match address.to_canonical() {
         IpAddr::V4(v4) => refused_v4(v4),
         IpAddr::V6(v6) => refused_v6(v6),

@@ -36,6 +36,7 @@ mod tls;
 mod upstream;
 mod writes_through;
 
+pub use address::refused as not_public;
 pub use authority::Authority;
 pub use connect_to::{ConnectTo, ConnectToError};
 pub use error::ProxyError;

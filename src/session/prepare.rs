@@ -45,6 +45,27 @@ pub struct SessionRequest {
     pub name: Option<String>,
 }
 
+impl SessionRequest {
+    /// What a profile alone gives a command in a directory, without anything that a command line adds.
+    #[must_use]
+    pub fn plain(profile: Profile, argv: Vec<String>, workspace: PathBuf) -> Self {
+        Self {
+            profile,
+            argv,
+            workspace,
+            read_only: false,
+            mounts: Vec::new(),
+            rules: Vec::new(),
+            policies: Vec::new(),
+            environment: Vec::new(),
+            connect_to: Vec::new(),
+            upstream_ca: None,
+            timeout: None,
+            name: None,
+        }
+    }
+}
+
 /// A session that could start.
 #[derive(Debug)]
 pub struct Prepared {

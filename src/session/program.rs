@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// Where programs are looked for when PATH says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The file by which a virtual environment of Python is known (PEP 405).
+const VIRTUAL_ENVIRONMENT: &str = "pyvenv.cfg";
+
 /// A program as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Program {
@@ -52,7 +55,7 @@ pub(super) fn find(
         let path = directory.join(name);
         let real = path.canonicalize().map_err(|_| ProgramError::Missing(path.clone()))?;
         return match is_executable(&real) {
-            true => Ok(Program { trees: trees(&real), path, real }),
+            true => Ok(Program { trees: trees(&path, &real, shown), path, real }),
             false => Err(ProgramError::NotExecutable(real)),
         };
     }
@@ -62,7 +65,7 @@ pub(super) fn find(
     let mut unusable = None;
     for candidate in names {
         let (programs, others): (Vec<Program>, Vec<Program>) =
-            on_path(&candidate, search).partition(|program| is_executable(&program.real));
+            on_path(&candidate, search, shown).partition(|program| is_executable(&program.real));
         let whole = programs.iter().position(|program| has_its_tree(program, shown));
         if let Some(program) = programs.into_iter().nth(whole.unwrap_or(0)) {
             return Ok(program);
@@ -73,9 +76,11 @@ pub(super) fn find(
 }
 
 /// What has this name on the search path, whether it can be executed or not.
-fn on_path(name: &str, search: &str) -> impl Iterator<Item = Program> {
+fn on_path(name: &str, search: &str, shown: &[PathBuf]) -> impl Iterator<Item = Program> {
     let places = std::env::split_paths(search).map(move |place| place.join(name)).filter(|path| path.is_absolute());
-    places.filter_map(|path| path.canonicalize().ok().map(|real| Program { trees: trees(&real), path, real }))
+    places.filter_map(|path| {
+        path.canonicalize().ok().map(|real| Program { trees: trees(&path, &real, shown), path, real })
+    })
 }
 
 /// Whether the sandbox shows what lies around a program: it is the system's, in a place shown anyway, or in a package
@@ -96,10 +101,10 @@ pub(super) fn search_path() -> String {
 }
 
 fn hint(name: &str, profile: &Profile) -> String {
-    let install = harness::install_hint(profile.harness);
+    let install = harness::install_hint(harness::program_meant(profile, name));
     let known = harness::shipped().iter().map(|(known, _)| *known);
     match nearest(name, known) {
-        Some(meant) if meant != name => format!("did you mean `{meant}`? Else {install}"),
+        Some(meant) if meant != name && meant != profile.name => format!("did you mean `{meant}`? Else {install}"),
         _ => install.to_owned(),
     }
 }
@@ -108,12 +113,13 @@ fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// What to show for a program outside the system's directories.
-fn trees(real: &Path) -> Vec<PathBuf> {
-    if SYSTEM_PATHS.iter().any(|place| real.starts_with(place)) {
-        return Vec::new();
-    }
-    vec![PathBuf::from(harness::program_needs(&real.display().to_string()))]
+/// What to show for a program besides what is shown anyway: what its file needs, and the virtual environment of Python
+/// that it was found in, whose interpreter is a link to one elsewhere.
+fn trees(path: &Path, real: &Path, shown: &[PathBuf]) -> Vec<PathBuf> {
+    let own = (!is_shown(real, shown)).then(|| PathBuf::from(harness::program_needs(&real.display().to_string())));
+    let around = path.parent().and_then(Path::parent).filter(|place| place.join(VIRTUAL_ENVIRONMENT).is_file());
+    let around = around.filter(|place| !is_shown(place, shown)).and_then(|place| place.canonicalize().ok());
+    own.into_iter().chain(around).collect()
 }
 
 /// The search path inside: what the caller has, as far as the sandbox shows it, then the customary places.
@@ -176,6 +182,17 @@ mod tests {
         let disk = Disk::new().with("a/node_modules/.bin/sh", 0o755);
         let found = disk.find("sh", &["a/node_modules/.bin", "/usr/bin"], &[]).unwrap();
         assert_eq!(found, disk.path("a/node_modules/.bin/sh"));
+    }
+
+    #[test]
+    fn a_virtual_environment_comes_with_its_interpreter() {
+        let disk = Disk::new().with("venv/pyvenv.cfg", 0o644).with("venv/bin/data", 0o644);
+        std::os::unix::fs::symlink("/usr/bin/env", disk.path("venv/bin/python3")).unwrap();
+        let profile = Profile::parse("x", "name: x").unwrap();
+        let search = disk.path("venv/bin").display().to_string();
+        let found = find("python3", &profile, &search, &disk.path(""), &[]).unwrap();
+        assert_eq!(found.trees, [disk.path("venv")]);
+        assert_eq!(inner_path(&search, &found.trees).split(':').next().unwrap(), search);
     }
 
     #[test]

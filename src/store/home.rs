@@ -8,10 +8,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// The directory of a person's own profiles.
+const PROFILES: &str = "profiles";
 /// Group and others' permission to write.
 const MODE_WRITE_OTHERS: u32 = 0o022;
 
-/// A directory that was found to be ours alone to write: `sessions/ID/{session,proxy}.journal` and `omni.db`.
+/// A directory that was found to be ours alone to write: `sessions/ID/{session,proxy}.journal`, `omni.db`, and
+/// a person's own `profiles/NAME.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home(PathBuf);
 
@@ -44,6 +47,15 @@ impl Home {
             Some(fault) => Err(StoreError::HomeUnsafe { path: path.clone(), fault }),
             None => Ok(Self(path.clone())),
         }
+    }
+
+    /// The file of a person's own profile of that name, whether it is there or not; none when nothing names a home, or
+    /// for a name that is no file's. It lies where no sandbox reaches, so that no harness can widen its own profile.
+    #[must_use]
+    pub fn profile_from_env(name: &str) -> Option<PathBuf> {
+        let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        let home = locate(|name| std::env::var_os(name)).filter(|_| plain)?;
+        Some(home.join(PROFILES).join(format!("{name}.yaml")))
     }
 
     /// The directory itself.

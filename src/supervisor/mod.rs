@@ -12,6 +12,7 @@ mod lockdown;
 mod network;
 mod plan;
 mod probe;
+mod reach;
 mod root;
 mod spawn;
 mod terminal;
@@ -27,5 +28,6 @@ pub use plan::{
     granted_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all};
+pub use reach::{Presence, Reach, reach};
 pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};
 pub use wire::{Notice, Order};

@@ -23,6 +23,8 @@ fn host(uid: u32) -> HostFacts {
         ("/home/ann/.claude/.credentials.json", file("/home/ann/.claude/.credentials.json", uid)),
         ("/home/ann/.claude/settings.json", file("/home/ann/.claude/settings.json", uid)),
         ("/home/ann/.gitconfig", file("/home/ann/dotfiles/gitconfig", uid)),
+        ("/home/ann/.pyenv", directory("/home/ann/.pyenv", uid)),
+        ("/home/ann/.nvm", directory("/home/ann/.nvm", uid)),
         ("/home/ann/.codex/sessions", directory("/home/ann/.codex/sessions", uid)),
         ("/home/ann/project", directory("/home/ann/project", uid)),
         ("/home/ann/lib/node_modules", directory("/home/ann/lib/node_modules", uid)),
