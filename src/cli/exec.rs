@@ -12,7 +12,7 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -148,13 +148,14 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), profile::read(path)?)));
-    let mounts = args.mount.iter().map(|text| mount(text, &directory));
+    let workspace = directory.join(args.workspace.unwrap_or_default());
+    let mounts = args.mount.iter().map(|text| mount(text, &directory, &workspace));
     Ok(SessionRequest {
         profile,
         argv: args.command,
-        workspace: directory.join(args.workspace.unwrap_or_default()),
         read_only: args.ro,
         mounts: mounts.collect::<anyhow::Result<_>>()?,
+        workspace,
         rules: [rules(&args.allow, Effect::Allow), rules(&args.deny, Effect::Deny), rules(&args.ask, Effect::Ask)]
             .concat(),
         policies: policies.collect::<anyhow::Result<_>>()?,
@@ -166,19 +167,41 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
     })
 }
 
-/// `SRC[:DST][:ro]`, with relative sources meant from here.
-fn mount(text: &str, directory: &Path) -> anyhow::Result<Mount> {
+/// `SRC[:DST][:ro]`, with relative sources meant from here. A source in the workspace that leads out of it does so by a
+/// link, which an earlier session may have left there; then whoever means the place it leads to must name that.
+fn mount(text: &str, directory: &Path, workspace: &Path) -> anyhow::Result<Mount> {
     let (places, access) = match text.strip_suffix(":ro") {
         Some(places) => (places, Access::ReadOnly),
         None => (text, Access::ReadWrite),
     };
     let (source, target) = places.split_once(':').unwrap_or((places, places));
     anyhow::ensure!(!source.is_empty() && !target.is_empty(), "`{text}` names no place: write --mount SRC[:DST][:ro]");
-    let source = directory.join(source);
-    let source = source.canonicalize().with_context(|| format!("cannot mount {}", source.display()))?;
+    let written = directory.join(source);
+    let source = written.canonicalize().with_context(|| format!("cannot mount {}", written.display()))?;
+    let real = workspace.canonicalize().unwrap_or_else(|_| workspace.to_owned());
+    let named = without_dots(&written);
+    let in_workspace = named.starts_with(&real) || named.starts_with(without_dots(workspace));
+    anyhow::ensure!(
+        !in_workspace || source.starts_with(&real),
+        "cannot mount {}: it is a link that leads out of the workspace, to {}; name that place itself if you mean it",
+        written.display(),
+        source.display()
+    );
     let target = if target == places { source.clone() } else { PathBuf::from(target) };
     anyhow::ensure!(target.is_absolute(), "cannot mount at {}: write an absolute path", target.display());
     Ok(Mount { source, target, access })
+}
+
+/// A path with its `.` and `..` taken by the word, as a person means them.
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+        plain
+    })
 }
 
 fn variable(text: &str) -> anyhow::Result<(String, Option<String>)> {

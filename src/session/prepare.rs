@@ -10,7 +10,7 @@ use crate::policy::{
     Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
-use crate::supervisor::{Access, HostFacts, Mount, Plan, PlanRequest, granted_paths, plan};
+use crate::supervisor::{Access, HostFacts, Mount, Plan, PlanRequest, granted_paths, pinned_paths, plan};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -198,6 +198,7 @@ fn make_plan(
 ) -> Result<Plan, SessionError> {
     let Stage { home, workspace, user, search, shown } = stage;
     let mut candidates = granted_paths(&request.profile, home);
+    candidates.extend(pinned_paths(&request.profile, home, workspace));
     candidates.extend(
         launch
             .seeds

@@ -11,8 +11,10 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// The devices that every program may have: they hold and reveal nothing.
-pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// The devices that every program may have, by name and number (Documentation/admin-guide/devices.txt): they hold and
+/// reveal nothing.
+pub(super) const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 /// Links that programs expect in `/dev`.
 const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -180,10 +182,10 @@ fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<&'a [u8]> {
 fn devices(root: &Root, trees: &mut Trees) -> io::Result<()> {
     let dev = Path::new("/dev");
     root.mount_private(dev, 0o755, DEVICE_BYTES_MAX)?;
-    for device in DEVICES {
+    for (device, ..) in DEVICES {
         let path = dev.join(device);
         root.write(&path, b"", 0o666)?;
-        root.attach(trees.take(&path)?.as_fd(), &path)?;
+        root.attach_device(trees.take(&path)?.as_fd(), &path)?;
     }
     for (name, target) in DEVICE_LINKS {
         root.link(&dev.join(name), Path::new(target))?;

@@ -18,6 +18,37 @@ pub enum PlanError {
     /// A mount that would replace the sandbox's own foundations.
     #[error("nothing can be mounted at {0}: the sandbox builds that place itself")]
     Reserved(PathBuf),
+    /// A source of a mount that is neither a file nor a directory.
+    #[error(
+        "{path} is {kind}, which no sandbox is given: whatever is at its other end acts outside; name files and \
+         directories"
+    )]
+    Special {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A source of a mount that is an interface of the kernel's.
+    #[error("{0} is the kernel's own, of the whole machine: the sandbox has a `/proc` and a `/dev` of its own")]
+    Interface(PathBuf),
+    /// A source of a mount where daemons listen.
+    #[error("{0} is where the machine's daemons listen, and whoever reaches one acts outside: it cannot be mounted")]
+    Daemons(PathBuf),
+    /// A source of a mount that would undo the sandbox.
+    #[error("{0} holds far more than a project: mount the directories in it that are needed")]
+    TooWide(PathBuf),
+    /// A grant that is found by way of a link that a harness may have made.
+    #[error(
+        "{path} leads to {real} by a link in a place that harnesses may write, so that an earlier session may have \
+         left it: grant {real} itself, or remove the link"
+    )]
+    Planted {
+        /// The grant.
+        path: PathBuf,
+        /// Where it leads.
+        real: PathBuf,
+    },
     /// A path that a mount names and the host does not have.
     #[error("{0} does not exist, so it cannot be mounted")]
     Missing(PathBuf),
@@ -40,6 +71,12 @@ pub enum SupervisorError {
         /// Why.
         error: io::Error,
     },
+    /// A place on the host is not the one that was planned with.
+    #[error(
+        "{0} is not what it was when the sandbox was planned: something put another file or link in its place, so \
+         nothing was started"
+    )]
+    Replaced(PathBuf),
     /// The owner of a place could not be translated (an id-mapped mount).
     #[error(
         "cannot translate the owner of {path} for the sandbox: {error}; its file system may not support id-mapped mounts"

@@ -1,8 +1,8 @@
 //! What a plan has to know about the host, read in one go so that planning itself is pure.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
 
 /// System directories that every sandbox sees read-only, where the host has them.
 pub const SYSTEM_PATHS: [&str; 10] =
@@ -17,11 +17,23 @@ const CA_BUNDLES: [&str; 5] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 ];
 
+/// Most links on the way to a place.
+const LINKS_MAX: usize = 40;
+
 /// Files of `/etc` that the sandbox replaces.
 const REPLACED: [&str; 4] = ["/etc/passwd", "/etc/group", "/etc/resolv.conf", "/etc/hosts"];
 
+/// Which file it is, however it is called (inode(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileId {
+    /// The file system's device number.
+    pub device: u64,
+    /// The number within it.
+    pub inode: u64,
+}
+
 /// One place on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathFacts {
     /// The place itself, with every symbolic link followed.
     pub real: PathBuf,
@@ -33,6 +45,12 @@ pub struct PathFacts {
     pub gid: u32,
     /// Where the path itself points, when it is a symbolic link.
     pub link: Option<PathBuf>,
+    /// Where the links lie that were followed on the way to the place.
+    pub followed: Vec<PathBuf>,
+    /// Which file was looked at, so that another in its place is noticed.
+    pub id: FileId,
+    /// What it is, where it is neither a file nor a directory.
+    pub special: Option<&'static str>,
 }
 
 /// The host as far as a plan cares.
@@ -100,6 +118,45 @@ fn look_at(path: &Path) -> Option<PathFacts> {
         uid: metadata.uid(),
         gid: metadata.gid(),
         link: path.read_link().ok(),
+        followed: if real == path { Vec::new() } else { links(path)? },
+        id: FileId { device: metadata.dev(), inode: metadata.ino() },
+        special: special(metadata.file_type()),
         real,
     })
+}
+
+fn special(kind: std::fs::FileType) -> Option<&'static str> {
+    match () {
+        () if kind.is_socket() => Some("a socket"),
+        () if kind.is_fifo() => Some("a named pipe"),
+        () if kind.is_char_device() || kind.is_block_device() => Some("a device"),
+        () => None,
+    }
+}
+
+/// The links that lie on the way to a place, each with every link above it followed.
+fn links(path: &Path) -> Option<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let (mut place, mut ahead) = (PathBuf::from("/"), VecDeque::new());
+    ahead.extend(path.components().map(|part| part.as_os_str().to_owned()));
+    while let Some(part) = ahead.pop_front() {
+        match Path::new(&part).components().next() {
+            Some(Component::RootDir) => place = PathBuf::from("/"),
+            Some(Component::ParentDir) => drop(place.pop()),
+            Some(Component::Normal(name)) => match place.join(name).read_link() {
+                Err(_) => place.push(name),
+                Ok(target) => {
+                    found.push(place.join(name));
+                    let parts = target.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+                    parts.into_iter().rev().for_each(|part| ahead.push_front(part));
+                }
+            },
+            _ => {}
+        }
+        // The kernel follows no more either (path_resolution(7)); somebody is changing what is being looked at.
+        if found.len() > LINKS_MAX {
+            return None;
+        }
+    }
+    Some(found)
 }

@@ -93,8 +93,10 @@ pub fn landlock_abi() -> u32 {
 /// Rules that allow reading and executing everywhere (the new root holds nothing else) and writing below `write` alone;
 /// nothing at all when `write` is empty. None where the kernel has no Landlock.
 fn file_rules(write: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
-    if landlock_abi() == 0 {
-        return Ok(None);
+    match sys::landlock_abi() {
+        Ok(_) => {}
+        Err(error) if is_absence(&error) => return Ok(None),
+        Err(error) => return Err(error),
     }
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -110,6 +112,12 @@ fn file_rules(write: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
         rules = allow(rules, path, if path.is_dir() { all } else { AccessFs::from_file(LANDLOCK_NEWEST) })?;
     }
     Ok(Some(rules))
+}
+
+/// Whether a kernel says so that it has no Landlock, not built in or switched off (landlock_create_ruleset(2)). Whatever
+/// else it says is no reason to go without.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP))
 }
 
 fn allow(rules: RulesetCreated, path: &Path, rights: BitFlags<AccessFs>) -> io::Result<RulesetCreated> {

@@ -20,12 +20,12 @@ mod trees;
 pub mod wire;
 
 pub use error::{PlanError, SupervisorError};
-pub use host::{HostFacts, PathFacts, SYSTEM_PATHS};
+pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
 pub use lockdown::{confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, Plan, PlanRequest, Step,
-    granted_paths, plan,
+    granted_paths, pinned_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all};
 pub use reach::{Presence, Reach, reach};

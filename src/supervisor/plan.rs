@@ -5,9 +5,12 @@
 mod accounts;
 mod display;
 mod files;
+mod pins;
+mod sources;
 
+use self::sources::Way;
 use super::error::PlanError;
-use super::host::{HostFacts, PathFacts};
+use super::host::{FileId, HostFacts, PathFacts};
 use crate::harness::LaunchSpec;
 use crate::policy::{Profile, expand_home};
 use std::collections::BTreeMap;
@@ -127,6 +130,8 @@ pub enum Step {
         mount: Mount,
         /// Whether it is a directory.
         directory: bool,
+        /// Which file it was when it was looked at.
+        id: FileId,
         /// The owner on the disk that the harness stands for there, when that is not who it is in the kernel.
         owner: Option<(u32, u32)>,
     },
@@ -237,8 +242,11 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     steps.extend(system(facts));
     steps.push(Step::Devices);
     steps.push(Step::Processes);
-    steps.extend(binds.iter().map(|(mount, place)| bind(mount, place, &binds, &identity)));
-    steps.extend(files::files(request, &identity));
+    for (mount, place) in &binds {
+        steps.extend(bind(mount, place, &binds, &identity)?);
+    }
+    let files = files::files(request, &identity, &steps);
+    steps.extend(files);
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
     Ok(Plan {
         identity,
@@ -262,6 +270,12 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
 pub fn granted_paths(profile: &Profile, home: &Path) -> Vec<PathBuf> {
     let granted = [&profile.filesystem.read, &profile.filesystem.write, &profile.filesystem.hide];
     granted.into_iter().flatten().map(|path| expand_home(path, home)).collect()
+}
+
+/// Further host paths that planning asks about: those that keep others in place.
+#[must_use]
+pub fn pinned_paths(profile: &Profile, home: &Path, workspace: &Path) -> Vec<PathBuf> {
+    pins::candidates(profile, home, workspace).into_iter().collect()
 }
 
 fn check_workspace(workspace: &Path, home: &Path) -> Result<(), PlanError> {
@@ -301,7 +315,7 @@ fn system(facts: &HostFacts) -> Vec<Step> {
         Some(target) => Step::Link { path, target: target.clone() },
         None => {
             let mount = Mount { source: path.clone(), target: path, access: Access::ReadOnly };
-            Step::Bind { mount, directory: place.directory, owner: None }
+            Step::Bind { mount, directory: place.directory, id: place.id, owner: None }
         }
     };
     facts.system().map(step).collect()
@@ -326,9 +340,11 @@ fn binds(request: &PlanRequest<'_>) -> Result<Vec<(Mount, PathFacts)>, PlanError
     for mount in mounts {
         check_target(&mount.target, &facts.home)?;
         let place = facts.paths.get(&mount.source).ok_or_else(|| PlanError::Missing(mount.source.clone()))?.clone();
+        sources::check(&mount, &place, &facts.home)?;
         by_target.insert(mount.target.clone(), (mount, place));
     }
-    Ok(by_target.into_values().collect())
+    let found: Vec<_> = by_target.into_values().collect();
+    Ok(pins::with_pins(request, found))
 }
 
 fn check_target(target: &Path, home: &Path) -> Result<(), PlanError> {
@@ -342,17 +358,31 @@ fn check_target(target: &Path, home: &Path) -> Result<(), PlanError> {
 }
 
 /// How a place is shown. A link to a directory that lies in another grant is covered instead: a directory cannot be
-/// mounted on a link, and left alone it could be replaced.
-fn bind(mount: &Mount, place: &PathFacts, all: &[(Mount, PathFacts)], identity: &Identity) -> Step {
+/// mounted on a link, and left alone it could be replaced. So is a link that a harness may have made; where there is
+/// nothing to cover, it shows nothing.
+fn bind(
+    mount: &Mount,
+    place: &PathFacts,
+    all: &[(Mount, PathFacts)],
+    identity: &Identity,
+) -> Result<Option<Step>, PlanError> {
     let above =
         |(other, _): &(Mount, PathFacts)| other.target != mount.target && mount.target.starts_with(&other.target);
-    if place.directory && place.link.is_some() && all.iter().any(above) {
-        return Step::Cover { path: mount.target.clone(), contents: Contents::Text(String::new()) };
+    let in_grant = all.iter().any(above);
+    let planted = sources::way(mount, place, all) == Way::Planted;
+    if planted && place.link.is_none() {
+        return Err(PlanError::Planted { path: mount.target.clone(), real: place.real.clone() });
+    }
+    if place.link.is_some() && (planted || place.directory) && in_grant {
+        return Ok(Some(Step::Cover { path: mount.target.clone(), contents: Contents::Text(String::new()) }));
+    }
+    if planted {
+        return Ok(None);
     }
     let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
     let owner = (identity.is_roots() && differs).then_some((place.uid, place.gid));
     let mount = Mount { source: place.real.clone(), ..mount.clone() };
-    Step::Bind { mount, directory: place.directory, owner }
+    Ok(Some(Step::Bind { mount, directory: place.directory, id: place.id, owner }))
 }
 
 /// Where the harness may write, for Landlock.

@@ -6,8 +6,13 @@ use crate::model::Placeholder;
 
 /// A Debian-like host with a user whose home holds what the profiles grant.
 fn host(uid: u32) -> HostFacts {
-    let directory =
-        |real: &str, owner| PathFacts { real: real.into(), directory: true, uid: owner, gid: owner, link: None };
+    let directory = |real: &str, owner| PathFacts {
+        real: real.into(),
+        directory: true,
+        uid: owner,
+        gid: owner,
+        ..Default::default()
+    };
     let file = |real: &str, owner| PathFacts { directory: false, ..directory(real, owner) };
     let link = |real: &str, target: &str| PathFacts { link: Some(target.into()), ..directory(real, 0) };
     let paths = [
@@ -109,33 +114,189 @@ fn a_workspace_that_holds_more_than_a_project_is_refused() {
     assert!(with_workspace("/home/ann/project").is_ok());
 }
 
-#[test]
-fn a_link_to_a_directory_in_a_grant_is_covered_and_one_to_a_file_is_mounted_over() {
+/// A link that lies in `~/.claude`, where a harness may write.
+fn link_in_grant(real: &str, name: &str, directory: bool) -> PathFacts {
+    let followed = vec![format!("/home/ann/.claude/{name}").into()];
+    let (real, link) = (PathBuf::from(real), Some("../elsewhere".into()));
+    PathFacts { real, directory, uid: 1001, gid: 1001, link, followed, ..Default::default() }
+}
+
+fn shown_with(changes: impl FnOnce(&mut HostFacts), profile: &str) -> Result<String, PlanError> {
     let mut facts = host(1001);
-    let place = |real: &str, directory| PathFacts {
-        real: real.into(),
-        directory,
-        uid: 1001,
-        gid: 1001,
-        link: Some("../dotfiles".into()),
-    };
-    facts.paths.insert("/home/ann/.claude/skills".into(), place("/home/ann/dotfiles/skills", true));
-    facts.paths.insert("/home/ann/.claude/settings.json".into(), place("/home/ann/dotfiles/settings.json", false));
-    let (name, text) = shipped().iter().find(|(name, _)| *name == "claude-code").expect("a shipped profile");
-    let plan = planned(&Profile::parse(name, text).expect("a profile"), &facts).expect("a plan");
-    let shown = plan.to_string();
+    changes(&mut facts);
+    planned(&Profile::parse("x", profile).expect("a profile"), &facts).map(|plan| plan.to_string())
+}
+
+fn shipped_text(wanted: &str) -> &'static str {
+    shipped().iter().find(|(name, _)| *name == wanted).map(|(_, text)| *text).expect("a shipped profile")
+}
+
+#[test]
+fn a_link_that_a_harness_may_have_made_is_covered_wherever_it_leads() {
+    let shown = shown_with(
+        |facts| {
+            let directory = link_in_grant("/home/ann/dotfiles/skills", "skills", true);
+            facts.paths.insert("/home/ann/.claude/skills".into(), directory);
+            let key = link_in_grant("/home/ann/.ssh/id_ed25519", "settings.json", false);
+            facts.paths.insert("/home/ann/.claude/settings.json".into(), key);
+        },
+        shipped_text("claude-code"),
+    )
+    .expect("a plan");
     assert!(shown.contains("cover /home/ann/.claude/skills read-only: 0 bytes\n"), "{shown}");
-    assert!(
-        shown.contains("bind /home/ann/.claude/settings.json from /home/ann/dotfiles/settings.json read-only\n"),
-        "{shown}"
+    assert!(shown.contains("cover /home/ann/.claude/settings.json read-only: 0 bytes\n"), "{shown}");
+    assert!(!shown.contains(".ssh") && !shown.contains("dotfiles/skills"), "{shown}");
+}
+
+#[test]
+fn a_link_that_leads_into_another_grant_is_followed() {
+    let shown = shown_with(
+        |facts| {
+            let settings = link_in_grant("/home/ann/dotfiles/settings.json", "settings.json", false);
+            facts.paths.insert("/home/ann/.claude/settings.json".into(), settings);
+            let dotfiles = PathFacts { real: "/home/ann/dotfiles".into(), directory: true, ..Default::default() };
+            facts.paths.insert("/home/ann/dotfiles".into(), dotfiles);
+        },
+        "name: x\nfilesystem: { write: [~/.claude], read: [~/.claude/settings.json, ~/dotfiles] }",
+    )
+    .expect("a plan");
+    let wanted = "bind /home/ann/.claude/settings.json from /home/ann/dotfiles/settings.json read-only\n";
+    assert!(shown.contains(wanted), "{shown}");
+}
+
+#[test]
+fn a_grant_behind_a_directory_that_a_harness_may_have_replaced_is_refused() {
+    let refused = shown_with(
+        |facts| {
+            let behind = link_in_grant("/home/ann/.ssh/id_ed25519", "sub", false);
+            facts.paths.insert("/home/ann/.claude/sub/file".into(), PathFacts { link: None, ..behind });
+        },
+        "name: x\nfilesystem: { write: [~/.claude], read: [~/.claude/sub/file] }",
     );
+    assert!(matches!(refused, Err(PlanError::Planted { .. })), "{refused:?}");
+}
+
+#[test]
+fn what_is_hidden_or_read_only_cannot_be_moved_by_moving_what_it_lies_in() {
+    let profile = "name: x\nfilesystem: { write: [~/.claude], hide: [~/.claude/a/b/key], read: [~/.claude/a/c/look] }";
+    let shown = shown_with(
+        |facts| {
+            for path in ["a", "a/b", "a/c", "a/b/key", "a/c/look"] {
+                let real = PathBuf::from("/home/ann/.claude").join(path);
+                let directory = path.len() < 4;
+                facts.paths.insert(real.clone(), PathFacts { real, directory, ..Default::default() });
+            }
+        },
+        profile,
+    )
+    .expect("a plan");
+    let binds: Vec<_> = shown.lines().filter(|line| line.contains(".claude")).collect();
+    assert_eq!(
+        binds,
+        [
+            "bind /home/ann/.claude read-write",
+            "bind /home/ann/.claude/a read-write",
+            "bind /home/ann/.claude/a/b read-write",
+            "bind /home/ann/.claude/a/c read-write",
+            "bind /home/ann/.claude/a/c/look read-only",
+            "cover /home/ann/.claude/a/b/key read-only: 0 bytes",
+            "landlock: write only below /tmp /run /var/tmp /dev /proc /home/ann /home/ann/.claude /home/ann/.claude/a \
+             /home/ann/.claude/a/b /home/ann/.claude/a/c /home/ann/project",
+        ]
+    );
+}
+
+#[test]
+fn a_read_only_grant_between_is_not_opened_by_what_is_hidden_in_it() {
+    let profile = "name: x\nfilesystem: { write: [~/.claude], read: [~/.claude/a], hide: [~/.claude/a/b/key] }";
+    let shown = shown_with(
+        |facts| {
+            for path in ["a", "a/b", "a/b/key"] {
+                let real = PathBuf::from("/home/ann/.claude").join(path);
+                facts.paths.insert(real.clone(), PathFacts { real, directory: path.len() < 4, ..Default::default() });
+            }
+        },
+        profile,
+    )
+    .expect("a plan");
+    assert!(shown.contains("bind /home/ann/.claude/a read-only\n") && !shown.contains("bind /home/ann/.claude/a/b "));
+    assert!(shown.contains("cover /home/ann/.claude/a/b/key read-only: 0 bytes\n"), "{shown}");
+}
+
+fn with_mount(source: &str, special: Option<&'static str>, access: Access) -> Result<Plan, PlanError> {
+    let mut facts = host(1001);
+    let directory = special.is_none();
+    let place = PathFacts { real: source.into(), directory, special, ..Default::default() };
+    facts.paths.insert(source.into(), place);
+    let profile = Profile::parse("x", "name: x").expect("a profile");
+    let mounts = [Mount { source: source.into(), target: "/mnt/shown".into(), access }];
+    plan(&PlanRequest {
+        facts: &facts,
+        profile: &profile,
+        workspace: Path::new("/home/ann/project"),
+        workspace_access: Access::ReadWrite,
+        mounts: &mounts,
+        program: Path::new("/usr/bin/true"),
+        program_trees: &[],
+        launch: &LaunchSpec::default(),
+        terminal: false,
+    })
+}
+
+#[test]
+fn some_places_of_the_host_are_shown_to_nobody() {
+    use Access::{ReadOnly, ReadWrite};
+    let refusal = |source, access| with_mount(source, None, access).expect_err(source);
+    for access in [ReadOnly, ReadWrite] {
+        for wide in ["/", "/home", "/home/ann", "/root", "/var", "/tmp", "/boot"] {
+            assert!(matches!(refusal(wide, access), PlanError::TooWide(_)), "{wide}");
+        }
+        for interface in ["/proc", "/proc/1/root", "/sys/fs/cgroup", "/dev", "/dev/shm"] {
+            assert!(matches!(refusal(interface, access), PlanError::Interface(_)), "{interface}");
+        }
+        for daemons in ["/run", "/run/docker", "/run/user/1001", "/run/media"] {
+            assert!(matches!(refusal(daemons, access), PlanError::Daemons(_)), "{daemons}");
+        }
+    }
+    assert!(matches!(refusal("/etc", ReadWrite), PlanError::TooWide(_)));
+    for fine in ["/etc", "/usr", "/run/media/ann/disk", "/var/lib/data", "/home/ann/data"] {
+        assert!(with_mount(fine, None, ReadOnly).is_ok(), "{fine}");
+    }
+    for kind in ["a socket", "a named pipe", "a device"] {
+        let refused = with_mount("/home/ann/x", Some(kind), ReadOnly);
+        assert!(matches!(refused, Err(PlanError::Special { .. })), "{kind}");
+    }
+}
+
+#[test]
+fn what_is_hidden_is_hidden_in_every_view_of_it() {
+    let profile = "name: x\nfilesystem: { write: [~/.claude], hide: [~/.claude/.credentials.json] }";
+    let profile = Profile::parse("x", profile).expect("a profile");
+    let mounts = [Mount { source: "/home/ann/.claude".into(), target: "/mnt/again".into(), access: Access::ReadOnly }];
+    let plan = plan(&PlanRequest {
+        facts: &host(1001),
+        profile: &profile,
+        workspace: Path::new("/home/ann/project"),
+        workspace_access: Access::ReadWrite,
+        mounts: &mounts,
+        program: Path::new("/usr/bin/true"),
+        program_trees: &[],
+        launch: &LaunchSpec::default(),
+        terminal: false,
+    })
+    .expect("a plan");
+    let shown = plan.to_string();
+    for place in ["/home/ann/.claude", "/mnt/again"] {
+        assert!(shown.contains(&format!("cover {place}/.credentials.json read-only: 0 bytes\n")), "{shown}");
+    }
 }
 
 #[test]
 fn a_hidden_directory_shows_nothing() {
     let mut facts = host(1001);
-    let place = facts.paths[Path::new("/home/ann/.claude")].clone();
-    facts.paths.insert("/home/ann/.claude/keys".into(), place);
+    let keys = PathBuf::from("/home/ann/.claude/keys");
+    let place = PathFacts { real: keys.clone(), ..facts.paths[Path::new("/home/ann/.claude")].clone() };
+    facts.paths.insert(keys, place);
     let text = "name: x\nfilesystem: { write: [~/.claude], hide: [~/.claude/keys] }";
     let plan = planned(&Profile::parse("x", text).expect("a profile"), &facts).expect("a plan");
     let shown = plan.to_string();

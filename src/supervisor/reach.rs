@@ -127,6 +127,7 @@ fn landlock_lets(plan: &Plan, path: &Path) -> bool {
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests {
+    use super::super::host::FileId;
     use super::super::plan::{Contents, Identity, Mount};
     use super::*;
     use std::collections::BTreeMap;
@@ -148,7 +149,7 @@ mod tests {
 
     fn bind(source: &str, target: &str, access: Access) -> Step {
         let mount = Mount { source: source.into(), target: target.into(), access };
-        Step::Bind { mount, directory: true, owner: None }
+        Step::Bind { mount, directory: true, id: FileId::default(), owner: None }
     }
 
     fn home() -> Plan {

@@ -75,7 +75,9 @@ impl Root {
     /// Attaches a tree of the host, making the mount point where it is missing.
     pub(super) fn bind(&self, tree: BorrowedFd<'_>, mount: &Mount, directory: bool) -> io::Result<()> {
         let read_only = if mount.access == Access::ReadOnly { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        let wanted = MountAttributes { set: HARMLESS | read_only, recursive: true, ..Default::default() };
+        // A clone of a shared mount is that mount's peer: a cover in front of a file in it would stand on the host too.
+        let wanted =
+            MountAttributes { set: HARMLESS | read_only, recursive: true, private: true, ..Default::default() };
         set_mount_attributes(tree, wanted)?;
         if directory {
             self.make_directory(&mount.target)?;
@@ -83,6 +85,13 @@ impl Root {
             self.make_mount_point_file(&mount.target)?;
         }
         self.attach(tree, &mount.target)
+    }
+
+    /// Attaches one of the host's devices at a path that exists.
+    pub(super) fn attach_device(&self, tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+        set_mount_attributes(tree, MountAttributes { set, private: true, ..Default::default() })?;
+        self.attach(tree, path)
     }
 
     fn make_mount_point_file(&self, path: &Path) -> io::Result<()> {

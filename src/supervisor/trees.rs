@@ -4,6 +4,7 @@
 //! where it may also translate owners, and passes them in; an ordinary user may only inside their own new namespaces.
 
 use super::error::SupervisorError;
+use super::host::FileId;
 use super::plan::{Identity, Plan, Step};
 use super::wire::{self, DESCRIPTORS_MAX, Order};
 use crate::sys::{MountAttributes, NamespaceHolder, set_mount_attributes};
@@ -21,7 +22,7 @@ pub(super) struct Trees(BTreeMap<PathBuf, OwnedFd>);
 impl Trees {
     /// Opens every place that the plan shows.
     pub(super) fn open(plan: &Plan) -> Result<Self, SupervisorError> {
-        let opened = places(plan).map(|(target, source)| Ok((target, clone_tree(&source)?)));
+        let opened = places(plan).map(|place| Ok((place.target.clone(), place.open()?)));
         Ok(Self(opened.collect::<Result<_, _>>()?))
     }
 
@@ -33,7 +34,7 @@ impl Trees {
 
     /// Takes over what [`Trees::send`] passed on for the same plan: both sides count in the order of the places inside.
     pub(super) fn receive(plan: &Plan, socket: BorrowedFd<'_>) -> io::Result<Self> {
-        let targets: BTreeSet<_> = places(plan).map(|(target, _)| target).collect();
+        let targets: BTreeSet<_> = places(plan).map(|place| place.target).collect();
         let mut descriptors = Vec::with_capacity(targets.len());
         while descriptors.len() < targets.len() {
             match wire::receive::<Order>(socket)? {
@@ -66,14 +67,50 @@ impl Trees {
     }
 }
 
-/// What a plan shows of the host: where inside, and where it is outside.
-fn places(plan: &Plan) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+/// What a plan shows of the host: where inside, where it is outside, and how it is known again.
+struct Place {
+    target: PathBuf,
+    source: PathBuf,
+    known: Known,
+}
+
+/// By what a place is known again between the plan and the opening.
+enum Known {
+    /// It is the file that was looked at.
+    File(FileId),
+    /// It is the device of this number.
+    Device(u32, u32),
+}
+
+impl Place {
+    /// Opens it. What stands there now in place of what was planned, be it behind a link, is not shown.
+    fn open(&self) -> Result<OwnedFd, SupervisorError> {
+        let tree = clone_tree(&self.source)?;
+        let found = rustix::fs::fstat(&tree)
+            .map_err(|error| SupervisorError::Open { path: self.source.clone(), error: error.into() })?;
+        let same = match self.known {
+            Known::File(id) => id == FileId { device: found.st_dev, inode: found.st_ino },
+            Known::Device(major, minor) => {
+                let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+                kind == rustix::fs::FileType::CharacterDevice && found.st_rdev == rustix::fs::makedev(major, minor)
+            }
+        };
+        if same { Ok(tree) } else { Err(SupervisorError::Replaced(self.source.clone())) }
+    }
+}
+
+fn places(plan: &Plan) -> impl Iterator<Item = Place> {
     let binds = plan.steps.iter().filter_map(|step| match step {
-        Step::Bind { mount, .. } => Some((mount.target.clone(), mount.source.clone())),
+        Step::Bind { mount, id, .. } => {
+            Some(Place { target: mount.target.clone(), source: mount.source.clone(), known: Known::File(*id) })
+        }
         _ => None,
     });
-    let devices = super::apply::DEVICES.map(|device| Path::new("/dev").join(device));
-    binds.chain(devices.map(|device| (device.clone(), device)))
+    let devices = super::apply::DEVICES.map(|(name, major, minor)| {
+        let path = Path::new("/dev").join(name);
+        Place { target: path.clone(), source: path, known: Known::Device(major, minor) }
+    });
+    binds.chain(devices)
 }
 
 pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {

@@ -14,6 +14,9 @@ pub struct MountAttributes<'fd> {
     pub id_map: Option<BorrowedFd<'fd>>,
     /// Whether mounts below change too.
     pub recursive: bool,
+    /// Whether to take the mount out of its peer group (mount_namespaces(7)), so that what is mounted on it appears nowhere
+    /// else, and what is mounted elsewhere does not appear on it.
+    pub private: bool,
 }
 
 /// Changes the attributes of the mount that `mount` refers to (mount_setattr(2), Linux 5.12).
@@ -25,7 +28,7 @@ pub fn set_mount_attributes(mount: BorrowedFd<'_>, wanted: MountAttributes<'_>) 
     let attributes = libc::mount_attr {
         attr_set: wanted.set | idmap,
         attr_clr: wanted.clear,
-        propagation: 0,
+        propagation: if wanted.private { libc::MS_PRIVATE } else { 0 },
         userns_fd: wanted.id_map.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs())),
     };
     let recursive = if wanted.recursive { libc::AT_RECURSIVE } else { 0 };

@@ -16,4 +16,5 @@ mod network;
 mod processes;
 mod secrets;
 mod sockets;
+mod sources;
 mod workspace;

@@ -5,11 +5,12 @@ use crate::harness::Seed;
 use crate::policy::expand_home;
 use crate::supervisor::GATEWAY_V4;
 use crate::supervisor::host::HostFacts;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The files that omni writes: accounts, resolver, certificates, the harness's seeds, and covers over credentials.
-pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step> {
+/// `shown` are the steps that show places of the host.
+pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity, shown: &[Step]) -> Vec<Step> {
     let facts = request.facts;
     let mut steps = vec![
         Step::File { path: CA_BUNDLE.into(), mode: 0o444, contents: Contents::CaBundle },
@@ -25,18 +26,18 @@ pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity) -> Vec<Step>
         steps.extend(replace(facts, Path::new(path), text));
     }
     steps.extend(seeds(request));
-    for path in hidden(request).into_iter().filter(|path| visible(request, path)) {
+    for (path, directory) in hidden_inside(request, shown) {
         let seeded = request.launch.seeds.iter().any(|seed| expand_home(&seed.path, &facts.home) == path);
         if !seeded {
-            steps.push(hide(facts, path));
+            steps.push(hide(path, directory));
         }
     }
     steps
 }
 
 /// An empty file in front of a file, an empty directory in front of a directory.
-fn hide(facts: &HostFacts, path: PathBuf) -> Step {
-    if facts.paths.get(&path).is_some_and(|place| place.directory && place.link.is_none()) {
+fn hide(path: PathBuf, directory: bool) -> Step {
+    if directory {
         return Step::Private { path, mode: 0o555, bytes: EMPTY_BYTES_MAX };
     }
     Step::Cover { path, contents: Contents::Text(String::new()) }
@@ -59,6 +60,34 @@ fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
 fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
     let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
     written.map(|path| expand_home(path, &request.facts.home)).collect()
+}
+
+/// Where inside the hidden places are, by whichever grant shows them, and whether they are directories. A link among
+/// them is hidden itself, and what it leads to.
+fn hidden_inside(request: &PlanRequest<'_>, shown: &[Step]) -> BTreeMap<PathBuf, bool> {
+    let facts = request.facts;
+    let deepest = |path: &Path| {
+        let above = shown.iter().filter_map(|step| match step {
+            Step::Bind { mount, .. } if path.starts_with(&mount.target) => Some(mount),
+            _ => None,
+        });
+        above.max_by_key(|mount| mount.target.components().count())
+    };
+    let mut inside = BTreeMap::new();
+    for (path, place) in hidden(request).iter().filter_map(|path| Some((path, facts.paths.get(path)?))) {
+        for step in shown {
+            let Step::Bind { mount, .. } = step else { continue };
+            let Ok(rest) = place.real.strip_prefix(&mount.source) else { continue };
+            let target = if rest.as_os_str().is_empty() { mount.target.clone() } else { mount.target.join(rest) };
+            if deepest(&target).is_some_and(|deepest| place.real.starts_with(&deepest.source)) {
+                inside.insert(target, place.directory);
+            }
+        }
+        if place.link.is_some() && place.followed.len() == 1 && deepest(path).is_some() {
+            inside.insert(path.clone(), false);
+        }
+    }
+    inside
 }
 
 /// Seeds land in the sandbox's own home. In a directory of the user's, the user's own files count: there a seed only
