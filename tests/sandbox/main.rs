@@ -9,12 +9,15 @@
 #[macro_use]
 mod support;
 
+mod desktop;
 mod files;
 mod kernel;
 mod life;
+mod namespaces;
 mod network;
 mod processes;
 mod secrets;
+mod shipped;
 mod sockets;
 mod sources;
 mod workspace;
