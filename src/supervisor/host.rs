@@ -20,6 +20,9 @@ const CA_BUNDLES: [&str; 5] = [
 /// Most links on the way to a place.
 const LINKS_MAX: usize = 40;
 
+/// Where daemons listen in the system's directories: Nix's builds what it is asked to, outside.
+pub(super) const SYSTEM_SOCKETS: [&str; 1] = ["/nix/var/nix/daemon-socket"];
+
 /// Files of `/etc` that the sandbox replaces.
 const REPLACED: [&str; 4] = ["/etc/passwd", "/etc/group", "/etc/resolv.conf", "/etc/hosts"];
 
@@ -76,7 +79,7 @@ impl HostFacts {
     /// Reads the facts; `candidates` are further paths that the plan will ask about.
     #[must_use]
     pub fn gather(home: &Path, user: &str, candidates: &[PathBuf]) -> Self {
-        let known = SYSTEM_PATHS.iter().chain(&CA_BUNDLES).chain(&REPLACED).map(PathBuf::from);
+        let known = SYSTEM_PATHS.iter().chain(&CA_BUNDLES).chain(&REPLACED).chain(&SYSTEM_SOCKETS).map(PathBuf::from);
         let paths = known.chain(candidates.iter().cloned()).filter_map(|path| {
             let facts = look_at(&path)?;
             Some((path, facts))

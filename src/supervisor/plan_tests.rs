@@ -269,6 +269,22 @@ fn some_places_of_the_host_are_shown_to_nobody() {
 }
 
 #[test]
+fn the_socket_of_nixs_daemon_is_hidden_where_there_is_one() {
+    let shown = shown_with(
+        |facts| {
+            for path in ["/nix", "/nix/var/nix/daemon-socket"] {
+                let place = PathFacts { real: path.into(), directory: true, ..Default::default() };
+                facts.paths.insert(path.into(), place);
+            }
+        },
+        "name: x",
+    )
+    .expect("a plan");
+    assert!(shown.contains("bind /nix read-only\n"), "{shown}");
+    assert!(shown.contains("private /nix/var/nix/daemon-socket mode 0555, at most 4096 bytes\n"), "{shown}");
+}
+
+#[test]
 fn what_is_hidden_is_hidden_in_every_view_of_it() {
     let profile = "name: x\nfilesystem: { write: [~/.claude], hide: [~/.claude/.credentials.json] }";
     let profile = Profile::parse("x", profile).expect("a profile");

@@ -16,6 +16,7 @@ mod life;
 mod namespaces;
 mod network;
 mod processes;
+mod reach;
 mod secrets;
 mod shipped;
 mod sockets;
