@@ -86,6 +86,18 @@ fn words(event: &Event) -> String {
             let cost = listing::money(*cost, 0);
             format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
         }
+        Event::ViewerAttached { viewer, user, read_only } => {
+            let how = if *read_only { " to look" } else { "" };
+            format!("viewer {viewer} attached{how}: {user}")
+        }
+        Event::ViewerLeft { viewer } => format!("viewer {viewer} left"),
+        Event::SessionDetached { pid, .. } => format!("session detached from its terminal, now process {pid}"),
+        Event::StopRequested { user } => format!("{user} asked for the session's end"),
+        Event::OutputFiltered { refused } => {
+            let kinds: Vec<_> = refused.iter().map(|(kind, count)| format!("{kind} {count}×")).collect();
+            format!("kept from the terminal: {}", kinds.join(", "))
+        }
+        Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
         Event::SessionEnded { reason, exit: status } => format!("session {}, {}", end_reason(*reason), exit(*status)),
     }
@@ -134,6 +146,7 @@ fn end_reason(reason: EndReason) -> &'static str {
         EndReason::Finished => "finished",
         EndReason::NotStarted => "ended: the harness could not be started",
         EndReason::Timeout => "ended: its time was up",
+        EndReason::Stopped => "ended: somebody stopped it",
         EndReason::ProxyLost => "ended: the proxy died",
         EndReason::Interrupted => "interrupted",
     }

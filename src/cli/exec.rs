@@ -10,6 +10,7 @@ use crate::supervisor::{Access, Mount};
 use crate::sys;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +21,8 @@ use std::time::Duration;
 const EXIT_NOT_FOUND: u8 = 127;
 /// Exit code when the program is none.
 const EXIT_NOT_EXECUTABLE: u8 = 126;
+/// How long to wait for whoever reads what omni says.
+const TELL_MAX: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// What to run, and within what bounds.
 #[derive(clap::Args)]
@@ -68,6 +71,9 @@ pub struct Args {
     /// A name for the session.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// Record what the terminal shows, for `omni replay`. Keys are never recorded.
+    #[arg(long)]
+    record: bool,
     /// Print the plan and the policy, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -121,6 +127,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Says something to the person outside. Nobody being left to hear it, on a closed pipe, changes nothing of what is done.
 fn tell(what: std::fmt::Arguments<'_>) {
+    let stderr = std::io::stderr();
+    let mut waits = [PollFd::new(&stderr, PollFlags::OUT)];
+    // A terminal that is stuck takes nothing more, and must not keep this process.
+    if rustix::event::poll(&mut waits, Some(&TELL_MAX)) == Ok(0) {
+        return;
+    }
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("omni: {what}\n"));
 }
 
@@ -143,6 +155,7 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         Some(FsMode::Overlay) => profile.filesystem.workspace = WorkspaceMode::Overlay,
         None => {}
     }
+    profile.terminal.record |= args.record;
     let directory = std::env::current_dir().context("the current directory is gone: change into another")?;
     let rules =
         |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
@@ -164,6 +177,7 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         upstream_ca: args.upstream_ca.as_deref().map(read).transpose()?,
         timeout: args.timeout,
         name: args.name,
+        detached: false,
     })
 }
 

@@ -11,6 +11,7 @@ mod listing;
 mod policy;
 mod prices;
 pub mod profile;
+mod replay;
 mod sessions;
 mod show;
 mod sim;
@@ -36,6 +37,7 @@ enum Verb {
     Exec(Box<exec::Args>),
     Sessions(sessions::Args),
     Show(show::Args),
+    Replay(replay::Args),
     Spend(spend::Args),
     Audit(audit::Args),
     /// Check what rules a file holds, or ask what they say of a request.
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
         Verb::Sessions(args) => (sessions::run(args), 1),
         Verb::Show(args) => (show::run(args), 1),
+        Verb::Replay(args) => (replay::run(&args), 1),
         Verb::Spend(args) => (spend::run(args), 1),
         Verb::Audit(args) => (audit::run(args), 1),
         Verb::Policy(args) => (policy::run(args), 1),

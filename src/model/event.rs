@@ -2,6 +2,7 @@
 
 use super::{Host, NanoUsd, Port, Pricing, Scheme, SessionId, Usage};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The number of a request within its session, from 1, in the order in which requests were judged.
@@ -52,6 +53,8 @@ pub enum EndReason {
     NotStarted,
     /// The session's time was up.
     Timeout,
+    /// A person asked for its end.
+    Stopped,
     /// The proxy died, so the sandbox was ended with it.
     ProxyLost,
     /// Something outside ended the session's process or its sandbox, without a word. The former is found out when the
@@ -242,6 +245,42 @@ pub enum Event {
         /// The version of the price table it was reckoned with.
         price_table: String,
     },
+    /// Somebody looks at the session's terminal from another.
+    ViewerAttached {
+        /// Its number within the session, from 1.
+        viewer: u32,
+        /// Who.
+        user: String,
+        /// Whether it can only look, not type.
+        read_only: bool,
+    },
+    /// Somebody looks no more.
+    ViewerLeft {
+        /// Its number.
+        viewer: u32,
+    },
+    /// The session goes on without the terminal that it was started at, in another process.
+    SessionDetached {
+        /// That process's id on the host.
+        pid: u32,
+        /// When it started, as in `session_started`.
+        pid_started_ticks: u64,
+    },
+    /// Somebody asked for the session's end.
+    StopRequested {
+        /// Who.
+        user: String,
+    },
+    /// Some of what the harness wrote to its terminal was kept from the user's, in the whole session.
+    OutputFiltered {
+        /// How often, by what it was, such as `clipboard`.
+        refused: BTreeMap<String, u64>,
+    },
+    /// The recording of the terminal is not whole.
+    RecordingStopped {
+        /// Why, for a person.
+        reason: String,
+    },
     /// The harness ended.
     HarnessExited {
         /// How.
@@ -271,6 +310,12 @@ impl Event {
             Self::RequestFailed { .. } => "request_failed",
             Self::RequestCompleted { .. } => "request_completed",
             Self::UsageMetered { .. } => "usage_metered",
+            Self::ViewerAttached { .. } => "viewer_attached",
+            Self::ViewerLeft { .. } => "viewer_left",
+            Self::SessionDetached { .. } => "session_detached",
+            Self::StopRequested { .. } => "stop_requested",
+            Self::OutputFiltered { .. } => "output_filtered",
+            Self::RecordingStopped { .. } => "recording_stopped",
             Self::HarnessExited { .. } => "harness_exited",
             Self::SessionEnded { .. } => "session_ended",
         }

@@ -14,8 +14,10 @@ mod profile;
 mod quantity;
 mod read;
 mod read_secret;
+mod read_terminal;
 mod rule;
 mod secret;
+mod terminal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
@@ -28,4 +30,5 @@ pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMo
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use rule::{Effect, Level, Rule, WrittenRule};
 pub use secret::{Binding, Place, SecretSource, SecretSpec, Shape};
+pub use terminal::{Terminal, TerminalFilter};
 pub use verdict::{Disagreement, Grant, Question, Refusal, RequestFacts, Verdict};

@@ -5,6 +5,7 @@ use super::error::PolicyErrors;
 use super::read;
 use super::rule::WrittenRule;
 use super::secret::SecretSpec;
+use super::terminal::Terminal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Profile {
     pub secrets: Vec<SecretSpec>,
     /// What it may use up.
     pub limits: Limits,
+    /// What of its output reaches the user's terminal.
+    pub terminal: Terminal,
 }
 
 /// A path as profiles and harnesses write it, with `~` replaced.

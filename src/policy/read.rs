@@ -5,6 +5,7 @@ use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 use super::quantity::{parse_duration, parse_size};
 use super::read_secret::read_variable;
+use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let egress = fields.take("egress").map(|node| rules(node, "`egress`", complaints)).unwrap_or_default();
     let secrets = fields.take("secrets").map(|node| secrets(node, complaints)).unwrap_or_default();
     let limits = fields.take("limits").map(|node| limits(node, complaints)).unwrap_or_default();
+    let terminal = fields.take("terminal").map(|node| read_terminal::terminal(node, complaints)).unwrap_or_default();
     fields.finish(complaints);
     if name.is_none() {
         complaints.push(no_name);
@@ -45,11 +47,11 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     no_secret_leaks(&passed, &environment, &secrets, complaints);
     let secrets = secrets.into_iter().map(|(_, secret)| secret).collect();
     let name = name.unwrap_or_default();
-    Profile { name, command, description, harness, filesystem, environment, egress, secrets, limits }
+    Profile { name, command, description, harness, filesystem, environment, egress, secrets, limits, terminal }
 }
 
 /// Reads one of some words; nothing written is the default.
-fn choice<T: Copy + Default>(
+pub(super) fn choice<T: Copy + Default>(
     node: Option<Node>,
     key: &str,
     known: &[(&'static str, T)],

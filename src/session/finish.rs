@@ -42,6 +42,7 @@ pub(super) fn conclude(ended: &Ended, program: &str) -> (ExitStatus, Option<Stri
     match (ended.reason, ended.status) {
         (EndReason::Timeout, _) => (ExitStatus::Code(EXIT_TIMEOUT), Some("the session's time was up".to_owned())),
         (_, Some(status)) => (status, None),
+        (EndReason::Stopped, None) => (ExitStatus::Signal(libc::SIGTERM), Some("the session was stopped".to_owned())),
         (EndReason::ProxyLost, None) => {
             let message = "the proxy died, so the sandbox was ended; nothing it recorded is lost".to_owned();
             (ExitStatus::Code(EXIT_OMNI_FAILED), Some(message))

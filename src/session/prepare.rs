@@ -10,7 +10,9 @@ use crate::policy::{
     Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
-use crate::supervisor::{Access, HostFacts, Mount, Plan, PlanRequest, granted_paths, pinned_paths, plan};
+use crate::supervisor::{
+    Access, HostFacts, Mount, Plan, PlanRequest, TerminalStreams, granted_paths, pinned_paths, plan,
+};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,8 @@ pub struct SessionRequest {
     pub timeout: Option<Duration>,
     /// What the user calls it.
     pub name: Option<String>,
+    /// Whether it runs without a terminal outside.
+    pub detached: bool,
 }
 
 impl SessionRequest {
@@ -62,6 +66,7 @@ impl SessionRequest {
             upstream_ca: None,
             timeout: None,
             name: None,
+            detached: false,
         }
     }
 }
@@ -164,6 +169,7 @@ fn placeholders(profile: &Profile, home: &Path) -> Result<(Present, Vec<SecretSp
 fn launch(request: &SessionRequest, program: &Program, home: &Path, workspace: &Path, present: &Present) -> LaunchSpec {
     let by_name: BTreeMap<_, _> =
         present.iter().map(|(spec, placeholder)| (spec.name.clone(), placeholder.clone())).collect();
+    let streams = streams(request);
     harness::launch(&LaunchRequest {
         profile: &request.profile,
         argv: &request.argv,
@@ -171,8 +177,18 @@ fn launch(request: &SessionRequest, program: &Program, home: &Path, workspace: &
         home: &home.display().to_string(),
         workspace: &workspace.display().to_string(),
         placeholders: &by_name,
-        terminal: std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+        terminal: streams.stdin && streams.stdout,
     })
+}
+
+/// Which of the harness's streams lead to a terminal of its own: those of ours that lead to one, and all where nobody holds
+/// a terminal for it.
+fn streams(request: &SessionRequest) -> TerminalStreams {
+    if request.detached {
+        return TerminalStreams::ALL;
+    }
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    TerminalStreams { stdin: stdin.is_terminal(), stdout: stdout.is_terminal(), stderr: stderr.is_terminal() }
 }
 
 struct Stage<'a> {
@@ -234,7 +250,7 @@ fn make_plan(
         program: &program.real,
         program_trees: &program.trees,
         launch: &launch,
-        terminal: std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal(),
+        terminal: Some(streams(request)).filter(|streams| !streams.is_none()),
     })?)
 }
 

@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::proxy_process::ProxyProcess;
-use super::screen::Screen;
+use super::screen::{Screen, Source};
 use super::signals::Signals;
 use crate::model::{EndReason, ExitStatus};
 use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
@@ -55,14 +55,8 @@ impl<'a> Relay<'a> {
         loop {
             self.screen.take_terminal();
             let ready = self.wait().map_err(SupervisorError::Wire)?;
-            if ready.output {
-                self.screen.show();
-            }
-            if ready.keys {
-                self.screen.read_keys();
-            }
-            if ready.room || ready.keys {
-                self.screen.pass_keys();
+            for (source, ready) in ready.sources {
+                self.screen.serve(source, ready);
             }
             if ready.signal {
                 self.handle_signals();
@@ -85,16 +79,14 @@ impl<'a> Relay<'a> {
 
     fn wait(&self) -> io::Result<Ready> {
         let (notices, proxy, signals) = (self.sandbox.as_fd(), self.proxy.as_fd(), self.signals.as_fd());
-        let (output, keys) = (self.screen.output(), self.screen.keys());
         let mut waits = vec![
             PollFd::new(&notices, PollFlags::IN),
             PollFd::new(&proxy, PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
         ];
-        let room = if self.screen.has_pending() { PollFlags::OUT } else { PollFlags::empty() };
-        // Keys come last, since they are only waited for beside output.
-        waits.extend(output.iter().map(|output| PollFd::new(output, PollFlags::IN | room)));
-        waits.extend(keys.iter().map(|keys| PollFd::new(keys, PollFlags::IN)));
+        let own = waits.len();
+        let sources = self.screen.sources();
+        waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
         let wait = left.into_iter().chain(look).min();
@@ -104,14 +96,15 @@ impl<'a> Relay<'a> {
             Err(error) => return Err(error.into()),
         }
         let happened = |index: usize| waits.get(index).map_or(PollFlags::empty(), PollFd::revents);
-        let ended = PollFlags::HUP | PollFlags::ERR;
         Ok(Ready {
             notice: !happened(0).is_empty(),
             proxy_gone: !happened(1).is_empty(),
             signal: !happened(2).is_empty(),
-            output: happened(3).intersects(PollFlags::IN | ended),
-            room: happened(3).contains(PollFlags::OUT),
-            keys: happened(4).intersects(PollFlags::IN | ended),
+            sources: (own..)
+                .zip(&sources)
+                .map(|(index, (source, ..))| (*source, happened(index)))
+                .filter(|(_, ready)| !ready.is_empty())
+                .collect(),
         })
     }
 
@@ -188,7 +181,5 @@ struct Ready {
     notice: bool,
     proxy_gone: bool,
     signal: bool,
-    output: bool,
-    room: bool,
-    keys: bool,
+    sources: Vec<(Source, PollFlags)>,
 }

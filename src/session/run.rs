@@ -4,15 +4,17 @@ use super::error::SessionError;
 use super::finish::{self, Outcome};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
+use super::recording::{Head, Recording};
 use super::relay::{Ended, Relay};
 use super::screen::Screen;
 use super::signals::Signals;
+use super::terminal::UserTerminal;
 use super::{clock, terminal};
 use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
 use crate::supervisor::{self, NAMESPACES, Standing, Step, landlock_abi};
 use rustix::fs::MemfdFlags;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs a prepared session to its end. Must be called while the process has one thread.
 ///
@@ -141,7 +143,7 @@ type Lived = (Ended, Result<Sqlite, StoreError>);
 /// Lets the harness go and stays with it to its end.
 fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Lived, SessionError> {
     let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, signals, journal)?;
-    let mut screen = Screen::open(terminal).map_err(SessionError::preparing("take the terminal over"))?;
+    let mut screen = screen(prepared, home, terminal)?;
     sandbox.go()?;
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
     let store = Sqlite::open(home);
@@ -156,7 +158,53 @@ fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journ
     if let Some(status) = ended.status {
         journal.record(clock::now(), &Event::HarnessExited { status })?;
     }
+    record_screen(&mut screen, &ended, journal)?;
     Ok((ended, store))
+}
+
+/// The screen of a session that is about to start.
+fn screen(prepared: &Prepared, home: &Home, master: Option<OwnedFd>) -> Result<Screen, SessionError> {
+    let request = &prepared.request;
+    let user = match master {
+        Some(_) if !request.detached => UserTerminal::standard(),
+        _ => Ok(UserTerminal::none()),
+    };
+    let user = user.map_err(SessionError::preparing("open the terminal"))?;
+    let recording = match request.profile.terminal.record && master.is_some() {
+        true => Some(begin_recording(prepared, home, &user).map_err(SessionError::preparing("begin the recording"))?),
+        false => None,
+    };
+    let screen = Screen::open(master, user, &request.profile.terminal, recording);
+    screen.map_err(SessionError::preparing("take the terminal over"))
+}
+
+fn begin_recording(prepared: &Prepared, home: &Home, user: &UserTerminal) -> std::io::Result<Recording> {
+    let plan = &prepared.plan;
+    let head = Head {
+        size: user.size().unwrap_or(terminal::DEFAULT_SIZE),
+        timestamp: clock::now().0 / 1_000_000,
+        argv: &plan.argv,
+        title: prepared.request.name.as_deref(),
+        term: plan.environment.get("TERM").map(String::as_str),
+    };
+    Recording::create(&home.recording(&prepared.session), &head)
+}
+
+/// What the record says of the terminal.
+fn record_screen(screen: &mut Screen, ended: &Ended, journal: &mut Journal) -> Result<(), StoreError> {
+    let status = match ended.status {
+        Some(ExitStatus::Code(code)) => code,
+        Some(ExitStatus::Signal(signal)) => 128 + signal,
+        None => finish::EXIT_OMNI_FAILED,
+    };
+    if let Some(reason) = screen.finish_recording(status) {
+        journal.record(clock::now(), &Event::RecordingStopped { reason })?;
+    }
+    let refused = screen.refused();
+    if !refused.is_empty() {
+        journal.record(clock::now(), &Event::OutputFiltered { refused })?;
+    }
+    Ok(())
 }
 
 /// Folds the session's journals into the store. What cannot be folded now is picked up later: the journals are the truth.

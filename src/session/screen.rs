@@ -1,12 +1,17 @@
-//! The harness's terminal shown on the user's: output one way, keys the other.
+//! The harness's terminal shown on the user's: output one way, through the filter, keys the other.
 //!
 //! It knows nothing of how the harness fares, and no failure of a terminal is one of the session's: when either terminal is
-//! gone, so is the other.
+//! gone, so is the other. Nothing here waits but [`Screen::drain`] and [`Screen::leave`], and those not for ever.
 
-use super::terminal::{self, UserTerminal};
-use rustix::event::{PollFd, PollFlags, poll};
-use std::io::{self, IsTerminal};
+use super::filter::{Filter, Rules};
+use super::recording::Recording;
+use super::terminal::UserTerminal;
+use crate::policy::{Terminal, TerminalFilter};
+use rustix::event::PollFlags;
+use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// Bytes of output moved at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -14,46 +19,83 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const KEYS_BYTES: usize = 4096;
 /// Keys that may wait for a harness that does not read.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
+/// Output that waits for the user's terminal before the harness has to wait too.
+const BACKLOG_BYTES_MAX: usize = 64 * 1024;
+/// Pieces of output that may follow a stop before the user's terminal is given back: what was stopped may have companions
+/// that write on.
+const LAST_PIECES_MAX: usize = 64;
+/// How long the user's terminal may take nothing at the end before the rest is given up.
+const STUCK_MAX: Duration = Duration::from_secs(2);
+
+/// Something that a screen waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The harness's terminal.
+    Harness,
+    /// The user's keys.
+    Keys,
+    /// Room for output in the user's terminal.
+    Output,
+}
 
 /// The two terminals, as far as there are any.
 #[derive(Debug)]
 pub(super) struct Screen {
     /// The harness's.
     master: Option<OwnedFd>,
-    /// The user's, while this job is in its foreground.
-    user: Option<UserTerminal>,
+    user: UserTerminal,
     /// Whether no keys will come from there any more.
     keys_end: bool,
     /// Keys on their way.
     pending: Vec<u8>,
+    /// Output on its way.
+    backlog: Vec<u8>,
+    filter: Filter,
+    /// Whether the user's terminal was given back in the middle, with what the harness switched switched back.
+    left: bool,
+    /// Whether the user's terminal gets everything as it is.
+    unfiltered: bool,
+    recording: Option<Recording>,
 }
 
 impl Screen {
     /// Takes the user's terminal over, if the harness has one of its own.
-    pub(super) fn open(master: Option<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn open(
+        master: Option<OwnedFd>,
+        user: UserTerminal,
+        rules: &Terminal,
+        recording: Option<Recording>,
+    ) -> io::Result<Self> {
         if let Some(master) = &master {
             rustix::io::ioctl_fionbio(master, true)?;
         }
-        let keys_end = !io::stdin().is_terminal();
-        let mut screen = Self { master, user: None, keys_end, pending: Vec::new() };
+        let mut screen = Self {
+            master,
+            keys_end: !user.has_keys(),
+            user,
+            pending: Vec::new(),
+            backlog: Vec::new(),
+            filter: Filter::new(Rules::of(rules)),
+            left: false,
+            unfiltered: rules.filter == TerminalFilter::Off,
+            recording,
+        };
         screen.take_terminal();
         Ok(screen)
     }
 
     /// Whether there is a terminal whose keys go to somebody else for now: this job is in the background.
     pub(super) fn awaits_terminal(&self) -> bool {
-        self.master.is_some() && self.user.is_none() && !self.keys_end
+        self.master.is_some() && !self.user.is_raw() && !self.keys_end
     }
 
     /// Takes the user's terminal as soon as this job is in its foreground. Before, that would stop the job.
     pub(super) fn take_terminal(&mut self) {
-        if self.awaits_terminal()
-            && let Some(mut user) = UserTerminal::find()
-        {
-            match user.make_raw() {
-                Ok(()) => self.user = Some(user),
-                // A terminal that cannot be set is as good as gone.
-                Err(_) => self.keys_end = true,
+        if self.awaits_terminal() && self.user.is_foreground() {
+            // A terminal that cannot be set is as good as gone.
+            self.keys_end = self.user.make_raw().is_err();
+            if std::mem::take(&mut self.left) {
+                self.backlog.extend(self.filter.modes().enter());
             }
             self.resize();
         }
@@ -64,47 +106,110 @@ impl Screen {
         self.master.is_some()
     }
 
-    /// The harness's terminal, to wait for its output.
-    pub(super) fn output(&self) -> Option<BorrowedFd<'_>> {
-        self.master.as_ref().map(AsFd::as_fd)
+    /// What to wait for, and how. A standard input that is not ours to read must not even be waited for: it is the
+    /// harness's.
+    pub(super) fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut sources = Vec::new();
+        let want = |flag: PollFlags, wanted: bool| if wanted { flag } else { PollFlags::empty() };
+        if let Some(master) = &self.master {
+            let room = self.backlog.len() < BACKLOG_BYTES_MAX;
+            let flags = want(PollFlags::IN, room) | want(PollFlags::OUT, !self.pending.is_empty());
+            // The end of a terminal is told even to whom nothing else is: again and again, if it is not looked at.
+            if !flags.is_empty() {
+                sources.push((Source::Harness, master.as_fd(), flags));
+            }
+            let keys = self.user.input().filter(|_| self.user.is_raw() && self.pending.len() < PENDING_BYTES_MAX);
+            sources.extend(keys.map(|keys| (Source::Keys, keys, PollFlags::IN)));
+        }
+        let output = self.user.output().filter(|_| !self.backlog.is_empty());
+        sources.extend(output.map(|output| (Source::Output, output, PollFlags::OUT)));
+        sources
     }
 
-    /// Whether keys wait until the harness's terminal has room for them.
-    pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// The user's terminal, to wait for keys; none while no more of them can be taken. A standard input that is not ours
-    /// to read must not even be waited for: it is the harness's.
-    pub(super) fn keys(&self) -> Option<BorrowedFd<'static>> {
-        let wanted = self.master.is_some() && self.user.is_some() && self.pending.len() < PENDING_BYTES_MAX;
-        wanted.then(rustix::stdio::stdin)
+    /// Does what a source is ready for.
+    pub(super) fn serve(&mut self, source: Source, ready: PollFlags) {
+        let ended = PollFlags::HUP | PollFlags::ERR;
+        match source {
+            Source::Harness => {
+                if ready.intersects(PollFlags::IN | ended) {
+                    self.show();
+                }
+                if ready.contains(PollFlags::OUT) {
+                    self.pass_keys();
+                }
+            }
+            Source::Keys => {
+                self.read_keys();
+                self.pass_keys();
+            }
+            Source::Output => self.flush(),
+        }
     }
 
     /// Shows what the harness wrote; whether there may be more.
-    pub(super) fn show(&mut self) -> bool {
+    fn show(&mut self) -> bool {
         let Some(master) = &self.master else { return false };
         let mut chunk = vec![0; CHUNK_BYTES];
         match rustix::io::read(master, &mut chunk) {
             Err(rustix::io::Errno::INTR) => true,
             Err(rustix::io::Errno::AGAIN) => false,
             Ok(0) | Err(_) => {
-                self.hang_up();
+                // The user's terminal is given back once it has the rest.
+                self.master = None;
+                self.pending.clear();
+                self.flush();
                 false
             }
             Ok(count) => {
-                if print(&chunk[..count]).is_err() {
-                    self.hang_up();
-                }
+                self.spread(&chunk[..count]);
                 true
             }
         }
     }
 
+    /// Passes output on to whoever shows or keeps it.
+    fn spread(&mut self, output: &[u8]) {
+        let passed = self.filter.pass(output);
+        if let Some(recording) = &mut self.recording {
+            recording.output(&passed.unasked());
+        }
+        if self.user.output().is_some() {
+            self.backlog.extend_from_slice(if self.unfiltered { output } else { &passed.bytes });
+            self.flush();
+        }
+    }
+
+    /// Writes what the user's terminal takes.
+    fn flush(&mut self) {
+        while !self.backlog.is_empty() {
+            match self.user.write(&self.backlog) {
+                Ok(0) => return,
+                Ok(count) => drop(self.backlog.drain(..count)),
+                Err(_) => return self.hang_up(),
+            }
+        }
+        if self.master.is_none() {
+            self.user.restore();
+        }
+    }
+
+    /// Writes everything, unless the user's terminal is stuck; whether all was written.
+    fn flush_all(&mut self) -> bool {
+        self.flush();
+        while !self.backlog.is_empty() {
+            if !self.user.wait_for_room(STUCK_MAX) {
+                return false;
+            }
+            self.flush();
+        }
+        true
+    }
+
     /// Takes the keys that were typed.
-    pub(super) fn read_keys(&mut self) {
+    fn read_keys(&mut self) {
+        let Some(input) = self.user.input() else { return };
         let mut chunk = [0; KEYS_BYTES];
-        match rustix::io::read(rustix::stdio::stdin(), &mut chunk) {
+        match rustix::io::read(input, &mut chunk) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             // A raw terminal has no end but that of the terminal itself.
             Ok(0) | Err(_) => self.hang_up(),
@@ -113,7 +218,7 @@ impl Screen {
     }
 
     /// Passes keys on, as far as there is room.
-    pub(super) fn pass_keys(&mut self) {
+    fn pass_keys(&mut self) {
         if let Some(master) = &self.master
             && let Ok(count) = rustix::io::write(master, &self.pending)
         {
@@ -122,46 +227,70 @@ impl Screen {
     }
 
     /// Gives the harness's terminal the size of the user's.
-    pub(super) fn resize(&self) {
-        if let (Some(master), Some(size)) = (&self.master, terminal::size()) {
-            // A size that cannot be set is no reason to end anything.
-            let _ = rustix::termios::tcsetwinsize(master, size);
+    pub(super) fn resize(&mut self) {
+        let (Some(master), Some(size)) = (&self.master, self.user.size()) else { return };
+        // A size that cannot be set is no reason to end anything.
+        if rustix::termios::tcsetwinsize(master, size).is_ok()
+            && let Some(recording) = &mut self.recording
+        {
+            recording.resized(size);
         }
     }
 
-    /// Gives the user's terminal back for as long as `away` takes; afterwards this job may be in the background.
+    /// Gives the user's terminal back for as long as `away` takes; afterwards this job may be in the background. What the
+    /// harness switched is switched back meanwhile: the shell must not live with a mouse or a screen that is another's.
     pub(super) fn leave(&mut self, away: impl FnOnce()) {
-        self.user = None;
+        for _ in 0..LAST_PIECES_MAX {
+            if !self.flush_all() || !self.show() {
+                break;
+            }
+        }
+        self.switch_back();
+        self.left = true;
+        self.user.restore();
         away();
         self.take_terminal();
         self.resize();
     }
 
-    /// Shows what is left once everything inside is dead, then gives the user's terminal back.
-    pub(super) fn drain(mut self) {
-        while self.show() {}
+    /// Shows what is left once everything inside is dead, then gives the user's terminal back, with everything switched
+    /// back that the harness left switched.
+    pub(super) fn drain(&mut self) {
+        while self.flush_all() && self.show() {}
+        self.switch_back();
+        self.hang_up();
+    }
+
+    /// Switches everything back in the user's terminal that the harness switched.
+    fn switch_back(&mut self) {
+        // What stuck a moment ago is not waited for again.
+        if self.user.output().is_some() && self.backlog.is_empty() {
+            self.backlog.extend(self.filter.modes().leave());
+            self.flush_all();
+        }
+    }
+
+    /// Ends the recording; why it is not whole, if it is not.
+    pub(super) fn finish_recording(&mut self, status: i32) -> Option<String> {
+        self.recording.as_mut().and_then(|recording| recording.finish(status).map(str::to_owned))
+    }
+
+    /// What was kept from the user's terminal: how much of which kind.
+    pub(super) fn refused(&self) -> BTreeMap<String, u64> {
+        if self.unfiltered {
+            return BTreeMap::new();
+        }
+        self.filter.refused().iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect()
     }
 
     /// The user's terminal is gone, or the harness's is. To the harness this is what the end of its terminal always is: the
     /// kernel sends it SIGHUP, and it reads an end.
     fn hang_up(&mut self) {
         self.master = None;
-        self.user = None;
+        self.user.restore();
+        self.user = UserTerminal::none();
+        self.keys_end = true;
         self.pending.clear();
+        self.backlog.clear();
     }
-}
-
-/// Writes to the user's terminal.
-fn print(mut bytes: &[u8]) -> rustix::io::Result<()> {
-    let screen = terminal::screen();
-    while !bytes.is_empty() {
-        match rustix::io::write(screen, bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(rustix::io::Errno::INTR) => {}
-            // Somebody who shares the terminal made it non-blocking.
-            Err(rustix::io::Errno::AGAIN) => drop(poll(&mut [PollFd::new(&screen, PollFlags::OUT)], None)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -30,10 +30,19 @@ impl Signals {
     /// Takes them over, before anything is forked, so that none is lost. What the caller ignores, as `nohup` does, stays
     /// ignored; blocked, it would arrive all the same.
     pub(super) fn take() -> io::Result<Self> {
+        Self::take_these(&[&PASSED_ON[..], &JOB].concat())
+    }
+
+    fn take_these(signals: &[Signal]) -> io::Result<Self> {
         let mut set = SigSet::empty();
-        PASSED_ON.into_iter().chain(JOB).filter(|signal| !sys::is_ignored(*signal)).for_each(|signal| set.add(signal));
+        signals.iter().filter(|signal| !sys::is_ignored(**signal)).for_each(|signal| set.add(*signal));
         set.thread_block()?;
         Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// Takes over those alone that would end this process.
+    pub(super) fn take_ending() -> io::Result<Self> {
+        Self::take_these(&ENDING)
     }
 
     /// The next one, if one arrived.

@@ -13,8 +13,8 @@ const PROFILES: &str = "profiles";
 /// Group and others' permission to write.
 const MODE_WRITE_OTHERS: u32 = 0o022;
 
-/// A directory that was found to be ours alone to write: `sessions/ID/{session,proxy}.journal`, `omni.db`, and
-/// a person's own `profiles/NAME.yaml`.
+/// A directory that was found to be ours alone to write: `sessions/ID/{session,proxy}.journal`,
+/// `sessions/ID/terminal.cast` of those that were recorded, `omni.db`, and a person's own `profiles/NAME.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home(PathBuf);
 
@@ -86,6 +86,12 @@ impl Home {
     #[must_use]
     pub fn journal(&self, session: &SessionId, writer: Writer) -> PathBuf {
         self.session(session).join(format!("{}.journal", writer.as_str()))
+    }
+
+    /// The file with what one session's terminal showed.
+    #[must_use]
+    pub fn recording(&self, session: &SessionId) -> PathBuf {
+        self.session(session).join("terminal.cast")
     }
 
     /// Makes a session's directory, unless another of its processes did already.

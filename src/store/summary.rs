@@ -23,6 +23,8 @@ pub enum Status {
     NotStarted,
     /// Its time was up.
     Timeout,
+    /// A person asked for its end.
+    Stopped,
     /// The proxy died and the sandbox with it.
     ProxyLost,
     /// Its process is gone and said nothing.
@@ -39,6 +41,7 @@ impl Status {
             Self::Finished => "finished",
             Self::NotStarted => "not_started",
             Self::Timeout => "timeout",
+            Self::Stopped => "stopped",
             Self::ProxyLost => "proxy_lost",
             Self::Interrupted => "interrupted",
         }
@@ -57,6 +60,7 @@ impl From<EndReason> for Status {
             EndReason::Finished => Self::Finished,
             EndReason::NotStarted => Self::NotStarted,
             EndReason::Timeout => Self::Timeout,
+            EndReason::Stopped => Self::Stopped,
             EndReason::ProxyLost => Self::ProxyLost,
             EndReason::Interrupted => Self::Interrupted,
         }
@@ -178,6 +182,7 @@ impl Summary {
                 self.started = Some(at);
                 self.process = process_of(event);
             }
+            Event::SessionDetached { .. } => self.process = process_of(event),
             Event::ConnectionRefused { .. } => self.requests.refused += 1,
             Event::RequestAllowed { .. } => self.requests.allowed += 1,
             Event::RequestDenied { .. } => self.requests.denied += 1,
@@ -197,6 +202,11 @@ impl Summary {
             | Event::SecretMissing { .. }
             | Event::NameResolved { .. }
             | Event::RequestCompleted { .. }
+            | Event::ViewerAttached { .. }
+            | Event::ViewerLeft { .. }
+            | Event::StopRequested { .. }
+            | Event::OutputFiltered { .. }
+            | Event::RecordingStopped { .. }
             | Event::HarnessExited { .. } => {}
         }
     }
@@ -205,7 +215,9 @@ impl Summary {
 /// The process that a start names.
 fn process_of(event: &Event) -> Option<(u32, u64)> {
     match event {
-        Event::SessionStarted { pid, pid_started_ticks, .. } => Some((*pid, *pid_started_ticks)),
+        Event::SessionStarted { pid, pid_started_ticks, .. } | Event::SessionDetached { pid, pid_started_ticks } => {
+            Some((*pid, *pid_started_ticks))
+        }
         _ => None,
     }
 }

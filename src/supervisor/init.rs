@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
 use std::ffi::CString;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -187,17 +187,17 @@ fn c_strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, std::f
 /// other descriptor.
 fn take_stage(terminal: Option<&Terminal>) -> io::Result<()> {
     rustix::process::setpgid(None, None)?;
-    if let Some(Terminal { slave, .. }) = terminal {
+    if let Some(Terminal { slave, streams, .. }) = terminal {
         // A background process that takes the foreground is stopped by SIGTTOU unless it blocks it (tcsetpgrp(3)).
         SigSet::from(Signal::SIGTTOU).thread_block()?;
         rustix::termios::tcsetpgrp(slave, rustix::process::getpid())?;
-        if io::stdin().is_terminal() {
+        if streams.stdin {
             rustix::stdio::dup2_stdin(slave)?;
         }
-        if io::stdout().is_terminal() {
+        if streams.stdout {
             rustix::stdio::dup2_stdout(slave)?;
         }
-        if io::stderr().is_terminal() {
+        if streams.stderr {
             rustix::stdio::dup2_stderr(slave)?;
         }
     }

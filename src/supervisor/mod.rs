@@ -25,7 +25,7 @@ pub use lockdown::{confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, Plan, PlanRequest, Step,
-    granted_paths, pinned_paths, plan,
+    TerminalStreams, granted_paths, pinned_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all};
 pub use reach::{Presence, Reach, reach};

@@ -64,6 +64,28 @@ pub struct Mount {
     pub access: Access,
 }
 
+/// Which of the harness's standard streams lead to its own terminal. The others lead where they lead outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalStreams {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+}
+
+impl TerminalStreams {
+    /// All three.
+    pub const ALL: Self = Self { stdin: true, stdout: true, stderr: true };
+
+    /// Whether none does, so that there is no use for a terminal.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        !(self.stdin || self.stdout || self.stderr)
+    }
+}
+
 /// Who the harness is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -200,8 +222,8 @@ pub struct Plan {
     pub environment: BTreeMap<String, String>,
     /// The working directory.
     pub directory: PathBuf,
-    /// Whether the harness gets a terminal of its own.
-    pub terminal: bool,
+    /// The harness's terminal of its own, if it gets one.
+    pub terminal: Option<TerminalStreams>,
 }
 
 /// What a plan is made from.
@@ -223,8 +245,8 @@ pub struct PlanRequest<'a> {
     pub program_trees: &'a [PathBuf],
     /// What to start.
     pub launch: &'a LaunchSpec,
-    /// Whether the harness gets a terminal of its own.
-    pub terminal: bool,
+    /// The harness's terminal of its own, if it gets one.
+    pub terminal: Option<TerminalStreams>,
 }
 
 /// Plans a sandbox.

@@ -69,7 +69,7 @@ fn planned(profile: &Profile, facts: &HostFacts) -> Result<Plan, PlanError> {
         program: Path::new("/home/ann/lib/node_modules/package/program"),
         program_trees: &["/home/ann/lib/node_modules".into()],
         launch: &launch,
-        terminal: true,
+        terminal: Some(TerminalStreams::ALL),
     })
 }
 
@@ -99,7 +99,7 @@ fn with_workspace(workspace: &str) -> Result<Plan, PlanError> {
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
         launch: &launch,
-        terminal: false,
+        terminal: None,
     })
 }
 
@@ -239,7 +239,7 @@ fn with_mount(source: &str, special: Option<&'static str>, access: Access) -> Re
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
         launch: &LaunchSpec::default(),
-        terminal: false,
+        terminal: None,
     })
 }
 
@@ -298,7 +298,7 @@ fn what_is_hidden_is_hidden_in_every_view_of_it() {
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
         launch: &LaunchSpec::default(),
-        terminal: false,
+        terminal: None,
     })
     .expect("a plan");
     let shown = plan.to_string();

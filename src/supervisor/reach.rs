@@ -143,7 +143,7 @@ mod tests {
             argv: Vec::new(),
             environment: BTreeMap::new(),
             directory: "/home/ann/project".into(),
-            terminal: false,
+            terminal: None,
         }
     }
 

@@ -267,8 +267,8 @@ fn prepare(
     let mut site = Site { trees, wire: wire.as_fd(), certificates };
     let listeners = apply::build(plan, &mut site).map_err(|failure| (failure.step, failure.error.to_string()))?;
     let terminal = match plan.terminal {
-        true => Some(Terminal::open(size).map_err(at("open a terminal"))?),
-        false => None,
+        Some(streams) => Some(Terminal::open(streams, size).map_err(at("open a terminal"))?),
+        None => None,
     };
     let sockets = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd);
     let descriptors: Vec<_> = sockets.chain(terminal.iter().map(|terminal| terminal.master.as_fd())).collect();

@@ -1,5 +1,6 @@
 //! The harness's own terminal: the master goes out to the session, the slave becomes what the harness sees.
 
+use super::plan::TerminalStreams;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::io;
@@ -12,11 +13,13 @@ pub(super) struct Terminal {
     pub master: OwnedFd,
     /// The side that the harness gets.
     pub slave: OwnedFd,
+    /// Where the harness gets it.
+    pub streams: TerminalStreams,
 }
 
 impl Terminal {
     /// Opens one, of this size. Must run after the new root is entered.
-    pub(super) fn open(size: Option<Winsize>) -> io::Result<Self> {
+    pub(super) fn open(streams: TerminalStreams, size: Option<Winsize>) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let master = rustix::fs::open("/dev/pts/ptmx", flags, rustix::fs::Mode::empty())?;
         unlockpt(&master)?;
@@ -24,6 +27,6 @@ impl Terminal {
         if let Some(size) = size {
             tcsetwinsize(&master, size)?;
         }
-        Ok(Self { master, slave })
+        Ok(Self { master, slave, streams })
     }
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod filter;
+mod pty;
+mod recording;
 mod screen;
 
 use screen::Screen;

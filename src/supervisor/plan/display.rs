@@ -80,7 +80,7 @@ impl fmt::Display for Plan {
         for (name, value) in &self.environment {
             writeln!(f, "env {name}={}", value.escape_debug())?;
         }
-        writeln!(f, "terminal {}", if self.terminal { "of its own" } else { "none" })?;
+        writeln!(f, "terminal {}", if self.terminal.is_some() { "of its own" } else { "none" })?;
         writeln!(
             f,
             "exec {} as {}",
