@@ -1,3 +1,5 @@
+//! What passes the filter and what does not, sequence by sequence; and that reads and order never matter.
+
 use super::machine::STRING_BYTES_MAX;
 use super::*;
 use proptest::prelude::*;
