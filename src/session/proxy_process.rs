@@ -12,6 +12,7 @@ use crate::proxy::{self, Authority, Gateway, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
 use crate::sys::{self, Forked, fork_single_threaded};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
@@ -220,7 +221,7 @@ fn detach(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::setpgid(None, None)?;
     sys::close_inherited_except(keep)?;
-    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(rustix::stdio::dup2_stdout(&null)?)

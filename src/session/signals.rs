@@ -4,7 +4,7 @@
 
 use super::error::SessionError;
 use crate::sys;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
@@ -36,7 +36,8 @@ impl Signals {
     fn take_these(signals: &[Signal]) -> io::Result<Self> {
         let mut set = SigSet::empty();
         signals.iter().filter(|signal| !sys::is_ignored(**signal)).for_each(|signal| set.add(*signal));
-        set.thread_block()?;
+        // Not by pthread_sigmask(3), which says its errors in a way that nix takes for success.
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
         Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 

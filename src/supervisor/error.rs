@@ -49,6 +49,14 @@ pub enum PlanError {
         /// Where it leads.
         real: PathBuf,
     },
+    /// A path of which it could not be found out whether it is there.
+    #[error("cannot look at {path}: {error}; whether it must be shown or hidden is not known, so nothing was started")]
+    Unknown {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: String,
+    },
     /// A path that a mount names and the host does not have.
     #[error("{0} does not exist, so it cannot be mounted")]
     Missing(PathBuf),

@@ -1,6 +1,7 @@
 //! What a plan has to know about the host, read in one go so that planning itself is pure.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -73,6 +74,8 @@ pub struct HostFacts {
     pub group: String,
     /// Everything that was looked at and exists.
     pub paths: BTreeMap<PathBuf, PathFacts>,
+    /// A place of which it could not be found out whether it is there, and why not: with it, nothing can be planned.
+    pub unknown: Option<(PathBuf, String)>,
 }
 
 impl HostFacts {
@@ -80,10 +83,14 @@ impl HostFacts {
     #[must_use]
     pub fn gather(home: &Path, user: &str, candidates: &[PathBuf]) -> Self {
         let known = SYSTEM_PATHS.iter().chain(&CA_BUNDLES).chain(&REPLACED).chain(&SYSTEM_SOCKETS).map(PathBuf::from);
-        let paths = known.chain(candidates.iter().cloned()).filter_map(|path| {
-            let facts = look_at(&path)?;
-            Some((path, facts))
-        });
+        let (mut paths, mut unknown) = (BTreeMap::new(), None);
+        for path in known.chain(candidates.iter().cloned()) {
+            match look_at(&path) {
+                Ok(Some(facts)) => drop(paths.insert(path, facts)),
+                Ok(None) => {}
+                Err(error) => unknown = Some((path, error.to_string())),
+            }
+        }
         Self {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
@@ -91,7 +98,8 @@ impl HostFacts {
             home: home.to_owned(),
             passwd: std::fs::read_to_string("/etc/passwd").unwrap_or_default(),
             group: std::fs::read_to_string("/etc/group").unwrap_or_default(),
-            paths: paths.collect(),
+            paths,
+            unknown,
         }
     }
 
@@ -113,19 +121,31 @@ impl HostFacts {
     }
 }
 
-fn look_at(path: &Path) -> Option<PathFacts> {
-    let real = path.canonicalize().ok()?;
-    let metadata = real.metadata().ok()?;
-    Some(PathFacts {
+/// What is at a path. Where nothing is, and where nothing can be reached, there is nothing to show or to hide; any other
+/// answer leaves open whether there is.
+fn look_at(path: &Path) -> io::Result<Option<PathFacts>> {
+    let found = path.canonicalize().and_then(|real| Ok((real.metadata()?, real)));
+    let (metadata, real) = match found {
+        Err(error) if is_absence(&error) => return Ok(None),
+        other => other?,
+    };
+    let followed = if real == path { Some(Vec::new()) } else { links(path)? };
+    let Some(followed) = followed else { return Ok(None) };
+    let link = if followed.is_empty() { None } else { path.read_link().ok() };
+    Ok(Some(PathFacts {
         directory: metadata.is_dir(),
         uid: metadata.uid(),
         gid: metadata.gid(),
-        link: path.read_link().ok(),
-        followed: if real == path { Vec::new() } else { links(path)? },
+        link,
+        followed,
         id: FileId { device: metadata.dev(), inode: metadata.ino() },
         special: special(metadata.file_type()),
         real,
-    })
+    }))
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP))
 }
 
 fn special(kind: std::fs::FileType) -> Option<&'static str> {
@@ -138,7 +158,7 @@ fn special(kind: std::fs::FileType) -> Option<&'static str> {
 }
 
 /// The links that lie on the way to a place, each with every link above it followed.
-fn links(path: &Path) -> Option<Vec<PathBuf>> {
+fn links(path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
     let mut found = Vec::new();
     let (mut place, mut ahead) = (PathBuf::from("/"), VecDeque::new());
     ahead.extend(path.components().map(|part| part.as_os_str().to_owned()));
@@ -147,7 +167,9 @@ fn links(path: &Path) -> Option<Vec<PathBuf>> {
             Some(Component::RootDir) => place = PathBuf::from("/"),
             Some(Component::ParentDir) => drop(place.pop()),
             Some(Component::Normal(name)) => match place.join(name).read_link() {
-                Err(_) => place.push(name),
+                // What is no link says EINVAL.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_absence(&error) => place.push(name),
+                Err(error) => return Err(error),
                 Ok(target) => {
                     found.push(place.join(name));
                     let parts = target.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
@@ -158,8 +180,8 @@ fn links(path: &Path) -> Option<Vec<PathBuf>> {
         }
         // The kernel follows no more either (path_resolution(7)); somebody is changing what is being looked at.
         if found.len() > LINKS_MAX {
-            return None;
+            return Ok(None);
         }
     }
-    Some(found)
+    Ok(Some(found))
 }

@@ -8,7 +8,7 @@ use super::terminal::Terminal;
 use super::wire::{self, Notice, Order};
 use crate::model::ExitStatus;
 use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
@@ -25,9 +25,9 @@ pub(super) fn mind(
     lockdown: Vec<Ready>,
 ) -> io::Result<()> {
     let children = SigSet::from(Signal::SIGCHLD);
-    children.thread_block()?;
+    block(&children)?;
     // Bringing the harness to the foreground is done from the background, which SIGTTOU forbids unless it is blocked.
-    SigSet::from(Signal::SIGTTOU).thread_block()?;
+    block(&SigSet::from(Signal::SIGTTOU))?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     if let Some(terminal) = &terminal {
         rustix::process::ioctl_tiocsctty(&terminal.slave)?;
@@ -115,6 +115,12 @@ impl Minder<'_> {
     }
 }
 
+/// Blocks signals for this process, which has one thread. Not by pthread_sigmask(3), which says its errors in a way that
+/// nix takes for success.
+fn block(signals: &SigSet) -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(signals), None)?)
+}
+
 fn exit_status(status: rustix::process::WaitStatus) -> Option<ExitStatus> {
     let code = status.exit_status().map(ExitStatus::Code);
     code.or_else(|| status.terminating_signal().map(ExitStatus::Signal))
@@ -189,7 +195,7 @@ fn take_stage(terminal: Option<&Terminal>) -> io::Result<()> {
     rustix::process::setpgid(None, None)?;
     if let Some(Terminal { slave, streams, .. }) = terminal {
         // A background process that takes the foreground is stopped by SIGTTOU unless it blocks it (tcsetpgrp(3)).
-        SigSet::from(Signal::SIGTTOU).thread_block()?;
+        block(&SigSet::from(Signal::SIGTTOU))?;
         rustix::termios::tcsetpgrp(slave, rustix::process::getpid())?;
         if streams.stdin {
             rustix::stdio::dup2_stdin(slave)?;
@@ -208,7 +214,7 @@ fn take_stage(terminal: Option<&Terminal>) -> io::Result<()> {
     for signal in Signal::iterator().filter(|signal| ours(signal) && !fixed(signal)) {
         sys::reset_signal(signal)?;
     }
-    SigSet::empty().thread_set_mask()?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     sys::set_file_size_of_core(0)?;
     Ok(())
 }

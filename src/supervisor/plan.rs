@@ -255,6 +255,9 @@ pub struct PlanRequest<'a> {
 /// A [`PlanError`] for a workspace or mount that would give away more than a project, or that is not there.
 pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     let facts = request.facts;
+    if let Some((path, error)) = &facts.unknown {
+        return Err(PlanError::Unknown { path: path.clone(), error: error.clone() });
+    }
     check_workspace(request.workspace, &facts.home)?;
     let identity = identity(facts);
     let binds = binds(request)?;

@@ -43,6 +43,7 @@ fn host(uid: u32) -> HostFacts {
         passwd: "root:x:0:0:root:/root:/bin/bash\nann:x:1001:1001::/home/ann:/bin/bash\n".into(),
         group: "root:x:0:\nann:x:1001:\n".into(),
         paths: paths.into(),
+        unknown: None,
     }
 }
 

@@ -70,8 +70,7 @@ pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Resu
             drop(theirs);
             let sandbox = Sandbox { pidfd, wire: ours, reaped: false };
             match furnish(plan, pid, &sandbox) {
-                // Whoever does not listen any more has said why.
-                Err(SupervisorError::Wire(error)) => Err(sandbox.last_word().unwrap_or(SupervisorError::Wire(error))),
+                Err(error) => Err(sandbox.explain(error)),
                 other => other,
             }?;
             Ok(Building(sandbox))
@@ -134,7 +133,7 @@ impl Sandbox {
     /// # Errors
     /// [`SupervisorError::Wire`] when the process inside is gone.
     pub fn go(&self) -> Result<(), SupervisorError> {
-        self.order(&Order::Go)
+        self.order(&Order::Go).map_err(|error| self.explain(error))
     }
 
     /// Tells the process inside something.
@@ -157,6 +156,16 @@ impl Sandbox {
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.wire.as_fd()
+    }
+
+    /// Whoever does not listen any more has said why. In any other case there may be nobody who says anything, ever.
+    fn explain(&self, error: SupervisorError) -> SupervisorError {
+        match error {
+            SupervisorError::Wire(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.last_word().unwrap_or(SupervisorError::Wire(error))
+            }
+            other => other,
+        }
     }
 
     /// The step that failed inside, where that is the next word from there.

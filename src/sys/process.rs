@@ -75,7 +75,7 @@ const HOLDER_STACK_BYTES: usize = 16 * 1024;
 pub struct NamespaceHolder {
     pid: rustix::process::Pid,
     /// What it waits on; freed only once it is gone.
-    _stack: Box<[u8; HOLDER_STACK_BYTES]>,
+    stack: Option<Box<[u8; HOLDER_STACK_BYTES]>>,
 }
 
 impl NamespaceHolder {
@@ -98,7 +98,7 @@ impl NamespaceHolder {
             return Err(io::Error::last_os_error());
         }
         let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("clone gave pid 0"))?;
-        Ok(Self { pid, _stack: stack })
+        Ok(Self { pid, stack: Some(stack) })
     }
 
     /// Its process id, for `/proc/PID/ns/user` and the maps beside it.
@@ -123,9 +123,12 @@ extern "C" fn hold(parent: *mut libc::c_void) -> libc::c_int {
 
 impl Drop for NamespaceHolder {
     fn drop(&mut self) {
-        // Neither can fail for a child that only this value knows of and that cannot end by itself while we live.
-        let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
-        let _ = rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty());
+        // A child that only this value knows of can always be killed. Were it not so, waiting for it would be for ever, and
+        // what it runs on must stay.
+        match rustix::process::kill_process(self.pid, rustix::process::Signal::KILL) {
+            Ok(()) => drop(rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty())),
+            Err(_) => std::mem::forget(self.stack.take()),
+        }
     }
 }
 
