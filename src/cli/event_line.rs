@@ -100,6 +100,18 @@ fn words(event: &Event) -> String {
         Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
         Event::SessionEnded { reason, exit: status } => format!("session {}, {}", end_reason(*reason), exit(*status)),
+        Event::ChangesApplied { added, modified, deleted, executables, overwritten, .. } => {
+            let counted = |what: &str, paths: &[String]| match paths {
+                [] => String::new(),
+                _ => format!("; {what}: {}", paths.join(", ")),
+            };
+            let (run, lost) =
+                (counted("may execute on the host", executables), counted("over the host's own", overwritten));
+            format!("changes applied: {added} added, {modified} modified, {deleted} deleted{run}{lost}")
+        }
+        Event::ChangesRolledBack { reason } => format!("changes rolled back: {reason}"),
+        Event::ChangesDiscarded { changes: Some(changes) } => format!("changes discarded: {changes}"),
+        Event::ChangesDiscarded { changes: None } => "changes discarded, uncounted".to_owned(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the verbs that list things share: opening the store, tables, JSON lines, and text that cannot attack a terminal.
 
-use crate::model::{NanoUsd, Timestamp, Usage};
+pub(super) use crate::model::printable;
+use crate::model::{NanoUsd, Timestamp, Usage, is_hostile};
 use crate::store::{Home, Sqlite, Store};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -37,30 +37,6 @@ pub(super) fn json_line<T: Serialize>(value: &T) -> anyhow::Result<String> {
     }
     line.push('\n');
     Ok(line)
-}
-
-/// The text with everything escaped that could steer a terminal or deceive its reader.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hostile) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_hostile(character) {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Control characters, and those that turn the direction of text around, break lines or are not seen.
-fn is_hostile(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A table without borders; columns named in `right` hold numbers.
@@ -115,6 +91,7 @@ pub(super) fn tokens(usage: &Usage) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::borrow::Cow;
 
     #[test]
     fn nothing_from_an_event_can_steer_the_terminal() {

@@ -2,8 +2,12 @@
 //!
 //! stdout is data, stderr is for people. A failure prints what happened and what to do, and exits non-zero.
 
+mod apply;
 mod audit;
+mod changes;
 mod completions;
+mod diff;
+mod discard;
 mod doctor;
 mod event_line;
 mod exec;
@@ -36,6 +40,9 @@ enum Verb {
     /// Run a harness in a sandbox.
     Exec(Box<exec::Args>),
     Sessions(sessions::Args),
+    Diff(diff::Args),
+    Apply(apply::Args),
+    Discard(discard::Args),
     Show(show::Args),
     Replay(replay::Args),
     Spend(spend::Args),
@@ -61,6 +68,9 @@ pub fn main() -> ExitCode {
     let (outcome, failure) = match cli.verb {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
         Verb::Sessions(args) => (sessions::run(args), 1),
+        Verb::Diff(args) => (diff::run(&args), 1),
+        Verb::Apply(args) => (apply::run(&args), 1),
+        Verb::Discard(args) => (discard::run(&args), 1),
         Verb::Show(args) => (show::run(args), 1),
         Verb::Replay(args) => (replay::run(&args), 1),
         Verb::Spend(args) => (spend::run(args), 1),

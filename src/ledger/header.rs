@@ -49,6 +49,7 @@ impl Header {
         bytes[10] = match self.writer {
             Writer::Session => 1,
             Writer::Proxy => 2,
+            Writer::Changes => 3,
         };
         // A session id is always as long as the space that is left.
         for (slot, byte) in bytes[ID_OFFSET..].iter_mut().zip(self.session.as_str().bytes()) {

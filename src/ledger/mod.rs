@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | 0 | 8 | `OMNIJRNL` |
 //! | 8 | 2 | format version, big-endian: 1 |
-//! | 10 | 1 | writer: 1 session, 2 proxy |
+//! | 10 | 1 | writer: 1 session, 2 proxy, 3 changes |
 //! | 11 | 5 | zero |
 //! | 16 | 16 | the session's id, ASCII |
 //!

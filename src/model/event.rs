@@ -17,11 +17,13 @@ pub enum Writer {
     Session,
     /// The process that holds the only way out.
     Proxy,
+    /// Whoever takes over or forgets, after its end, what the session changed behind an overlay: one at a time.
+    Changes,
 }
 
 impl Writer {
     /// Every writer a session can have.
-    pub const ALL: [Self; 2] = [Self::Session, Self::Proxy];
+    pub const ALL: [Self; 3] = [Self::Session, Self::Proxy, Self::Changes];
 
     /// The name, which is also the journal's file name without its extension.
     #[must_use]
@@ -29,6 +31,7 @@ impl Writer {
         match self {
             Self::Session => "session",
             Self::Proxy => "proxy",
+            Self::Changes => "changes",
         }
     }
 }
@@ -293,6 +296,31 @@ pub enum Event {
         /// The status that omni itself exits with.
         exit: ExitStatus,
     },
+    /// Changes that the overlay kept are taken over into the workspace; written before the first of them is.
+    ChangesApplied {
+        /// How many paths were made.
+        added: u64,
+        /// How many were changed.
+        modified: u64,
+        /// How many were removed.
+        deleted: u64,
+        /// The paths that may be executed on the host, made printable; the first of them, where there are very many.
+        executables: Vec<String>,
+        /// The paths whose changes on the host were given up, made printable; the first of them.
+        overwritten: Vec<String>,
+        /// SHA-256, in hexadecimal, of every path with what becomes of it.
+        digest: String,
+    },
+    /// Taking changes over did not go through, and the workspace is as it was before.
+    ChangesRolledBack {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// What the overlay still kept is given up; written before it is removed.
+    ChangesDiscarded {
+        /// How many paths still differed from the workspace; none where that could not be told.
+        changes: Option<u64>,
+    },
 }
 
 impl Event {
@@ -318,15 +346,20 @@ impl Event {
             Self::RecordingStopped { .. } => "recording_stopped",
             Self::HarnessExited { .. } => "harness_exited",
             Self::SessionEnded { .. } => "session_ended",
+            Self::ChangesApplied { .. } => "changes_applied",
+            Self::ChangesRolledBack { .. } => "changes_rolled_back",
+            Self::ChangesDiscarded { .. } => "changes_discarded",
         }
     }
 
-    /// Whether the fact must be on the disk, not only in the kernel, before its effect: money, secrets and refusals.
+    /// Whether the fact must be on the disk, not only in the kernel, before its effect: money, secrets, refusals, and
+    /// what becomes of the user's files.
     #[must_use]
     pub fn is_weighty(&self) -> bool {
         match self {
             Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
+            Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
             _ => false,
         }
     }

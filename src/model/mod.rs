@@ -8,6 +8,7 @@ mod host;
 mod id;
 mod money;
 mod secret;
+mod text;
 mod time;
 mod usage;
 
@@ -16,5 +17,6 @@ pub use host::{Host, HostError, HostName, Port, Scheme};
 pub use id::{IdError, SessionId};
 pub use money::{MoneyError, NanoUsd};
 pub use secret::{Placeholder, Secret};
+pub use text::{is_hostile, printable};
 pub use time::Timestamp;
 pub use usage::{Pricing, Usage};

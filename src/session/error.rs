@@ -1,5 +1,6 @@
 //! What can keep a session from starting, or cut it off.
 
+use super::overlay::OverlayError;
 use super::program::ProgramError;
 use crate::model::HostError;
 use crate::policy::PolicyErrors;
@@ -24,6 +25,9 @@ pub enum SessionError {
     /// The record cannot be kept, and without a record nothing happens.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the harness changes cannot be kept apart from the workspace.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// The program is not there or cannot be executed.
     #[error(transparent)]
     Program(#[from] ProgramError),

@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod filter;
 mod finish;
+pub mod overlay;
 mod prepare;
 mod program;
 mod proxy_process;

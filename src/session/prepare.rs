@@ -2,6 +2,7 @@
 
 use super::environment::{self, Place};
 use super::error::SessionError;
+use super::overlay::layer_path;
 use super::program::{self, Program};
 use super::{clock, secrets};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
@@ -10,6 +11,7 @@ use crate::policy::{
     Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
+use crate::store::Home;
 use crate::supervisor::{
     Access, HostFacts, Mount, Plan, PlanRequest, TerminalStreams, granted_paths, pinned_paths, plan,
 };
@@ -114,9 +116,17 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
     let user = user_name();
     let launch = launch(&request, &program, &home, &workspace, &present);
+    let layer = layer(&request, &session)?;
     let plan = make_plan(
         &request,
-        &Stage { home: &home, workspace: &workspace, user: &user, search: &search, shown: &shown },
+        &Stage {
+            home: &home,
+            workspace: &workspace,
+            user: &user,
+            search: &search,
+            shown: &shown,
+            layer: layer.as_deref(),
+        },
         &program,
         launch,
     )?;
@@ -197,6 +207,7 @@ struct Stage<'a> {
     user: &'a str,
     search: &'a str,
     shown: &'a [PathBuf],
+    layer: Option<&'a Path>,
 }
 
 /// The places outside the system's directories that the sandbox shows where they are.
@@ -212,7 +223,7 @@ fn make_plan(
     program: &Program,
     mut launch: LaunchSpec,
 ) -> Result<Plan, SessionError> {
-    let Stage { home, workspace, user, search, shown } = stage;
+    let Stage { home, workspace, user, search, shown, layer } = stage;
     let mut candidates = granted_paths(&request.profile, home);
     candidates.extend(pinned_paths(&request.profile, home, workspace));
     candidates.extend(
@@ -245,7 +256,8 @@ fn make_plan(
         facts: &facts,
         profile: &request.profile,
         workspace,
-        workspace_access: access(request)?,
+        workspace_access: access(request),
+        layer: *layer,
         mounts: &request.mounts,
         program: &program.real,
         program_trees: &program.trees,
@@ -254,13 +266,18 @@ fn make_plan(
     })?)
 }
 
-fn access(request: &SessionRequest) -> Result<Access, SessionError> {
+fn access(request: &SessionRequest) -> Access {
     match request.profile.filesystem.workspace {
-        _ if request.read_only => Ok(Access::ReadOnly),
-        WorkspaceMode::ReadOnly => Ok(Access::ReadOnly),
-        WorkspaceMode::Direct => Ok(Access::ReadWrite),
-        WorkspaceMode::Overlay => Err(crate::supervisor::PlanError::Mode("overlay").into()),
+        _ if request.read_only => Access::ReadOnly,
+        WorkspaceMode::ReadOnly => Access::ReadOnly,
+        WorkspaceMode::Direct | WorkspaceMode::Overlay => Access::ReadWrite,
     }
+}
+
+/// Where the changes of the workspace are kept, where it lies behind an overlay. Nothing is made yet.
+fn layer(request: &SessionRequest, session: &SessionId) -> Result<Option<PathBuf>, SessionError> {
+    let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay && !request.read_only;
+    Ok(if overlay { Some(layer_path(&Home::path_from_env()?, session)) } else { None })
 }
 
 fn home_directory() -> Result<PathBuf, SessionError> {

@@ -2,6 +2,7 @@
 
 use super::error::SessionError;
 use super::finish::{self, Outcome};
+use super::overlay::{create_layer, remove_if_empty};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
 use super::recording::{Head, Recording};
@@ -12,7 +13,7 @@ use super::terminal::UserTerminal;
 use super::{clock, terminal};
 use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, NAMESPACES, Standing, Step, landlock_abi};
+use crate::supervisor::{self, NAMESPACES, Standing, landlock_abi};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,7 +26,10 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     refuse_directories()?;
     let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
-    let (ended, store) = match live(prepared, home, &signals, &mut journal) {
+    let lived = live(prepared, home, &signals, &mut journal);
+    // A layer with nothing in it that cannot be removed now is shown as empty later.
+    let _ = remove_if_empty(home, &prepared.session);
+    let (ended, store) = match lived {
         Ok(lived) => lived,
         Err(error) => {
             let exit = match error {
@@ -55,12 +59,8 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
 /// The records stay out of the harness's reach: it could rewrite what is said about it, or read about others.
 fn keep_apart(prepared: &Prepared, home: &Home) -> Result<(), SessionError> {
     let records = home.path().canonicalize().map_err(SessionError::preparing("find omni's own directory"))?;
-    let shown = prepared.plan.steps.iter().find_map(|step| match step {
-        Step::Bind { mount, .. } if records.starts_with(&mount.source) || mount.source.starts_with(&records) => {
-            Some(mount.source.clone())
-        }
-        _ => None,
-    });
+    let mut shown = prepared.plan.steps.iter().filter_map(|step| Some(step.shown()?.source.clone()));
+    let shown = shown.find(|source| records.starts_with(source) || source.starts_with(&records));
     shown.map_or(Ok(()), |shown| Err(SessionError::Records { records, shown }))
 }
 
@@ -87,6 +87,7 @@ fn start(
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
+    create_layer(&prepared.plan)?;
     let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
     let (standing, listeners) = build(prepared, &proxy, signals, &certificates)?;
     proxy.serve(listeners, signals)?;

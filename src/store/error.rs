@@ -1,6 +1,6 @@
 //! What can go wrong with the durable places, and what to do about it.
 
-use crate::ledger::FrameError;
+use crate::ledger::{FrameError, Why};
 use crate::model::SessionId;
 use rusqlite::ErrorCode;
 use std::io;
@@ -65,6 +65,16 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         cause: io::Error,
+    },
+    /// A journal that should go on holds something else than frames.
+    #[error("the journal {} is broken at frame {seq} ({why}), so nothing can be recorded after it", path.display())]
+    JournalBroken {
+        /// The file.
+        path: PathBuf,
+        /// The number of the first bad frame.
+        seq: u64,
+        /// What is wrong with it.
+        why: Why,
     },
     /// An earlier write failed, so that nothing may follow it.
     #[error("the journal {} takes no more records because an earlier write failed", path.display())]

@@ -58,6 +58,15 @@ impl Home {
         Some(home.join(PROFILES).join(format!("{name}.yaml")))
     }
 
+    /// Where [`Home::from_env`] would be, whether it is there or not. Nothing is made.
+    ///
+    /// # Errors
+    /// [`StoreError::HomeUnknown`] when nothing names one.
+    pub fn path_from_env() -> Result<PathBuf, StoreError> {
+        let path = locate(|name| std::env::var_os(name)).ok_or(StoreError::HomeUnknown)?;
+        std::path::absolute(&path).map_err(|cause| StoreError::HomeOpen { path, cause })
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {

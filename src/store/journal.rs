@@ -1,7 +1,8 @@
 //! One process's append-only file: one frame, one `write`.
 
+use super::read::{Position, Reader};
 use super::{Home, Recorder, StoreError};
-use crate::ledger::{Chain, Header};
+use crate::ledger::{Chain, Header, Tail};
 use crate::model::{Event, SessionId, Timestamp, Writer};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -49,6 +50,40 @@ impl Journal {
         let header = Header { session: session.clone(), writer };
         write_whole(&file, &path, &header.encode())?;
         Ok(Self { path, file, chain: Chain::begin(&header), frame: Vec::new(), poisoned: false })
+    }
+
+    /// Goes on with a journal whose last writer is gone, or makes it. The caller sees to it that there is one at a time.
+    ///
+    /// A frame that was not finished was never acknowledged: nothing depended on it, and it is cut off.
+    ///
+    /// # Errors
+    /// [`StoreError::JournalBroken`] when the file holds what no writer wrote, and those of [`Journal::create`].
+    pub fn reopen(home: &Home, session: &SessionId, writer: Writer) -> Result<Self, StoreError> {
+        let header = Header { session: session.clone(), writer };
+        let Some(mut reader) = Reader::open(home, header.clone())? else {
+            return Self::create(home, session, writer);
+        };
+        let path = home.journal(session, writer);
+        let mut position = Position::start(&header);
+        loop {
+            let piece = reader.next(position)?;
+            position = Position { chain: piece.decoded.chain, offset: piece.decoded.end };
+            if let Tail::Broken { seq, why, .. } = piece.decoded.tail {
+                return Err(StoreError::JournalBroken { path, seq, why });
+            }
+            if !piece.more {
+                break;
+            }
+        }
+        let failed = |cause| StoreError::write(&path, cause);
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+        let file = OpenOptions::new().append(true).custom_flags(flags.bits().cast_signed()).open(&path);
+        let file = file.map_err(failed)?;
+        file.set_len(position.offset).map_err(failed)?;
+        if position.offset == 0 {
+            write_whole(&file, &path, &header.encode())?;
+        }
+        Ok(Self { path, file, chain: position.chain, frame: Vec::new(), poisoned: false })
     }
 
     /// Another descriptor of the same file, so that an async process can sync from a thread that may block.

@@ -207,7 +207,10 @@ impl Summary {
             | Event::StopRequested { .. }
             | Event::OutputFiltered { .. }
             | Event::RecordingStopped { .. }
-            | Event::HarnessExited { .. } => {}
+            | Event::HarnessExited { .. }
+            | Event::ChangesApplied { .. }
+            | Event::ChangesRolledBack { .. }
+            | Event::ChangesDiscarded { .. } => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use super::root::Root;
 use super::spawn::Listeners;
 use super::trees::Trees;
 use super::wire::{self, Order};
-use super::{capture, network};
+use super::{capture, network, overlay};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -132,6 +132,7 @@ fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::
         Step::Bind { mount, directory, .. } => {
             root.bind(site.trees(plan)?.take(&mount.target)?.as_fd(), mount, *directory)
         }
+        Step::Overlay { mount, .. } => overlay::mount(root, site.trees(plan)?, mount),
         Step::File { path, mode, contents } => root.write(path, bytes(contents, built)?, *mode),
         Step::Cover { path, contents } => root.cover(path, bytes(contents, built)?),
         Step::Devices => devices(root, site.trees(plan)?),

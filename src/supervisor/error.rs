@@ -60,9 +60,6 @@ pub enum PlanError {
     /// A path that a mount names and the host does not have.
     #[error("{0} does not exist, so it cannot be mounted")]
     Missing(PathBuf),
-    /// A workspace mode that this version cannot build.
-    #[error("workspace mode `{0}` is not built by this version: use `direct` or `read-only`")]
-    Mode(&'static str),
 }
 
 /// Why a sandbox could not be built or minded.

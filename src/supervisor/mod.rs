@@ -10,6 +10,7 @@ mod host;
 mod init;
 mod lockdown;
 mod network;
+mod overlay;
 mod plan;
 mod probe;
 mod reach;
@@ -24,8 +25,8 @@ pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
 pub use lockdown::{confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::{
-    Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, Plan, PlanRequest, Step,
-    TerminalStreams, granted_paths, pinned_paths, plan,
+    Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, OVERLAY_UPPER,
+    OVERLAY_WORK, Plan, PlanRequest, Step, TerminalStreams, granted_paths, pinned_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all};
 pub use reach::{Presence, Reach, reach};

@@ -21,6 +21,11 @@ pub const CA_BUNDLE: &str = "/run/omni/ca-bundle.pem";
 /// Where the session's CA certificate alone lies inside.
 pub const CA_CERTIFICATE: &str = "/run/omni/ca.pem";
 
+/// The directory of a layer in which changes lie (overlayfs's `upperdir`).
+pub const OVERLAY_UPPER: &str = "upper";
+/// The directory of a layer that the kernel works in (overlayfs's `workdir`).
+pub const OVERLAY_WORK: &str = "work";
+
 /// The namespaces of every sandbox, as the session record and `--dry-run` name them.
 pub const NAMESPACES: [&str; 7] = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"];
 
@@ -157,6 +162,17 @@ pub enum Step {
         /// The owner on the disk that the harness stands for there, when that is not who it is in the kernel.
         owner: Option<(u32, u32)>,
     },
+    /// Show a place of the host below a layer that takes every change, so that the place itself stays as it is.
+    Overlay {
+        /// What and where.
+        mount: Mount,
+        /// The host's directory that holds the layer, as [`OVERLAY_UPPER`] and [`OVERLAY_WORK`].
+        layer: PathBuf,
+        /// The place as it was looked at.
+        id: FileId,
+        /// The owner on the disk that the harness stands for there, when that is not who it is in the kernel.
+        owner: Option<(u32, u32)>,
+    },
     /// Write a file into a place that lives in memory.
     File {
         /// Where.
@@ -187,6 +203,17 @@ pub enum Step {
     Capture,
     /// Make the listeners and pass them out.
     Listen,
+}
+
+impl Step {
+    /// The place of the host that it shows, directly or behind a layer.
+    #[must_use]
+    pub fn shown(&self) -> Option<&Mount> {
+        match self {
+            Self::Bind { mount, .. } | Self::Overlay { mount, .. } => Some(mount),
+            _ => None,
+        }
+    }
 }
 
 /// One step of locking the harness's process down, after the go and before its program.
@@ -237,6 +264,8 @@ pub struct PlanRequest<'a> {
     pub workspace: &'a Path,
     /// Whether the harness may change the workspace.
     pub workspace_access: Access,
+    /// The directory that takes the harness's changes of the workspace; none where they land in the workspace itself.
+    pub layer: Option<&'a Path>,
     /// Further mounts that the user asked for.
     pub mounts: &'a [Mount],
     /// The program's full path, with every symbolic link followed.
@@ -268,7 +297,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     steps.push(Step::Devices);
     steps.push(Step::Processes);
     for (mount, place) in &binds {
-        steps.extend(bind(mount, place, &binds, &identity)?);
+        steps.extend(bind(mount, place, &binds, &identity)?.map(|step| behind_layer(step, request)));
     }
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
@@ -404,10 +433,25 @@ fn bind(
     if planted {
         return Ok(None);
     }
-    let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
-    let owner = (identity.is_roots() && differs).then_some((place.uid, place.gid));
     let mount = Mount { source: place.real.clone(), ..mount.clone() };
+    let owner = owner_to_translate(place, identity);
     Ok(Some(Step::Bind { mount, directory: place.directory, id: place.id, owner }))
+}
+
+/// The workspace behind its layer, in place of the workspace itself. The layer's own files belong to the harness as the
+/// kernel counts it; only what lies below needs its owner translated.
+fn behind_layer(step: Step, request: &PlanRequest<'_>) -> Step {
+    match (step, request.layer) {
+        (Step::Bind { mount, id, owner, .. }, Some(layer)) if mount.target == request.workspace => {
+            Step::Overlay { mount, layer: layer.to_owned(), id, owner }
+        }
+        (step, _) => step,
+    }
+}
+
+fn owner_to_translate(place: &PathFacts, identity: &Identity) -> Option<(u32, u32)> {
+    let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
+    (identity.is_roots() && differs).then_some((place.uid, place.gid))
 }
 
 /// Where the harness may write, for Landlock.

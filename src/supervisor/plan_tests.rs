@@ -48,6 +48,10 @@ fn host(uid: u32) -> HostFacts {
 }
 
 fn planned(profile: &Profile, facts: &HostFacts) -> Result<Plan, PlanError> {
+    planned_with(profile, facts, None)
+}
+
+fn planned_with(profile: &Profile, facts: &HostFacts, layer: Option<&Path>) -> Result<Plan, PlanError> {
     let argv = [profile.command.clone().unwrap_or_else(|| "true".to_owned())];
     let secrets = profile.secrets.iter();
     let placeholders =
@@ -66,6 +70,7 @@ fn planned(profile: &Profile, facts: &HostFacts) -> Result<Plan, PlanError> {
         profile,
         workspace: Path::new("/home/ann/project"),
         workspace_access: Access::ReadWrite,
+        layer,
         mounts: &[],
         program: Path::new("/home/ann/lib/node_modules/package/program"),
         program_trees: &["/home/ann/lib/node_modules".into()],
@@ -85,6 +90,21 @@ fn every_shipped_profile_builds_the_plan_on_record() {
     }
 }
 
+#[test]
+fn a_workspace_behind_a_layer_is_on_record_too() {
+    let text = "name: x\nfilesystem: { workspace: overlay }";
+    let profile = Profile::parse("x", text).expect("a profile");
+    for (who, uid) in [("user", 1001), ("root", 0)] {
+        let mut facts = host(uid);
+        if let Some(place) = facts.paths.get_mut(Path::new("/home/ann/project")) {
+            (place.uid, place.gid) = (1001, 1001);
+        }
+        let layer = Path::new("/home/ann/.local/share/omni/sessions/0123456789abcdef/overlay/layer");
+        let plan = planned_with(&profile, &facts, Some(layer)).expect("a plan");
+        insta::assert_snapshot!(format!("overlay-{who}"), plan);
+    }
+}
+
 fn with_workspace(workspace: &str) -> Result<Plan, PlanError> {
     let profile = Profile::parse("x", "name: x").expect("a profile");
     let mut facts = host(1001);
@@ -96,6 +116,7 @@ fn with_workspace(workspace: &str) -> Result<Plan, PlanError> {
         profile: &profile,
         workspace: Path::new(workspace),
         workspace_access: Access::ReadWrite,
+        layer: None,
         mounts: &[],
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
@@ -236,6 +257,7 @@ fn with_mount(source: &str, special: Option<&'static str>, access: Access) -> Re
         profile: &profile,
         workspace: Path::new("/home/ann/project"),
         workspace_access: Access::ReadWrite,
+        layer: None,
         mounts: &mounts,
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
@@ -295,6 +317,7 @@ fn what_is_hidden_is_hidden_in_every_view_of_it() {
         profile: &profile,
         workspace: Path::new("/home/ann/project"),
         workspace_access: Access::ReadWrite,
+        layer: None,
         mounts: &mounts,
         program: Path::new("/usr/bin/true"),
         program_trees: &[],

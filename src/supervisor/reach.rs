@@ -55,7 +55,9 @@ pub fn reach(plan: &Plan, path: &Path) -> Reach {
         return Reach { path, presence, source: None, writable: false, place: None, step: None };
     };
     let source = match step {
-        Step::Bind { mount, .. } => path.strip_prefix(&mount.target).ok().map(|rest| mount.source.join(rest)),
+        Step::Bind { mount, .. } | Step::Overlay { mount, .. } => {
+            path.strip_prefix(&mount.target).ok().map(|rest| mount.source.join(rest))
+        }
         _ => None,
     };
     let writable = may_write(step) && landlock_lets(plan, &path);
@@ -82,7 +84,7 @@ fn follow(plan: &Plan, path: &Path) -> PathBuf {
 fn place(step: &Step) -> Option<&Path> {
     match step {
         Step::Private { path, .. } | Step::File { path, .. } | Step::Cover { path, .. } => Some(path),
-        Step::Bind { mount, .. } => Some(&mount.target),
+        Step::Bind { mount, .. } | Step::Overlay { mount, .. } => Some(&mount.target),
         Step::Devices => Some(Path::new("/dev")),
         Step::Processes => Some(Path::new("/proc")),
         _ => None,
@@ -96,7 +98,7 @@ fn at<'a>(step: &'a Step, path: &Path) -> Option<(&'a Path, Presence)> {
     let presence = match step {
         Step::Private { mode, .. } if within && mode & 0o222 == 0 => Presence::Covered,
         Step::Private { .. } if within => Presence::Private,
-        Step::Bind { .. } if within => Presence::Shown,
+        Step::Bind { .. } | Step::Overlay { .. } if within => Presence::Shown,
         Step::Devices | Step::Processes if within => Presence::Kernel,
         Step::File { .. } if path == place => Presence::Made,
         Step::Cover { .. } if within => Presence::Covered,
@@ -107,7 +109,7 @@ fn at<'a>(step: &'a Step, path: &Path) -> Option<(&'a Path, Presence)> {
 
 fn may_write(step: &Step) -> bool {
     match step {
-        Step::Bind { mount, .. } => mount.access == Access::ReadWrite,
+        Step::Bind { mount, .. } | Step::Overlay { mount, .. } => mount.access == Access::ReadWrite,
         Step::Private { mode, .. } => mode & 0o222 != 0,
         Step::File { mode, .. } => mode & 0o222 != 0,
         Step::Devices | Step::Processes => true,

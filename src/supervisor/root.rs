@@ -130,6 +130,22 @@ impl Root {
         Ok(rustix::fs::unlinkat(&self.0, SCRATCH, rustix::fs::AtFlags::empty())?)
     }
 
+    /// Attaches a detached mount at a place that only the set-up sees.
+    pub(super) fn lend(&self, tree: BorrowedFd<'_>, place: &Path) -> io::Result<()> {
+        let wanted = MountAttributes { set: HARMLESS, recursive: true, private: true, ..Default::default() };
+        set_mount_attributes(tree, wanted)?;
+        self.make_directory(place)?;
+        self.attach(tree, place)
+    }
+
+    /// Takes away what [`Root::lend`] attached, and its mount point.
+    pub(super) fn take_back(&self, place: &Path) -> io::Result<()> {
+        rustix::process::fchdir(&self.0)?;
+        let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+        rustix::mount::unmount(relative(place), flags)?;
+        Ok(rustix::fs::unlinkat(&self.0, relative(place), rustix::fs::AtFlags::REMOVEDIR)?)
+    }
+
     /// Makes a symbolic link.
     pub(super) fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
         rustix::fs::symlinkat(target, &self.0, relative(path))?;

@@ -5,6 +5,7 @@
 
 use super::error::SupervisorError;
 use super::host::FileId;
+use super::overlay;
 use super::plan::{Identity, Plan, Step};
 use super::wire::{self, DESCRIPTORS_MAX, Order};
 use crate::sys::{MountAttributes, NamespaceHolder, set_mount_attributes};
@@ -49,7 +50,10 @@ impl Trees {
     pub(super) fn translate_owners(&self, plan: &Plan) -> Result<(), SupervisorError> {
         let mut namespaces: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
         for step in &plan.steps {
-            let Step::Bind { mount, owner: Some(owner), .. } = step else { continue };
+            let (Step::Bind { mount, owner: Some(owner), .. } | Step::Overlay { mount, owner: Some(owner), .. }) = step
+            else {
+                continue;
+            };
             let failed = |error| SupervisorError::Owner { path: mount.source.clone(), error };
             if !namespaces.contains_key(owner) {
                 namespaces.insert(*owner, id_map(*owner, &plan.identity).map_err(failed)?);
@@ -80,6 +84,8 @@ enum Known {
     File(FileId),
     /// It is the device of this number.
     Device(u32, u32),
+    /// It lies in omni's own directory, where nobody else may change anything.
+    Ours,
 }
 
 impl Place {
@@ -90,6 +96,7 @@ impl Place {
             .map_err(|error| SupervisorError::Open { path: self.source.clone(), error: error.into() })?;
         let same = match self.known {
             Known::File(id) => id == FileId { device: found.st_dev, inode: found.st_ino },
+            Known::Ours => true,
             Known::Device(major, minor) => {
                 let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
                 kind == rustix::fs::FileType::CharacterDevice && found.st_rdev == rustix::fs::makedev(major, minor)
@@ -101,8 +108,14 @@ impl Place {
 
 fn places(plan: &Plan) -> impl Iterator<Item = Place> {
     let binds = plan.steps.iter().filter_map(|step| match step {
-        Step::Bind { mount, id, .. } => {
+        Step::Bind { mount, id, .. } | Step::Overlay { mount, id, .. } => {
             Some(Place { target: mount.target.clone(), source: mount.source.clone(), known: Known::File(*id) })
+        }
+        _ => None,
+    });
+    let layers = plan.steps.iter().filter_map(|step| match step {
+        Step::Overlay { layer, .. } => {
+            Some(Place { target: overlay::layer_place().to_owned(), source: layer.clone(), known: Known::Ours })
         }
         _ => None,
     });
@@ -110,7 +123,7 @@ fn places(plan: &Plan) -> impl Iterator<Item = Place> {
         let path = Path::new("/dev").join(name);
         Place { target: path.clone(), source: path, known: Known::Device(major, minor) }
     });
-    binds.chain(devices)
+    binds.chain(layers).chain(devices)
 }
 
 pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {

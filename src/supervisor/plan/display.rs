@@ -40,6 +40,14 @@ impl fmt::Display for Step {
                 write!(f, " {}", mount.access)?;
                 owner.map_or(Ok(()), |(uid, gid)| write!(f, " as its owner {uid}:{gid}"))
             }
+            Self::Overlay { mount, layer, owner, .. } => {
+                write!(f, "overlay {}", mount.target.display())?;
+                if mount.source != mount.target {
+                    write!(f, " from {}", mount.source.display())?;
+                }
+                write!(f, ", changes to {}", layer.display())?;
+                owner.map_or(Ok(()), |(uid, gid)| write!(f, " as its owner {uid}:{gid}"))
+            }
             Self::File { path, mode, contents } => write!(f, "file {} mode {mode:04o}: {contents}", path.display()),
             Self::Cover { path, contents } => write!(f, "cover {} read-only: {contents}", path.display()),
             Self::Devices => f.write_str("devices null zero full random urandom tty, terminals, shared memory"),

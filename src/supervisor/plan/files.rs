@@ -68,16 +68,12 @@ fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
 fn hidden_inside(request: &PlanRequest<'_>, shown: &[Step]) -> BTreeMap<PathBuf, bool> {
     let facts = request.facts;
     let deepest = |path: &Path| {
-        let above = shown.iter().filter_map(|step| match step {
-            Step::Bind { mount, .. } if path.starts_with(&mount.target) => Some(mount),
-            _ => None,
-        });
+        let above = shown.iter().filter_map(Step::shown).filter(|mount| path.starts_with(&mount.target));
         above.max_by_key(|mount| mount.target.components().count())
     };
     let mut inside = BTreeMap::new();
     for (path, place) in hidden(request).iter().filter_map(|path| Some((path, facts.paths.get(path)?))) {
-        for step in shown {
-            let Step::Bind { mount, .. } = step else { continue };
+        for mount in shown.iter().filter_map(Step::shown) {
             let Ok(rest) = place.real.strip_prefix(&mount.source) else { continue };
             let target = if rest.as_os_str().is_empty() { mount.target.clone() } else { mount.target.join(rest) };
             if deepest(&target).is_some_and(|deepest| place.real.starts_with(&deepest.source)) {

@@ -1,0 +1,84 @@
+//! `omni diff`: what a session changed behind its overlay.
+
+use super::changes::{self, ChangeLine, Found};
+use super::listing;
+use crate::session::overlay::{Change, Changes, Comparison, Layer, OverlayError, RelPath, scan};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Show what a session changed behind its overlay, and what of it to mind
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  omni diff last\n  omni diff last --stat\n  omni diff 4f2 src/main.rs\n  \
+    omni diff last --json | jq -r 'select(.executes).path'")]
+pub struct Args {
+    /// A session: any unique beginning of its id, or `last`
+    #[arg(value_name = "ID")]
+    session: String,
+    /// Only these paths of the workspace, and what lies below them
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Only which paths, not what changed in them
+    #[arg(long)]
+    stat: bool,
+    /// Print one JSON object for each change
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the changes.
+///
+/// # Errors
+/// When there is no such session, it keeps no changes, or they cannot be looked at.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Found { home, session, status } = changes::find(&args.session)?;
+    let layer = match Layer::find(&home, &session) {
+        Err(error @ OverlayError::Nothing(_)) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        other => other?,
+    };
+    let running = !status.is_over();
+    if running {
+        eprintln!("The session is still running: this is how it looks at the moment.");
+    }
+    let paths = meant(&args.paths, &layer)?;
+    let found = scan(&layer, running)?;
+    let chosen = |change: &&Change| paths.is_empty() || paths.iter().any(|path| change.path.is_within(path));
+    for change in found.list.iter().filter(chosen) {
+        let contents = compared(&found, change)?;
+        if args.json {
+            let line = ChangeLine::new(&session, change, contents.as_ref(), !args.stat);
+            listing::emit(&listing::json_line(&line)?)?;
+            continue;
+        }
+        let mut text = changes::line(change, contents.as_ref());
+        if let (Some(Comparison::Text { unified, .. }), false) = (&contents, args.stat) {
+            text.push_str(unified);
+            text.push('\n');
+        }
+        listing::emit(&text)?;
+    }
+    if !args.json {
+        listing::emit(&changes::totals(found.list.iter().filter(chosen)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The contents; of a session that runs, what vanishes while it is looked at has none.
+fn compared(found: &Changes, change: &Change) -> anyhow::Result<Option<Comparison>> {
+    changes::contents(found, change)
+}
+
+/// The paths that a person means.
+pub(super) fn meant(written: &[PathBuf], layer: &Layer) -> Result<Vec<RelPath>, OverlayError> {
+    let workspace = layer.workspace();
+    let meant =
+        |path: &PathBuf| RelPath::meant(path, &workspace).map_err(|_| OverlayError::Elsewhere(listing_name(path)));
+    written.iter().map(meant).collect()
+}
+
+fn listing_name(path: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    crate::session::overlay::shown(path.as_os_str().as_bytes())
+}
