@@ -103,12 +103,10 @@ fn build(
 ) -> Result<(Standing, supervisor::Listeners), SessionError> {
     let building = supervisor::spawn(&prepared.plan, certificates, terminal::size())?;
     let certified = proxy.certificates(signals);
-    // When the sandbox is gone, `finish` says why, which is the better message.
-    let told = if certified.is_ok() { building.bundle_is_ready() } else { Ok(()) };
     certified?;
+    building.bundle_is_ready()?;
     signals.wait_for(building.as_fd())?;
     let mut standing = building.finish()?;
-    told?;
     let listeners = std::mem::take(&mut standing.listeners);
     Ok((standing, listeners))
 }

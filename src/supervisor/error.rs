@@ -12,6 +12,9 @@ pub enum PlanError {
          or change into one"
     )]
     Workspace(PathBuf),
+    /// A home in whose place the sandbox's own home cannot be.
+    #[error("the home directory {0} is no place for a home of the sandbox's own: set HOME to a directory below it")]
+    Home(PathBuf),
     /// A path that must be absolute is not.
     #[error("{0} is not an absolute path")]
     Relative(PathBuf),
@@ -38,6 +41,12 @@ pub enum PlanError {
     /// A source of a mount that would undo the sandbox.
     #[error("{0} holds far more than a project: mount the directories in it that are needed")]
     TooWide(PathBuf),
+    /// Something to be kept from the harness where names in other letters are other files to the kernel alone.
+    #[error(
+        "{0} is to be hidden or read-only, and its file system finds it under a name in other letters too, where the \
+         kernel cannot keep it: move it to another file system, or grant less around it"
+    )]
+    Folded(PathBuf),
     /// A grant that is found by way of a link that a harness may have made.
     #[error(
         "{path} leads to {real} by a link in a place that harnesses may write, so that an earlier session may have \

@@ -53,6 +53,9 @@ pub struct PathFacts {
     pub followed: Vec<PathBuf>,
     /// Which file was looked at, so that another in its place is noticed.
     pub id: FileId,
+    /// Whether it is found under a name in other letters too, by a file system that this kernel does not fold names for:
+    /// to the kernel they are two files, and a mount in front of the one leaves the other as it is.
+    pub folded: bool,
     /// What it is, where it is neither a file nor a directory.
     pub special: Option<&'static str>,
 }
@@ -131,7 +134,7 @@ fn look_at(path: &Path) -> io::Result<Option<PathFacts>> {
     };
     let followed = if real == path { Some(Vec::new()) } else { links(path)? };
     let Some(followed) = followed else { return Ok(None) };
-    let link = if followed.is_empty() { None } else { path.read_link().ok() };
+    let link = if followed.is_empty() { None } else { link_at(path)? };
     Ok(Some(PathFacts {
         directory: metadata.is_dir(),
         uid: metadata.uid(),
@@ -139,6 +142,7 @@ fn look_at(path: &Path) -> io::Result<Option<PathFacts>> {
         link,
         followed,
         id: FileId { device: metadata.dev(), inode: metadata.ino() },
+        folded: is_folded(&real)?,
         special: special(metadata.file_type()),
         real,
     }))
@@ -148,12 +152,42 @@ fn is_absence(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP))
 }
 
+/// File systems that fold the names of some directories in the kernel itself (linux/magic.h), so that a name in other letters
+/// is the same file to it.
+const FOLDED_BY_THE_KERNEL: [i64; 3] = [libc::EXT4_SUPER_MAGIC, libc::F2FS_SUPER_MAGIC, libc::TMPFS_MAGIC];
+
+/// Whether a file is found under its name with the letters' case exchanged, without being listed under it.
+fn is_folded(real: &Path) -> io::Result<bool> {
+    let (Some(parent), Some(name)) = (real.parent(), real.file_name().and_then(|name| name.to_str())) else {
+        return Ok(false);
+    };
+    let exchange = |c: char| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+    let other: String = name.chars().map(exchange).collect();
+    if other == name || parent.join(&other).symlink_metadata().is_err() {
+        return Ok(false);
+    }
+    if FOLDED_BY_THE_KERNEL.contains(&rustix::fs::statfs(real)?.f_type) {
+        return Ok(false);
+    }
+    let mut listed = parent.read_dir()?;
+    Ok(!listed.any(|entry| entry.is_ok_and(|entry| entry.file_name() == other.as_str())))
+}
+
 fn special(kind: std::fs::FileType) -> Option<&'static str> {
     match () {
         () if kind.is_socket() => Some("a socket"),
         () if kind.is_fifo() => Some("a named pipe"),
         () if kind.is_char_device() || kind.is_block_device() => Some("a device"),
         () => None,
+    }
+}
+
+/// Where a path itself points, if it is a link.
+fn link_at(path: &Path) -> io::Result<Option<PathBuf>> {
+    match path.read_link() {
+        // What is no link says EINVAL.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_absence(&error) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -166,11 +200,9 @@ fn links(path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
         match Path::new(&part).components().next() {
             Some(Component::RootDir) => place = PathBuf::from("/"),
             Some(Component::ParentDir) => drop(place.pop()),
-            Some(Component::Normal(name)) => match place.join(name).read_link() {
-                // What is no link says EINVAL.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_absence(&error) => place.push(name),
-                Err(error) => return Err(error),
-                Ok(target) => {
+            Some(Component::Normal(name)) => match link_at(&place.join(name))? {
+                None => place.push(name),
+                Some(target) => {
                     found.push(place.join(name));
                     let parts = target.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
                     parts.into_iter().rev().for_each(|part| ahead.push_front(part));

@@ -76,7 +76,12 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     // An unprivileged process may not touch its bounding set, and once no-new-privileges is set there is nothing that it
     // could regain by it.
     if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETPCAP).map_err(io::Error::other)? {
-        caps::clear(None, caps::CapSet::Bounding).map_err(io::Error::other)?;
+        // One by one: caps' own way to clear them takes one that cannot be read for one that is not there.
+        for capability in caps::all() {
+            if caps::has_cap(None, caps::CapSet::Bounding, capability).map_err(io::Error::other)? {
+                caps::drop(None, caps::CapSet::Bounding, capability).map_err(io::Error::other)?;
+            }
+        }
     }
     for set in [caps::CapSet::Inheritable, caps::CapSet::Effective, caps::CapSet::Permitted] {
         caps::clear(None, set).map_err(io::Error::other)?;
@@ -109,7 +114,8 @@ fn file_rules(write: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
     }
     for path in write {
         let all = AccessFs::from_all(LANDLOCK_NEWEST);
-        rules = allow(rules, path, if path.is_dir() { all } else { AccessFs::from_file(LANDLOCK_NEWEST) })?;
+        let directory = path.metadata()?.is_dir();
+        rules = allow(rules, path, if directory { all } else { AccessFs::from_file(LANDLOCK_NEWEST) })?;
     }
     Ok(Some(rules))
 }

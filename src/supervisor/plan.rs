@@ -10,7 +10,7 @@ mod sources;
 
 use self::sources::Way;
 use super::error::PlanError;
-use super::host::{FileId, HostFacts, PathFacts};
+use super::host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
 use crate::harness::LaunchSpec;
 use crate::policy::{Profile, expand_home};
 use std::collections::BTreeMap;
@@ -287,13 +287,17 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     if let Some((path, error)) = &facts.unknown {
         return Err(PlanError::Unknown { path: path.clone(), error: error.clone() });
     }
+    check_home(&facts.home)?;
     check_workspace(request.workspace, &facts.home)?;
     let identity = identity(facts);
     let binds = binds(request)?;
+    sources::check_names(&files::hidden(request), facts, &binds)?;
     let write = writable(facts, &binds);
     let mut steps = vec![Step::Hostname("omni".into()), Step::PrivateMounts, Step::Root { bytes: ROOT_BYTES_MAX }];
-    steps.extend(private_places(facts));
+    steps.extend(private_places());
     steps.extend(system(facts));
+    // After the system's directories: the homes of services lie among them.
+    steps.push(private(facts.home.clone(), 0o700));
     steps.push(Step::Devices);
     steps.push(Step::Processes);
     for (mount, place) in &binds {
@@ -332,6 +336,13 @@ pub fn pinned_paths(profile: &Profile, home: &Path, workspace: &Path) -> Vec<Pat
     pins::candidates(profile, home, workspace).into_iter().collect()
 }
 
+/// The sandbox has a home of its own where the user's is; it must not stand in front of what it needs itself.
+fn check_home(home: &Path) -> Result<(), PlanError> {
+    let holds = SYSTEM_PATHS.iter().chain(&RESERVED_WHOLE).any(|place| Path::new(place).starts_with(home));
+    let within = RESERVED_WHOLE.iter().any(|place| home.starts_with(place));
+    if holds || within { Err(PlanError::Home(home.to_owned())) } else { Ok(()) }
+}
+
 fn check_workspace(workspace: &Path, home: &Path) -> Result<(), PlanError> {
     if !workspace.is_absolute() {
         return Err(PlanError::Relative(workspace.to_owned()));
@@ -356,11 +367,12 @@ pub(super) fn identity(facts: &HostFacts) -> Identity {
     }
 }
 
-fn private_places(facts: &HostFacts) -> Vec<Step> {
-    let private = |path: &str, mode| Step::Private { path: path.into(), mode, bytes: PRIVATE_BYTES_MAX };
-    let mut places = vec![private("/tmp", 0o1777), private("/run", 0o755), private("/var/tmp", 0o1777)];
-    places.push(Step::Private { path: facts.home.clone(), mode: 0o700, bytes: PRIVATE_BYTES_MAX });
-    places
+fn private_places() -> [Step; 3] {
+    [private("/tmp", 0o1777), private("/run", 0o755), private("/var/tmp", 0o1777)]
+}
+
+fn private(path: impl Into<PathBuf>, mode: u32) -> Step {
+    Step::Private { path: path.into(), mode, bytes: PRIVATE_BYTES_MAX }
 }
 
 /// The system's directories, read-only; those that are links stay links.

@@ -332,6 +332,24 @@ fn what_is_hidden_is_hidden_in_every_view_of_it() {
 }
 
 #[test]
+fn what_has_a_name_in_other_letters_that_the_kernel_does_not_know_of_is_not_said_to_be_kept() {
+    let folded = |name: &str| {
+        let name = name.to_owned();
+        move |facts: &mut HostFacts| {
+            let real = PathBuf::from("/home/ann/.claude").join(name);
+            facts.paths.insert(real.clone(), PathFacts { real, folded: true, ..Default::default() });
+        }
+    };
+    let refused = |result| matches!(result, Err(PlanError::Folded(_)));
+    let hides = "name: x\nfilesystem: { write: [~/.claude], hide: [~/.claude/key] }";
+    assert!(refused(shown_with(folded("key"), hides)));
+    let reads = "name: x\nfilesystem: { write: [~/.claude], read: [~/.claude/look] }";
+    assert!(refused(shown_with(folded("look"), reads)));
+    assert!(shown_with(folded("other"), hides).is_ok());
+    assert!(shown_with(folded("look"), "name: x\nfilesystem: { read: [~/.claude/look] }").is_ok());
+}
+
+#[test]
 fn a_hidden_directory_shows_nothing() {
     let mut facts = host(1001);
     let keys = PathBuf::from("/home/ann/.claude/keys");

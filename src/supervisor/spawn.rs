@@ -97,9 +97,9 @@ impl Building {
     /// Says that the certificates are written.
     ///
     /// # Errors
-    /// [`SupervisorError::Wire`] when the process inside is gone; [`Building::finish`] then says why.
+    /// Why the process inside is gone, where it said so, else [`SupervisorError::Wire`].
     pub fn bundle_is_ready(&self) -> Result<(), SupervisorError> {
-        self.0.order(&Order::BundleReady)
+        self.0.order(&Order::BundleReady).map_err(|error| self.0.explain(error))
     }
 
     /// Readable when [`Building::finish`] would not wait.

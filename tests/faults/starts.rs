@@ -150,7 +150,9 @@ fn is_refusal(start: &Start) -> bool {
         // The program itself could not be looked at or executed.
         126 => says("omni: ") && says("executed"),
         // The loader's own end, and that of Rust's runtime, before there is anything of ours.
-        127 => says("error while loading shared libraries") || says("thread-local storage"),
+        127 => says("does not exist") || says("error while loading shared libraries") || says("thread-local storage"),
+        // What the standard library takes for impossible.
+        101 => says("panicked at /rustc/"),
         code => code == -libc::SIGABRT && says("fatal runtime error"),
     }
 }

@@ -21,4 +21,5 @@ mod secrets;
 mod shipped;
 mod sockets;
 mod sources;
+mod storage;
 mod workspace;

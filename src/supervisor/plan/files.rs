@@ -57,7 +57,7 @@ fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
 }
 
 /// Credential files that must not be seen although a directory around them is.
-fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
+pub(super) fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
     let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
     let written = written.map(|path| expand_home(path, &request.facts.home));
     written.chain(SYSTEM_SOCKETS.map(PathBuf::from)).collect()

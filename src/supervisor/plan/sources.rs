@@ -2,8 +2,9 @@
 
 use super::{Access, Mount, TOO_WIDE};
 use crate::supervisor::error::PlanError;
-use crate::supervisor::host::{PathFacts, SYSTEM_PATHS};
-use std::path::Path;
+use crate::supervisor::host::{HostFacts, PathFacts, SYSTEM_PATHS};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Kernel interfaces: files that are no files, through which the machine and other processes are reached.
 const INTERFACES: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -28,6 +29,24 @@ pub(super) fn check(mount: &Mount, place: &PathFacts, home: &Path) -> Result<(),
     let system = mount.access == Access::ReadOnly && SYSTEM_PATHS.iter().any(|system| place.real == Path::new(system));
     let wide = TOO_WIDE.iter().any(|wide| place.real == Path::new(wide)) && !system;
     if wide || home.starts_with(&place.real) { Err(PlanError::TooWide(path)) } else { Ok(()) }
+}
+
+/// Fails where something would be kept from the harness under one of its names alone.
+pub(super) fn check_names(
+    hidden: &BTreeSet<PathBuf>,
+    facts: &HostFacts,
+    all: &[(Mount, PathFacts)],
+) -> Result<(), PlanError> {
+    let loose = |path: &Path| {
+        let above = all.iter().rfind(|(mount, _)| path != mount.target && path.starts_with(&mount.target));
+        above.is_some_and(|(mount, _)| mount.access == Access::ReadWrite)
+    };
+    let visible = |path: &PathBuf| all.iter().any(|(mount, _)| path.starts_with(&mount.target));
+    let hidden = hidden.iter().filter(|path| visible(path)).filter_map(|path| Some((path, facts.paths.get(path)?)));
+    let kept = all.iter().filter(|(mount, _)| mount.access == Access::ReadOnly && loose(&mount.target));
+    let mut names = hidden.chain(kept.map(|(mount, place)| (&mount.target, place)));
+    let folded = names.find(|(_, place)| place.folded);
+    folded.map_or(Ok(()), |(path, _)| Err(PlanError::Folded(path.clone())))
 }
 
 /// What becomes of a grant that leads elsewhere.
