@@ -60,6 +60,8 @@ fn doctor_says_yes_exactly_where_exec_works() {
         assert_eq!(keys, ["detail", "fix", "needed_for", "ok", "probe"], "{finding}");
         assert!(finding["ok"] != true || finding["fix"].is_null(), "{finding}");
     }
+    let tier = find(&findings, "isolation tier");
+    assert_eq!(tier["ok"] == true, exec.status.success(), "{tier}");
     let whole = find(&findings, "a whole sandbox");
     assert_eq!(whole["ok"] == true, exec.status.success(), "{whole}");
 }
@@ -75,12 +77,16 @@ fn without_user_namespaces_doctor_says_what_to_do_and_exec_sends_there() {
     assert!(missing["fix"].as_str().unwrap().contains("user.max_user_namespaces is 0"), "{missing}");
     assert_eq!(find(&findings, "nft tproxy")["ok"], false);
     assert_eq!(find(&findings, "memfd")["ok"], true, "what needs no namespace is probed all the same");
+    let tier = find(&findings, "isolation tier");
+    assert_eq!(tier["ok"], false, "{tier}");
+    assert!(tier["detail"].as_str().unwrap().contains("`full` lacks user namespaces, all namespaces"), "{tier}");
 
     let exec = world.omni_without_namespaces(&["exec", "--", "true"]).expect("it worked a moment ago");
     let message = String::from_utf8(exec.stderr).unwrap();
     assert_eq!(exec.status.code(), Some(125), "{message}");
     assert!(message.contains("`omni doctor`"), "{message}");
     assert_eq!(message.matches("No space left on device").count(), 1, "{message}");
+    assert!(message.contains("there is no tier `full`"), "{message}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use assert_cmd::Command;
 use omni::model::{
     BodyEnd, EndReason, Event, ExitStatus, Host, Isolation, NanoUsd, Port, Pricing, RefusalKind, RequestLine,
-    RequestNumber, Scheme, SessionId, Timestamp, Usage, Writer,
+    RequestNumber, Scheme, SessionId, Tier, Timestamp, Usage, Writer,
 };
 use omni::store::{Home, Journal, Recorder};
 use serde_json::{Value, json};
@@ -64,10 +64,12 @@ fn started(session: &SessionId) -> Event {
         workspace: "/work".to_owned(),
         policy_hash: "ab".repeat(32),
         isolation: Isolation {
+            tier: Tier::Full,
             namespaces: vec!["user".to_owned(), "net".to_owned()],
             landlock_abi: 4,
             seccomp: true,
             network: "anyip+tproxy".to_owned(),
+            gaps: Vec::new(),
         },
         omni_version: "0.1.0".to_owned(),
         pid: u32::MAX,

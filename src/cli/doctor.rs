@@ -6,9 +6,10 @@ mod rehearsal;
 
 use super::listing::{emit, json_line, printable};
 use crate::harness::install_hint;
+use crate::model::Tier;
 use crate::policy::Harness;
 use crate::store::{Home, Sqlite};
-use crate::supervisor::{Feature, Outcome, probe_all};
+use crate::supervisor::{Feature, Outcome, probe_all, reached};
 use crate::sys::environment_has;
 use anyhow::Context;
 use machine::Machine;
@@ -110,7 +111,9 @@ fn examine() -> Vec<Finding> {
     let machine = Machine::look();
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let probes = probe_all(&here);
+    let tier = tier(&probes);
     let mut findings: Vec<_> = probes.into_iter().map(|(feature, found)| of_probe(feature, found, &machine)).collect();
+    findings.push(tier);
     findings.push(home());
     let rehearsal = Rehearsal::new();
     let whole = whole(rehearsal.as_ref());
@@ -128,8 +131,47 @@ fn of_probe(feature: Feature, outcome: Outcome, machine: &Machine) -> Finding {
         Outcome::Untried(missing) => (false, format!("needs what is missing: {}", missing.name()), None),
         Outcome::Missing { error, errno } => (false, error, Some(advice::advice(feature, errno, machine).join("\n"))),
     };
-    let (required, tried) = (feature.is_required(), ok || fix.is_some());
+    let (required, tried) = (feature.is_required(Tier::Full), ok || fix.is_some());
     Finding { probe: feature.name(), ok, detail, needed_for: feature.needed_for(), fix, required, tried }
+}
+
+/// The best tier of isolation that this machine reaches, and what the next better one lacks.
+fn tier(probes: &[(Feature, Outcome)]) -> Finding {
+    let lacks = |tier: Tier| {
+        let missing = probes.iter().filter(|(feature, outcome)| feature.is_required(tier) && !outcome.is_sound());
+        missing.map(|(feature, _)| feature.name()).collect::<Vec<_>>().join(", ")
+    };
+    let reached = reached(probes);
+    let detail = match reached {
+        Some(Tier::Full) => Tier::Full.to_string(),
+        Some(tier) => format!("{tier}, since `{}` lacks {}", Tier::Full, lacks(Tier::Full)),
+        None => {
+            format!(
+                "none: `{}` lacks {}; `{}` lacks {}",
+                Tier::Full,
+                lacks(Tier::Full),
+                Tier::Landlock,
+                lacks(Tier::Landlock)
+            )
+        }
+    };
+    let fix = match reached {
+        Some(Tier::Full) => None,
+        Some(tier) => Some(format!(
+            "get what is missing above; or accept less, and read in docs/tiers.md what that leaves open: \
+             `--minimum-isolation {tier}`, or `minimum_isolation: {tier}` in the profile"
+        )),
+        None => Some("get what is missing above, for either tier".to_owned()),
+    };
+    Finding {
+        probe: "isolation tier",
+        ok: reached == Some(Tier::Full),
+        detail,
+        needed_for: "what profiles and policies demand by `minimum_isolation`, `full` where they say nothing",
+        fix,
+        required: true,
+        tried: true,
+    }
 }
 
 /// Whether records can be kept.

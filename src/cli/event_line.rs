@@ -1,7 +1,7 @@
 //! One event on one line, for a person and for a program.
 
 use super::listing;
-use crate::model::{BodyEnd, EndReason, Event, ExitStatus, NanoUsd, Pricing, RefusalKind, RequestLine, Scheme};
+use crate::model::{BodyEnd, EndReason, Event, ExitStatus, NanoUsd, Pricing, RefusalKind, RequestLine, Scheme, Tier};
 use crate::store::StoredEvent;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -53,13 +53,16 @@ fn words(event: &Event) -> String {
     match event {
         Event::SessionStarted { profile, argv, user, isolation, .. } => {
             let layers = isolation.namespaces.len();
+            let tier = if isolation.tier == Tier::Full { String::new() } else { format!("tier {}, ", isolation.tier) };
             let seccomp = if isolation.seccomp { ", seccomp" } else { "" };
             let landlock = match isolation.landlock_abi {
                 0 => String::new(),
                 abi => format!(", landlock {abi}"),
             };
             let command = argv.join(" ");
-            format!("session started for {user}, profile {profile}, {layers} namespaces{landlock}{seccomp}: {command}")
+            format!(
+                "session started for {user}, profile {profile}, {tier}{layers} namespaces{landlock}{seccomp}: {command}"
+            )
         }
         Event::ProxyStarted { secrets, price_table, .. } if secrets.is_empty() => {
             format!("proxy started, no secrets, prices of {price_table}")

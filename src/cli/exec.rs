@@ -1,7 +1,7 @@
 //! `omni exec`: run a harness in a sandbox.
 
 use super::profile;
-use crate::model::ExitStatus;
+use crate::model::{ExitStatus, Tier};
 use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
 use crate::proxy::ConnectTo;
 use crate::session::{self, Outcome, Prepared, ProgramError, SessionError, SessionRequest};
@@ -68,6 +68,9 @@ pub struct Args {
     /// End the session after this long, such as 90s, 10m or 2h.
     #[arg(long, value_name = "DUR", value_parser = duration)]
     timeout: Option<Duration>,
+    /// The weakest tier of isolation to accept; `omni doctor` says which this machine reaches. Default: `full`.
+    #[arg(long, value_name = "TIER")]
+    minimum_isolation: Option<MinimumIsolation>,
     /// A name for the session.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
@@ -83,6 +86,21 @@ pub struct Args {
     /// The harness and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum MinimumIsolation {
+    Full,
+    Landlock,
+}
+
+impl From<MinimumIsolation> for Tier {
+    fn from(written: MinimumIsolation) -> Self {
+        match written {
+            MinimumIsolation::Full => Self::Full,
+            MinimumIsolation::Landlock => Self::Landlock,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -178,6 +196,7 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         timeout: args.timeout,
         name: args.name,
         detached: false,
+        minimum_isolation: args.minimum_isolation.map(Into::into),
     })
 }
 

@@ -54,8 +54,9 @@ fn check(file: &Path) -> anyhow::Result<String> {
     let text = profile::read(file)?;
     let label = file.display().to_string();
     if is_policy_file(&text) {
-        let rules = parse_policy_file(&label, &text)?;
-        return Ok(format!("{label}: sound, {}\n", counted(rules.len(), "rule")));
+        let file = parse_policy_file(&label, &text)?;
+        let demand = file.minimum_isolation.map_or_else(String::new, |tier| format!(", at least the tier `{tier}`"));
+        return Ok(format!("{label}: sound, {}{demand}\n", counted(file.rules.len(), "rule")));
     }
     let profile = Profile::parse(&label, &text)?;
     let (rules, secrets) = (counted(profile.egress.len(), "rule"), counted(profile.secrets.len(), "secret"));

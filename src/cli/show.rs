@@ -3,7 +3,7 @@
 use super::event_line::{EventLine, describe, refusal, url};
 use super::listing;
 use super::sessions::{SessionHead, ending};
-use crate::model::{BodyEnd, Event, NanoUsd, Pricing, RequestNumber, SessionId, Usage};
+use crate::model::{BodyEnd, Event, Isolation, NanoUsd, Pricing, RequestNumber, SessionId, Tier, Usage};
 use crate::store::{Status, Store, StoredEvent, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ struct SessionStory<'a> {
     model_calls_inexact: u64,
     usage: Usage,
     fault: Option<&'a str>,
+    isolation: Option<Isolation>,
     requests: Vec<RequestStory>,
     refusals: Vec<RefusalStory>,
     events: Vec<EventLine<'a>>,
@@ -106,10 +107,32 @@ fn json(summary: &Summary, status: Status, events: &[StoredEvent]) -> anyhow::Re
         model_calls_inexact: summary.inexact,
         usage: summary.usage,
         fault: summary.fault.as_deref(),
+        isolation: isolation(events),
         requests,
         refusals,
         events: events.iter().map(EventLine::new).collect::<Result<_, _>>()?,
     })
+}
+
+/// What the sandbox reached, where it was built.
+fn isolation(events: &[StoredEvent]) -> Option<Isolation> {
+    events.iter().find_map(|stored| match stored.event() {
+        Some(Event::SessionStarted { isolation, .. }) => Some(isolation),
+        _ => None,
+    })
+}
+
+/// The tier, and what it leaves open.
+fn reached(isolation: &Isolation) -> String {
+    let landlock = match isolation.landlock_abi {
+        0 => "no Landlock".to_owned(),
+        abi => format!("Landlock {abi}"),
+    };
+    let tier = match isolation.tier {
+        Tier::Full => format!("full, {landlock}"),
+        tier => format!("{tier}, not full; {landlock}"),
+    };
+    std::iter::once(tier).chain(isolation.gaps.iter().cloned()).collect::<Vec<_>>().join("; ")
 }
 
 /// Requests and refusals out of the events they are spread over.
@@ -185,7 +208,7 @@ impl RequestStory {
 }
 
 fn human(summary: &Summary, status: Status, events: &[StoredEvent]) -> String {
-    let mut text = header(summary, status);
+    let mut text = header(summary, status, isolation(events).as_ref());
     text.push('\n');
     let width = summary.events.to_string().len();
     for stored in events {
@@ -198,7 +221,7 @@ fn human(summary: &Summary, status: Status, events: &[StoredEvent]) -> String {
     text
 }
 
-fn header(summary: &Summary, status: Status) -> String {
+fn header(summary: &Summary, status: Status, isolation: Option<&Isolation>) -> String {
     let mut lines = vec![("session", summary.session.to_string())];
     let mut line = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
     line("name", summary.name.clone());
@@ -209,6 +232,7 @@ fn header(summary: &Summary, status: Status) -> String {
     line("started", summary.started.map(|at| format!("{} UTC", listing::second(at))));
     line("ended", summary.ended.map(|at| format!("{} UTC", listing::second(at))));
     line("policy", summary.policy_hash.clone());
+    line("isolation", isolation.map(reached));
     line("damage", summary.fault.clone());
     lines.iter().map(|(name, value)| format!("{name:<10} {}\n", listing::printable(value))).collect()
 }

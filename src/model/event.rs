@@ -1,6 +1,6 @@
 //! The facts of a session, in the past tense. The ledger is these persisted; a session's state is a fold over them.
 
-use super::{Host, NanoUsd, Port, Pricing, Scheme, SessionId, Usage};
+use super::{Host, NanoUsd, Port, Pricing, Scheme, SessionId, Tier, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -68,6 +68,9 @@ pub enum EndReason {
 /// What the sandbox reached, feature by feature.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Isolation {
+    /// The tier as a whole. Records from before there were tiers are of sandboxes in all namespaces.
+    #[serde(default)]
+    pub tier: Tier,
     /// The namespaces the harness has of its own.
     pub namespaces: Vec<String>,
     /// Landlock's ABI version as enforced; 0 where the kernel has none.
@@ -76,6 +79,9 @@ pub struct Isolation {
     pub seccomp: bool,
     /// How network traffic is captured, such as `anyip+tproxy`.
     pub network: String,
+    /// What a better kernel or tier would have held and this sandbox does not, each in words for a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
 }
 
 /// The line of a request that a person reads: method and canonical URL without query.

@@ -9,6 +9,7 @@ mod id;
 mod money;
 mod secret;
 mod text;
+mod tier;
 mod time;
 mod usage;
 
@@ -18,5 +19,6 @@ pub use id::{IdError, SessionId};
 pub use money::{MoneyError, NanoUsd};
 pub use secret::{Placeholder, Secret};
 pub use text::{is_hostile, printable};
+pub use tier::Tier;
 pub use time::Timestamp;
 pub use usage::{Pricing, Usage};

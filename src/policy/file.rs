@@ -2,13 +2,15 @@
 
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
-use super::read::rules;
+use super::read::{rules, tier};
 use super::rule::{Level, Rule, WrittenRule};
+use crate::model::Tier;
 
 /// The types of policies this project knows, each with the keys it has beyond `name` and `type`. Those with no keys
 /// here have none that are settled yet.
-const TYPES: [(&str, &[&str]); 7] = [
+const TYPES: [(&str, &[&str]); 8] = [
     ("egress", &["rules"]),
+    ("isolation", &["minimum_isolation"]),
     ("spend", &["soft_limit", "hard_limit", "on_soft_limit", "on_hard_limit", "scope", "window"]),
     ("gate", &[]),
     ("models", &[]),
@@ -17,21 +19,30 @@ const TYPES: [(&str, &[&str]); 7] = [
     ("condition", &[]),
 ];
 
+/// What a policy file demands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its rules on requests.
+    pub rules: Vec<WrittenRule>,
+    /// The weakest tier of isolation that it lets anything run in, where it says so.
+    pub minimum_isolation: Option<Tier>,
+}
+
 /// Reads a policy file. `label` is what errors call it.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place and a hint. A policy of a type that this version does not
 /// enforce is an error: running without it would be running unprotected.
-pub fn parse_policy_file(label: &str, text: &str) -> Result<Vec<WrittenRule>, PolicyErrors> {
+pub fn parse_policy_file(label: &str, text: &str) -> Result<PolicyFile, PolicyErrors> {
     let root = document::parse(text).map_err(|complaint| PolicyErrors(vec![complaint.labelled(label)]))?;
     let mut complaints = Vec::new();
-    let mut written = Vec::new();
+    let mut file = PolicyFile::default();
     for node in policies(root, &mut complaints) {
-        written.extend(policy(node, &mut complaints));
+        policy(node, &mut file, &mut complaints);
     }
-    complaints.extend(written.iter().filter_map(|rule| Rule::parse(Level::Session, label, rule).err()));
+    complaints.extend(file.rules.iter().filter_map(|rule| Rule::parse(Level::Session, label, rule).err()));
     refuse_any(label, complaints)?;
-    Ok(written)
+    Ok(file)
 }
 
 /// Whether a text is meant as a policy file rather than as a profile: it has a `type` or a list of `policies`.
@@ -53,7 +64,7 @@ fn policies(root: Node, complaints: &mut Vec<Complaint>) -> Vec<Node> {
     policies.unwrap_or_default()
 }
 
-fn policy(node: Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
+fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
     let no_type = node.complaint("the policy has no `type`", "add `type: egress`");
     let is_map = matches!(node.value, Value::Map(_));
     let mut fields = Fields::of(node, "a policy", complaints);
@@ -62,18 +73,22 @@ fn policy(node: Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
     }
     let Some(written) = fields.take("type") else {
         complaints.extend(is_map.then_some(no_type));
-        return Vec::new();
+        return;
     };
-    let Some(name) = text(written.clone(), "`type`", complaints) else {
-        return Vec::new();
-    };
+    let Some(name) = text(written.clone(), "`type`", complaints) else { return };
     let Some((name, keys)) = TYPES.into_iter().find(|(known, _)| *known == name) else {
         let known = TYPES.map(|(known, _)| known);
         complaints.push(written.complaint(format!("unknown type of policy `{name}`"), hint_of(&name, &known)));
-        return Vec::new();
+        return;
     };
-    if name == "egress" {
-        return egress(fields, written, complaints);
+    match name {
+        "egress" => return file.rules.extend(egress(fields, written, complaints)),
+        "isolation" => {
+            // Of several, the strictest counts.
+            file.minimum_isolation = file.minimum_isolation.max(isolation(fields, written, complaints));
+            return;
+        }
+        _ => {}
     }
     let message = format!("a policy of type `{name}` is not enforced by this version, so it refuses to run with one");
     complaints.push(written.complaint(message, "remove the policy, or use a version that enforces it"));
@@ -83,7 +98,16 @@ fn policy(node: Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
     if !keys.is_empty() {
         fields.finish(complaints);
     }
-    Vec::new()
+}
+
+fn isolation(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>) -> Option<Tier> {
+    let node = fields.take("minimum_isolation");
+    fields.finish(complaints);
+    if node.is_none() {
+        let message = "the policy has no `minimum_isolation`";
+        complaints.push(written.complaint(message, "add `minimum_isolation: full`"));
+    }
+    node.and_then(|node| tier(node, complaints))
 }
 
 fn egress(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {

@@ -25,7 +25,7 @@ mod verdict;
 
 pub use compile::{Policy, RuleSource};
 pub use error::{PolicyError, PolicyErrors, nearest};
-pub use file::{is_policy_file, parse_policy_file};
+pub use file::{PolicyFile, is_policy_file, parse_policy_file};
 pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode, expand_home};
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use rule::{Effect, Level, Rule, WrittenRule};

@@ -6,6 +6,7 @@ use super::read;
 use super::rule::WrittenRule;
 use super::secret::SecretSpec;
 use super::terminal::Terminal;
+use crate::model::Tier;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Profile {
     pub limits: Limits,
     /// What of its output reaches the user's terminal.
     pub terminal: Terminal,
+    /// The weakest tier of isolation that it may run in, where the profile says so.
+    pub minimum_isolation: Option<Tier>,
 }
 
 /// A path as profiles and harnesses write it, with `~` replaced.

@@ -8,6 +8,7 @@ use super::read_secret::read_variable;
 use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
+use crate::model::Tier;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories that no profile may grant whole: doing so would undo the sandbox.
@@ -39,6 +40,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let secrets = fields.take("secrets").map(|node| secrets(node, complaints)).unwrap_or_default();
     let limits = fields.take("limits").map(|node| limits(node, complaints)).unwrap_or_default();
     let terminal = fields.take("terminal").map(|node| read_terminal::terminal(node, complaints)).unwrap_or_default();
+    let minimum_isolation = fields.take("minimum_isolation").and_then(|node| tier(node, complaints));
     fields.finish(complaints);
     if name.is_none() {
         complaints.push(no_name);
@@ -47,7 +49,25 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     no_secret_leaks(&passed, &environment, &secrets, complaints);
     let secrets = secrets.into_iter().map(|(_, secret)| secret).collect();
     let name = name.unwrap_or_default();
-    Profile { name, command, description, harness, filesystem, environment, egress, secrets, limits, terminal }
+    Profile {
+        name,
+        command,
+        description,
+        harness,
+        filesystem,
+        environment,
+        egress,
+        secrets,
+        limits,
+        terminal,
+        minimum_isolation,
+    }
+}
+
+/// Reads `minimum_isolation:`.
+pub(super) fn tier(node: Node, complaints: &mut Vec<Complaint>) -> Option<Tier> {
+    let known = Tier::ALL.map(|tier| (tier.as_str(), Some(tier)));
+    choice(Some(node), "minimum_isolation", &known, complaints)
 }
 
 /// Reads one of some words; nothing written is the default.

@@ -1,7 +1,7 @@
 //! What profiles, policy files and rules mean, end to end.
 
 use super::*;
-use crate::model::{Host, Port, RequestLine, Scheme};
+use crate::model::{Host, Port, RequestLine, Scheme, Tier};
 use proptest::prelude::*;
 
 /// The profile of the documentation, but for what this version does not enforce.
@@ -158,9 +158,29 @@ fn reads_policy_files_of_one_policy_or_many() {
     let many =
         "policies:\n  - type: egress\n    rules: [{ deny: '* github.com/**' }]\n  - type: egress\n    rules: []\n";
     let rules = |text| parse_policy_file("f.yaml", text).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(rules(one)[0].text, "* github.com/**");
-    assert_eq!(rules(many).len(), 1);
+    assert_eq!(rules(one).rules[0].text, "* github.com/**");
+    assert_eq!(rules(many).rules.len(), 1);
     assert!(is_policy_file(one) && is_policy_file(many) && !is_policy_file(PROFILE));
+}
+
+#[test]
+fn a_policy_may_demand_a_tier_of_isolation_and_the_strictest_counts() {
+    let demand = |text| parse_policy_file("f.yaml", text).unwrap_or_else(|errors| panic!("{errors}")).minimum_isolation;
+    assert_eq!(demand("type: egress\nrules: []\n"), None);
+    assert_eq!(demand("type: isolation\nminimum_isolation: landlock\n"), Some(Tier::Landlock));
+    let two = "policies:\n  - { type: isolation, minimum_isolation: full }\n  - { type: isolation, minimum_isolation: landlock }\n";
+    assert_eq!(demand(two), Some(Tier::Full));
+    assert_eq!(
+        file_errors("type: isolation\nminimum_isolation: ful\n"),
+        ["f.yaml:2:20: `minimum_isolation` cannot be `ful` (did you mean `full`?)"]
+    );
+    assert_eq!(
+        file_errors("type: isolation\n"),
+        ["f.yaml:1:7: the policy has no `minimum_isolation` (add `minimum_isolation: full`)"]
+    );
+    let profile = Profile::parse("p.yaml", "name: x\nminimum_isolation: landlock\n").expect("a profile");
+    assert_eq!(profile.minimum_isolation, Some(Tier::Landlock));
+    assert_eq!(errors("name: x\nminimum_isolation: none\n").len(), 1);
 }
 
 #[test]

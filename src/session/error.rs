@@ -2,7 +2,7 @@
 
 use super::overlay::OverlayError;
 use super::program::ProgramError;
-use crate::model::HostError;
+use crate::model::{HostError, Tier};
 use crate::policy::PolicyErrors;
 use crate::proxy::ProxyError;
 use crate::store::StoreError;
@@ -22,6 +22,16 @@ pub enum SessionError {
     /// The sandbox cannot be built.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    /// The machine does not give what the tier that is demanded is made of.
+    #[error("{error}; without it there is no tier `{tier}`, and {way_out}")]
+    NotIsolated {
+        /// What is demanded.
+        tier: Tier,
+        /// What failed.
+        error: Box<SupervisorError>,
+        /// What to do.
+        way_out: String,
+    },
     /// The record cannot be kept, and without a record nothing happens.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -20,6 +20,7 @@ mod screen;
 mod secrets;
 mod signals;
 mod terminal;
+mod tier;
 
 pub use error::SessionError;
 pub use finish::Outcome;
@@ -27,3 +28,4 @@ pub use prepare::{Prepared, SessionRequest, prepare};
 pub use program::ProgramError;
 pub use replay::{Pace, Played, Replay, ReplayError};
 pub use run::run;
+pub use tier::Demand;

@@ -4,11 +4,13 @@ use super::environment::{self, Place};
 use super::error::SessionError;
 use super::overlay::layer_path;
 use super::program::{self, Program};
+use super::tier::{self, Demand};
 use super::{clock, secrets};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
-use crate::model::{Placeholder, SessionId};
+use crate::model::{Placeholder, SessionId, Tier};
 use crate::policy::{
-    Binding, Level, Policy, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
+    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home,
+    parse_policy_file,
 };
 use crate::proxy::ConnectTo;
 use crate::store::Home;
@@ -49,6 +51,8 @@ pub struct SessionRequest {
     pub name: Option<String>,
     /// Whether it runs without a terminal outside.
     pub detached: bool,
+    /// The weakest tier of isolation that is accepted, where the user says so.
+    pub minimum_isolation: Option<Tier>,
 }
 
 impl SessionRequest {
@@ -69,6 +73,7 @@ impl SessionRequest {
             timeout: None,
             name: None,
             detached: false,
+            minimum_isolation: None,
         }
     }
 }
@@ -92,6 +97,8 @@ pub struct Prepared {
     pub home: PathBuf,
     /// What was asked for.
     pub request: SessionRequest,
+    /// The weakest tier of isolation that it may run in.
+    pub demand: Demand,
 }
 
 /// Prepares a session.
@@ -100,7 +107,10 @@ pub struct Prepared {
 /// Whatever is wrong with the request, in words for the person who made it.
 pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     refuse_what_is_not_enforced(&request.profile)?;
-    let policy = compile(&request)?;
+    let files = policy_files(&request)?;
+    let policy = compile(&request, &files)?;
+    let demand =
+        tier::demand(request.minimum_isolation, &request.profile, files.iter().map(|(label, file)| (*label, file)));
     let home = home_directory()?;
     let workspace = request.workspace.canonicalize().and_then(|path| match path.is_dir() {
         true => Ok(path),
@@ -134,7 +144,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         let binding = spec.binding(placeholder);
         (spec, binding)
     });
-    Ok(Prepared { session, plan, policy, user, secrets: secrets.collect(), missing, home, request })
+    Ok(Prepared { session, plan, policy, user, secrets: secrets.collect(), missing, home, request, demand })
 }
 
 /// Limits that nothing would hold must not look as if they were.
@@ -149,13 +159,18 @@ fn refuse_what_is_not_enforced(profile: &Profile) -> Result<(), SessionError> {
     }
 }
 
-fn compile(request: &SessionRequest) -> Result<Policy, SessionError> {
-    let mut files = Vec::new();
-    for (label, text) in &request.policies {
-        files.push((label, parse_policy_file(label, text)?));
-    }
-    let mut sources: Vec<RuleSource<'_>> =
-        files.iter().map(|(label, rules)| RuleSource { level: Level::Organisation, label, rules }).collect();
+/// The policy files, each with what errors call it.
+type PolicyFiles<'a> = Vec<(&'a String, PolicyFile)>;
+
+fn policy_files(request: &SessionRequest) -> Result<PolicyFiles<'_>, SessionError> {
+    request.policies.iter().map(|(label, text)| Ok((label, parse_policy_file(label, text)?))).collect()
+}
+
+fn compile(request: &SessionRequest, files: &PolicyFiles<'_>) -> Result<Policy, SessionError> {
+    let mut sources: Vec<RuleSource<'_>> = files
+        .iter()
+        .map(|(label, file)| RuleSource { level: Level::Organisation, label, rules: &file.rules })
+        .collect();
     let profile = &request.profile;
     sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
     sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules });

@@ -10,8 +10,8 @@ use super::relay::{Ended, Relay};
 use super::screen::Screen;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
-use super::{clock, terminal};
-use crate::model::{EndReason, Event, ExitStatus, Isolation, Writer};
+use super::{clock, terminal, tier};
+use crate::model::{EndReason, Event, ExitStatus, Isolation, Tier, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
 use crate::supervisor::{self, NAMESPACES, Standing, landlock_abi};
 use rustix::fs::MemfdFlags;
@@ -40,7 +40,7 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
             // journal can be folded later.
             let recorded = journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit });
             let _ = recorded.and_then(|()| fold(prepared, Sqlite::open(home)));
-            return Err(error);
+            return Err(tier::explain(error, &prepared.demand, &prepared.plan.directory));
         }
     };
     let program = prepared.plan.program.display().to_string();
@@ -123,10 +123,12 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
         workspace: prepared.plan.directory.display().to_string(),
         policy_hash: prepared.policy.hash(),
         isolation: Isolation {
+            tier: Tier::Full,
             namespaces: NAMESPACES.map(str::to_owned).to_vec(),
             landlock_abi: landlock_abi(),
             seccomp: true,
             network: "anyip+tproxy".to_owned(),
+            gaps: Vec::new(),
         },
         omni_version: env!("CARGO_PKG_VERSION").to_owned(),
         pid,

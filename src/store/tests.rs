@@ -4,7 +4,7 @@
 use super::*;
 use crate::model::{
     EndReason, Event, ExitStatus, Host, Isolation, NanoUsd, Port, Pricing, RequestLine, RequestNumber, Scheme,
-    SessionId, Timestamp, Usage, Writer,
+    SessionId, Tier, Timestamp, Usage, Writer,
 };
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -40,10 +40,12 @@ fn started(session: &SessionId, pid: u32, pid_started_ticks: u64) -> Event {
         workspace: "/work".to_owned(),
         policy_hash: "00".to_owned(),
         isolation: Isolation {
+            tier: Tier::Full,
             namespaces: vec!["user".to_owned()],
             landlock_abi: 4,
             seccomp: true,
             network: "anyip+tproxy".to_owned(),
+            gaps: Vec::new(),
         },
         omni_version: "0.1.0".to_owned(),
         pid,

@@ -28,7 +28,7 @@ pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, OVERLAY_UPPER,
     OVERLAY_WORK, Plan, PlanRequest, Step, TerminalStreams, granted_paths, pinned_paths, plan,
 };
-pub use probe::{Feature, Outcome, probe_all};
+pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};
 pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};
 pub use wire::{Notice, Order};

@@ -8,6 +8,7 @@ mod laboratory;
 
 use super::plan;
 use super::{HostFacts, Identity};
+use crate::model::Tier;
 use laboratory::{Fault, Place};
 use std::io;
 use std::path::Path;
@@ -129,10 +130,16 @@ impl Feature {
         }
     }
 
-    /// Whether a sandbox cannot be built without it.
+    /// Whether a sandbox of this tier cannot be built without it.
     #[must_use]
-    pub fn is_required(self) -> bool {
-        self != Self::Landlock
+    pub fn is_required(self, tier: Tier) -> bool {
+        match tier {
+            Tier::Full => self != Self::Landlock,
+            Tier::Landlock => matches!(
+                self,
+                Self::Landlock | Self::Seccomp | Self::CloseRange | Self::OpenBeneath | Self::MemoryFiles
+            ),
+        }
     }
 
     /// What it cannot be tried without.
@@ -149,14 +156,42 @@ impl Feature {
     }
 }
 
+impl Outcome {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        matches!(self, Self::Works(_) | Self::Unneeded(_))
+    }
+}
+
+/// The best tier of which nothing is missing.
+#[must_use]
+pub fn reached(found: &[(Feature, Outcome)]) -> Option<Tier> {
+    let whole = |tier: &Tier| found.iter().all(|(feature, outcome)| !feature.is_required(*tier) || outcome.is_sound());
+    Tier::ALL.into_iter().rev().find(whole)
+}
+
+/// Tries what a tier needs, and says what of it is missing. Must be called while the process has one thread.
+#[must_use]
+pub fn probe_tier(tier: Tier, directory: &Path) -> Vec<(Feature, Outcome)> {
+    let mut found = probe(directory, |feature| feature.is_required(tier));
+    found.retain(|(_, outcome)| !outcome.is_sound());
+    found
+}
+
 /// Tries everything. Must be called while the process has one thread.
 ///
 /// `directory` is where owners would be translated; nothing happens to it.
 #[must_use]
 pub fn probe_all(directory: &Path) -> Vec<(Feature, Outcome)> {
+    probe(directory, |_| true)
+}
+
+/// Tries what is wanted, of which nothing may need what is not.
+fn probe(directory: &Path, wanted: impl Fn(Feature) -> bool) -> Vec<(Feature, Outcome)> {
     let identity = plan::identity(&HostFacts::gather(Path::new("/"), "", &[]));
     let mut found: Vec<(Feature, Outcome)> = Vec::new();
-    for feature in Feature::ALL {
+    for feature in Feature::ALL.into_iter().filter(|feature| wanted(*feature)) {
         let fails = |needed: &&Feature| {
             let works =
                 |(known, outcome): &(Feature, Outcome)| known == *needed && matches!(outcome, Outcome::Works(_));
@@ -164,14 +199,14 @@ pub fn probe_all(directory: &Path) -> Vec<(Feature, Outcome)> {
         };
         let outcome = match feature.needs().iter().find(fails) {
             Some(missing) => Outcome::Untried(*missing),
-            None => probe(feature, &identity, directory),
+            None => try_out(feature, &identity, directory),
         };
         found.push((feature, outcome));
     }
     found
 }
 
-fn probe(feature: Feature, identity: &Identity, directory: &Path) -> Outcome {
+fn try_out(feature: Feature, identity: &Identity, directory: &Path) -> Outcome {
     let root = rustix::process::geteuid().is_root();
     let inside = Place::Sandbox(identity);
     let told = match feature {
@@ -212,5 +247,30 @@ mod tests {
         for (at, feature) in Feature::ALL.iter().enumerate() {
             assert!(feature.needs().iter().all(|needed| Feature::ALL[..at].contains(needed)), "{feature:?}");
         }
+    }
+
+    #[test]
+    fn no_tier_needs_a_thing_without_what_that_needs() {
+        for tier in Tier::ALL {
+            for feature in Feature::ALL.into_iter().filter(|feature| feature.is_required(tier)) {
+                assert!(feature.needs().iter().all(|needed| needed.is_required(tier)), "{feature:?} for {tier}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tier_reached_is_the_best_of_which_nothing_is_missing() {
+        let found = |missing: &[Feature]| {
+            let outcome = |feature: Feature| match missing.contains(&feature) {
+                true => Outcome::Missing { error: "no".to_owned(), errno: None },
+                false => Outcome::Works(String::new()),
+            };
+            reached(&Feature::ALL.map(|feature| (feature, outcome(feature))))
+        };
+        assert_eq!(found(&[]), Some(Tier::Full));
+        assert_eq!(found(&[Feature::Landlock]), Some(Tier::Full));
+        assert_eq!(found(&[Feature::UserNamespaces, Feature::Capture]), Some(Tier::Landlock));
+        assert_eq!(found(&[Feature::UserNamespaces, Feature::Landlock]), None);
+        assert_eq!(found(&[Feature::Seccomp]), None);
     }
 }
