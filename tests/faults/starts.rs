@@ -22,6 +22,8 @@ filesystem: { workspace: direct, write: [~/.agent], read: [~/.agent/look], hide:
 pub struct Stage<'a> {
     world: &'a World,
     witness: Witness,
+    /// Further flags of every start.
+    flags: &'a [&'a str],
 }
 
 /// A start, what was seen of it, and what it said.
@@ -49,14 +51,19 @@ impl<'a> Stage<'a> {
         let temporary = world.place().join("temporary");
         std::fs::create_dir(&temporary).unwrap();
         world.give(&temporary);
-        Self { world, witness }
+        Self { world, witness, flags: &[] }
     }
 
     #[allow(clippy::zombie_processes, reason = "whoever follows it reaps it")]
     pub fn start(&self, target: Option<(Target, Deed)>, swap: &dyn Fn()) -> Start {
         let mut command = self.world.command(Path::new("/bin/sh"));
         // It stops itself, so that it is followed before it becomes omni.
-        command.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).arg(self.world.binary()).args(["exec", "--profile"]);
+        command
+            .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
+            .arg(self.world.binary())
+            .arg("exec")
+            .args(self.flags)
+            .arg("--profile");
         command.arg(self.world.place().join("faulty.yaml")).args(["--", "/usr/bin/python3", "-I", "digest.py"]);
         command.env("TMPDIR", self.world.place().join("temporary"));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -163,8 +170,8 @@ fn difference(one: &Value, other: &Value) -> String {
     differ.map(|(key, value)| format!("{key}: {:?} instead of {value}", one.get(key))).collect::<Vec<_>>().join("; ")
 }
 
-fn strike_all(world: &World, deed: Deed, roles: &[Role]) {
-    let stage = Stage::new(world);
+fn strike_all(world: &World, deed: Deed, roles: &[Role], flags: &[&str]) {
+    let stage = Stage { flags, ..Stage::new(world) };
     let whole = stage.start(None, &|| ());
     assert_eq!((whole.trace.ended, stage.leaks(&whole)), (0, Vec::new()), "{}", whole.stderr);
     let digest: Value = serde_json::from_str(whole.stdout.lines().last().unwrap()).unwrap();
@@ -204,10 +211,10 @@ fn strike_all(world: &World, deed: Deed, roles: &[Role]) {
 }
 
 macro_rules! strikes {
-    ($($name:ident: $who:expr, $deed:expr, $roles:expr;)*) => {
+    ($($name:ident: $who:expr, $deed:expr, $roles:expr $(, $flag:literal)*;)*) => {
         $(#[test]
         fn $name() {
-            try_as($who, |world| strike_all(world, $deed, &$roles));
+            try_as($who, |world| strike_all(world, $deed, &$roles, &[$($flag),*]));
         })*
     };
 }
@@ -219,6 +226,8 @@ strikes! {
     a_call_that_fails_in_an_ordinary_users_proxy_never_weakens_the_box: Who::Ordinary, Deed::Fail(libc::EIO), [Role::Proxy];
     a_call_that_fails_in_roots_sandbox_never_weakens_it: Who::Root, Deed::Fail(libc::EIO), [Role::Sandbox, Role::Harness];
     a_call_that_fails_in_an_ordinary_users_sandbox_never_weakens_it: Who::Ordinary, Deed::Fail(libc::EIO), [Role::Sandbox, Role::Harness];
+    a_call_that_fails_in_roots_layered_sandbox_never_weakens_it: Who::Root, Deed::Fail(libc::EIO), [Role::Sandbox], "--fs=overlay";
+    a_call_that_fails_in_a_layered_session_never_weakens_its_box: Who::Ordinary, Deed::Fail(libc::EIO), [Role::Session, Role::Sandbox], "--fs=overlay";
     roots_omni_killed_at_any_call_leaves_nothing: Who::Root, Deed::Kill, [Role::Session];
     an_ordinary_users_omni_killed_at_any_call_leaves_nothing: Who::Ordinary, Deed::Kill, [Role::Session];
     a_proxy_killed_at_any_call_leaves_nothing: Who::Ordinary, Deed::Kill, [Role::Proxy];
