@@ -70,6 +70,7 @@ fn started(session: &SessionId) -> Event {
             seccomp: true,
             network: "anyip+tproxy".to_owned(),
             gaps: Vec::new(),
+            limits: Vec::new(),
         },
         omni_version: "0.1.0".to_owned(),
         pid: u32::MAX,

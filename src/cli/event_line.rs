@@ -59,9 +59,10 @@ fn words(event: &Event) -> String {
                 0 => String::new(),
                 abi => format!(", landlock {abi}"),
             };
+            let limits: String = isolation.limits.iter().map(|limit| format!(", {limit}")).collect();
             let command = argv.join(" ");
             format!(
-                "session started for {user}, profile {profile}, {tier}{layers} namespaces{landlock}{seccomp}: {command}"
+                "session started for {user}, profile {profile}, {tier}{layers} namespaces{landlock}{seccomp}{limits}: {command}"
             )
         }
         Event::ProxyStarted { secrets, price_table, .. } if secrets.is_empty() => {
@@ -101,6 +102,7 @@ fn words(event: &Event) -> String {
             format!("kept from the terminal: {}", kinds.join(", "))
         }
         Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
+        Event::LimitReached(reached) => reached.to_string(),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
         Event::SessionEnded { reason, exit: status } => format!("session {}, {}", end_reason(*reason), exit(*status)),
         Event::ChangesApplied { added, modified, deleted, executables, overwritten, .. } => {
@@ -162,6 +164,8 @@ fn end_reason(reason: EndReason) -> &'static str {
         EndReason::NotStarted => "ended: the harness could not be started",
         EndReason::Timeout => "ended: its time was up",
         EndReason::Stopped => "ended: somebody stopped it",
+        EndReason::MemoryLimit => "ended: its memory was used up",
+        EndReason::DiskLimit => "ended: its room on the disk was used up",
         EndReason::ProxyLost => "ended: the proxy died",
         EndReason::Interrupted => "interrupted",
     }

@@ -1,5 +1,6 @@
 //! `omni exec`: run a harness in a sandbox.
 
+use super::limit_flags::LimitFlags;
 use super::profile;
 use crate::model::{ExitStatus, Tier};
 use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
@@ -71,6 +72,8 @@ pub struct Args {
     /// The weakest tier of isolation to accept; `omni doctor` says which this machine reaches. Default: `full`.
     #[arg(long, value_name = "TIER")]
     minimum_isolation: Option<MinimumIsolation>,
+    #[command(flatten)]
+    limits: LimitFlags,
     /// A name for the session.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
@@ -174,6 +177,7 @@ fn request(args: Args) -> anyhow::Result<SessionRequest> {
         None => {}
     }
     profile.terminal.record |= args.record;
+    args.limits.apply(&mut profile.limits);
     let directory = std::env::current_dir().context("the current directory is gone: change into another")?;
     let rules =
         |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();

@@ -11,6 +11,7 @@ mod discard;
 mod doctor;
 mod event_line;
 mod exec;
+mod limit_flags;
 mod listing;
 mod policy;
 mod prices;

@@ -1,6 +1,6 @@
 //! The facts of a session, in the past tense. The ledger is these persisted; a session's state is a fold over them.
 
-use super::{Host, NanoUsd, Port, Pricing, Scheme, SessionId, Tier, Usage};
+use super::{HeldLimit, Host, NanoUsd, Port, Pricing, ReachedLimit, Scheme, SessionId, Tier, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,6 +58,10 @@ pub enum EndReason {
     Timeout,
     /// A person asked for its end.
     Stopped,
+    /// The session used up its memory.
+    MemoryLimit,
+    /// The session used up its room on the disk.
+    DiskLimit,
     /// The proxy died, so the sandbox was ended with it.
     ProxyLost,
     /// Something outside ended the session's process or its sandbox, without a word. The former is found out when the
@@ -82,6 +86,9 @@ pub struct Isolation {
     /// What a better kernel or tier would have held and this sandbox does not, each in words for a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
+    /// What the session may use up, and what holds it to that.
+    #[serde(default)]
+    pub limits: Vec<HeldLimit>,
 }
 
 /// The line of a request that a person reads: method and canonical URL without query.
@@ -290,6 +297,8 @@ pub enum Event {
         /// Why, for a person.
         reason: String,
     },
+    /// The session reached one of its limits.
+    LimitReached(ReachedLimit),
     /// The harness ended.
     HarnessExited {
         /// How.
@@ -350,6 +359,7 @@ impl Event {
             Self::StopRequested { .. } => "stop_requested",
             Self::OutputFiltered { .. } => "output_filtered",
             Self::RecordingStopped { .. } => "recording_stopped",
+            Self::LimitReached(_) => "limit_reached",
             Self::HarnessExited { .. } => "harness_exited",
             Self::SessionEnded { .. } => "session_ended",
             Self::ChangesApplied { .. } => "changes_applied",

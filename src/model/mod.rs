@@ -6,6 +6,7 @@
 mod event;
 mod host;
 mod id;
+mod limit;
 mod money;
 mod secret;
 mod text;
@@ -16,6 +17,7 @@ mod usage;
 pub use event::{BodyEnd, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer};
 pub use host::{Host, HostError, HostName, Port, Scheme};
 pub use id::{IdError, SessionId};
+pub use limit::{HeldLimit, KilledProcess, LimitHolder, LimitKind, ReachedLimit};
 pub use money::{MoneyError, NanoUsd};
 pub use secret::{Placeholder, Secret};
 pub use text::{is_hostile, printable};

@@ -139,6 +139,12 @@ pub struct Limits {
     pub cpus: Option<f64>,
     /// Time from start to end.
     pub duration: Option<Duration>,
+    /// Open files of each process.
+    pub files: Option<u64>,
+    /// Room in each directory that lives in memory, in bytes.
+    pub tmp: Option<u64>,
+    /// Room for the changes to an overlay workspace, in bytes.
+    pub disk: Option<u64>,
 }
 
 impl Profile {

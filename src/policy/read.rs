@@ -262,22 +262,37 @@ fn limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
     let mut fields = Fields::of(node, "`limits`", complaints);
     let (memory, pids) = (fields.take("memory"), fields.take("pids"));
     let (cpus, duration) = (fields.take("cpus"), fields.take("duration"));
+    let (files, tmp, disk) = (fields.take("files"), fields.take("tmp"), fields.take("disk"));
     fields.finish(complaints);
     Limits {
-        memory: memory.and_then(|node| match node.value {
-            Value::Integer(bytes) if bytes > 0 => u64::try_from(bytes).ok(),
-            _ => quantity(node, parse_size, "write it like `512MiB` or `8GiB`", complaints),
-        }),
-        pids: pids.and_then(|node| match node.value {
-            Value::Integer(count) if count > 0 => u64::try_from(count).ok(),
-            _ => complain(&node, "`pids` must be a whole number above zero", "write it like `2048`", complaints),
-        }),
+        memory: memory.and_then(|node| room(node, complaints)),
+        pids: pids.and_then(|node| count("pids", &node, complaints)),
         cpus: cpus.and_then(|node| match node.value {
             Value::Integer(count @ 1..=65_536) => u32::try_from(count).ok().map(f64::from),
             Value::Float(count) if count > 0.0 && count.is_finite() => Some(count),
             _ => complain(&node, "`cpus` must be a number above zero", "write it like `2` or `1.5`", complaints),
         }),
         duration: duration.and_then(|node| quantity(node, parse_duration, "write it like `30m` or `8h`", complaints)),
+        files: files.and_then(|node| count("files", &node, complaints)),
+        tmp: tmp.and_then(|node| room(node, complaints)),
+        disk: disk.and_then(|node| room(node, complaints)),
+    }
+}
+
+fn room(node: Node, complaints: &mut Vec<Complaint>) -> Option<u64> {
+    match node.value {
+        Value::Integer(bytes) if bytes > 0 => u64::try_from(bytes).ok(),
+        _ => quantity(node, parse_size, "write it like `512MiB` or `8GiB`", complaints),
+    }
+}
+
+fn count(key: &str, node: &Node, complaints: &mut Vec<Complaint>) -> Option<u64> {
+    match node.value {
+        Value::Integer(count) if count > 0 => u64::try_from(count).ok(),
+        _ => {
+            let message = format!("`{key}` must be a whole number above zero");
+            complain(node, &message, "write it like `2048`", complaints)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::model::{HostError, Tier};
 use crate::policy::PolicyErrors;
 use crate::proxy::ProxyError;
 use crate::store::StoreError;
-use crate::supervisor::{PlanError, SupervisorError};
+use crate::supervisor::{LimitError, PlanError, SupervisorError};
 use std::io;
 use std::path::PathBuf;
 
@@ -19,6 +19,9 @@ pub enum SessionError {
     /// The sandbox cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A limit cannot be held here.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The sandbox cannot be built.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

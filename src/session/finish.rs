@@ -1,7 +1,7 @@
 //! The end of a session: what omni itself exits with, and what it says about it.
 
 use super::relay::Ended;
-use crate::model::{EndReason, ExitStatus, SessionId};
+use crate::model::{EndReason, ExitStatus, LimitKind, ReachedLimit, SessionId};
 use crate::store::Summary;
 
 /// Exit code when omni failed before the harness started.
@@ -12,6 +12,9 @@ pub(super) const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub(super) const EXIT_NOT_FOUND: i32 = 127;
 /// Exit code when the session's time was up.
 pub(super) const EXIT_TIMEOUT: i32 = 121;
+
+/// Exit code when the session used up its memory or its room on the disk.
+pub(super) const EXIT_LIMIT: i32 = 123;
 
 /// How a session ended, for the command line to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +31,17 @@ pub struct Outcome {
     pub message: Option<String>,
 }
 
+/// Puts an end down to the limit that caused it: where the kernel ends the whole session at once, nobody is left inside to
+/// say so, and where it ends one process, the harness may die of that.
+pub(super) fn blame(ended: Ended, reached: &[ReachedLimit]) -> Ended {
+    match reached.iter().any(|reached| reached.held.limit == LimitKind::Memory) {
+        true => Ended { reason: EndReason::MemoryLimit, ..ended },
+        false => ended,
+    }
+}
+
 /// What omni exits with for an end, and what it says.
-pub(super) fn conclude(ended: &Ended, program: &str) -> (ExitStatus, Option<String>) {
+pub(super) fn conclude(ended: &Ended, reached: &[ReachedLimit], program: &str) -> (ExitStatus, Option<String>) {
     if let Some((number, text)) = &ended.not_started {
         let code = if *number == libc::ENOENT { EXIT_NOT_FOUND } else { EXIT_NOT_EXECUTABLE };
         let mut message = format!("{program} could not be executed inside the sandbox: {text}");
@@ -39,7 +51,14 @@ pub(super) fn conclude(ended: &Ended, program: &str) -> (ExitStatus, Option<Stri
         }
         return (ExitStatus::Code(code), Some(message));
     }
+    let of = |limit| reached.iter().find(|reached| reached.held.limit == limit).map(ToString::to_string);
     match (ended.reason, ended.status) {
+        (EndReason::MemoryLimit, _) => {
+            let message =
+                of(LimitKind::Memory).unwrap_or_else(|| "memory: all used up; the session was ended".to_owned());
+            (ExitStatus::Code(EXIT_LIMIT), Some(message))
+        }
+        (EndReason::DiskLimit, _) => (ExitStatus::Code(EXIT_LIMIT), of(LimitKind::Disk)),
         (EndReason::Timeout, _) => (ExitStatus::Code(EXIT_TIMEOUT), Some("the session's time was up".to_owned())),
         (_, Some(status)) => (status, None),
         (EndReason::Stopped, None) => (ExitStatus::Signal(libc::SIGTERM), Some("the session was stopped".to_owned())),
@@ -52,9 +71,11 @@ pub(super) fn conclude(ended: &Ended, program: &str) -> (ExitStatus, Option<Stri
 }
 
 /// A session in a line.
-pub(super) fn summarise(summary: &Summary) -> String {
+pub(super) fn summarise(summary: &Summary, reached: &[ReachedLimit]) -> String {
     let requests = summary.requests;
     let refused = requests.denied + requests.refused;
     let doubt = if summary.inexact > 0 { " (not exact)" } else { "" };
-    format!("{} requests allowed, {refused} refused, {}{doubt}", requests.allowed, summary.cost)
+    let borne = reached.iter().filter(|reached| matches!(reached.held.limit, LimitKind::Pids | LimitKind::Cpus));
+    let limits: String = borne.map(|reached| format!("; {reached}")).collect();
+    format!("{} requests allowed, {refused} refused, {}{doubt}{limits}", requests.allowed, summary.cost)
 }

@@ -15,7 +15,7 @@ use crate::policy::{
 use crate::proxy::ConnectTo;
 use crate::store::Home;
 use crate::supervisor::{
-    Access, HostFacts, Mount, Plan, PlanRequest, TerminalStreams, granted_paths, pinned_paths, plan,
+    Access, HostFacts, Mount, Plan, PlanRequest, TerminalStreams, granted_paths, pinned_paths, plan, plan_limits,
 };
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -75,6 +75,13 @@ impl SessionRequest {
             detached: false,
             minimum_isolation: None,
         }
+    }
+}
+
+impl SessionRequest {
+    /// How long it may take, by the command line or else the profile.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.timeout.or(self.profile.limits.duration)
     }
 }
 
@@ -147,13 +154,11 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     Ok(Prepared { session, plan, policy, user, secrets: secrets.collect(), missing, home, request, demand })
 }
 
-/// Limits that nothing would hold must not look as if they were.
+/// What nothing would hold must not look as if something did.
 fn refuse_what_is_not_enforced(profile: &Profile) -> Result<(), SessionError> {
     let refuse = |key| Err(SessionError::NotEnforced { profile: profile.name.clone(), key });
-    match &profile.limits {
-        limits if limits.memory.is_some() => refuse("limits.memory"),
-        limits if limits.pids.is_some() => refuse("limits.pids"),
-        limits if limits.cpus.is_some() => refuse("limits.cpus"),
+    match profile {
+        _ if profile.limits.disk.is_some() => refuse("limits.disk"),
         _ if !profile.filesystem.protect.is_empty() => refuse("filesystem.protect"),
         _ => Ok(()),
     }
@@ -267,6 +272,8 @@ fn make_plan(
         }
     }
     launch.env = variables;
+    let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay;
+    let limits = plan_limits(&request.profile.limits, overlay, request.duration())?;
     Ok(plan(&PlanRequest {
         facts: &facts,
         profile: &request.profile,
@@ -276,6 +283,7 @@ fn make_plan(
         mounts: &request.mounts,
         program: &program.real,
         program_trees: &program.trees,
+        limits: &limits,
         launch: &launch,
         terminal: Some(streams(request)).filter(|streams| !streams.is_none()),
     })?)

@@ -66,6 +66,9 @@ impl<'a> Relay<'a> {
             {
                 return Ok(ended);
             }
+            if ready.no_memory {
+                return Ok(Ended { reason: EndReason::MemoryLimit, status: None, not_started: None });
+            }
             if ready.proxy_gone {
                 return Ok(Ended { reason: EndReason::ProxyLost, status: None, not_started: None });
             }
@@ -84,6 +87,8 @@ impl<'a> Relay<'a> {
             PollFd::new(&proxy, PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
         ];
+        let alarm = self.sandbox.alarm();
+        waits.extend(alarm.iter().map(|alarm| PollFd::new(alarm, PollFlags::IN)));
         let own = waits.len();
         let sources = self.screen.sources();
         waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
@@ -100,6 +105,7 @@ impl<'a> Relay<'a> {
             notice: !happened(0).is_empty(),
             proxy_gone: !happened(1).is_empty(),
             signal: !happened(2).is_empty(),
+            no_memory: alarm.is_some() && !happened(3).is_empty(),
             sources: (own..)
                 .zip(&sources)
                 .map(|(index, (source, ..))| (*source, happened(index)))
@@ -181,5 +187,6 @@ struct Ready {
     notice: bool,
     proxy_gone: bool,
     signal: bool,
+    no_memory: bool,
     sources: Vec<(Source, PollFlags)>,
 }

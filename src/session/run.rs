@@ -11,9 +11,9 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
-use crate::model::{EndReason, Event, ExitStatus, Isolation, Tier, Writer};
+use crate::model::{EndReason, Event, ExitStatus, Isolation, ReachedLimit, Tier, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, NAMESPACES, Standing, landlock_abi};
+use crate::supervisor::{self, Group, NAMESPACES, Standing, landlock_abi};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,7 +29,7 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     let lived = live(prepared, home, &signals, &mut journal);
     // A layer with nothing in it that cannot be removed now is shown as empty later.
     let _ = remove_if_empty(home, &prepared.session);
-    let (ended, store) = match lived {
+    let (ended, reached, store) = match lived {
         Ok(lived) => lived,
         Err(error) => {
             let exit = match error {
@@ -44,11 +44,11 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
         }
     };
     let program = prepared.plan.program.display().to_string();
-    let (exit, message) = finish::conclude(&ended, &program);
+    let (exit, message) = finish::conclude(&ended, &reached, &program);
     journal.record(clock::now(), &Event::SessionEnded { reason: ended.reason, exit })?;
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
     let (summary, message) = match fold(prepared, store) {
-        Ok(summary) => (finish::summarise(&summary), message),
+        Ok(summary) => (finish::summarise(&summary, &reached), message),
         Err(error) => {
             (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}"))))
         }
@@ -84,12 +84,14 @@ fn start(
     signals: &Signals,
     journal: &mut Journal,
 ) -> Result<(Standing, ProxyProcess), SessionError> {
+    // While this is the only process of the session, since it may have to move to another group first.
+    let group = Group::make(&prepared.plan.limits)?;
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
     create_layer(&prepared.plan)?;
     let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
-    let (standing, listeners) = build(prepared, &proxy, signals, &certificates)?;
+    let (standing, listeners) = build(prepared, &proxy, signals, &certificates, group)?;
     proxy.serve(listeners, signals)?;
     record_start(prepared, journal)?;
     Ok((standing, proxy))
@@ -100,8 +102,9 @@ fn build(
     proxy: &ProxyProcess,
     signals: &Signals,
     certificates: &std::os::fd::OwnedFd,
+    group: Option<Group>,
 ) -> Result<(Standing, supervisor::Listeners), SessionError> {
-    let building = supervisor::spawn(&prepared.plan, certificates, terminal::size())?;
+    let building = supervisor::spawn(&prepared.plan, certificates, terminal::size(), group)?;
     let certified = proxy.certificates(signals);
     certified?;
     building.bundle_is_ready()?;
@@ -129,6 +132,7 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
             seccomp: true,
             network: "anyip+tproxy".to_owned(),
             gaps: Vec::new(),
+            limits: prepared.plan.limits.held.clone(),
         },
         omni_version: env!("CARGO_PKG_VERSION").to_owned(),
         pid,
@@ -137,9 +141,9 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
     Ok(journal.record(clock::now(), &event)?)
 }
 
-/// What is left of a session when its harness has ended and proxy and sandbox are gone: how it ended, and the store, which
-/// was opened meanwhile.
-type Lived = (Ended, Result<Sqlite, StoreError>);
+/// What is left of a session when its harness has ended and proxy and sandbox are gone: how it ended, the limits
+/// that it reached, and the store, which was opened meanwhile.
+type Lived = (Ended, Vec<ReachedLimit>, Result<Sqlite, StoreError>);
 
 /// Lets the harness go and stays with it to its end.
 fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Lived, SessionError> {
@@ -148,19 +152,23 @@ fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journ
     sandbox.go()?;
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
     let store = Sqlite::open(home);
-    let timeout = prepared.request.timeout.or(prepared.request.profile.limits.duration);
-    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, timeout).run();
+    let duration = prepared.request.duration();
+    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, duration).run();
     proxy.begin_to_stop();
     sandbox.end();
     // Only now: what still lives could write for ever.
     screen.drain();
     proxy.stop();
-    let ended = ended?;
+    let reached = sandbox.reached();
+    let ended = finish::blame(ended?, &reached);
     if let Some(status) = ended.status {
         journal.record(clock::now(), &Event::HarnessExited { status })?;
     }
+    for limit in &reached {
+        journal.record(clock::now(), &Event::LimitReached(limit.clone()))?;
+    }
     record_screen(&mut screen, &ended, journal)?;
-    Ok((ended, store))
+    Ok((ended, reached, store))
 }
 
 /// The screen of a session that is about to start.

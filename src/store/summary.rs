@@ -25,6 +25,10 @@ pub enum Status {
     Timeout,
     /// A person asked for its end.
     Stopped,
+    /// It used up its memory.
+    MemoryLimit,
+    /// It used up its room on the disk.
+    DiskLimit,
     /// The proxy died and the sandbox with it.
     ProxyLost,
     /// Its process is gone and said nothing.
@@ -42,6 +46,8 @@ impl Status {
             Self::NotStarted => "not_started",
             Self::Timeout => "timeout",
             Self::Stopped => "stopped",
+            Self::MemoryLimit => "memory_limit",
+            Self::DiskLimit => "disk_limit",
             Self::ProxyLost => "proxy_lost",
             Self::Interrupted => "interrupted",
         }
@@ -61,6 +67,8 @@ impl From<EndReason> for Status {
             EndReason::NotStarted => Self::NotStarted,
             EndReason::Timeout => Self::Timeout,
             EndReason::Stopped => Self::Stopped,
+            EndReason::MemoryLimit => Self::MemoryLimit,
+            EndReason::DiskLimit => Self::DiskLimit,
             EndReason::ProxyLost => Self::ProxyLost,
             EndReason::Interrupted => Self::Interrupted,
         }
@@ -207,6 +215,7 @@ impl Summary {
             | Event::StopRequested { .. }
             | Event::OutputFiltered { .. }
             | Event::RecordingStopped { .. }
+            | Event::LimitReached(_)
             | Event::HarnessExited { .. }
             | Event::ChangesApplied { .. }
             | Event::ChangesRolledBack { .. }

@@ -46,6 +46,7 @@ fn started(session: &SessionId, pid: u32, pid_started_ticks: u64) -> Event {
             seccomp: true,
             network: "anyip+tproxy".to_owned(),
             gaps: Vec::new(),
+            limits: Vec::new(),
         },
         omni_version: "0.1.0".to_owned(),
         pid,

@@ -23,9 +23,8 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
-/// Room in `/dev` itself and in shared memory.
+/// Room in `/dev` itself.
 const DEVICE_BYTES_MAX: u64 = 1 << 20;
-const SHARED_MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// What came out of building.
 #[derive(Debug)]
@@ -135,7 +134,7 @@ fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::
         Step::Overlay { mount, .. } => overlay::mount(root, site.trees(plan)?, mount),
         Step::File { path, mode, contents } => root.write(path, bytes(contents, built)?, *mode),
         Step::Cover { path, contents } => root.cover(path, bytes(contents, built)?),
-        Step::Devices => devices(root, site.trees(plan)?),
+        Step::Devices { bytes } => devices(root, site.trees(plan)?, *bytes),
         Step::Processes => processes(root),
         Step::SealRoot => root.seal(),
         Step::Enter => root.enter(),
@@ -180,7 +179,7 @@ fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<&'a [u8]> {
     }
 }
 
-fn devices(root: &Root, trees: &mut Trees) -> io::Result<()> {
+fn devices(root: &Root, trees: &mut Trees, shared_memory: u64) -> io::Result<()> {
     let dev = Path::new("/dev");
     root.mount_private(dev, 0o755, DEVICE_BYTES_MAX)?;
     for (device, ..) in DEVICES {
@@ -192,7 +191,7 @@ fn devices(root: &Root, trees: &mut Trees) -> io::Result<()> {
         root.link(&dev.join(name), Path::new(target))?;
     }
     terminals(root)?;
-    root.mount_private(&dev.join("shm"), 0o1777, SHARED_MEMORY_BYTES_MAX)
+    root.mount_private(&dev.join("shm"), 0o1777, shared_memory)
 }
 
 /// Mounts the file system of the sandbox's own terminals (devpts).

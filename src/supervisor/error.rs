@@ -101,6 +101,14 @@ pub enum SupervisorError {
         /// Why.
         error: io::Error,
     },
+    /// A control group could not be made, or the sandbox not be put into it.
+    #[error("cannot set up the control group {path}: {error}; nothing was started, since its limits would not hold")]
+    Group {
+        /// The group.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The id maps could not be written.
     #[error("cannot map the user and group of the sandbox: {0}; `omni doctor` says why and what to do")]
     Identity(io::Error),

@@ -1,7 +1,9 @@
 //! Giving things up: capabilities, file access, system calls. Each call only takes away, and the filter comes last so
 //! that it need not allow what the others do.
 
+use super::limits;
 use super::plan::LockdownStep;
+use crate::model::LimitKind;
 use crate::sys;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -19,6 +21,7 @@ const LANDLOCK_NEWEST: ABI = ABI::V6;
 
 /// A step with everything made that it needs, so that executing it is a call or two.
 pub(super) enum Ready {
+    Limit(LimitKind, u64),
     DropCapabilities,
     NoNewPrivileges,
     /// None where the kernel has no Landlock.
@@ -33,6 +36,7 @@ pub(super) fn prepare(steps: &[LockdownStep]) -> io::Result<Vec<Ready>> {
 
 fn prepare_step(step: &LockdownStep) -> io::Result<Ready> {
     Ok(match step {
+        LockdownStep::Limit { limit, amount } => Ready::Limit(*limit, *amount),
         LockdownStep::DropCapabilities => Ready::DropCapabilities,
         LockdownStep::NoNewPrivileges => Ready::NoNewPrivileges,
         LockdownStep::Landlock { write } => Ready::Landlock(file_rules(write)?),
@@ -44,6 +48,7 @@ impl Ready {
     /// Executes the step for this process.
     pub(super) fn execute(self) -> io::Result<()> {
         match self {
+            Self::Limit(limit, amount) => limits::restrict(limit, amount),
             Self::DropCapabilities => drop_capabilities(),
             Self::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
             Self::Landlock(rules) => rules.map_or(Ok(()), restrict_files),

@@ -8,6 +8,7 @@ mod capture;
 mod error;
 mod host;
 mod init;
+mod limits;
 mod lockdown;
 mod network;
 mod overlay;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use error::{PlanError, SupervisorError};
 pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
+pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, plan_limits};
 pub use lockdown::{confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::{

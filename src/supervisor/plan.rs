@@ -11,7 +11,9 @@ mod sources;
 use self::sources::Way;
 use super::error::PlanError;
 use super::host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
+use super::limits::{LimitPlan, PIDS_DEFAULT};
 use crate::harness::LaunchSpec;
+use crate::model::{LimitHolder, LimitKind};
 use crate::policy::{Profile, expand_home};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -31,6 +33,8 @@ pub const NAMESPACES: [&str; 7] = ["user", "mount", "pid", "network", "ipc", "ut
 
 /// Room in each private directory, in bytes; it is memory that is only used when filled.
 const PRIVATE_BYTES_MAX: u64 = 2 << 30;
+/// Room in shared memory, likewise.
+const SHARED_MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// Room in the root directory itself, which holds little more than mount points.
 const ROOT_BYTES_MAX: u64 = 16 << 20;
 /// The user and group that root's harnesses are inside: an ordinary one.
@@ -190,7 +194,10 @@ pub enum Step {
         contents: Contents,
     },
     /// Make `/dev`: six harmless devices, terminals of its own, shared memory.
-    Devices,
+    Devices {
+        /// Room in shared memory.
+        bytes: u64,
+    },
     /// Make `/proc` for the new process namespace.
     Processes,
     /// Make the root directory read-only.
@@ -219,6 +226,13 @@ impl Step {
 /// One step of locking the harness's process down, after the go and before its program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockdownStep {
+    /// Hold this process and what it starts to so much (setrlimit(2)).
+    Limit {
+        /// Of what.
+        limit: LimitKind,
+        /// How much.
+        amount: u64,
+    },
     /// Drop every capability from every set.
     DropCapabilities,
     /// Never gain privileges by executing (PR_SET_NO_NEW_PRIVS).
@@ -237,6 +251,8 @@ pub enum LockdownStep {
 pub struct Plan {
     /// Who the harness is.
     pub identity: Identity,
+    /// What the session may use up, and what holds it to that.
+    pub limits: LimitPlan,
     /// The steps before the go, in order.
     pub steps: Vec<Step>,
     /// The steps after the go, in order.
@@ -272,6 +288,8 @@ pub struct PlanRequest<'a> {
     pub program: &'a Path,
     /// Directories and files that the harness's program needs besides the system's.
     pub program_trees: &'a [PathBuf],
+    /// What the session may use up.
+    pub limits: &'a LimitPlan,
     /// What to start.
     pub launch: &'a LaunchSpec,
     /// The harness's terminal of its own, if it gets one.
@@ -294,11 +312,12 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     sources::check_names(&files::hidden(request), facts, &binds)?;
     let write = writable(facts, &binds);
     let mut steps = vec![Step::Hostname("omni".into()), Step::PrivateMounts, Step::Root { bytes: ROOT_BYTES_MAX }];
-    steps.extend(private_places());
+    let bytes = tmp_bytes(request.limits, PRIVATE_BYTES_MAX);
+    steps.extend(private_places(bytes));
     steps.extend(system(facts));
     // After the system's directories: the homes of services lie among them.
-    steps.push(private(facts.home.clone(), 0o700));
-    steps.push(Step::Devices);
+    steps.push(private(facts.home.clone(), 0o700, bytes));
+    steps.push(Step::Devices { bytes: tmp_bytes(request.limits, SHARED_MEMORY_BYTES_MAX) });
     steps.push(Step::Processes);
     for (mount, place) in &binds {
         steps.extend(bind(mount, place, &binds, &identity)?.map(|step| behind_layer(step, request)));
@@ -306,15 +325,18 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
+    let mut lockdown = restrictions(request.limits);
+    lockdown.extend([
+        LockdownStep::DropCapabilities,
+        LockdownStep::NoNewPrivileges,
+        LockdownStep::Landlock { write },
+        LockdownStep::Seccomp,
+    ]);
     Ok(Plan {
         identity,
+        limits: request.limits.clone(),
         steps,
-        lockdown: vec![
-            LockdownStep::DropCapabilities,
-            LockdownStep::NoNewPrivileges,
-            LockdownStep::Landlock { write },
-            LockdownStep::Seccomp,
-        ],
+        lockdown,
         program: request.program.to_owned(),
         argv: request.launch.argv.clone(),
         environment: request.launch.env.clone(),
@@ -367,12 +389,26 @@ pub(super) fn identity(facts: &HostFacts) -> Identity {
     }
 }
 
-fn private_places() -> [Step; 3] {
-    [private("/tmp", 0o1777), private("/run", 0o755), private("/var/tmp", 0o1777)]
+fn private_places(bytes: u64) -> [Step; 3] {
+    [private("/tmp", 0o1777, bytes), private("/run", 0o755, bytes), private("/var/tmp", 0o1777, bytes)]
 }
 
-fn private(path: impl Into<PathBuf>, mode: u32) -> Step {
-    Step::Private { path: path.into(), mode, bytes: PRIVATE_BYTES_MAX }
+fn private(path: impl Into<PathBuf>, mode: u32, bytes: u64) -> Step {
+    Step::Private { path: path.into(), mode, bytes }
+}
+
+/// What each process is held to. Whose number nobody limits has a limit all the same, for the machine's sake.
+fn restrictions(limits: &LimitPlan) -> Vec<LockdownStep> {
+    let asked = limits.held.iter().any(|held| held.limit == LimitKind::Pids);
+    let default = (!asked).then_some((LimitKind::Pids, PIDS_DEFAULT));
+    let by_rlimit = limits.held.iter().filter(|held| held.held_by == LimitHolder::Rlimit);
+    let restrictions = by_rlimit.map(|held| (held.limit, held.amount)).chain(default);
+    restrictions.map(|(limit, amount)| LockdownStep::Limit { limit, amount }).collect()
+}
+
+/// Room in a directory in memory.
+fn tmp_bytes(limits: &LimitPlan, default: u64) -> u64 {
+    limits.amount(LimitKind::Tmp, LimitHolder::Tmpfs).unwrap_or(default)
 }
 
 /// The system's directories, read-only; those that are links stay links.

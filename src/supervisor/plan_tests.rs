@@ -74,6 +74,7 @@ fn planned_with(profile: &Profile, facts: &HostFacts, layer: Option<&Path>) -> R
         mounts: &[],
         program: Path::new("/home/ann/lib/node_modules/package/program"),
         program_trees: &["/home/ann/lib/node_modules".into()],
+        limits: &LimitPlan::default(),
         launch: &launch,
         terminal: Some(TerminalStreams::ALL),
     })
@@ -120,6 +121,7 @@ fn with_workspace(workspace: &str) -> Result<Plan, PlanError> {
         mounts: &[],
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
+        limits: &LimitPlan::default(),
         launch: &launch,
         terminal: None,
     })
@@ -261,6 +263,7 @@ fn with_mount(source: &str, special: Option<&'static str>, access: Access) -> Re
         mounts: &mounts,
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
+        limits: &LimitPlan::default(),
         launch: &LaunchSpec::default(),
         terminal: None,
     })
@@ -321,6 +324,7 @@ fn what_is_hidden_is_hidden_in_every_view_of_it() {
         mounts: &mounts,
         program: Path::new("/usr/bin/true"),
         program_trees: &[],
+        limits: &LimitPlan::default(),
         launch: &LaunchSpec::default(),
         terminal: None,
     })

@@ -85,7 +85,7 @@ fn place(step: &Step) -> Option<&Path> {
     match step {
         Step::Private { path, .. } | Step::File { path, .. } | Step::Cover { path, .. } => Some(path),
         Step::Bind { mount, .. } | Step::Overlay { mount, .. } => Some(&mount.target),
-        Step::Devices => Some(Path::new("/dev")),
+        Step::Devices { .. } => Some(Path::new("/dev")),
         Step::Processes => Some(Path::new("/proc")),
         _ => None,
     }
@@ -99,7 +99,7 @@ fn at<'a>(step: &'a Step, path: &Path) -> Option<(&'a Path, Presence)> {
         Step::Private { mode, .. } if within && mode & 0o222 == 0 => Presence::Covered,
         Step::Private { .. } if within => Presence::Private,
         Step::Bind { .. } | Step::Overlay { .. } if within => Presence::Shown,
-        Step::Devices | Step::Processes if within => Presence::Kernel,
+        Step::Devices { .. } | Step::Processes if within => Presence::Kernel,
         Step::File { .. } if path == place => Presence::Made,
         Step::Cover { .. } if within => Presence::Covered,
         _ => return None,
@@ -112,7 +112,7 @@ fn may_write(step: &Step) -> bool {
         Step::Bind { mount, .. } | Step::Overlay { mount, .. } => mount.access == Access::ReadWrite,
         Step::Private { mode, .. } => mode & 0o222 != 0,
         Step::File { mode, .. } => mode & 0o222 != 0,
-        Step::Devices | Step::Processes => true,
+        Step::Devices { .. } | Step::Processes => true,
         _ => false,
     }
 }
@@ -138,6 +138,7 @@ mod tests {
     fn plan(steps: Vec<Step>, write: &[&str]) -> Plan {
         let write = write.iter().map(PathBuf::from).collect();
         Plan {
+            limits: crate::supervisor::LimitPlan::default(),
             identity: Identity { uid: 1000, gid: 1000, kernel_uid: 1000, kernel_gid: 1000 },
             steps,
             lockdown: vec![LockdownStep::Landlock { write }],

@@ -15,6 +15,9 @@ use std::path::Path;
 /// Where covers are written before they are mounted; nothing is left there.
 const SCRATCH: &str = ".cover";
 
+/// Room for one file in a directory in memory, at the least: a page of its contents.
+const BYTES_PER_FILE: u64 = 4096;
+
 /// Flags of every mount of the sandbox: no set-user-id programs, no devices.
 const HARMLESS: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
@@ -179,6 +182,8 @@ fn in_memory(mode: u32, bytes: u64) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "mode", format!("{mode:o}"))?;
     fsconfig_set_string(&context, "size", bytes.to_string())?;
+    // An empty file takes memory of the kernel that no size counts: one for each page that there is room for.
+    fsconfig_set_string(&context, "nr_inodes", (bytes / BYTES_PER_FILE).to_string())?;
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)

@@ -2,11 +2,13 @@
 
 use super::apply::{self, Site};
 use super::error::SupervisorError;
+use super::limits::Group;
 use super::plan::{Identity, Plan};
 use super::terminal::Terminal;
 use super::trees::Trees;
 use super::wire::{self, Notice, Order};
 use super::{init, lockdown};
+use crate::model::ReachedLimit;
 use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -32,6 +34,7 @@ pub struct Sandbox {
     pidfd: OwnedFd,
     wire: OwnedFd,
     reaped: bool,
+    group: Option<Group>,
 }
 
 /// What a finished construction hands over.
@@ -51,11 +54,17 @@ pub struct Building(Sandbox);
 
 /// Starts building a sandbox.
 ///
-/// `certificates` is a file in memory that the proxy fills: see [`Building::bundle_is_ready`].
+/// `certificates` is a file in memory that the proxy fills: see [`Building::bundle_is_ready`]. `group` holds the plan's
+/// limits, where it has any that need one.
 ///
 /// # Errors
 /// A [`SupervisorError`] that names the step; nothing is left behind.
-pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Result<Building, SupervisorError> {
+pub fn spawn(
+    plan: &Plan,
+    certificates: &OwnedFd,
+    size: Option<Winsize>,
+    group: Option<Group>,
+) -> Result<Building, SupervisorError> {
     let prepare = |what| move |error: io::Error| SupervisorError::Prepare { what, error };
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
@@ -68,7 +77,7 @@ pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
-            let sandbox = Sandbox { pidfd, wire: ours, reaped: false };
+            let sandbox = Sandbox { pidfd, wire: ours, reaped: false, group };
             match furnish(plan, pid, &sandbox) {
                 Err(error) => Err(sandbox.explain(error)),
                 other => other,
@@ -81,6 +90,9 @@ pub fn spawn(plan: &Plan, certificates: &OwnedFd, size: Option<Winsize>) -> Resu
 /// Gives the process inside what only the outside can.
 fn furnish(plan: &Plan, pid: Pid, sandbox: &Sandbox) -> Result<(), SupervisorError> {
     let root = rustix::process::geteuid().is_root();
+    if let Some(group) = &sandbox.group {
+        group.take_in(pid)?;
+    }
     write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
     sandbox.order(&Order::Mapped)?;
     if root {
@@ -166,6 +178,18 @@ impl Sandbox {
             }
             other => other,
         }
+    }
+
+    /// Readable when the session has used up its memory and must be ended.
+    #[must_use]
+    pub fn alarm(&self) -> Option<BorrowedFd<'_>> {
+        self.group.as_ref().and_then(Group::alarm)
+    }
+
+    /// The limits that were reached so far.
+    #[must_use]
+    pub fn reached(&self) -> Vec<ReachedLimit> {
+        self.group.as_ref().map(Group::reached).unwrap_or_default()
     }
 
     /// The step that failed inside, where that is the next word from there.
@@ -263,6 +287,10 @@ fn prepare(
     match wire::receive::<Order>(wire.as_fd()) {
         Ok(Some((Order::Mapped, _))) => {}
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),
+    }
+    if !plan.limits.groups.is_empty() {
+        // Only now is this process in its group, where its view of groups shall begin.
+        sys::unshare_control_groups().map_err(at("begin a view of control groups"))?;
     }
     sys::erase_environment();
     // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.

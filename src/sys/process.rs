@@ -160,6 +160,16 @@ fn parent(pid: libc::c_long, pidfd: RawFd) -> io::Result<Forked> {
     Ok(Forked::Parent { pid, pidfd })
 }
 
+/// Begins a new view of control groups, whose root is the group that this process is in (cgroup_namespaces(7)).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over this process's user namespace.
+pub fn unshare_control_groups() -> io::Result<()> {
+    // SAFETY: takes no memory, and changes nothing that Rust relies on: memory, descriptors and threads stay shared.
+    let done = unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has the program killed when the thread that starts it ends (PR_SET_PDEATHSIG, prctl(2)).
 pub fn end_with_parent(command: &mut Command) -> &mut Command {
     let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);

@@ -13,6 +13,7 @@ mod desktop;
 mod files;
 mod kernel;
 mod life;
+mod limits;
 mod namespaces;
 mod network;
 mod processes;

@@ -50,7 +50,10 @@ impl fmt::Display for Step {
             }
             Self::File { path, mode, contents } => write!(f, "file {} mode {mode:04o}: {contents}", path.display()),
             Self::Cover { path, contents } => write!(f, "cover {} read-only: {contents}", path.display()),
-            Self::Devices => f.write_str("devices null zero full random urandom tty, terminals, shared memory"),
+            Self::Devices { bytes } => write!(
+                f,
+                "devices null zero full random urandom tty, terminals, shared memory of at most {bytes} bytes"
+            ),
             Self::Processes => f.write_str("processes of the new namespace at /proc"),
             Self::SealRoot => f.write_str("root read-only"),
             Self::Enter => f.write_str("enter the root, let go of the host's"),
@@ -64,6 +67,7 @@ impl fmt::Display for Step {
 impl fmt::Display for LockdownStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Limit { limit, amount } => write!(f, "at most {amount} {limit}"),
             Self::DropCapabilities => f.write_str("drop every capability"),
             Self::NoNewPrivileges => f.write_str("no new privileges"),
             Self::Landlock { write } => {
@@ -81,6 +85,12 @@ impl fmt::Display for Plan {
         let Identity { uid, gid, kernel_uid, kernel_gid } = &self.identity;
         writeln!(f, "namespaces {}", NAMESPACES.join(" "))?;
         writeln!(f, "identity {uid}:{gid} (kernel {kernel_uid}:{kernel_gid})")?;
+        for limit in &self.limits.held {
+            writeln!(f, "limit {limit}")?;
+        }
+        for group in &self.limits.groups {
+            writeln!(f, "group below {}", group.directory().display())?;
+        }
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
         writeln!(f, "wait for the go")?;
         self.lockdown.iter().try_for_each(|step| writeln!(f, "{step}"))?;
