@@ -10,5 +10,7 @@
 mod support;
 
 mod applied;
+mod edits;
+mod faults;
 mod tree;
 mod view;

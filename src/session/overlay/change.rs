@@ -147,7 +147,18 @@ mod tests {
 
     fn facts(kind: Kind, seconds: i64) -> Facts {
         let changed = Moment { seconds, nanoseconds: 7 };
-        Facts { kind, mode: 0o644, uid: 1, gid: 1, size: 3, inode: 4, device: 0, changed }
+        Facts {
+            kind,
+            mode: 0o644,
+            uid: 1,
+            gid: 1,
+            size: 3,
+            inode: 4,
+            device: 0,
+            links: 1,
+            modified: Moment::default(),
+            changed,
+        }
     }
 
     fn both(

@@ -270,7 +270,7 @@ impl Site<'_> {
                 let (new, old) = (new_name(*number), old_name(*number));
                 if there.is_some_and(|there| there.inode == *inode) {
                     let swapped = match replaces {
-                        Some(known) => self.holds(&new, &Known { changed: None, ..*known })?,
+                        Some(known) => self.holds(&new, known)?,
                         None => false,
                     };
                     if swapped && self.staging.exchange(&new, &parent, name)? {
@@ -323,6 +323,9 @@ impl Site<'_> {
 const DIRECTORIES_SYNCED_MAX: usize = 64;
 
 fn is_known(there: Option<super::facts::Facts>, known: &Known) -> bool {
-    there
-        .is_some_and(|there| there.inode == known.inode && known.changed.is_none_or(|changed| there.changed == changed))
+    there.is_some_and(|there| {
+        there.inode == known.inode
+            && known.modified.is_none_or(|modified| there.modified == modified)
+            && known.changed.is_none_or(|changed| there.changed == changed)
+    })
 }

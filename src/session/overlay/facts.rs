@@ -65,6 +65,10 @@ pub struct Facts {
     pub inode: u64,
     /// The device that it stands for, 0 for most.
     pub device: u64,
+    /// How many names it has.
+    pub links: u64,
+    /// When its contents changed last, as whoever changed them says.
+    pub modified: Moment,
     /// When anything about it changed last, as only the kernel can set it.
     pub changed: Moment,
 }
@@ -87,12 +91,15 @@ impl From<Stat> for Facts {
             size: stat.st_size.unsigned_abs(),
             inode: stat.st_ino,
             device: stat.st_rdev,
-            changed: Moment {
-                seconds: stat.st_ctime,
-                nanoseconds: u32::try_from(stat.st_ctime_nsec).unwrap_or_default(),
-            },
+            links: stat.st_nlink,
+            modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+            changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
+}
+
+fn moment(seconds: i64, nanoseconds: u64) -> Moment {
+    Moment { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or_default() }
 }
 
 impl Facts {
@@ -128,7 +135,18 @@ mod tests {
 
     fn changed(seconds: i64, nanoseconds: u32) -> Facts {
         let changed = Moment { seconds, nanoseconds };
-        Facts { kind: Kind::File, mode: 0o644, uid: 1, gid: 1, size: 1, inode: 1, device: 0, changed }
+        Facts {
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 1,
+            gid: 1,
+            size: 1,
+            inode: 1,
+            device: 0,
+            links: 1,
+            modified: changed,
+            changed,
+        }
     }
 
     #[test]

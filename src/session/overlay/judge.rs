@@ -171,7 +171,18 @@ mod tests {
     use super::*;
 
     fn facts(kind: Kind, mode: u32) -> Facts {
-        Facts { kind, mode, uid: 1, gid: 1, size: 0, inode: 1, device: 0, changed: Moment::default() }
+        Facts {
+            kind,
+            mode,
+            uid: 1,
+            gid: 1,
+            size: 0,
+            inode: 1,
+            device: 0,
+            links: 1,
+            modified: Moment::default(),
+            changed: Moment::default(),
+        }
     }
 
     fn path(text: &str) -> RelPath {

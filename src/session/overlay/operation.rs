@@ -51,7 +51,9 @@ pub(super) enum Operation {
 pub(super) struct Known {
     /// Its inode.
     pub inode: u64,
-    /// When it changed last; none for a directory, which changes with what it holds.
+    /// When its contents changed last; none for a directory, which changes with what it holds.
+    pub modified: Option<Moment>,
+    /// When anything about it changed last; none too for a file of several names, which changes when one of them goes.
     pub changed: Option<Moment>,
 }
 
@@ -67,7 +69,8 @@ impl Operation {
 fn known(change: &Change) -> Option<Known> {
     change.before.map(|before| Known {
         inode: before.inode,
-        changed: (before.kind != Kind::Directory).then_some(before.changed),
+        modified: (before.kind != Kind::Directory).then_some(before.modified),
+        changed: (before.kind != Kind::Directory && before.links == 1).then_some(before.changed),
     })
 }
 
@@ -226,7 +229,18 @@ mod tests {
 
     fn facts(kind: Kind, inode: u64) -> Facts {
         let changed = Moment { seconds: 1, nanoseconds: 2 };
-        Facts { kind, mode: 0o750, uid: 1, gid: 1, size: 0, inode, device: 0, changed }
+        Facts {
+            kind,
+            mode: 0o750,
+            uid: 1,
+            gid: 1,
+            size: 0,
+            inode,
+            device: 0,
+            links: 1,
+            modified: Moment::default(),
+            changed,
+        }
     }
 
     fn change(text: &str, kind: ChangeKind, before: Option<Kind>, after: Option<Kind>) -> Change {
@@ -253,8 +267,9 @@ mod tests {
             change("s", ChangeKind::Mode, Some(Kind::Directory), Some(Kind::Directory)),
             change("x", ChangeKind::Deleted, Some(Kind::Directory), None),
         ];
-        let file = Known { inode: 7, changed: Some(Moment { seconds: 1, nanoseconds: 2 }) };
-        let directory = Known { inode: 7, changed: None };
+        let file =
+            Known { inode: 7, modified: Some(Moment::default()), changed: Some(Moment { seconds: 1, nanoseconds: 2 }) };
+        let directory = Known { inode: 7, modified: None, changed: None };
         let put = |text, number, replaces| Operation::Put { path: path(text), number, inode: 0, replaces };
         let remove = |text, number, known| Operation::Remove { path: path(text), number, known };
         let mode = |text, before| Operation::SetMode { path: path(text), before, after: 0o750 };
