@@ -5,7 +5,7 @@ use super::profile;
 use crate::model::{ExitStatus, Tier};
 use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
 use crate::proxy::ConnectTo;
-use crate::session::{self, Outcome, Prepared, ProgramError, SessionError, SessionRequest};
+use crate::session::{self, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
 use crate::store::Home;
 use crate::supervisor::{Access, Mount};
 use crate::sys;
@@ -142,7 +142,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         other => other?,
     };
-    conclude(&outcome, quiet);
+    conclude(&outcome, &home, quiet);
     Ok(exit_as(outcome.exit))
 }
 
@@ -273,12 +273,18 @@ fn banner(prepared: &Prepared) -> String {
     format!("session {}, profile {}{missing}", prepared.session, prepared.request.profile.name)
 }
 
-fn conclude(outcome: &Outcome, quiet: bool) {
+fn conclude(outcome: &Outcome, home: &Home, quiet: bool) {
     if let Some(message) = &outcome.message {
         tell(format_args!("{message}"));
     }
     if !quiet {
-        tell(format_args!("{}; omni show {}", outcome.summary, outcome.session));
+        // A layer that cannot be looked at now is told of by `omni diff`.
+        let changes = match overlay::count_waiting(home, &outcome.session, false) {
+            Ok(Some(count)) => format!(", {count} changes wait: omni diff {}", outcome.session),
+            Ok(None) => String::new(),
+            Err(_) => format!(", changes wait: omni diff {}", outcome.session),
+        };
+        tell(format_args!("{}{changes}; omni show {}", outcome.summary, outcome.session));
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::listing;
 use crate::model::{ExitStatus, Usage};
-use crate::store::{Status, Store, Summary};
+use crate::session::overlay::is_waiting;
+use crate::store::{Home, Status, Store, Summary};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -63,11 +64,14 @@ pub(super) struct SessionLine<'a> {
     cost_usd: String,
     usage: Usage,
     fault: Option<&'a str>,
+    /// Whether an overlay keeps what it changed.
+    changes_wait: bool,
 }
 
 impl<'a> SessionLine<'a> {
-    pub(super) fn new(summary: &'a Summary, status: Status) -> Self {
+    pub(super) fn new(summary: &'a Summary, status: Status, changes_wait: bool) -> Self {
         Self {
+            changes_wait,
             head: SessionHead::new(summary, status),
             allowed: summary.requests.allowed,
             denied: summary.requests.denied,
@@ -88,14 +92,16 @@ impl<'a> SessionLine<'a> {
 /// When the store cannot be opened or read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let sessions = listing::open()?.sessions()?;
+    let home = Home::from_env()?;
+    let waits = |summary: &Summary| is_waiting(&home, &summary.session);
     if sessions.is_empty() {
         eprintln!("There is no session yet; `omni exec -- COMMAND` runs one.");
     } else if args.json {
         for (summary, status) in &sessions {
-            listing::emit(&listing::json_line(&SessionLine::new(summary, *status))?)?;
+            listing::emit(&listing::json_line(&SessionLine::new(summary, *status, waits(summary)))?)?;
         }
     } else {
-        listing::emit(&human(&sessions))?;
+        listing::emit(&human(&sessions, waits))?;
     }
     for (summary, _) in &sessions {
         if let Some(fault) = &summary.fault {
@@ -106,14 +112,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn human(sessions: &[(Summary, Status)]) -> String {
+fn human(sessions: &[(Summary, Status)], waits: impl Fn(&Summary) -> bool) -> String {
     let columns = ["SESSION", "STARTED (UTC)", "PROFILE", "STATUS", "ALLOWED", "DENIED", "COST", "NAME"];
     let row = |(summary, status): &(Summary, Status)| {
         vec![
             summary.session.to_string(),
             summary.started.map(listing::second).unwrap_or_default(),
             summary.profile.clone().unwrap_or_default(),
-            ending(*status, summary),
+            format!("{}{}", ending(*status, summary), if waits(summary) { ", changes wait" } else { "" }),
             summary.requests.allowed.to_string(),
             summary.requests.denied.saturating_add(summary.requests.refused).to_string(),
             listing::money(summary.cost, summary.inexact),

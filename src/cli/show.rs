@@ -4,7 +4,8 @@ use super::event_line::{EventLine, describe, refusal, url};
 use super::listing;
 use super::sessions::{SessionHead, ending};
 use crate::model::{BodyEnd, Event, Isolation, NanoUsd, Pricing, RequestNumber, SessionId, Tier, Usage};
-use crate::store::{Status, Store, StoredEvent, Summary};
+use crate::session::overlay::{OverlayError, count_waiting};
+use crate::store::{Home, Status, Store, StoredEvent, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ struct SessionStory<'a> {
     usage: Usage,
     fault: Option<&'a str>,
     isolation: Option<Isolation>,
+    /// How many paths differ behind the overlay; none where there is none.
+    changes_waiting: Option<usize>,
     requests: Vec<RequestStory>,
     refusals: Vec<RefusalStory>,
     events: Vec<EventLine<'a>>,
@@ -93,12 +96,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let session: SessionId = store.find(&args.session)?;
     let (summary, status) = store.session(&session)?;
     let events = store.events(&session)?;
-    let text = if args.json { json(&summary, status, &events)? } else { human(&summary, status, &events) };
+    let changes = Home::from_env().map(|home| count_waiting(&home, &session, !status.is_over()))?;
+    let text = match args.json {
+        true => json(&summary, status, &events, changes.ok().flatten())?,
+        false => human(&summary, status, &events, waiting(&session, changes)),
+    };
     listing::emit(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(summary: &Summary, status: Status, events: &[StoredEvent]) -> anyhow::Result<String> {
+/// What waits behind the session's overlay, in words.
+fn waiting(session: &SessionId, changes: Result<Option<usize>, OverlayError>) -> Option<String> {
+    match changes {
+        Ok(None) => None,
+        Ok(Some(count)) => Some(format!("{count} waiting; omni diff {session}")),
+        Err(error) => Some(format!("waiting; {error}")),
+    }
+}
+
+fn json(summary: &Summary, status: Status, events: &[StoredEvent], changes: Option<usize>) -> anyhow::Result<String> {
     let (requests, refusals) = stories(events);
     listing::json_line(&SessionStory {
         head: SessionHead::new(summary, status),
@@ -108,6 +124,7 @@ fn json(summary: &Summary, status: Status, events: &[StoredEvent]) -> anyhow::Re
         usage: summary.usage,
         fault: summary.fault.as_deref(),
         isolation: isolation(events),
+        changes_waiting: changes,
         requests,
         refusals,
         events: events.iter().map(EventLine::new).collect::<Result<_, _>>()?,
@@ -207,8 +224,8 @@ impl RequestStory {
     }
 }
 
-fn human(summary: &Summary, status: Status, events: &[StoredEvent]) -> String {
-    let mut text = header(summary, status, isolation(events).as_ref());
+fn human(summary: &Summary, status: Status, events: &[StoredEvent], changes: Option<String>) -> String {
+    let mut text = header(summary, status, isolation(events).as_ref(), changes);
     text.push('\n');
     let width = summary.events.to_string().len();
     for stored in events {
@@ -221,7 +238,7 @@ fn human(summary: &Summary, status: Status, events: &[StoredEvent]) -> String {
     text
 }
 
-fn header(summary: &Summary, status: Status, isolation: Option<&Isolation>) -> String {
+fn header(summary: &Summary, status: Status, isolation: Option<&Isolation>, changes: Option<String>) -> String {
     let mut lines = vec![("session", summary.session.to_string())];
     let mut line = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
     line("name", summary.name.clone());
@@ -233,6 +250,7 @@ fn header(summary: &Summary, status: Status, isolation: Option<&Isolation>) -> S
     line("ended", summary.ended.map(|at| format!("{} UTC", listing::second(at))));
     line("policy", summary.policy_hash.clone());
     line("isolation", isolation.map(reached));
+    line("changes", changes);
     line("damage", summary.fault.clone());
     lines.iter().map(|(name, value)| format!("{name:<10} {}\n", listing::printable(value))).collect()
 }

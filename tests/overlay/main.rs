@@ -12,5 +12,7 @@ mod support;
 mod applied;
 mod edits;
 mod faults;
+mod kept;
+mod odd;
 mod tree;
 mod view;

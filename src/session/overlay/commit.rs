@@ -143,12 +143,15 @@ fn tidy(layer: &Layer, attempt: &Attempt, staging: Option<Staging>) -> Result<()
 fn undo(layer: &Layer, steps: &[Operation], staging: &Staging) -> Result<(), OverlayError> {
     let workspace = layer.open_workspace()?;
     let site = Site { workspace: &workspace, staging: &staging.dir };
+    let mut first = None;
     for step in steps.iter().rev() {
-        let kept = staging.path(layer);
-        let stuck = |error| OverlayError::Stuck { path: step.path().clone(), error, kept };
-        site.take_back(step).map_err(stuck)?;
+        // One that cannot be taken back keeps none of the others from it.
+        if let Err(error) = site.take_back(step) {
+            let stuck = OverlayError::Stuck { path: step.path().clone(), error, kept: staging.path(layer) };
+            first.get_or_insert(stuck);
+        }
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 /// Records that nothing was applied, and removes the staging directory.
@@ -260,8 +263,8 @@ impl Site<'_> {
     /// Takes one step back, unless it was not taken.
     fn take_back(&self, step: &Operation) -> io::Result<()> {
         let (parent, name) = match self.place(step.path()) {
-            // The directory that it was to be put into did not come.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // The directory that it was to be put into did not come, or the host put something else there.
+            Err(_) if self.is_untaken(step)? => return Ok(()),
             other => other?,
         };
         let there = parent.look(name)?;
@@ -293,6 +296,19 @@ impl Site<'_> {
                 Some(there) if there.mode == *after => parent.set_mode(name, *before),
                 _ => Ok(()),
             },
+        }
+    }
+
+    /// Whether the staging directory still holds everything as it was before a step.
+    fn is_untaken(&self, step: &Operation) -> io::Result<bool> {
+        match step {
+            Operation::Put { number, inode, replaces, .. } => {
+                let waits = self.staging.look(&new_name(*number))?.is_some_and(|staged| staged.inode == *inode);
+                let kept = replaces.map_or(Ok(false), |known| self.holds(&old_name(*number), &known))?;
+                Ok(waits && !kept)
+            }
+            Operation::Remove { number, known, .. } => Ok(!self.holds(&old_name(*number), known)?),
+            Operation::SetMode { .. } => Ok(true),
         }
     }
 

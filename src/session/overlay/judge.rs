@@ -21,6 +21,8 @@ pub enum Oddity {
     SetId,
     /// It carries notes to overlayfs that the kernel did not write.
     ForeignNotes,
+    /// It carries attributes meant for an overlay of the harness's own, which are left out.
+    InnerNotes,
     /// A directory nested too deep to be looked into.
     TooDeep,
     /// Its permission bits keep even its owner out.
@@ -48,6 +50,7 @@ impl Oddity {
             Self::Fifo
             | Self::AbsoluteLink
             | Self::LinkOut
+            | Self::InnerNotes
             | Self::HostileName
             | Self::UnreadableName
             | Self::CaseOnly(_) => true,
@@ -62,6 +65,7 @@ impl Oddity {
             Self::Socket => "socket",
             Self::SetId => "set_id",
             Self::ForeignNotes => "foreign_notes",
+            Self::InnerNotes => "inner_notes",
             Self::TooDeep => "too_deep",
             Self::Closed => "closed",
             Self::Fifo => "fifo",
@@ -81,6 +85,7 @@ impl std::fmt::Display for Oddity {
             Self::Socket => f.write_str("a socket"),
             Self::SetId => f.write_str("would run as its owner or group (set-id bits)"),
             Self::ForeignNotes => f.write_str("carries forged notes to the overlay"),
+            Self::InnerNotes => f.write_str("carries attributes for an overlay of its own, which are left out"),
             Self::TooDeep => f.write_str("nested too deep to be looked into"),
             Self::Closed => f.write_str("cannot be looked into while the session runs"),
             Self::Fifo => f.write_str("a named pipe"),

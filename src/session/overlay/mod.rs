@@ -30,7 +30,7 @@ pub use judge::{Mark, Oddity};
 pub use layer::{Layer, is_waiting};
 pub use operation::{Choice, Consent, Objections};
 pub use path::{RelPath, shown};
-pub use scan::{Changes, scan};
+pub use scan::{Changes, count_waiting, scan};
 pub use text::{Comparison, TEXT_BYTES_MAX, compare_text};
 
 pub(super) use layer::{create_layer, layer_path, remove_if_empty};

@@ -8,6 +8,8 @@ use super::facts::{Beginning, Facts, Kind};
 use super::judge::{self, Oddity, folded};
 use super::layer::Layer;
 use super::path::RelPath;
+use crate::model::SessionId;
+use crate::store::Home;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,6 +25,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 const NOTES: &[u8] = b"user.overlay.";
 const NOTE_OPAQUE: &[u8] = b"user.overlay.opaque";
 const NOTE_ORIGIN: &[u8] = b"user.overlay.origin";
+/// How the kernel keeps notes that were set through the overlay.
+const NOTES_INNER: &[u8] = b"user.overlay.overlay.";
 /// The notes that the kernel writes in a layer such as ours.
 const NOTES_KNOWN: [&[u8]; 5] =
     [NOTE_OPAQUE, NOTE_ORIGIN, b"user.overlay.impure", b"user.overlay.nlink", b"user.overlay.uuid"];
@@ -76,6 +80,17 @@ pub fn scan(layer: &Layer, running: bool) -> Result<Changes, OverlayError> {
     Ok(Changes { list: scan.list, upper, workspace, touched: scan.touched, _opened: scan.opened })
 }
 
+/// How many changes of a session wait; none where it keeps none.
+///
+/// # Errors
+/// As [`scan`].
+pub fn count_waiting(home: &Home, session: &SessionId, running: bool) -> Result<Option<usize>, OverlayError> {
+    match Layer::find(home, session) {
+        Err(OverlayError::Nothing(_)) => Ok(None),
+        layer => Ok(Some(scan(&layer?, running)?.list.len())),
+    }
+}
+
 struct Scan {
     beginning: Beginning,
     taken: Taken,
@@ -107,11 +122,16 @@ impl Left {
         self.notes.get(NOTE_OPAQUE).is_some_and(|value| value == b"y")
     }
 
-    fn has_foreign_notes(&self) -> bool {
-        let known = |(name, value): (&Vec<u8>, &Vec<u8>)| {
-            NOTES_KNOWN.contains(&name.as_slice()) && (name != NOTE_OPAQUE || value == b"y")
+    /// Whether there are notes that the kernel does not write by itself. Those that the harness sets it keeps apart,
+    /// since Linux 6.7, under a name of their own.
+    fn notes_oddity(&self) -> Option<Oddity> {
+        let known = |(name, value): &(&Vec<u8>, &Vec<u8>)| {
+            NOTES_KNOWN.contains(&name.as_slice()) && (*name != NOTE_OPAQUE || *value == b"y")
         };
-        !self.notes.iter().all(known)
+        let mut strange = self.notes.iter().filter(|note| !known(note)).map(|(name, _)| name).peekable();
+        strange.peek()?;
+        let inner = strange.all(|name| name.starts_with(NOTES_INNER));
+        Some(if inner { Oddity::InnerNotes } else { Oddity::ForeignNotes })
     }
 }
 
@@ -232,9 +252,7 @@ impl Scan {
         let was = before.as_ref().map(|facts| Before { facts, newer: lost.newer.as_ref() });
         let Some((kind, conflict)) = compare(Some(after), was, likeness, self.beginning) else { return Ok(()) };
         let mut oddities = judge::oddities(path, &left.facts, before.as_ref(), left.target.as_deref());
-        if left.has_foreign_notes() {
-            oddities.push(Oddity::ForeignNotes);
-        }
+        oddities.extend(left.notes_oddity());
         if left.closed && left.facts.kind != Kind::Directory {
             oddities.push(Oddity::Closed);
         }
