@@ -18,6 +18,23 @@ const CA_BUNDLES: [&str; 5] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 ];
 
+/// Where programs of the user's listen in the home: whoever reaches one acts with the user's keys, or as root.
+pub(super) const HOME_SOCKETS: [&str; 13] = [
+    "~/.docker/run",
+    "~/.docker/desktop",
+    "~/.colima/docker.sock",
+    "~/.colima/default/docker.sock",
+    "~/.rd/docker.sock",
+    "~/.orbstack/run",
+    "~/.local/share/containers/podman/machine/podman.sock",
+    "~/.1password/agent.sock",
+    "~/.ssh/agent",
+    "~/.gnupg/S.gpg-agent",
+    "~/.gnupg/S.gpg-agent.extra",
+    "~/.gnupg/S.gpg-agent.ssh",
+    "~/.gnupg/S.gpg-agent.browser",
+];
+
 /// Most links on the way to a place.
 const LINKS_MAX: usize = 40;
 

@@ -352,10 +352,11 @@ pub fn granted_paths(profile: &Profile, home: &Path) -> Vec<PathBuf> {
     granted.into_iter().flatten().map(|path| expand_home(path, home)).collect()
 }
 
-/// Further host paths that planning asks about: those that keep others in place.
+/// Further host paths that planning asks about: those that keep others in place, and where programs of the user's listen.
 #[must_use]
 pub fn pinned_paths(profile: &Profile, home: &Path, workspace: &Path) -> Vec<PathBuf> {
-    pins::candidates(profile, home, workspace).into_iter().collect()
+    let sockets = pins::sockets(profile, home, workspace);
+    pins::candidates(profile, home, workspace).into_iter().chain(sockets).collect()
 }
 
 /// The sandbox has a home of its own where the user's is; it must not stand in front of what it needs itself.

@@ -89,6 +89,33 @@ attack! {
 }
 
 attack! {
+    /// A grant of the directory around is no grant of who listens there.
+    fn known_sockets_of_the_users_programs_are_hidden_in_what_is_granted(world) {
+        let directories = [".docker/run", ".gnupg", ".ssh/agent"].map(|name| world.home().join(name));
+        directories.iter().for_each(|directory| world.write(&directory.join("x"), ""));
+        let names = [".docker/run/docker.sock", ".gnupg/S.gpg-agent", ".gnupg/S.gpg-agent.ssh", ".ssh/agent/s.agent"];
+        let paths = names.map(|name| world.home().join(name));
+        let listeners = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
+        for (listener, path) in listeners.iter().zip(&paths) {
+            listener.set_nonblocking(true).unwrap();
+            fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let code = "\
+def reach(path): socket.socket(socket.AF_UNIX).connect(path)
+say([attempt(lambda: reach(path)) for path in arguments] + [os.path.exists(os.path.expanduser('~/.gnupg/x'))])";
+        let texts = paths.each_ref().map(|path| path.display().to_string());
+        let texts = texts.each_ref().map(String::as_str);
+        assert_eq!(world.probe_outside(code, &texts), json!(["ok", "ok", "ok", "ok", true]));
+        let came = || listeners.iter().filter(|listener| listener.accept().is_ok()).count();
+        assert_eq!(came(), 4);
+        let granting = profile(world, "write: [~/.docker, ~/.gnupg, ~/.ssh]");
+        let inside = world.probe_with(&["--profile", &granting], code, &texts);
+        assert_eq!(inside, json!(["ENOENT", "EACCES", "EACCES", "ENOENT", true]));
+        assert_eq!(came(), 0);
+    }
+}
+
+attack! {
     /// The harness of an earlier session left a link where the next one's profile grants a file.
     fn a_link_that_an_earlier_session_left_in_a_grant_is_not_followed(world) {
         let key = key(world);

@@ -4,7 +4,7 @@ use super::{CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, PlanRequest, Step, ac
 use crate::harness::Seed;
 use crate::policy::expand_home;
 use crate::supervisor::GATEWAY_V4;
-use crate::supervisor::host::{HostFacts, SYSTEM_SOCKETS};
+use crate::supervisor::host::{HOME_SOCKETS, HostFacts, SYSTEM_SOCKETS};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,8 @@ fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {
 pub(super) fn hidden(request: &PlanRequest<'_>) -> BTreeSet<PathBuf> {
     let written = request.profile.filesystem.hide.iter().chain(&request.launch.hide);
     let written = written.map(|path| expand_home(path, &request.facts.home));
-    written.chain(SYSTEM_SOCKETS.map(PathBuf::from)).collect()
+    let sockets = HOME_SOCKETS.map(|path| expand_home(path, &request.facts.home));
+    written.chain(sockets).chain(SYSTEM_SOCKETS.map(PathBuf::from)).collect()
 }
 
 /// Where inside the hidden places are, by whichever grant shows them, and whether they are directories. A link among

@@ -6,7 +6,7 @@
 
 use super::{Access, Mount, PlanRequest, expand_home};
 use crate::policy::Profile;
-use crate::supervisor::host::PathFacts;
+use crate::supervisor::host::{HOME_SOCKETS, PathFacts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,16 @@ pub(super) fn candidates(profile: &Profile, home: &Path, workspace: &Path) -> BT
     let filesystem = &profile.filesystem;
     let expand = |path: &String| expand_home(path, home);
     let writable: Vec<_> = filesystem.write.iter().map(expand).chain([workspace.to_owned()]).collect();
-    let kept = filesystem.read.iter().chain(&filesystem.hide).map(expand);
+    let kept = filesystem.read.iter().chain(&filesystem.hide).map(expand).chain(sockets(profile, home, workspace));
     kept.flat_map(|path| between(&path, &writable)).collect()
+}
+
+/// Where programs of the user's may listen within what is granted: hidden, if it is there.
+pub(super) fn sockets(profile: &Profile, home: &Path, workspace: &Path) -> Vec<PathBuf> {
+    let granted = profile.filesystem.read.iter().chain(&profile.filesystem.write).map(|path| expand_home(path, home));
+    let granted: Vec<_> = granted.chain([workspace.to_owned()]).collect();
+    let known = HOME_SOCKETS.map(|path| expand_home(path, home));
+    known.into_iter().filter(|path| granted.iter().any(|grant| path != grant && path.starts_with(grant))).collect()
 }
 
 /// The directories strictly between a path and the deepest of `tops` above it.
