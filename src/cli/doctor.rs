@@ -1,6 +1,7 @@
 //! `omni doctor`: what this machine can isolate, each thing found out by doing it, and how to get what is missing.
 
 mod advice;
+mod limits;
 mod machine;
 mod rehearsal;
 
@@ -114,6 +115,7 @@ fn examine() -> Vec<Finding> {
     let tier = tier(&probes);
     let mut findings: Vec<_> = probes.into_iter().map(|(feature, found)| of_probe(feature, found, &machine)).collect();
     findings.push(tier);
+    findings.extend(limits::findings());
     findings.push(home());
     let rehearsal = Rehearsal::new();
     let whole = whole(rehearsal.as_ref());

@@ -4,6 +4,7 @@
 //! The session process never reads a secret and never decides about a request. No async here: it waits in one `poll`.
 
 mod clock;
+mod disk_watch;
 mod environment;
 mod error;
 mod filter;

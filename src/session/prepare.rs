@@ -158,7 +158,6 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
 fn refuse_what_is_not_enforced(profile: &Profile) -> Result<(), SessionError> {
     let refuse = |key| Err(SessionError::NotEnforced { profile: profile.name.clone(), key });
     match profile {
-        _ if profile.limits.disk.is_some() => refuse("limits.disk"),
         _ if !profile.filesystem.protect.is_empty() => refuse("filesystem.protect"),
         _ => Ok(()),
     }

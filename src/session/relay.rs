@@ -1,6 +1,7 @@
 //! While the harness runs: keys and output, signals, the clock, and word from inside, in one `poll`.
 
 use super::clock;
+use super::disk_watch::DiskWatch;
 use super::proxy_process::ProxyProcess;
 use super::screen::{Screen, Source};
 use super::signals::Signals;
@@ -34,6 +35,7 @@ pub(super) struct Relay<'a> {
     signals: &'a Signals,
     screen: &'a mut Screen,
     deadline: Option<Instant>,
+    disk: Option<&'a mut DiskWatch>,
     timed_out: bool,
 }
 
@@ -44,10 +46,11 @@ impl<'a> Relay<'a> {
         signals: &'a Signals,
         screen: &'a mut Screen,
         timeout: Option<Duration>,
+        disk: Option<&'a mut DiskWatch>,
     ) -> Self {
         // A time that no clock reaches is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { sandbox, proxy, signals, screen, deadline, timed_out: false }
+        Self { sandbox, proxy, signals, screen, deadline, disk, timed_out: false }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -72,6 +75,9 @@ impl<'a> Relay<'a> {
             if ready.proxy_gone {
                 return Ok(Ended { reason: EndReason::ProxyLost, status: None, not_started: None });
             }
+            if self.disk.as_mut().is_some_and(|disk| disk.is_full()) {
+                return Ok(Ended { reason: EndReason::DiskLimit, status: None, not_started: None });
+            }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
                 && let Some(ended) = self.time_is_up()
             {
@@ -92,7 +98,8 @@ impl<'a> Relay<'a> {
         let own = waits.len();
         let sources = self.screen.sources();
         waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let moments = self.deadline.into_iter().chain(self.disk.as_ref().map(|disk| disk.next()));
+        let left = moments.min().map(|moment| moment.saturating_duration_since(Instant::now()));
         let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
         let wait = left.into_iter().chain(look).min();
         let timeout = wait.and_then(clock::timespec);

@@ -1,5 +1,6 @@
 //! The order of things, from nothing to a finished session.
 
+use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
 use super::overlay::{create_layer, remove_if_empty};
@@ -149,18 +150,21 @@ type Lived = (Ended, Vec<ReachedLimit>, Result<Sqlite, StoreError>);
 fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Lived, SessionError> {
     let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, signals, journal)?;
     let mut screen = screen(prepared, home, terminal)?;
+    let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
     let store = Sqlite::open(home);
     let duration = prepared.request.duration();
-    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, duration).run();
+    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, duration, disk.as_mut()).run();
     proxy.begin_to_stop();
     sandbox.end();
     // Only now: what still lives could write for ever.
     screen.drain();
     proxy.stop();
-    let reached = sandbox.reached();
-    let ended = finish::blame(ended?, &reached);
+    let ended = ended?;
+    let mut reached = sandbox.reached();
+    reached.extend(disk.filter(|_| ended.reason == EndReason::DiskLimit).map(|disk| disk.reached()));
+    let ended = finish::blame(ended, &reached);
     if let Some(status) = ended.status {
         journal.record(clock::now(), &Event::HarnessExited { status })?;
     }

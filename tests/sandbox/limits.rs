@@ -311,6 +311,34 @@ say([fill(place) for place in ['/tmp', '/var/tmp', '/dev/shm', os.environ['HOME'
 }
 
 attack! {
+    fn the_changes_of_an_overlay_take_no_more_room_than_the_profile_says(world) {
+        world.write(&world.workspace().join("kept"), "as it was\n");
+        let profile = with_limits(world, "{ disk: 8MiB }");
+        let flags = ["--profile", profile.as_str(), "--fs", "overlay"];
+        // Spread over directories and files, of which one look takes in a part.
+        let fill = "\
+import os, sys, time
+for directory in range(64):
+    os.mkdir(str(directory))
+    for number in range(int(sys.argv[1])): open(f'{directory}/{number}', 'wb').write(bytes(16384))
+print('written', flush=True)
+if sys.argv[2] == 'stay': time.sleep(600)";
+        let outcome = finish(world.exec(&flags, &python(fill, &["16", "stay"])), b"");
+        assert_eq!(outcome.code(), Some(123), "{outcome:?}");
+        assert!(outcome.stderr.contains("disk: 8 MiB reached"), "{outcome:?}");
+        let session = last(world);
+        assert_eq!((session["status"].as_str(), holder(&session, "disk").as_str()), (Some("disk_limit"), "watch"));
+        assert_eq!(event(&session, "limit_reached")["limit"], "disk");
+        assert_eq!(std::fs::read_dir(world.workspace()).unwrap().count(), 1, "the workspace is as it was");
+        let outcome = finish(world.exec(&flags, &python(fill, &["2", "go"])), b"");
+        assert_eq!((outcome.code(), outcome.text().as_str()), (Some(0), "written\n"), "{outcome:?}");
+        let direct = finish(world.exec(&flags[..2], &["true"]), b"");
+        assert_eq!(direct.code(), Some(125), "{direct:?}");
+        assert!(direct.stderr.contains("use it with `--fs overlay`"), "{direct:?}");
+    }
+}
+
+attack! {
     /// A file without a byte takes memory of the kernel all the same.
     fn directories_in_memory_hold_no_endless_number_of_files(world) {
         let code = "\
