@@ -3,7 +3,7 @@
 use super::listing;
 use crate::model::SessionId;
 use crate::session::overlay::{
-    Change, ChangeKind, Changes, Comparison, Conflict, Kind, RelPath, TEXT_BYTES_MAX, compare_text, shown,
+    Change, ChangeKind, Changes, Comparison, Conflict, Kind, OverlayError, RelPath, TEXT_BYTES_MAX, compare_text, shown,
 };
 use crate::store::{Home, Status, Store};
 use base64::Engine;
@@ -25,7 +25,7 @@ pub(super) fn find(wanted: &str) -> anyhow::Result<Found> {
 }
 
 /// What a change does to the contents, where they can be compared.
-pub(super) fn contents(changes: &Changes, change: &Change) -> anyhow::Result<Option<Comparison>> {
+pub(super) fn contents(changes: &Changes, change: &Change) -> Result<Option<Comparison>, OverlayError> {
     let is_file = |facts: Option<crate::session::overlay::Facts>| facts.is_some_and(|facts| facts.kind == Kind::File);
     let (was, is) = (is_file(change.before), is_file(change.after));
     let closed = change.oddities.iter().any(|oddity| oddity.as_str() == "closed");

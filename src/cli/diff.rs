@@ -3,6 +3,7 @@
 use super::changes::{self, ChangeLine, Found};
 use super::listing;
 use crate::session::overlay::{Change, Changes, Comparison, Layer, OverlayError, RelPath, scan};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,6 +21,9 @@ pub struct Args {
     /// Only which paths, not what changed in them
     #[arg(long)]
     stat: bool,
+    /// List git's own files too, such as objects and references
+    #[arg(long)]
+    all: bool,
     /// Print one JSON object for each change
     #[arg(long)]
     json: bool,
@@ -45,8 +49,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let paths = meant(&args.paths, &layer)?;
     let found = scan(&layer, running)?;
     let chosen = |change: &&Change| paths.is_empty() || paths.iter().any(|path| change.path.is_within(path));
+    let mut kept = BTreeMap::<RelPath, usize>::new();
     for change in found.list.iter().filter(chosen) {
-        let contents = compared(&found, change)?;
+        if let Some(repository) = bookkeeping(change).filter(|_| !args.json && !args.all && paths.is_empty()) {
+            *kept.entry(repository).or_default() += 1;
+            continue;
+        }
+        let contents = compared(&found, change, running)?;
         if args.json {
             let line = ChangeLine::new(&session, change, contents.as_ref(), !args.stat);
             listing::emit(&listing::json_line(&line)?)?;
@@ -59,6 +68,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         listing::emit(&text)?;
     }
+    for (repository, count) in kept {
+        listing::emit(&format!("git      {repository}/  {count} of git's own files; --all lists them\n"))?;
+    }
     if !args.json {
         listing::emit(&changes::totals(found.list.iter().filter(chosen)))?;
     }
@@ -66,8 +78,28 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The contents; of a session that runs, what vanishes while it is looked at has none.
-fn compared(found: &Changes, change: &Change) -> anyhow::Result<Option<Comparison>> {
-    changes::contents(found, change)
+fn compared(found: &Changes, change: &Change, running: bool) -> anyhow::Result<Option<Comparison>> {
+    match changes::contents(found, change) {
+        Err(OverlayError::Look { .. }) if running => Ok(None),
+        other => Ok(other?),
+    }
+}
+
+/// The repository whose own bookkeeping a change is: objects, references, its index. What git would execute is none, and
+/// nothing that is odd.
+fn bookkeeping(change: &Change) -> Option<RelPath> {
+    if change.mark.is_some() || change.conflict.is_some() || !change.oddities.is_empty() {
+        return None;
+    }
+    let mut above = RelPath::default();
+    let names: Vec<_> = change.path.names().collect();
+    for (index, name) in names.iter().enumerate() {
+        above = above.join(name);
+        if *name == b".git" && index + 1 < names.len() {
+            return Some(above);
+        }
+    }
+    None
 }
 
 /// The paths that a person means.

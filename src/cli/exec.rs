@@ -280,6 +280,7 @@ fn conclude(outcome: &Outcome, home: &Home, quiet: bool) {
     if !quiet {
         // A layer that cannot be looked at now is told of by `omni diff`.
         let changes = match overlay::count_waiting(home, &outcome.session, false) {
+            Ok(Some(1)) => format!(", 1 change waits: omni diff {}", outcome.session),
             Ok(Some(count)) => format!(", {count} changes wait: omni diff {}", outcome.session),
             Ok(None) => String::new(),
             Err(_) => format!(", changes wait: omni diff {}", outcome.session),

@@ -66,6 +66,17 @@ pub enum PlanError {
         /// Why not.
         error: String,
     },
+    /// A mount would show the workspace itself, to be written, beside its overlay.
+    #[error(
+        "{target} would show the workspace itself from {place}, writable and not behind its overlay: mount it read-only, with \
+         `:ro`, or work without the overlay"
+    )]
+    AroundOverlay {
+        /// Where inside.
+        target: PathBuf,
+        /// What of the host.
+        place: PathBuf,
+    },
     /// A path that a mount names and the host does not have.
     #[error("{0} does not exist, so it cannot be mounted")]
     Missing(PathBuf),

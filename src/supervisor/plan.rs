@@ -322,6 +322,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     for (mount, place) in &binds {
         steps.extend(bind(mount, place, &binds, &identity)?.map(|step| behind_layer(step, request)));
     }
+    refuse_ways_around(&steps)?;
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
@@ -496,6 +497,30 @@ fn behind_layer(step: Step, request: &PlanRequest<'_>) -> Step {
         }
         (step, _) => step,
     }
+}
+
+/// A writable mount that shows the workspace at another place too would be a way around its overlay. One that shows a part
+/// of it is what somebody asked for by name.
+fn refuse_ways_around(steps: &[Step]) -> Result<(), PlanError> {
+    let overlay = steps.iter().find_map(|step| match step {
+        Step::Overlay { mount, .. } => Some(mount),
+        _ => None,
+    });
+    let Some(overlay) = overlay else { return Ok(()) };
+    let binds = steps.iter().filter_map(|step| match step {
+        Step::Bind { mount, .. } if mount.access == Access::ReadWrite => Some(mount),
+        _ => None,
+    });
+    for mount in binds {
+        let Ok(below) = overlay.source.strip_prefix(&mount.source) else { continue };
+        // Where the overlay itself stands in front of it, there is no way.
+        let hidden = mount.target.components().chain(below.components()).eq(overlay.target.components());
+        if !hidden {
+            let (target, place) = (mount.target.clone(), mount.source.clone());
+            return Err(PlanError::AroundOverlay { target, place });
+        }
+    }
+    Ok(())
 }
 
 fn owner_to_translate(place: &PathFacts, identity: &Identity) -> Option<(u32, u32)> {

@@ -2,6 +2,7 @@
 
 use crate::support::{World, finish};
 use crate::tree::{change, omni, overlay, tree, waiting};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -91,5 +92,63 @@ attack! {
         assert_eq!(omni(world, "apply", &["--overwrite"]).code(), Some(0));
         assert_eq!(fs::read_to_string(workspace.join("a")).unwrap(), "sandbox\n");
         assert!(!workspace.join("d").exists());
+    }
+}
+
+attack! {
+    fn what_both_did_alike_is_done_and_what_the_host_removed_is_a_conflict(world) {
+        project(world);
+        change(world, "echo same > a; echo same > new; rm b; echo more >> d/x; echo more >> d/e/y; mv d/e/y d/e/w");
+        let workspace = world.workspace();
+        world.write(&workspace.join("a"), "same\n");
+        world.write(&workspace.join("new"), "same\n");
+        fs::remove_file(workspace.join("b")).unwrap();
+        assert_eq!(waiting(world), ["added d/e/w", "deleted d/e/y", "modified d/x"]);
+        fs::remove_file(workspace.join("d/x")).unwrap();
+        let changes = world.list(&["diff", "last"]);
+        let conflicts: Vec<_> = changes.iter().map(|change| change["conflict"].clone()).collect();
+        assert_eq!(conflicts, [json!(null), json!(null), json!("removed")]);
+        assert_eq!(omni(world, "apply", &[]).code(), Some(1));
+        assert_eq!(omni(world, "apply", &["--overwrite"]).code(), Some(0));
+        assert_eq!(fs::read_to_string(workspace.join("d/x")).unwrap(), "x\nmore\n");
+        assert_eq!(fs::read_to_string(workspace.join("d/e/w")).unwrap(), "y\nmore\n");
+    }
+}
+
+/// Runs a command on a terminal of its own, answers it, and says what it printed and how it ended.
+const ON_A_TERMINAL: &str = "
+import os, pty, select
+answer, argv = arguments[0].encode(), arguments[1:]
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(argv[0], argv)
+text = b''
+while True:
+    try:
+        piece = os.read(terminal, 65536)
+    except OSError:
+        break
+    if not piece:
+        break
+    text += piece
+    if answer and b'[y/N]' in text:
+        os.write(terminal, answer + b'\\n')
+        answer = b''
+say([text.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])])";
+
+attack! {
+    fn at_a_terminal_what_may_execute_is_asked_about(world) {
+        let omni_path = world.binary().to_str().unwrap();
+        let run = |answer: &str, arguments: &[&str]| {
+            world.probe_outside(ON_A_TERMINAL, &[&[answer, omni_path], arguments].concat())
+        };
+        let session = run("", &["exec", "--fs", "overlay", "--", "sh", "-c", "echo x > Makefile; echo y > plain"]);
+        assert!(session[0].as_str().unwrap().contains(", 2 changes wait: omni diff "), "{session}");
+        let no = run("n", &["apply", "last"]);
+        assert!(no[0].as_str().unwrap().contains("added    Makefile") && no[1] == 1, "{no}");
+        assert_eq!(fs::read_dir(world.workspace()).unwrap().count(), 0);
+        let yes = run("y", &["apply", "last"]);
+        assert!(yes[0].as_str().unwrap().contains("2 applied") && yes[1] == 0, "{yes}");
+        assert_eq!(fs::read_dir(world.workspace()).unwrap().count(), 2);
     }
 }

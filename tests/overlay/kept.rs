@@ -195,6 +195,9 @@ attack! {
         let marked = changes.iter().filter(|change| !change["executes"].is_null());
         let marked: Vec<_> = marked.map(|change| change["path"].as_str().unwrap()).collect();
         assert_eq!(marked, [".git/config", ".git/hooks/pre-push"]);
+        let shown = omni(world, "diff", &["--stat"]).text();
+        assert!(shown.contains("git      .git/  ") && !shown.contains(".git/objects"), "{shown}");
+        assert!(omni(world, "diff", &["--stat", "--all"]).text().contains(".git/objects"));
         let applied = omni(world, "apply", &["--except", ".git/hooks", "--except", ".git/config"]);
         assert_eq!(applied.code(), Some(0), "{applied:?}");
         assert_eq!(git(&workspace, &["log", "--format=%s"]), "second\nfirst\n");

@@ -3,6 +3,7 @@
 use crate::support::{World, finish};
 use crate::tree::{change, omni, overlay, tree, waiting};
 use std::fs;
+use std::path::Path;
 
 /// A few files as a project has them.
 fn project(world: &World) {
@@ -101,7 +102,7 @@ attack! {
             home/work home/both && mount -t overlay -o userxattr,lowerdir=home/lower,upperdir=home/upper,workdir=home/work \
             none home/both && mkdir -m 700 home/both/state && cd work && OMNI_HOME=$PWD/../home/both/state exec \"$0\" exec \
             --fs overlay -- sh -c 'echo ran > a'";
-        let mut command = world.command(std::path::Path::new("unshare"));
+        let mut command = world.command(Path::new("unshare"));
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount]).arg(world.binary());
         command.current_dir(world.place());
         let outcome = finish(command, b"");
@@ -115,12 +116,31 @@ attack! {
     fn a_workspace_with_a_mount_in_it_is_refused(world) {
         project(world);
         let script = "mount -t tmpfs none work/d && cd work && exec \"$0\" exec --fs overlay -- sh -c 'echo ran > a'";
-        let mut command = world.command(std::path::Path::new("unshare"));
+        let mut command = world.command(Path::new("unshare"));
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(world.binary());
         command.current_dir(world.place());
         let outcome = finish(command, b"");
         assert_eq!(outcome.code(), Some(125), "{outcome:?}");
         assert!(outcome.stderr.contains("a file system of its own"), "{outcome:?}");
         assert_eq!(fs::read_to_string(world.workspace().join("a")).unwrap(), "one\n");
+    }
+}
+
+attack! {
+    fn a_writable_mount_is_no_way_around_the_overlay(world) {
+        project(world);
+        let before = tree(&world.workspace());
+        let around = |what: &Path, writable: bool| {
+            let mount = format!("{}:/mnt/around{}", what.display(), if writable { "" } else { ":ro" });
+            finish(world.exec(&["--fs", "overlay", "--mount", &mount], &["sh", "-c", "echo ran; echo x > a"]), b"")
+        };
+        let shared = world.place().join("shared");
+        world.write(&shared.join("f"), "");
+        assert_eq!(around(&shared, true).text(), "ran\n");
+        assert_eq!(around(&world.workspace(), false).text(), "ran\n");
+        let refused = around(&world.workspace(), true);
+        assert_eq!((refused.code(), refused.text().as_str()), (Some(125), ""), "{refused:?}");
+        assert!(refused.stderr.contains(":ro"), "{refused:?}");
+        assert_eq!(tree(&world.workspace()), before);
     }
 }

@@ -69,10 +69,11 @@ pub(in crate::session) fn layer_path(home: &Path, session: &SessionId) -> PathBu
     home.join("sessions").join(session.as_str()).join(OVERLAY).join(LAYER)
 }
 
-/// Whether changes of a session may wait. Cheap, and true too where nothing came of them.
+/// Whether a session left anything in its layer. Cheap, and true too where nothing came of it.
 #[must_use]
 pub fn is_waiting(home: &Home, session: &SessionId) -> bool {
-    home.session(session).join(OVERLAY).join(BASE).symlink_metadata().is_ok()
+    let upper = home.session(session).join(OVERLAY).join(LAYER).join(OVERLAY_UPPER);
+    Dir::open(&upper).and_then(|upper| upper.is_empty()).is_ok_and(|empty| !empty)
 }
 
 /// Makes the layer that a plan names, where it names one, and notes what the comparison will need.

@@ -71,6 +71,7 @@ pub fn scan(layer: &Layer, running: bool) -> Result<Changes, OverlayError> {
     let mut scan = Scan {
         beginning: layer.base.beginning(),
         taken: super::commit::taken(layer)?,
+        running,
         opened: Opened { upper: (!running).then(|| layer.open_upper()).transpose()?, entries: Vec::new() },
         list: Vec::new(),
         touched: BTreeSet::new(),
@@ -94,6 +95,7 @@ pub fn count_waiting(home: &Home, session: &SessionId, running: bool) -> Result<
 struct Scan {
     beginning: Beginning,
     taken: Taken,
+    running: bool,
     opened: Opened,
     list: Vec<Change>,
     touched: BTreeSet<RelPath>,
@@ -141,7 +143,11 @@ impl Scan {
         let names = pair.upper.names().map_err(OverlayError::looking(path, Side::Layer))?;
         let first = self.list.len();
         for name in &names {
-            self.entry(&path.join(name), name, pair, depth)?;
+            match self.entry(&path.join(name), name, pair, depth) {
+                // A session that runs may remove it while it is looked at.
+                Err(OverlayError::Look { error, .. }) if self.running && error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
         let mut lower_names = BTreeSet::new();
         let adds = self.list[first..].iter().any(|change| change.before.is_none());
