@@ -1,4 +1,4 @@
-import glob, json, os, socket, struct, ctypes
+import json, os, signal, socket, ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 def attempt(action):
     try:
@@ -22,6 +22,20 @@ def datagram():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.settimeout(20); s.connect(("203.0.113.9", 443)); s.send(b"x"); s.recv(1)
 host = json.load(open("host.json"))
+def processes_at_once():
+    children = []
+    try:
+        while len(children) < 60:
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+            children.append(child)
+    except OSError:
+        pass
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return len(children)
 print(json.dumps(dict(
     status={name: status[name] for name in ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "SigBlk", "SigIgn")},
     mounts=sorted(mount(line) for line in open("/proc/self/mountinfo")),
@@ -38,5 +52,5 @@ print(json.dumps(dict(
         sorted(name for _, name in socket.if_nameindex())],
     hosts=open("/etc/hosts").read(), resolver=open("/etc/resolv.conf").read(), hostname=os.uname().nodename,
     certificates="BEGIN" in open("/run/omni/ca.pem").read(),
-    devices=sorted(os.listdir("/dev")), environment=sorted(os.environ), directory=os.getcwd(), core=open("/proc/self/limits").read(),
+    at_once=processes_at_once(), devices=sorted(os.listdir("/dev")), environment=sorted(os.environ), directory=os.getcwd(), core=open("/proc/self/limits").read(),
 )))

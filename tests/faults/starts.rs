@@ -79,7 +79,7 @@ impl<'a> Stage<'a> {
     }
 
     /// What must hold after every start, however it went: nothing is left of it.
-    fn leaks(&self, start: &Start) -> Vec<String> {
+    fn leaks(&self, start: &Start, deed: Option<Deed>) -> Vec<String> {
         let place = self.world.place().to_str().unwrap();
         let mentions = |path: &str| std::fs::read_to_string(path).unwrap().contains(place);
         let temporary = std::fs::read_dir(self.world.place().join("temporary")).unwrap().count();
@@ -89,6 +89,11 @@ impl<'a> Stage<'a> {
             (start.trace.left > 0, "processes outlived it"),
             (mentions("/proc/self/mountinfo"), "a mount is left"),
             (mentions("/proc/net/unix"), "a socket is left"),
+            // Of an omni that was killed, the next one removes it.
+            (
+                deed != Some(Deed::Kill) && has_group(Path::new("/sys/fs/cgroup"), start.trace.session),
+                "a control group is left",
+            ),
             (temporary > 0, "a temporary file is left"),
             (self.witness.visitors() > 0, "the host's loopback was reached"),
             (start.stderr.contains("panicked at src/"), "it panicked"),
@@ -137,7 +142,7 @@ fn targets(who: Who, calls: &[(Option<Role>, i64)]) -> Vec<Target> {
 
 /// What is wrong with a start that had a fault in it, if anything.
 fn judge(stage: &Stage<'_>, start: &Start, whole: &Value, deed: Deed) -> Vec<String> {
-    let mut wrong = stage.leaks(start);
+    let mut wrong = stage.leaks(start, Some(deed));
     let ran = start.stdout.lines().last().map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
     match ran {
         Some(digest) if digest != *whole => wrong.push(format!("the box is another: {}", difference(&digest, whole))),
@@ -147,6 +152,14 @@ fn judge(stage: &Stage<'_>, start: &Start, whole: &Value, deed: Deed) -> Vec<Str
         None => {}
     }
     wrong
+}
+
+/// Whether there is a control group of this session's at or below a place.
+fn has_group(place: &Path, session: u32) -> bool {
+    let below = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let mut below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let name = format!("omni-{session}-");
+    below.any(|entry| entry.file_name().to_string_lossy().starts_with(&name) || has_group(&entry.path(), session))
 }
 
 /// Whether omni ended as it does when it cannot start a harness: by its own code, with a reason.
@@ -173,9 +186,11 @@ fn difference(one: &Value, other: &Value) -> String {
 fn strike_all(world: &World, deed: Deed, roles: &[Role], flags: &[&str]) {
     let stage = Stage { flags, ..Stage::new(world) };
     let whole = stage.start(None, &|| ());
-    assert_eq!((whole.trace.ended, stage.leaks(&whole)), (0, Vec::new()), "{}", whole.stderr);
+    assert_eq!((whole.trace.ended, stage.leaks(&whole, None)), (0, Vec::new()), "{}", whole.stderr);
     let digest: Value = serde_json::from_str(whole.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(digest["status"]["Seccomp"], "2", "{digest}");
+    let limited = flags.iter().any(|flag| flag.starts_with("--pids"));
+    assert_eq!(digest["at_once"].as_u64() < Some(40), limited, "{digest}");
     let mut wrong = Vec::new();
     let (mut struck, mut ran) = (0, 0);
     for target in targets(world.who, &whole.trace.calls).into_iter().filter(|target| roles.contains(&target.role)) {
@@ -228,6 +243,7 @@ strikes! {
     a_call_that_fails_in_an_ordinary_users_sandbox_never_weakens_it: Who::Ordinary, Deed::Fail(libc::EIO), [Role::Sandbox, Role::Harness];
     a_call_that_fails_in_roots_layered_sandbox_never_weakens_it: Who::Root, Deed::Fail(libc::EIO), [Role::Sandbox], "--fs=overlay";
     a_call_that_fails_in_a_layered_session_never_weakens_its_box: Who::Ordinary, Deed::Fail(libc::EIO), [Role::Session, Role::Sandbox], "--fs=overlay";
+    a_call_that_fails_in_a_session_with_limits_never_weakens_its_box: Who::Root, Deed::Fail(libc::EIO), [Role::Session, Role::Sandbox], "--pids=40";
     roots_omni_killed_at_any_call_leaves_nothing: Who::Root, Deed::Kill, [Role::Session];
     an_ordinary_users_omni_killed_at_any_call_leaves_nothing: Who::Ordinary, Deed::Kill, [Role::Session];
     a_proxy_killed_at_any_call_leaves_nothing: Who::Ordinary, Deed::Kill, [Role::Proxy];

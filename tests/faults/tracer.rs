@@ -68,6 +68,8 @@ pub struct Trace {
     pub ended: i32,
     /// Whether omni itself took too long.
     pub stuck: bool,
+    /// omni's process id.
+    pub session: u32,
     /// How many processes outlived omni for longer than they may.
     pub left: usize,
 }
@@ -127,7 +129,7 @@ pub fn follow(child: &Child, target: Option<(Target, Deed)>, swap: Swap<'_>) -> 
         tracer.run(&alive);
     });
     let state = alive.0.lock().unwrap();
-    Trace { stuck: state.stuck, left: state.left, ..tracer.trace }
+    Trace { stuck: state.stuck, left: state.left, session: child.id(), ..tracer.trace }
 }
 
 /// Kills what takes too long, so that following it comes to an end.
