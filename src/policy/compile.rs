@@ -107,7 +107,7 @@ impl Policy {
 }
 
 /// A request as a person reads it.
-fn url_line(line: &RequestLine) -> String {
+pub(super) fn url_line(line: &RequestLine) -> String {
     format!("{} {}://{}{}", line.method, line.scheme, authority(line), line.path)
 }
 

@@ -3,11 +3,13 @@
 //! Pure. Only [`Policy::compile`] makes a policy, and only [`Policy::decide`] makes a [`Grant`]. It deliberately does
 //! not know how a request was found out about, nor what a secret's value is.
 
+mod amend;
 mod compile;
 mod document;
 mod error;
 mod file;
 mod host_pattern;
+mod learn;
 mod matcher;
 mod path_glob;
 mod profile;
@@ -23,9 +25,11 @@ mod terminal;
 mod tests;
 mod verdict;
 
+pub use amend::{Amended, amend};
 pub use compile::{Policy, RuleSource};
 pub use error::{PolicyError, PolicyErrors, nearest};
 pub use file::{PolicyFile, is_policy_file, parse_policy_file};
+pub use learn::{Lesson, Proposed, Refused};
 pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode, expand_home};
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use rule::{Effect, Level, Rule, WrittenRule};
