@@ -1,7 +1,9 @@
 //! `omni exec`: run a harness in a sandbox.
 
+mod learn;
+
 use super::limit_flags::LimitFlags;
-use super::profile;
+use super::profile::{self, Found};
 use crate::model::{ExitStatus, Tier};
 use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
 use crate::proxy::ConnectTo;
@@ -86,6 +88,8 @@ pub struct Args {
     /// Say nothing oneself.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    learn: learn::Flags,
     /// The harness and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -122,7 +126,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Whatever kept the harness from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (dry_run, quiet) = (args.dry_run, args.quiet || !std::io::stderr().is_terminal());
-    let prepared = match session::prepare(request(args)?) {
+    let found = find_profile(&args)?;
+    let profile = found.profile.clone();
+    let mut learner = learn::Learner::new(&args.learn, found);
+    let prepared = match session::prepare(request(args, profile)?) {
         Ok(prepared) => prepared,
         Err(SessionError::Program(error)) => return Ok(no_program(&error)),
         Err(error) => return Err(error.into()),
@@ -130,6 +137,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if dry_run {
         print_plan(&prepared)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(learner) = &mut learner {
+        learner.check(&prepared)?;
     }
     let home = Home::from_env()?;
     if !quiet {
@@ -143,6 +153,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         other => other?,
     };
     conclude(&outcome, &home, quiet);
+    // The harness has ended as it has, whether something was learned from it or not.
+    if let Some(Err(error)) = learner.map(|learner| learner.conclude(&prepared, &home)) {
+        tell(format_args!("{error:#}"));
+    }
     Ok(exit_as(outcome.exit))
 }
 
@@ -165,12 +179,15 @@ fn no_program(error: &ProgramError) -> ExitCode {
     })
 }
 
-fn request(args: Args) -> anyhow::Result<SessionRequest> {
-    let command = args.command.first().map_or("", String::as_str);
-    let mut profile: Profile = match &args.profile {
-        Some(wanted) => profile::load(wanted)?,
-        None => profile::for_command(command)?.profile,
-    };
+/// The profile that was asked for, else the command's.
+fn find_profile(args: &Args) -> anyhow::Result<Found> {
+    match &args.profile {
+        Some(wanted) => profile::find(wanted),
+        None => profile::for_command(args.command.first().map_or("", String::as_str)),
+    }
+}
+
+fn request(args: Args, mut profile: Profile) -> anyhow::Result<SessionRequest> {
     match args.fs {
         Some(FsMode::Direct) => profile.filesystem.workspace = WorkspaceMode::Direct,
         Some(FsMode::Overlay) => profile.filesystem.workspace = WorkspaceMode::Overlay,

@@ -9,6 +9,7 @@ mod clients;
 mod explained;
 mod harnesses;
 mod host;
+mod learning;
 mod memory;
 mod server;
 mod simulated;
