@@ -287,7 +287,11 @@ fn banner(prepared: &Prepared) -> String {
         format!(", without a key for {} ({from} has none)", spec.host)
     });
     let missing: String = missing.collect();
-    format!("session {}, profile {}{missing}", prepared.session, prepared.request.profile.name)
+    let tier = match prepared.plan.tier {
+        Tier::Full => String::new(),
+        tier => format!(", isolated by the tier `{tier}` alone (docs/tiers.md says what that leaves open)"),
+    };
+    format!("session {}, profile {}{tier}{missing}", prepared.session, prepared.request.profile.name)
 }
 
 fn conclude(outcome: &Outcome, home: &Home, quiet: bool) {

@@ -14,6 +14,7 @@ mod dns;
 mod error;
 mod explicit;
 mod facts;
+mod handed;
 mod headers;
 mod http;
 mod inject;

@@ -8,13 +8,14 @@ use super::record::Clerk;
 use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
-use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, lookup};
+use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, lookup};
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret, SessionId};
 use crate::policy::{Binding, Policy};
 use crate::store::{Recorder, SyncHandle};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,8 @@ pub struct Listeners {
     /// Take every question for a name. Where answers must come from the address that was asked, these are IPv6 sockets
     /// with `IPV6_RECVPKTINFO`.
     pub dns: Vec<std::net::UdpSocket>,
+    /// Give connections that were made to the gateway, one a datagram, and tell of others that were refused.
+    pub handed: Vec<OwnedFd>,
 }
 
 /// Everything the proxy needs. It opens no file after this.
@@ -140,6 +143,9 @@ async fn run(
         socket.set_nonblocking(true).map_err(start("the resolver's socket"))?;
         let socket = tokio::net::UdpSocket::from_std(socket).map_err(start("the resolver's socket"))?;
         doors.spawn(lookup::serve_udp(shared.clone(), socket));
+    }
+    for lane in listeners.handed {
+        doors.spawn(handed::take(shared.clone(), handed::Lane::open(lane).map_err(start("the lane"))?, room.clone()));
     }
     // An error is an end too: whoever holds the other side is gone.
     let _ = shutdown.readable().await;

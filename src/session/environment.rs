@@ -1,8 +1,8 @@
 //! The harness's environment, built from nothing.
 
-use crate::supervisor::{CA_BUNDLE, CA_CERTIFICATE};
+use crate::supervisor::{CA_BUNDLE, CA_CERTIFICATE, GATEWAY_V4, PrivatePlace};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Variables by which programs are told where the trusted certificates are: each names the merged bundle. Which program
 /// heeds which was measured; docs/trust.md has the table.
@@ -32,25 +32,44 @@ pub(super) struct Place<'a> {
     pub home: &'a Path,
     /// Its search path.
     pub path: String,
+    /// Where its own files are, if it has no root directory of its own.
+    pub private: Option<&'a PrivatePlace>,
 }
 
 /// What every harness has, before its profile adds to it.
 pub(super) fn base(place: &Place<'_>) -> BTreeMap<String, String> {
     let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
+    let own = |inside: fn(&PrivatePlace) -> PathBuf, else_: &Path| {
+        place.private.map_or_else(|| else_.to_owned(), inside).display().to_string()
+    };
+    let bundle = own(PrivatePlace::bundle, Path::new(CA_BUNDLE));
+    let certificate = own(PrivatePlace::certificate, Path::new(CA_CERTIFICATE));
     let fixed = [
-        ("HOME", place.home.display().to_string()),
+        ("HOME", own(PrivatePlace::home, place.home)),
         ("LOGNAME", place.user.to_owned()),
         ("PATH", place.path.clone()),
         ("SHELL", shell.to_owned()),
-        ("TMPDIR", "/tmp".to_owned()),
+        ("TMPDIR", own(PrivatePlace::temporary, Path::new("/tmp"))),
         ("USER", place.user.to_owned()),
         ("UV_NATIVE_TLS", "1".to_owned()),
         ("UV_SYSTEM_CERTS", "1".to_owned()),
     ];
-    let bundle = BUNDLE_VARIABLES.map(|name| (name, CA_BUNDLE.to_owned()));
-    let addition = ADDITION_VARIABLES.map(|name| (name, CA_CERTIFICATE.to_owned()));
-    fixed.into_iter().chain(bundle).chain(addition).map(|(name, value)| (name.to_owned(), value)).collect()
+    let bundle = BUNDLE_VARIABLES.map(|name| (name, bundle.clone()));
+    let addition = ADDITION_VARIABLES.map(|name| (name, certificate.clone()));
+    let proxy = place.private.into_iter().flat_map(|_| proxy());
+    fixed.into_iter().chain(bundle).chain(addition).chain(proxy).map(|(name, value)| (name.to_owned(), value)).collect()
 }
+
+/// What programs are told the proxy by where no network does it. Which case a program heeds differs (curl(1) takes
+/// `http_proxy` in small letters alone), and Node.js wants to be asked to.
+fn proxy() -> impl Iterator<Item = (&'static str, String)> {
+    let url = format!("http://{GATEWAY_V4}:{PROXY_PORT}");
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    names.map(|name| (name, url.clone())).into_iter().chain([("NODE_USE_ENV_PROXY", "1".to_owned())])
+}
+
+/// The port that the proxy is said to be on: any would do.
+const PROXY_PORT: u16 = 3128;
 
 /// The variables of omni's own environment that are passed on, where they are set and are text.
 pub(super) fn passed(names: &[String]) -> impl Iterator<Item = (String, String)> {

@@ -35,6 +35,15 @@ pub enum SessionError {
         /// What to do.
         way_out: String,
     },
+    /// The machine gives what no tier is made of.
+    #[error(
+        "this machine reaches no tier of isolation, not even the weaker one that would be accepted, since there is no \
+         {missing}; `omni doctor` says what is missing for either and how to get it"
+    )]
+    NoTier {
+        /// What the weakest one lacks.
+        missing: String,
+    },
     /// The record cannot be kept, and without a record nothing happens.
     #[error(transparent)]
     Store(#[from] StoreError),

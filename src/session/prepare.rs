@@ -15,7 +15,8 @@ use crate::policy::{
 use crate::proxy::ConnectTo;
 use crate::store::Home;
 use crate::supervisor::{
-    Access, HostFacts, Mount, Plan, PlanRequest, TerminalStreams, granted_paths, pinned_paths, plan, plan_limits,
+    Access, HostFacts, Mount, Plan, PlanRequest, PrivatePlace, TerminalStreams, granted_paths, pinned_paths, plan,
+    plan_enclosed, plan_limits,
 };
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -132,7 +133,12 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let shown = shown(&request, &home, &workspace);
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
     let user = user_name();
-    let launch = launch(&request, &program, &home, &workspace, &present);
+    let private = match tier::choose(&demand, &workspace)? {
+        Tier::Full => None,
+        Tier::Landlock => Some(private_place(&session)?),
+    };
+    let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
+    let launch = launch(&request, &program, &inner_home, &workspace, &present);
     let layer = layer(&request, &session)?;
     let plan = make_plan(
         &request,
@@ -143,6 +149,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
             search: &search,
             shown: &shown,
             layer: layer.as_deref(),
+            private: private.as_ref(),
         },
         &program,
         launch,
@@ -227,6 +234,7 @@ struct Stage<'a> {
     search: &'a str,
     shown: &'a [PathBuf],
     layer: Option<&'a Path>,
+    private: Option<&'a PrivatePlace>,
 }
 
 /// The places outside the system's directories that the sandbox shows where they are.
@@ -242,7 +250,7 @@ fn make_plan(
     program: &Program,
     mut launch: LaunchSpec,
 ) -> Result<Plan, SessionError> {
-    let Stage { home, workspace, user, search, shown, layer } = stage;
+    let Stage { home, workspace, user, search, shown, layer, private } = stage;
     let mut candidates = granted_paths(&request.profile, home);
     candidates.extend(pinned_paths(&request.profile, home, workspace));
     candidates.extend(
@@ -259,7 +267,7 @@ fn make_plan(
     let user = inner_name(user);
     let facts = HostFacts::gather(home, user, &candidates);
     let shown: Vec<PathBuf> = shown.iter().chain(&program.trees).cloned().collect();
-    let place = Place { user, home, path: program::inner_path(search, &shown) };
+    let place = Place { user, home, path: program::inner_path(search, &shown), private: *private };
     let mut variables = environment::base(&place);
     let pass: Vec<_> = request.profile.environment.pass.iter().filter(|name| *name != "PATH").cloned().collect();
     variables.extend(environment::passed(&pass));
@@ -273,7 +281,7 @@ fn make_plan(
     launch.env = variables;
     let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay;
     let limits = plan_limits(&request.profile.limits, overlay, request.duration())?;
-    Ok(plan(&PlanRequest {
+    let request = PlanRequest {
         facts: &facts,
         profile: &request.profile,
         workspace,
@@ -285,7 +293,18 @@ fn make_plan(
         limits: &limits,
         launch: &launch,
         terminal: Some(streams(request)).filter(|streams| !streams.is_none()),
-    })?)
+    };
+    Ok(match private {
+        Some(private) => plan_enclosed(&request, private)?,
+        None => plan(&request)?,
+    })
+}
+
+/// A directory of the session's own among the temporary ones, which is not there yet.
+fn private_place(session: &SessionId) -> Result<PrivatePlace, SessionError> {
+    let temporary = std::env::temp_dir().canonicalize();
+    let temporary = temporary.map_err(SessionError::preparing("find the directory of temporary files"))?;
+    Ok(PrivatePlace { root: temporary.join(format!("omni-{session}")) })
 }
 
 fn access(request: &SessionRequest) -> Access {

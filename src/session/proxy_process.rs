@@ -40,6 +40,7 @@ enum Word {
 #[derive(Debug, Serialize, Deserialize)]
 struct Serve {
     tcp: usize,
+    dns: usize,
 }
 
 /// The session's side of the proxy.
@@ -89,8 +90,10 @@ impl ProxyProcess {
 
     /// Hands the listeners over and waits until they are served.
     pub(super) fn serve(&mut self, listeners: Listeners, signals: &Signals) -> Result<(), SessionError> {
-        let descriptors: Vec<_> = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd).collect();
-        match wire::send(self.control.as_fd(), &Serve { tcp: listeners.tcp.len() }, &descriptors) {
+        let descriptors: Vec<_> =
+            listeners.tcp.iter().chain(&listeners.dns).chain(&listeners.handed).map(AsFd::as_fd).collect();
+        let serve = Serve { tcp: listeners.tcp.len(), dns: listeners.dns.len() };
+        match wire::send(self.control.as_fd(), &serve, &descriptors) {
             // It is gone; what it said on its way is the reason.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             other => other.map_err(SessionError::preparing("hand the listeners to the proxy"))?,
@@ -253,12 +256,14 @@ fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Bindi
 
 fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError> {
     let message = wire::receive::<Serve>(control.as_fd()).map_err(SessionError::preparing("receive the listeners"))?;
-    let Some((Serve { tcp }, mut descriptors)) = message else {
+    let Some((Serve { tcp, dns }, mut descriptors)) = message else {
         return Err(SessionError::ProxyFailed("the session ended".to_owned()));
     };
-    let dns = descriptors.split_off(tcp.min(descriptors.len()));
+    let mut rest = descriptors.split_off(tcp.min(descriptors.len()));
+    let handed = rest.split_off(dns.min(rest.len()));
     Ok(proxy::Listeners {
         tcp: descriptors.into_iter().map(Into::into).collect(),
-        dns: dns.into_iter().map(Into::into).collect(),
+        dns: rest.into_iter().map(Into::into).collect(),
+        handed,
     })
 }

@@ -173,7 +173,7 @@ impl<'a> Relay<'a> {
                 Ok(Some(Ended { reason: EndReason::NotStarted, status: None, not_started }))
             }
             Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
-            Some((Notice::Built, _)) => Ok(None),
+            Some((Notice::Built | Notice::Listening, _)) => Ok(None),
             None => Ok(Some(Ended { reason: EndReason::Interrupted, status: None, not_started: None })),
         }
     }

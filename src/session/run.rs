@@ -12,9 +12,9 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
-use crate::model::{EndReason, Event, ExitStatus, Isolation, ReachedLimit, Tier, Writer};
+use crate::model::{EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, Group, NAMESPACES, Standing, landlock_abi};
+use crate::supervisor::{self, Group, LockdownStep, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -61,7 +61,14 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
 fn keep_apart(prepared: &Prepared, home: &Home) -> Result<(), SessionError> {
     let records = home.path().canonicalize().map_err(SessionError::preparing("find omni's own directory"))?;
     let mut shown = prepared.plan.steps.iter().filter_map(|step| Some(step.shown()?.source.clone()));
-    let shown = shown.find(|source| records.starts_with(source) || source.starts_with(&records));
+    let enclosed = prepared.plan.lockdown.iter().filter_map(|step| match step {
+        LockdownStep::Enclose { read, write, .. } => Some(read.iter().chain(write).cloned()),
+        _ => None,
+    });
+    let shown = shown
+        .by_ref()
+        .chain(enclosed.flatten())
+        .find(|source| records.starts_with(source) || source.starts_with(&records));
     shown.map_or(Ok(()), |shown| Err(SessionError::Records { records, shown }))
 }
 
@@ -126,15 +133,7 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
         argv: prepared.plan.argv.clone(),
         workspace: prepared.plan.directory.display().to_string(),
         policy_hash: prepared.policy.hash(),
-        isolation: Isolation {
-            tier: Tier::Full,
-            namespaces: NAMESPACES.map(str::to_owned).to_vec(),
-            landlock_abi: landlock_abi(),
-            seccomp: true,
-            network: "anyip+tproxy".to_owned(),
-            gaps: Vec::new(),
-            limits: prepared.plan.limits.held.clone(),
-        },
+        isolation: tier::isolation(&prepared.plan),
         omni_version: env!("CARGO_PKG_VERSION").to_owned(),
         pid,
         pid_started_ticks: process_start_ticks(pid).unwrap_or_default(),

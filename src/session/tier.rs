@@ -1,9 +1,11 @@
 //! How much isolation a session demands, and what to say where that cannot be had.
 
 use super::error::SessionError;
-use crate::model::Tier;
+use crate::model::{Isolation, Tier};
 use crate::policy::{PolicyFile, Profile};
-use crate::supervisor::{Feature, Outcome, SupervisorError, probe_tier};
+use crate::supervisor::{
+    Feature, LANDLOCK_COMPLETE, NAMESPACES, Outcome, Plan, SupervisorError, landlock_abi, probe_tier,
+};
 use std::path::Path;
 
 /// The weakest tier that a session may run in.
@@ -32,6 +34,18 @@ pub(super) fn demand<'a>(
     }
 }
 
+/// The best tier that can be had here, and no weaker one than is demanded. Where everything is demanded nothing is tried
+/// ahead of the start itself, which shows it.
+pub(super) fn choose(demand: &Demand, directory: &Path) -> Result<Tier, SessionError> {
+    if demand.tier == Tier::Full || probe_tier(Tier::Full, directory).is_empty() {
+        return Ok(Tier::Full);
+    }
+    match probe_tier(Tier::Landlock, directory).first() {
+        None => Ok(Tier::Landlock),
+        Some((feature, outcome)) => Err(SessionError::NoTier { missing: said(*feature, outcome) }),
+    }
+}
+
 /// Adds to an error that says that the machine cannot isolate what can be done about it. Others stay as they are.
 pub(super) fn explain(error: SessionError, demand: &Demand, directory: &Path) -> SessionError {
     match error {
@@ -41,6 +55,34 @@ pub(super) fn explain(error: SessionError, demand: &Demand, directory: &Path) ->
             SessionError::NotIsolated { tier: Tier::Full, error: Box::new(error), way_out: way_out(demand, directory) }
         }
         other => other,
+    }
+}
+
+/// What the record says of the sandbox.
+pub(super) fn isolation(plan: &Plan) -> Isolation {
+    let landlock_abi = landlock_abi();
+    let (namespaces, network) = match plan.tier {
+        Tier::Full => (NAMESPACES.map(str::to_owned).to_vec(), "anyip+tproxy"),
+        Tier::Landlock => (Vec::new(), "proxy by environment, connections handed over"),
+    };
+    let lesser = match landlock_abi {
+        0 => {
+            Some("no Landlock: writing is bounded by mounts alone, signals and sockets by namespaces alone".to_owned())
+        }
+        abi if abi < LANDLOCK_COMPLETE => {
+            Some(format!("Landlock {abi} of {LANDLOCK_COMPLETE}: part of the second lock is missing"))
+        }
+        _ => None,
+    };
+    let gaps = plan.gaps.iter().cloned().chain(lesser).collect();
+    Isolation {
+        tier: plan.tier,
+        namespaces,
+        landlock_abi,
+        seccomp: true,
+        network: network.to_owned(),
+        gaps,
+        limits: plan.limits.held.clone(),
     }
 }
 

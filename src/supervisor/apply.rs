@@ -5,8 +5,10 @@ use super::root::Root;
 use super::spawn::Listeners;
 use super::trees::Trees;
 use super::wire::{self, Order};
-use super::{capture, network, overlay};
+use super::{capture, network, overlay, private_place};
+use crate::model::Tier;
 use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -34,6 +36,8 @@ pub(super) struct Built {
     /// Whether the host's bundle was read, so that a wait for it is not repeated.
     bundle: Option<Bundle>,
     root: Option<Root>,
+    /// Our end of the way by which connections are handed over, if there is one.
+    lane: Option<OwnedFd>,
 }
 
 /// The two certificate files.
@@ -80,12 +84,12 @@ pub(super) fn make_mounts_private() -> io::Result<()> {
 }
 
 /// Executes every step before the go.
-pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<Listeners, Failure> {
-    let mut built = Built { listeners: Listeners::default(), bundle: None, root: None };
+pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<(Listeners, Option<OwnedFd>), Failure> {
+    let mut built = Built { listeners: Listeners::default(), bundle: None, root: None, lane: None };
     for step in &plan.steps {
         execute(plan, step, site, &mut built).map_err(|error| Failure { step: step.to_string(), error })?;
     }
-    Ok(built.listeners)
+    Ok((built.listeners, built.lane))
 }
 
 /// Becomes the harness's user. All capabilities over the new namespaces stay until they are dropped.
@@ -112,6 +116,18 @@ fn execute(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &mut Built) -> 
         Step::Capture => capture::load_filter(),
         Step::Listen => {
             built.listeners = network::listen()?;
+            Ok(())
+        }
+        Step::Directory { path, mode } => private_place::make_directory(path, *mode),
+        Step::Link { path, target } if plan.tier == Tier::Landlock => Ok(std::os::unix::fs::symlink(target, path)?),
+        Step::File { path, mode, contents } if plan.tier == Tier::Landlock => {
+            fetch(contents, site, built)?;
+            private_place::write(path, bytes(contents, built)?, *mode)
+        }
+        Step::HandOver => {
+            let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            built.listeners.handed = Some(theirs);
+            built.lane = Some(ours);
             Ok(())
         }
         Step::File { contents, .. } | Step::Cover { contents, .. } => {

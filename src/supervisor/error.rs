@@ -15,6 +15,23 @@ pub enum PlanError {
     /// A home in whose place the sandbox's own home cannot be.
     #[error("the home directory {0} is no place for a home of the sandbox's own: set HOME to a directory below it")]
     Home(PathBuf),
+    /// Without namespaces, a place cannot be shown elsewhere.
+    #[error("{0} cannot be shown at another place in the tier `landlock`, which has no mounts: mount it where it is")]
+    Elsewhere(PathBuf),
+    /// Without namespaces, what was asked for cannot be kept.
+    #[error("{path} cannot be given in the tier `landlock`, since {why}: leave it out, or run in the tier `full`")]
+    NotHeld {
+        /// What was asked for.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// Without namespaces, a harness of root's would be user 0.
+    #[error(
+        "the workspace {0} belongs to root, and in the tier `landlock` the harness would have to be root too: run omni as \
+         an ordinary user, or give the workspace to one (chown -R)"
+    )]
+    RootsWorkspace(PathBuf),
     /// A path that must be absolute is not.
     #[error("{0} is not an absolute path")]
     Relative(PathBuf),

@@ -4,17 +4,20 @@
 
 use super::lockdown::{self, Ready};
 use super::plan::Plan;
+use super::spawn::die_with_parent;
 use super::terminal::Terminal;
+use super::warden::Warden;
 use super::wire::{self, Notice, Order};
-use crate::model::ExitStatus;
-use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
+use crate::model::{ExitStatus, Tier};
+use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Runs the harness to its end and answers for it. The sandbox is built and the go has come.
@@ -23,6 +26,7 @@ pub(super) fn mind(
     wire: BorrowedFd<'_>,
     terminal: Option<Terminal>,
     lockdown: Vec<Ready>,
+    lane: Option<OwnedFd>,
 ) -> io::Result<()> {
     let children = SigSet::from(Signal::SIGCHLD);
     block(&children)?;
@@ -32,17 +36,32 @@ pub(super) fn mind(
     if let Some(terminal) = &terminal {
         rustix::process::ioctl_tiocsctty(&terminal.slave)?;
     }
-    let Some(harness) = start(plan, wire, terminal.as_ref(), lockdown)? else { return Ok(()) };
+    let (post, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let started = start(plan, wire, terminal.as_ref(), lockdown, theirs.as_fd())?;
+    drop(theirs);
+    let Some(harness) = started else { return Ok(()) };
+    let mut warden = lane.map(|lane| warden(post, lane, plan)).transpose()?;
     let slave = terminal.map(|terminal| terminal.slave);
     give_up()?;
     let mut minder = Minder { wire, harness, slave };
     loop {
-        let mut waits = [PollFd::new(&wire, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        let mut waits = vec![PollFd::new(&wire, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        let calls = warden.as_ref().map(Warden::as_fd);
+        waits.extend(calls.iter().map(|calls| PollFd::new(calls, PollFlags::IN)));
         match poll(&mut waits, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
         };
         let (order, child) = (!waits[0].revents().is_empty(), !waits[1].revents().is_empty());
+        let calls = waits.get(2).map_or(PollFlags::empty(), PollFd::revents);
+        if calls.contains(PollFlags::IN)
+            && let Some(warden) = &warden
+        {
+            warden.answer()?;
+        } else if !calls.is_empty() {
+            // Nobody is left who could ask.
+            warden = None;
+        }
         if child {
             while signals.read_signal()?.is_some() {}
             if minder.reap()? {
@@ -53,6 +72,16 @@ pub(super) fn mind(
             return Ok(());
         }
     }
+}
+
+/// Takes the listener that the harness's process sent before it became the harness.
+fn warden(post: OwnedFd, lane: OwnedFd, plan: &Plan) -> io::Result<Warden> {
+    let listener = match wire::receive::<Notice>(post.as_fd())? {
+        Some((Notice::Listening, descriptors)) => descriptors.into_iter().next(),
+        _ => None,
+    };
+    let listener = listener.ok_or_else(|| io::Error::other("the harness's filter gave no listener"))?;
+    Ok(Warden::new(listener, lane, &plan.lockdown))
 }
 
 /// Process 1 keeps nothing that the harness, which has its user id, could want from it.
@@ -132,13 +161,19 @@ fn start(
     wire: BorrowedFd<'_>,
     terminal: Option<&Terminal>,
     lockdown: Vec<Ready>,
+    post: BorrowedFd<'_>,
 ) -> io::Result<Option<Pid>> {
     let (failure, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let pid = match clone_into_namespaces(Namespaces::NONE)? {
+    let forked = match plan.tier {
+        Tier::Full => clone_into_namespaces(Namespaces::NONE),
+        // Containers let nobody call clone3(2), whose flags their filters cannot read.
+        Tier::Landlock => fork_single_threaded(),
+    };
+    let pid = match forked? {
         Forked::Parent { pid, .. } => pid,
         Forked::Child => {
             drop(failure);
-            let problem = become_harness(plan, terminal, lockdown);
+            let problem = become_harness(plan, terminal, lockdown, post);
             let text = serde_json::to_vec(&problem).unwrap_or_default();
             let _ = rustix::io::write(&tell, &text);
             std::process::exit(127);
@@ -155,7 +190,7 @@ fn start(
 }
 
 /// Never returns when all goes well: the harness's program takes the process over.
-fn become_harness(plan: &Plan, terminal: Option<&Terminal>, lockdown: Vec<Ready>) -> Notice {
+fn become_harness(plan: &Plan, terminal: Option<&Terminal>, lockdown: Vec<Ready>, post: BorrowedFd<'_>) -> Notice {
     let failed = |step: &str, error: io::Error| Notice::Failed { step: step.to_owned(), error: error.to_string() };
     if let Err(error) = take_stage(terminal) {
         return failed("take the foreground of the terminal", error);
@@ -163,8 +198,13 @@ fn become_harness(plan: &Plan, terminal: Option<&Terminal>, lockdown: Vec<Ready>
     if let Err(error) = rustix::process::chdir(&plan.directory) {
         return failed("enter the workspace", error.into());
     }
+    if plan.tier == Tier::Landlock
+        && let Err(error) = die_with_parent()
+    {
+        return failed("die with process 1", error);
+    }
     for (ready, step) in lockdown.into_iter().zip(&plan.lockdown) {
-        if let Err(error) = ready.execute() {
+        if let Err(error) = ready.execute(Some(post)) {
             return failed(&step.to_string(), error);
         }
     }

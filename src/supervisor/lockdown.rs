@@ -3,6 +3,7 @@
 
 use super::limits;
 use super::plan::LockdownStep;
+use super::wire::Notice;
 use crate::model::LimitKind;
 use crate::sys;
 use landlock::{
@@ -11,13 +12,19 @@ use landlock::{
 };
 use seccompiler::BpfProgram;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+pub(super) mod enclosure;
 mod filter;
 
 /// The newest Landlock rights that are asked for; a kernel with fewer gives what it has, and the session record says
 /// which.
 const LANDLOCK_NEWEST: ABI = ABI::V6;
+
+/// The Landlock version from which it guards all that is asked of it: with it came the scopes of signals and abstract
+/// sockets (Linux 6.12), ahead of it truncating, devices and TCP.
+pub const LANDLOCK_COMPLETE: u32 = 6;
 
 /// A step with everything made that it needs, so that executing it is a call or two.
 pub(super) enum Ready {
@@ -26,40 +33,56 @@ pub(super) enum Ready {
     NoNewPrivileges,
     /// None where the kernel has no Landlock.
     Landlock(Option<RulesetCreated>),
+    /// Where there are no namespaces, Landlock does their part as far as it can.
+    Enclosure(RulesetCreated),
     Seccomp(BpfProgram),
+    /// A filter that has some calls answered by whoever gets its listener.
+    Notifying(BpfProgram),
 }
 
-/// Makes what the steps need. Must run where the steps will see the same files.
-pub(super) fn prepare(steps: &[LockdownStep]) -> io::Result<Vec<Ready>> {
-    steps.iter().map(prepare_step).collect()
+/// Makes what the steps need; `tty` is the device of the harness's terminal. Must run where the steps will see the same files.
+pub(super) fn prepare(steps: &[LockdownStep], tty: Option<&Path>) -> io::Result<Vec<Ready>> {
+    steps.iter().map(|step| prepare_step(step, tty)).collect()
 }
 
-fn prepare_step(step: &LockdownStep) -> io::Result<Ready> {
+fn prepare_step(step: &LockdownStep, tty: Option<&Path>) -> io::Result<Ready> {
     Ok(match step {
         LockdownStep::Limit { limit, amount } => Ready::Limit(*limit, *amount),
         LockdownStep::DropCapabilities => Ready::DropCapabilities,
         LockdownStep::NoNewPrivileges => Ready::NoNewPrivileges,
         LockdownStep::Landlock { write } => Ready::Landlock(file_rules(write)?),
+        LockdownStep::Enclose { read, devices, write } => {
+            let devices: Vec<_> = devices.iter().map(PathBuf::as_path).chain(tty).collect();
+            Ready::Enclosure(enclosure::file_rules(read, &devices, write)?)
+        }
         LockdownStep::Seccomp => Ready::Seccomp(filter::harness()?),
+        LockdownStep::SeccompNotifying => Ready::Notifying(enclosure::program()?),
     })
 }
 
 impl Ready {
-    /// Executes the step for this process.
-    pub(super) fn execute(self) -> io::Result<()> {
+    /// Executes the step for this process. A listener that comes of it goes to `post`.
+    pub(super) fn execute(self, post: Option<BorrowedFd<'_>>) -> io::Result<()> {
         match self {
             Self::Limit(limit, amount) => limits::restrict(limit, amount),
             Self::DropCapabilities => drop_capabilities(),
             Self::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
             Self::Landlock(rules) => rules.map_or(Ok(()), restrict_files),
+            Self::Enclosure(rules) => restrict_fully(rules),
             Self::Seccomp(program) => load(&program),
+            Self::Notifying(program) => {
+                let post =
+                    post.ok_or_else(|| io::Error::other("nobody answers the calls that would be asked about"))?;
+                let listener = sys::load_notifying_filter(&program)?;
+                super::wire::send(post, &Notice::Listening, &[listener.as_fd()])
+            }
         }
     }
 }
 
 /// Executes one step of locking down this process.
 pub(super) fn execute(step: &LockdownStep) -> io::Result<()> {
-    prepare_step(step)?.execute()
+    prepare_step(step, None)?.execute(None)
 }
 
 /// Confines the proxy's process: no files, no programs, no sockets but TCP and UDP. What it has open stays open.
@@ -140,6 +163,14 @@ fn restrict_files(rules: RulesetCreated) -> io::Result<()> {
     match rules.restrict_self().map_err(io::Error::other)?.ruleset {
         RulesetStatus::NotEnforced => Err(io::Error::other("the kernel has Landlock and did not enforce it")),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+    }
+}
+
+/// As [`restrict_files`], with everything that was asked for.
+fn restrict_fully(rules: RulesetCreated) -> io::Result<()> {
+    match rules.restrict_self().map_err(io::Error::other)?.ruleset {
+        RulesetStatus::FullyEnforced => Ok(()),
+        _ => Err(io::Error::other("the kernel did not enforce all of Landlock that was asked for")),
     }
 }
 

@@ -13,19 +13,23 @@ mod lockdown;
 mod network;
 mod overlay;
 mod plan;
+mod private_place;
 mod probe;
 mod reach;
 mod root;
 mod spawn;
+mod sweep;
 mod terminal;
 mod trees;
+mod warden;
 pub mod wire;
 
 pub use error::{PlanError, SupervisorError};
 pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
 pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, plan_limits};
-pub use lockdown::{confine_proxy, landlock_abi};
+pub use lockdown::{LANDLOCK_COMPLETE, confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
+pub use plan::enclosed::{PrivatePlace, plan_enclosed};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, OVERLAY_UPPER,
     OVERLAY_WORK, Plan, PlanRequest, Step, TerminalStreams, granted_paths, pinned_paths, plan,

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod display;
+pub(super) mod enclosed;
 mod files;
 mod pins;
 mod sources;
@@ -13,6 +14,7 @@ use super::error::PlanError;
 use super::host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
 use super::limits::{LimitPlan, PIDS_DEFAULT};
 use crate::harness::LaunchSpec;
+use crate::model::Tier;
 use crate::model::{LimitHolder, LimitKind};
 use crate::policy::{Profile, expand_home};
 use std::collections::BTreeMap;
@@ -210,6 +212,15 @@ pub enum Step {
     Capture,
     /// Make the listeners and pass them out.
     Listen,
+    /// Make a directory of the sandbox's own on the disk.
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Make the way by which connections are handed to the proxy one by one.
+    HandOver,
 }
 
 impl Step {
@@ -244,11 +255,26 @@ pub enum LockdownStep {
     },
     /// Load the system call filter.
     Seccomp,
+    /// Allow reading and executing, using devices and writing below these places alone, signals inside alone, and no TCP.
+    Enclose {
+        /// Where reading and executing is allowed.
+        read: Vec<PathBuf>,
+        /// The devices that may be used.
+        devices: Vec<PathBuf>,
+        /// Where everything is allowed.
+        write: Vec<PathBuf>,
+    },
+    /// Load the system call filter that has connecting and changing permissions answered by process 1.
+    SeccompNotifying,
 }
 
 /// Everything that makes one sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// How strongly it isolates.
+    pub tier: Tier,
+    /// What a better tier would hold and this one does not, in words for a person.
+    pub gaps: Vec<String>,
     /// Who the harness is.
     pub identity: Identity,
     /// What the session may use up, and what holds it to that.
@@ -334,6 +360,8 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
         LockdownStep::Seccomp,
     ]);
     Ok(Plan {
+        tier: Tier::Full,
+        gaps: Vec::new(),
         identity,
         limits: request.limits.clone(),
         steps,

@@ -38,8 +38,12 @@ pub enum Feature {
     Owners,
     /// Landlock.
     Landlock,
+    /// A Landlock that guards signals and abstract sockets too.
+    LandlockWhole,
     /// System call filters.
     Seccomp,
+    /// Filters that have another process answer, and put a descriptor in the place of the caller's.
+    Notifications,
     /// close_range(2).
     CloseRange,
     /// openat2(2).
@@ -68,7 +72,7 @@ pub enum Outcome {
 
 impl Feature {
     /// All of them, each after those it needs.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::UserNamespaces,
         Self::Namespaces,
         Self::IdMaps,
@@ -80,7 +84,9 @@ impl Feature {
         Self::Listeners,
         Self::Owners,
         Self::Landlock,
+        Self::LandlockWhole,
         Self::Seccomp,
+        Self::Notifications,
         Self::CloseRange,
         Self::OpenBeneath,
         Self::MemoryFiles,
@@ -101,7 +107,9 @@ impl Feature {
             Self::Listeners => "listeners",
             Self::Owners => "id-mapped mounts",
             Self::Landlock => "landlock",
+            Self::LandlockWhole => "landlock 6",
             Self::Seccomp => "seccomp",
+            Self::Notifications => "seccomp answers",
             Self::CloseRange => "close_range",
             Self::OpenBeneath => "openat2",
             Self::MemoryFiles => "memfd",
@@ -123,7 +131,9 @@ impl Feature {
             Self::Listeners => "a proxy outside the sandbox that serves connections inside",
             Self::Owners => "files that root's sandboxes write and their owners keep",
             Self::Landlock => "a second lock on files, signals and abstract sockets",
+            Self::LandlockWhole => "files, signals and TCP where there are no namespaces",
             Self::Seccomp => "refusing system calls that no harness needs",
+            Self::Notifications => "handing connections to the proxy where there is no network namespace",
             Self::CloseRange => "closing what the harness must not inherit",
             Self::OpenBeneath => "paths that cannot lead out of the new root directory",
             Self::MemoryFiles => "handing certificates over without a file on the disk",
@@ -134,10 +144,16 @@ impl Feature {
     #[must_use]
     pub fn is_required(self, tier: Tier) -> bool {
         match tier {
-            Tier::Full => self != Self::Landlock,
+            Tier::Full => !matches!(self, Self::Landlock | Self::LandlockWhole | Self::Notifications),
             Tier::Landlock => matches!(
                 self,
-                Self::Landlock | Self::Seccomp | Self::CloseRange | Self::OpenBeneath | Self::MemoryFiles
+                Self::Landlock
+                    | Self::LandlockWhole
+                    | Self::Seccomp
+                    | Self::Notifications
+                    | Self::CloseRange
+                    | Self::OpenBeneath
+                    | Self::MemoryFiles
             ),
         }
     }
@@ -151,6 +167,8 @@ impl Feature {
             Self::Capture => &[Self::Loopback],
             Self::Processes | Self::Terminals => &[Self::Mounts],
             Self::Listeners => &[Self::Loopback, Self::Capture],
+            Self::LandlockWhole => &[Self::Landlock],
+            Self::Notifications => &[Self::Seccomp],
             _ => &[],
         }
     }
@@ -222,7 +240,9 @@ fn try_out(feature: Feature, identity: &Identity, directory: &Path) -> Outcome {
         Feature::Owners if !root => return Outcome::Unneeded("you keep your own ids in the sandbox"),
         Feature::Owners => deeds::owners(identity, directory).map_err(Fault::from),
         Feature::Landlock => laboratory::run(Place::Here, deeds::landlock),
+        Feature::LandlockWhole => laboratory::run(Place::Here, deeds::landlock_whole),
         Feature::Seccomp => laboratory::run(Place::Here, deeds::seccomp),
+        Feature::Notifications => laboratory::run(Place::Here, deeds::notifications),
         Feature::CloseRange => laboratory::run(Place::Here, deeds::close_range),
         Feature::OpenBeneath => laboratory::run(Place::Here, deeds::open_beneath),
         Feature::MemoryFiles => laboratory::run(Place::Here, deeds::memory_files),

@@ -139,6 +139,8 @@ mod tests {
         let write = write.iter().map(PathBuf::from).collect();
         Plan {
             limits: crate::supervisor::LimitPlan::default(),
+            tier: crate::model::Tier::Full,
+            gaps: Vec::new(),
             identity: Identity { uid: 1000, gid: 1000, kernel_uid: 1000, kernel_gid: 1000 },
             steps,
             lockdown: vec![LockdownStep::Landlock { write }],

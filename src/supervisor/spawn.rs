@@ -7,15 +7,18 @@ use super::plan::{Identity, Plan};
 use super::terminal::Terminal;
 use super::trees::Trees;
 use super::wire::{self, Notice, Order};
-use super::{init, lockdown};
-use crate::model::ReachedLimit;
-use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
+use super::{init, lockdown, private_place, sweep};
+use crate::model::{ReachedLimit, Tier};
+use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_single_threaded};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use rustix::termios::Winsize;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// How long process 1 may take to end everything in a sandbox that has no process namespace.
+const SWEEP_SECONDS_MAX: i64 = 20;
 /// What process 1 of the sandbox is called.
 const TITLE: &str = "omni";
 
@@ -26,6 +29,8 @@ pub struct Listeners {
     pub tcp: Vec<OwnedFd>,
     /// Where every question to a resolver arrives.
     pub dns: Vec<OwnedFd>,
+    /// Where connections arrive that are handed over one by one, in a sandbox without a network of its own.
+    pub handed: Option<OwnedFd>,
 }
 
 /// A sandbox that stands or runs. Dropping it ends it.
@@ -35,6 +40,8 @@ pub struct Sandbox {
     wire: OwnedFd,
     reaped: bool,
     group: Option<Group>,
+    /// Whether process 1 ends what is left, rather than the kernel.
+    sweeps: bool,
 }
 
 /// What a finished construction hands over.
@@ -69,15 +76,23 @@ pub fn spawn(
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(|error| prepare("make a socket pair")(error.into()))?;
-    match clone_into_namespaces(Namespaces::ALL).map_err(SupervisorError::Namespaces)? {
+    let forked = match plan.tier {
+        Tier::Full => clone_into_namespaces(Namespaces::ALL).map_err(SupervisorError::Namespaces)?,
+        Tier::Landlock => fork_single_threaded().map_err(prepare("fork"))?,
+    };
+    match forked {
         Forked::Child => {
             drop(ours);
             inside(plan, &theirs, certificates, size);
+            if plan.tier == Tier::Landlock {
+                sweep::end_all();
+                private_place::remove(plan);
+            }
             std::process::exit(0);
         }
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
-            let sandbox = Sandbox { pidfd, wire: ours, reaped: false, group };
+            let sandbox = Sandbox { pidfd, wire: ours, reaped: false, group, sweeps: plan.tier == Tier::Landlock };
             match furnish(plan, pid, &sandbox) {
                 Err(error) => Err(sandbox.explain(error)),
                 other => other,
@@ -93,9 +108,11 @@ fn furnish(plan: &Plan, pid: Pid, sandbox: &Sandbox) -> Result<(), SupervisorErr
     if let Some(group) = &sandbox.group {
         group.take_in(pid)?;
     }
-    write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
+    if plan.tier == Tier::Full {
+        write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
+    }
     sandbox.order(&Order::Mapped)?;
-    if root {
+    if root && plan.tier == Tier::Full {
         let trees = Trees::open(plan)?;
         trees.translate_owners(plan)?;
         hand_over_pipes(&plan.identity)
@@ -126,11 +143,16 @@ impl Building {
     /// The step that failed, as the process inside reported it.
     pub fn finish(self) -> Result<Standing, SupervisorError> {
         match self.0.notice()? {
+            Some((Notice::Built, descriptors)) if self.0.sweeps && !descriptors.is_empty() => {
+                let mut descriptors = descriptors.into_iter();
+                let listeners = Listeners { handed: descriptors.next(), ..Listeners::default() };
+                Ok(Standing { sandbox: self.0, listeners, terminal: descriptors.next() })
+            }
             Some((Notice::Built, mut descriptors)) if descriptors.len() >= 3 => {
                 let rest = descriptors.split_off(2);
                 let mut rest = rest.into_iter();
                 let dns = rest.next().into_iter().collect();
-                let listeners = Listeners { tcp: descriptors, dns };
+                let listeners = Listeners { tcp: descriptors, dns, handed: None };
                 Ok(Standing { sandbox: self.0, listeners, terminal: rest.next() })
             }
             Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
@@ -200,12 +222,23 @@ impl Sandbox {
         }
     }
 
+    /// Lets process 1 end what is left by itself, for as long as that may take.
+    fn let_sweep(&self) {
+        // It hears nothing more, and that is its sign; it may have ended by itself.
+        let _ = rustix::net::shutdown(&self.wire, rustix::net::Shutdown::Both);
+        let limit = rustix::event::Timespec { tv_sec: SWEEP_SECONDS_MAX, tv_nsec: 0 };
+        let _ = rustix::event::poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit));
+    }
+
     /// Ends everything in the sandbox and waits until the kernel is done with it.
     pub fn end(&mut self) {
         if self.reaped {
             return;
         }
         self.reaped = true;
+        if self.sweeps {
+            self.let_sweep();
+        }
         // It may have ended by itself; then there is nothing to kill, only to reap.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -251,12 +284,13 @@ fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Wins
         // Nobody left to tell when this fails.
         let _ = wire::send(wire.as_fd(), &failed, &[]);
     };
-    let terminal = match prepare(plan, wire, certificates, size) {
-        Ok(terminal) => terminal,
+    let (terminal, lane) = match prepare(plan, wire, certificates, size) {
+        Ok(prepared) => prepared,
         Err((step, error)) => return report(&step, error),
     };
     // While the supervisor gets the proxy and the record ready.
-    let lockdown = match lockdown::prepare(&plan.lockdown) {
+    let tty = terminal.as_ref().and_then(Terminal::device);
+    let lockdown = match lockdown::prepare(&plan.lockdown, tty.as_deref()) {
         Ok(lockdown) => lockdown,
         Err(error) => return report("prepare the lockdown", error.to_string()),
     };
@@ -264,7 +298,7 @@ fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Wins
         Ok(Some((Order::Go, _))) => {}
         _ => return,
     }
-    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown) {
+    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown, lane) {
         report("mind the harness", error.to_string());
     }
 }
@@ -275,12 +309,13 @@ fn prepare(
     wire: &OwnedFd,
     certificates: &OwnedFd,
     size: Option<Winsize>,
-) -> Result<Option<Terminal>, (String, String)> {
+) -> Result<(Option<Terminal>, Option<OwnedFd>), (String, String)> {
     let at = |step: &str| {
         let step = step.to_owned();
         move |error: io::Error| (step, error.to_string())
     };
-    die_with_parent().map_err(at("die with the supervisor"))?;
+    let enclosed = plan.tier == Tier::Landlock;
+    outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
     sys::close_inherited_except(&[wire.as_fd(), certificates.as_fd()]).map_err(at("close inherited descriptors"))?;
     let session = rustix::process::setsid().map_err(io::Error::from);
     session.map_err(at("leave the terminal"))?;
@@ -296,21 +331,28 @@ fn prepare(
     // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
     sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
     let by_root = plan.identity.is_roots();
-    let opened = if by_root { Ok(None) } else { Trees::open(plan).map(Some) };
+    let opened = if by_root || enclosed { Ok(None) } else { Trees::open(plan).map(Some) };
     let trees = opened.map_err(|error| ("open the host's places".to_owned(), error.to_string()))?;
     apply::become_user(&plan.identity).map_err(at("become the sandbox's user"))?;
     // Changing ids cleared it (prctl(2), PR_SET_PDEATHSIG).
-    die_with_parent().map_err(at("die with the supervisor"))?;
+    outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
     let mut site = Site { trees, wire: wire.as_fd(), certificates };
-    let listeners = apply::build(plan, &mut site).map_err(|failure| (failure.step, failure.error.to_string()))?;
+    let (listeners, lane) =
+        apply::build(plan, &mut site).map_err(|failure| (failure.step, failure.error.to_string()))?;
     let terminal = match plan.terminal {
         Some(streams) => Some(Terminal::open(streams, size).map_err(at("open a terminal"))?),
         None => None,
     };
-    let sockets = listeners.tcp.iter().chain(&listeners.dns).map(AsFd::as_fd);
+    let sockets = listeners.tcp.iter().chain(&listeners.dns).chain(&listeners.handed).map(AsFd::as_fd);
     let descriptors: Vec<_> = sockets.chain(terminal.iter().map(|terminal| terminal.master.as_fd())).collect();
     wire::send(wire.as_fd(), &Notice::Built, &descriptors).map_err(at("hand the listeners over"))?;
-    Ok(terminal)
+    Ok((terminal, lane))
+}
+
+/// Goes when the supervisor goes; but where this process is all that ends the others, it has to see to that first, which
+/// it does when nobody speaks to it any more.
+fn outlive_or_die(enclosed: bool) -> io::Result<()> {
+    if enclosed { sweep::adopt_orphans() } else { die_with_parent() }
 }
 
 /// Asks to be killed when the supervisor goes, however it goes.

@@ -43,6 +43,8 @@ pub enum Notice {
         /// The system's error.
         error: String,
     },
+    /// The filter is loaded, and the listener for what it asks about comes with this.
+    Listening,
     /// The program could not be executed: the error's number.
     NotExecuted(i32),
     /// The harness was stopped by its terminal (Ctrl-Z).

@@ -7,6 +7,8 @@
 mod environment;
 mod mount;
 mod netlink;
+mod notify;
+mod notify_place;
 mod process;
 mod signal;
 mod socket;
@@ -14,6 +16,11 @@ mod socket;
 pub use environment::{environment_has, erase_environment, replace_command_line};
 pub use mount::{MountAttributes, set_mount_attributes};
 pub use netlink::{Attributes, Netlink, NetlinkMessage};
+pub use notify::{
+    CallAnswer, NotifiedCall, answer_call, load_notifying_filter, notified_call_waits, read_memory_of,
+    receive_notified_call, wake_callers_in_place,
+};
+pub use notify_place::replace_descriptor_of;
 pub use process::{
     Forked, NamespaceHolder, Namespaces, clone_into_namespaces, close_descriptors_from, close_inherited_except,
     end_with_parent, fork_single_threaded, landlock_abi, set_file_size_of_core, unshare_control_groups,

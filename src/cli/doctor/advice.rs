@@ -21,6 +21,8 @@ pub(super) fn advice(feature: Feature, errno: Option<i32>, machine: &Machine) ->
         Feature::Capture | Feature::Listeners => packet_filter(errno, machine),
         Feature::Owners => owners(),
         Feature::Landlock => landlock(errno),
+        Feature::LandlockWhole => vec!["only the tier `landlock` needs it; Linux 6.12 and later have it".to_owned()],
+        Feature::Notifications => notifications(errno, machine),
         Feature::Seccomp => kernel_option("CONFIG_SECCOMP_FILTER", machine),
         Feature::CloseRange | Feature::OpenBeneath | Feature::MemoryFiles => newer_kernel(machine),
     }
@@ -148,6 +150,17 @@ fn landlock(errno: Option<i32>) -> Vec<String> {
             vec!["the kernel has it and did not start it: add `landlock` to the boot parameter lsm=".to_owned()]
         }
         _ => vec!["optional; Linux 5.13 and later have it with CONFIG_SECURITY_LANDLOCK".to_owned()],
+    }
+}
+
+fn notifications(errno: Option<i32>, machine: &Machine) -> Vec<String> {
+    match errno {
+        Some(libc::EBUSY) => vec![
+            "whoever started this (a container runtime, WSL's init) answers system calls already, and only one may:"
+                .to_owned(),
+            "run omni outside of it, or in the tier `full`".to_owned(),
+        ],
+        _ => newer_kernel(machine),
     }
 }
 

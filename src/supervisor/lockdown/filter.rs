@@ -10,7 +10,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::io;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// What no harness needs and every kernel exploit starts from.
 const REFUSED: &[i64] = &[
@@ -131,6 +131,11 @@ const NEWEST_KNOWN: u32 = 462;
 
 /// The harness's filter.
 pub(super) fn harness() -> io::Result<BpfProgram> {
+    program(harness_rules()?, &[])
+}
+
+/// What every harness is refused.
+pub(super) fn harness_rules() -> io::Result<Rules> {
     let mut refused = always(REFUSED);
     refused.insert(libc::SYS_socket, sockets(true)?);
     refused.insert(libc::SYS_socketpair, vec![rule(0, Cmp::NotEqual, libc::AF_UNIX as u64)?]);
@@ -138,7 +143,7 @@ pub(super) fn harness() -> io::Result<BpfProgram> {
     refused.insert(libc::SYS_ioctl, terminal_injection()?);
     refused.insert(libc::SYS_personality, vec![personalities()?]);
     refused.extend(set_user_id()?);
-    program(refused)
+    Ok(refused)
 }
 
 /// The proxy's filter.
@@ -148,20 +153,20 @@ pub(super) fn proxy() -> io::Result<BpfProgram> {
     refused.insert(libc::SYS_socket, sockets(false)?);
     refused.insert(libc::SYS_clone, vec![new_namespaces()?]);
     refused.insert(libc::SYS_ioctl, terminal_injection()?);
-    program(refused)
+    program(refused, &[])
 }
 
-fn always(calls: &[i64]) -> Rules {
+pub(super) fn always(calls: &[i64]) -> Rules {
     calls.iter().map(|call| (*call, Vec::new())).collect()
 }
 
-enum Cmp {
+pub(super) enum Cmp {
     Equal,
     NotEqual,
     AllOf(u64),
 }
 
-fn condition(argument: u8, how: &Cmp, value: u64) -> io::Result<SeccompCondition> {
+pub(super) fn condition(argument: u8, how: &Cmp, value: u64) -> io::Result<SeccompCondition> {
     let operator = match how {
         Cmp::Equal => SeccompCmpOp::Eq,
         Cmp::NotEqual => SeccompCmpOp::Ne,
@@ -170,7 +175,7 @@ fn condition(argument: u8, how: &Cmp, value: u64) -> io::Result<SeccompCondition
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(io::Error::other)
 }
 
-fn rule(argument: u8, how: Cmp, value: u64) -> io::Result<SeccompRule> {
+pub(super) fn rule(argument: u8, how: Cmp, value: u64) -> io::Result<SeccompRule> {
     SeccompRule::new(vec![condition(argument, &how, value)?]).map_err(io::Error::other)
 }
 
@@ -259,8 +264,8 @@ fn personalities() -> io::Result<SeccompRule> {
 }
 
 /// Puts together: calls after [`NEWEST_KNOWN`] and [`ABSENT`] fail as unknown, `refused` as not permitted, another architecture's calls
-/// kill, the rest is allowed.
-fn program(refused: Rules) -> io::Result<BpfProgram> {
+/// kill, `notified` are answered by whoever holds the listener, the rest is allowed.
+pub(super) fn program(refused: Rules, notified: &[i64]) -> io::Result<BpfProgram> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let permitted = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter = SeccompFilter::new(refused, SeccompAction::Allow, permitted, arch).map_err(io::Error::other)?;
@@ -280,6 +285,25 @@ fn program(refused: Rules) -> io::Result<BpfProgram> {
         program.push(sock_filter { code: equal, jt: 0, jf: 1, k: number });
         program.push(sock_filter { code: answer, jt: 0, jf: 0, k: errno });
     }
+    if !notified.is_empty() {
+        // Another architecture's calls have other numbers, and are killed before any of them is taken for one of these.
+        program.push(sock_filter { code: load, jt: 0, jf: 0, k: ARCHITECTURE_OFFSET });
+        program.push(sock_filter { code: equal, jt: 1, jf: 0, k: AUDIT_ARCHITECTURE });
+        program.push(sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_KILL_PROCESS });
+        program.push(sock_filter { code: load, jt: 0, jf: 0, k: 0 });
+    }
+    for call in notified {
+        let number = u32::try_from(*call).map_err(io::Error::other)?;
+        program.push(sock_filter { code: equal, jt: 0, jf: 1, k: number });
+        program.push(sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_USER_NOTIF });
+    }
     program.extend(rest);
     Ok(program)
 }
+
+/// Where `struct seccomp_data` has the architecture, and what stands there for this one (linux/audit.h).
+const ARCHITECTURE_OFFSET: u32 = 4;
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCHITECTURE: u32 = 0xc000_00b7;

@@ -1,7 +1,9 @@
 //! A plan as `omni exec --dry-run` prints it and as errors name its steps: one step a line.
 
 use super::{Access, Contents, Identity, LockdownStep, NAMESPACES, Plan, Step};
+use crate::model::Tier;
 use std::fmt;
+use std::path::PathBuf;
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +62,8 @@ impl fmt::Display for Step {
             Self::Loopback => f.write_str("loopback up, every address local"),
             Self::Capture => f.write_str("every new TCP connection to the proxy"),
             Self::Listen => f.write_str("listen for the proxy"),
+            Self::Directory { path, mode } => write!(f, "directory {} mode {mode:04o}", path.display()),
+            Self::HandOver => f.write_str("connections to the gateway to the proxy, one by one"),
         }
     }
 }
@@ -75,6 +79,19 @@ impl fmt::Display for LockdownStep {
                 write.iter().try_for_each(|path| write!(f, " {}", path.display()))
             }
             Self::Seccomp => f.write_str("system call filter"),
+            Self::Enclose { read, devices, write } => {
+                let shown = |f: &mut fmt::Formatter<'_>, paths: &[PathBuf]| {
+                    paths.iter().try_for_each(|path| write!(f, " {}", path.display()))
+                };
+                f.write_str("landlock: read only below")?;
+                shown(f, read)?;
+                f.write_str("; devices")?;
+                shown(f, devices)?;
+                f.write_str("; write only below")?;
+                shown(f, write)?;
+                f.write_str("; no TCP, no signals out")
+            }
+            Self::SeccompNotifying => f.write_str("system call filter, connecting and permissions by process 1"),
         }
     }
 }
@@ -83,7 +100,11 @@ impl fmt::Display for Plan {
     /// One step a line, as `omni exec --dry-run` prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Identity { uid, gid, kernel_uid, kernel_gid } = &self.identity;
-        writeln!(f, "namespaces {}", NAMESPACES.join(" "))?;
+        match self.tier {
+            Tier::Full => writeln!(f, "namespaces {}", NAMESPACES.join(" "))?,
+            tier => writeln!(f, "tier {tier}, no namespaces")?,
+        }
+        self.gaps.iter().try_for_each(|gap| writeln!(f, "gap: {gap}"))?;
         writeln!(f, "identity {uid}:{gid} (kernel {kernel_uid}:{kernel_gid})")?;
         for limit in &self.limits.held {
             writeln!(f, "limit {limit}")?;

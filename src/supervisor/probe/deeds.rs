@@ -1,25 +1,27 @@
 //! What each probe does, with the calls that build real sandboxes, and what must be seen for it to count.
 
+use super::super::lockdown::LANDLOCK_COMPLETE;
 use super::super::plan::{Access, Identity, LockdownStep, Mount};
 use super::super::root::Root;
-use super::super::spawn::Listeners;
+use super::super::spawn::{Listeners, die_with_parent};
+use super::super::warden::Warden;
+use super::super::wire::{self, Notice};
 use super::super::{apply, capture, lockdown, network, trees};
 use super::unexpected;
-use crate::sys::{self, MountAttributes, set_mount_attributes};
+use crate::sys::{self, Forked, MountAttributes, set_mount_attributes};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{WaitId, WaitIdOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// Room in a probe's root directory, in bytes.
 const ROOT_BYTES_MAX: u64 = 1 << 20;
 /// A directory that every system has.
 const SYSTEM: &str = "/usr";
-/// The Landlock version from which it guards all that we ask of it: signals and abstract sockets came last.
-const LANDLOCK_COMPLETE: u32 = 6;
 /// Where connections are made to: addresses for documentation (RFC 5737, RFC 3849), ports that nobody serves.
 pub(super) const DESTINATIONS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77)), 4433),
@@ -121,6 +123,32 @@ pub(super) fn landlock() -> io::Result<String> {
     }
 }
 
+/// Locks this process in as where there are no namespaces, and reaches out.
+pub(super) fn landlock_whole() -> io::Result<String> {
+    let version = sys::landlock_abi()?;
+    if version < LANDLOCK_COMPLETE {
+        return Err(io::Error::other(format!(
+            "version {version}; signals are guarded from version {LANDLOCK_COMPLETE} on"
+        )));
+    }
+    lockdown::execute(&LockdownStep::NoNewPrivileges)?;
+    let nothing = LockdownStep::Enclose { read: vec![SYSTEM.into()], devices: Vec::new(), write: Vec::new() };
+    lockdown::execute(&nothing)?;
+    let open = |path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let parent = rustix::process::getppid().ok_or_else(|| unexpected("there is no parent"))?;
+    let seen = (
+        open("/").err(),
+        open(SYSTEM).err(),
+        rustix::net::connect(&socket, &DESTINATIONS[0]).err(),
+        rustix::process::test_kill_process(parent).err(),
+    );
+    match seen {
+        (Some(Errno::ACCESS), None, Some(Errno::ACCESS), Some(Errno::PERM)) => Ok(format!("version {version}, whole")),
+        seen => Err(unexpected(format!("version {version} did not keep everything in: {seen:?}"))),
+    }
+}
+
 pub(super) fn seccomp() -> io::Result<String> {
     lockdown::execute(&LockdownStep::NoNewPrivileges)?;
     lockdown::execute(&LockdownStep::Seccomp)?;
@@ -128,6 +156,50 @@ pub(super) fn seccomp() -> io::Result<String> {
         Err(Errno::PERM) => Ok("loaded; it refused a call".to_owned()),
         _ => Err(unexpected("the filter did not refuse a call")),
     }
+}
+
+/// Has a process ask for a connection, and hands it one.
+pub(super) fn notifications() -> io::Result<String> {
+    let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    let ((post, theirs), (lane, proxy)) = (pair()?, pair()?);
+    match sys::fork_single_threaded()? {
+        Forked::Child => {
+            drop(post);
+            let failed = ask_for_a_connection(theirs.as_fd()).err();
+            std::process::exit(failed.map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)));
+        }
+        Forked::Parent { pidfd, .. } => {
+            drop(theirs);
+            let listener = match wire::receive::<Notice>(post.as_fd())? {
+                Some((Notice::Listening, mut descriptors)) => descriptors.pop(),
+                _ => None,
+            };
+            listener.map_or(Ok(()), |listener| Warden::new(listener, lane, &[]).answer())?;
+            let ended = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+            let code = ended.and_then(|ended| ended.exit_status());
+            if let Some(errno) = code.filter(|code| *code != 0) {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            let mut word = [0; 1];
+            let (handed, _) = rustix::net::recv(&proxy, &mut word, RecvFlags::DONTWAIT)?;
+            match code == Some(0) && handed == 1 {
+                true => Ok("a connection was put in the place of another".to_owned()),
+                false => Err(unexpected("no connection could be put in the place of another")),
+            }
+        }
+    }
+}
+
+fn ask_for_a_connection(post: BorrowedFd<'_>) -> io::Result<()> {
+    die_with_parent()?;
+    lockdown::execute(&LockdownStep::NoNewPrivileges)?;
+    lockdown::prepare(&[LockdownStep::SeccompNotifying], None)?
+        .into_iter()
+        .try_for_each(|step| step.execute(Some(post)))?;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &SocketAddr::new(network::GATEWAY_V4.into(), DESTINATIONS[0].port()))?;
+    rustix::io::write(&socket, b"x")?;
+    Ok(())
 }
 
 pub(super) fn close_range() -> io::Result<String> {

@@ -5,7 +5,7 @@ use super::super::spawn::{Listeners, die_with_parent, write_id_maps};
 use super::super::wire::{self, Order};
 use super::super::{Identity, apply};
 use super::{deeds, unexpected};
-use crate::sys::{self, Forked, Namespaces, clone_into_namespaces};
+use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_single_threaded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -104,7 +104,12 @@ fn experiment(
         Place::Unmapped => (Namespaces::ALL, None),
         Place::Sandbox(identity) => (Namespaces::ALL, Some(identity)),
     };
-    match clone_into_namespaces(namespaces)? {
+    // Containers let nobody call clone3(2), and a plain child can be had without.
+    let forked = match place {
+        Place::Here => fork_single_threaded(),
+        _ => clone_into_namespaces(namespaces),
+    };
+    match forked? {
         Forked::Child => {
             drop(ours);
             live(identity, &theirs, deed);
