@@ -202,7 +202,7 @@ fn usable_home() -> anyhow::Result<String> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     match rustix::fs::open(home.path(), flags, Mode::RUSR | Mode::WUSR) {
         // Not every file system has files without names; the database was opened for writing all the same.
-        Err(rustix::io::Errno::OPNOTSUPP) => {}
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {}
         file => {
             let file = file.context("no file can be made in it")?;
             rustix::io::write(&file, &[0; 4096]).context("no file can be written in it")?;

@@ -54,6 +54,11 @@ pub(super) fn explain(error: SessionError, demand: &Demand, directory: &Path) ->
         ) if demand.tier == Tier::Full => {
             SessionError::NotIsolated { tier: Tier::Full, error: Box::new(error), way_out: way_out(demand, directory) }
         }
+        // A kernel of another kind, which lacks a call that every start makes.
+        SessionError::Prepare { what, error } if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let error = Box::new(SupervisorError::Prepare { what, error });
+            SessionError::NotIsolated { tier: demand.tier, error, way_out: way_out(demand, directory) }
+        }
         other => other,
     }
 }
@@ -99,7 +104,11 @@ fn way_out(demand: &Demand, directory: &Path) -> String {
             Tier::Landlock
         ),
         Some((feature, outcome)) => {
-            format!("the weaker tier `{}` cannot be had here either: {}", Tier::Landlock, said(*feature, outcome))
+            let missing = said(*feature, outcome);
+            format!(
+                "the weaker tier `{}` cannot be had here either: {missing}; `omni doctor` says more",
+                Tier::Landlock
+            )
         }
     }
 }

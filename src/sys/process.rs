@@ -136,18 +136,31 @@ impl Drop for NamespaceHolder {
 ///
 /// # Errors
 /// As [`clone_into_namespaces`].
-#[allow(clippy::disallowed_methods)]
 pub fn fork_single_threaded() -> io::Result<Forked> {
+    match fork_without_handle()? {
+        None => Ok(Forked::Child),
+        Some(pid) => {
+            let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+            Ok(Forked::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// As [`fork_single_threaded`], on kernels that know no descriptors of processes too: the child's id, or `None` in the child.
+///
+/// # Errors
+/// As [`clone_into_namespaces`].
+#[allow(clippy::disallowed_methods)]
+pub fn fork_without_handle() -> io::Result<Option<rustix::process::Pid>> {
     require_single_thread()?;
     // SAFETY: the process has one thread (checked above), so the child inherits no lock that nobody will release.
     // glibc's fork is used rather than the bare call so that its own state is right for threads made later.
     match unsafe { nix::unistd::fork() }? {
-        nix::unistd::ForkResult::Child => Ok(Forked::Child),
+        nix::unistd::ForkResult::Child => Ok(None),
         nix::unistd::ForkResult::Parent { child } => {
             let pid =
                 rustix::process::Pid::from_raw(child.as_raw()).ok_or_else(|| io::Error::other("fork gave pid 0"))?;
-            let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-            Ok(Forked::Parent { pid, pidfd })
+            Ok(Some(pid))
         }
     }
 }
@@ -186,6 +199,9 @@ fn require_single_thread() -> io::Result<()> {
     }
 }
 
+/// The highest number that a descriptor can have, being an `int`. Some kernels take more for less than nothing.
+const DESCRIPTOR_LAST: u32 = i32::MAX.cast_unsigned();
+
 /// Marks every descriptor from `first` on as close-on-exec (close_range(2), Linux 5.11), so that only what is meant to
 /// reaches the program that follows.
 ///
@@ -193,7 +209,7 @@ fn require_single_thread() -> io::Result<()> {
 /// ENOSYS on an older kernel.
 pub fn close_descriptors_from(first: u32) -> io::Result<()> {
     // SAFETY: takes no memory; CLOEXEC closes nothing now, so no owner's descriptor is pulled from under it.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, DESCRIPTOR_LAST, libc::CLOSE_RANGE_CLOEXEC) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -227,9 +243,9 @@ pub fn close_inherited_except(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).filter(|fd| *fd > 2).collect();
     kept.sort_unstable();
     let mut first = 3;
-    for fd in kept.into_iter().chain([u32::MAX]) {
+    for fd in kept.into_iter().chain([DESCRIPTOR_LAST]) {
         if first < fd {
-            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            let last = if fd == DESCRIPTOR_LAST { fd } else { fd - 1 };
             // SAFETY: takes no memory. The descriptors it closes belong to values that the caller promises never to use
             // or drop again in this process.
             let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };

@@ -10,6 +10,9 @@ const KERNEL_OLDEST: &str = "5.12";
 
 /// What to do about a feature that was tried and failed with `errno`.
 pub(super) fn advice(feature: Feature, errno: Option<i32>, machine: &Machine) -> Vec<String> {
+    if machine.gvisor {
+        return gvisor();
+    }
     match feature {
         Feature::UserNamespaces | Feature::Namespaces => namespaces(errno, machine),
         Feature::IdMaps if machine.root && machine.nested => vec![
@@ -26,6 +29,15 @@ pub(super) fn advice(feature: Feature, errno: Option<i32>, machine: &Machine) ->
         Feature::Seccomp => kernel_option("CONFIG_SECCOMP_FILTER", machine),
         Feature::CloseRange | Feature::OpenBeneath | Feature::MemoryFiles => newer_kernel(machine),
     }
+}
+
+/// A kernel in a program, which has part of Linux's.
+fn gvisor() -> Vec<String> {
+    vec![
+        "this kernel is gVisor's (runsc), and no setting of it adds this: run omni on the machine outside, or in a"
+            .to_owned(),
+        "container of another runtime (runc)".to_owned(),
+    ]
 }
 
 /// Each way in which distributions and containers forbid namespaces, the surest sign first.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// How the kernel writes the id map of a user namespace that is the machine's own (user_namespaces(7)).
 const WHOLE_MAP: [&str; 3] = ["0", "0", "4294967295"];
+/// What gVisor says of itself in `/proc/version`, whatever its own version is (pkg/sentry/fsimpl/proc).
+const GVISOR_BUILD: &str = "#1 SMP Sun Jan 10 15:06:54 PST 2016";
 /// What normal hosts mount below `/proc`, which hides nothing.
 const HARMLESS_PROC_MOUNT: &str = "/proc/sys/fs/binfmt_misc";
 
@@ -34,6 +36,8 @@ pub(super) struct Machine {
     pub container: Option<String>,
     /// What is mounted over parts of `/proc`.
     pub proc_masks: Vec<PathBuf>,
+    /// Whether the kernel is gVisor's.
+    pub gvisor: bool,
     /// Whether it is WSL.
     pub wsl: Option<Wsl>,
     /// The kernel's release.
@@ -55,6 +59,7 @@ impl Machine {
             no_user_namespaces: sysctl("user/max_user_namespaces").trim() == "0",
             container: container(),
             proc_masks: proc_masks(&read("/proc/self/mountinfo")),
+            gvisor: read("/proc/version").contains(GVISOR_BUILD),
             wsl: wsl(&read("/proc/version")),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/local/bin/omni")),

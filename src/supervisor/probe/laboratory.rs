@@ -5,10 +5,10 @@ use super::super::spawn::{Listeners, die_with_parent, write_id_maps};
 use super::super::wire::{self, Order};
 use super::super::{Identity, apply};
 use super::{deeds, unexpected};
-use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_single_threaded};
+use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_without_handle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::TcpListener;
@@ -45,15 +45,16 @@ impl From<io::Error> for Fault {
 
 /// The process that tries something. Dropping it ends it.
 struct Child {
-    pidfd: OwnedFd,
+    pid: Pid,
     wire: OwnedFd,
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to kill, only to reap.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        // Nobody else reaps it, so its id is nobody else's.
+        let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
     }
 }
 
@@ -106,18 +107,21 @@ fn experiment(
     };
     // Containers let nobody call clone3(2), and a plain child can be had without.
     let forked = match place {
-        Place::Here => fork_single_threaded(),
-        _ => clone_into_namespaces(namespaces),
+        Place::Here => fork_without_handle()?,
+        _ => match clone_into_namespaces(namespaces)? {
+            Forked::Child => None,
+            Forked::Parent { pid, .. } => Some(pid),
+        },
     };
-    match forked? {
-        Forked::Child => {
+    match forked {
+        None => {
             drop(ours);
             live(identity, &theirs, deed);
             std::process::exit(0);
         }
-        Forked::Parent { pid, pidfd } => {
+        Some(pid) => {
             drop(theirs);
-            let child = Child { pidfd, wire: ours };
+            let child = Child { pid, wire: ours };
             let (told, descriptors) = talk(pid, identity, child.wire.as_fd())?;
             Ok((told, descriptors, child))
         }
