@@ -323,7 +323,8 @@ fn prepare(
         Ok(Some((Order::Mapped, _))) => {}
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),
     }
-    if !plan.limits.groups.is_empty() {
+    // Without namespaces the machine's groups stay in view: Landlock keeps them from being written.
+    if !enclosed && !plan.limits.groups.is_empty() {
         // Only now is this process in its group, where its view of groups shall begin.
         sys::unshare_control_groups().map_err(at("begin a view of control groups"))?;
     }
