@@ -212,4 +212,32 @@ mod tests {
         journal.file = OpenOptions::new().append(true).open(journal.path()).unwrap();
         assert!(matches!(journal.record(Timestamp(2), &event()), Err(StoreError::JournalPoisoned { .. })));
     }
+
+    #[test]
+    fn a_reopened_journal_goes_on_where_it_whole_ended() {
+        let (_place, home, session) = place();
+        for round in 1..=3 {
+            let mut journal = Journal::reopen(&home, &session, Writer::Changes).unwrap();
+            journal.record(Timestamp(round), &event()).unwrap();
+            let path = journal.path().to_owned();
+            let torn = [std::fs::read(&path).unwrap(), vec![0, 0, 0, 9]].concat();
+            std::fs::write(&path, torn).unwrap();
+        }
+        drop(Journal::reopen(&home, &session, Writer::Changes).unwrap());
+        let bytes = std::fs::read(home.journal(&session, Writer::Changes)).unwrap();
+        let decoded = decode(&Header { session, writer: Writer::Changes }, &bytes);
+        assert_eq!((decoded.frames.len(), decoded.tail), (3, Tail::Clean));
+    }
+
+    #[test]
+    fn a_journal_with_something_else_in_it_is_not_gone_on_with() {
+        let (_place, home, session) = place();
+        Journal::create(&home, &session, Writer::Changes).unwrap().record(Timestamp(1), &event()).unwrap();
+        let path = home.journal(&session, Writer::Changes);
+        let damaged = [std::fs::read(&path).unwrap(), b"nonsense, and more of it".to_vec()].concat();
+        std::fs::write(&path, &damaged).unwrap();
+        let again = Journal::reopen(&home, &session, Writer::Changes);
+        assert!(matches!(again, Err(StoreError::JournalBroken { seq: 2, .. })), "{again:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
 }

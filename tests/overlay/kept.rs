@@ -1,7 +1,7 @@
 //! What survives: the layer after any end, and what files carry besides their contents.
 
 use crate::support::{collect, finish};
-use crate::tree::{change, omni, tree, waiting};
+use crate::tree::{change, omni, overlay, tree, waiting};
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -205,5 +205,23 @@ attack! {
         assert_eq!(git(&workspace, &["status", "--porcelain"]), "");
         assert_eq!(waiting(world), ["modified .git/config", "added .git/hooks/pre-push"]);
         assert!(!workspace.join(".git/hooks/pre-push").exists());
+    }
+}
+
+attack! {
+    fn a_layer_whose_notes_are_damaged_can_only_be_discarded(world) {
+        change(world, "echo x > a");
+        let base = overlay(world).unwrap().join("base.json");
+        fs::write(&base, "{").unwrap();
+        for verb in ["diff", "apply"] {
+            let refused = omni(world, verb, &[]);
+            assert!(refused.code() == Some(1) && refused.stderr.contains("omni discard"), "{refused:?}");
+        }
+        let staging = overlay(world).unwrap().join("staging");
+        fs::create_dir(&staging).unwrap();
+        assert_eq!(omni(world, "discard", &[]).code(), Some(1), "originals may be kept there");
+        fs::remove_dir(&staging).unwrap();
+        assert_eq!(omni(world, "discard", &[]).text(), "all discarded; the workspace is as it was\n");
+        assert_eq!(overlay(world), None);
     }
 }

@@ -59,6 +59,11 @@ pub enum Recovered {
     PutBack,
 }
 
+/// Whether an attempt may be unfinished, for somebody who cannot go on with it.
+pub(super) fn is_under_way(place: &Path) -> bool {
+    [STEPS, DONE, UNDO, super::stage::STAGING].iter().any(|name| place.join(name).exists())
+}
+
 /// Goes on with an attempt that an earlier omni left unfinished.
 pub(super) fn recover(layer: &Layer, journal: &mut Journal) -> Result<Option<Recovered>, OverlayError> {
     let there = |name: &str| layer.place.join(name).exists();

@@ -22,8 +22,9 @@ const DEPTH_MAX: usize = 64;
 pub fn discard(home: &Home, session: &SessionId) -> Result<Option<u64>, OverlayError> {
     layer::sweep(home, session)?;
     let changes = match Layer::find(home, session) {
-        // Its notes are of no use any more, so that it does not matter what is wrong with them.
-        Err(OverlayError::Notes { .. }) => {
+        // Its notes are of no use any more, so that it does not matter what is wrong with them; but an attempt that was cut
+        // short may keep what the workspace had.
+        Err(OverlayError::Notes { .. }) if !commit::is_under_way(&layer::place(home, session)) => {
             record(home, session, None)?;
             None
         }

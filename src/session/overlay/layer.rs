@@ -63,6 +63,11 @@ pub struct Layer {
     pub(super) base: Base,
 }
 
+/// The directory that holds all about a session's overlay.
+pub(super) fn place(home: &Home, session: &SessionId) -> PathBuf {
+    home.session(session).join(OVERLAY)
+}
+
 /// The directory that a session's plan names as its layer.
 pub(in crate::session) fn layer_path(home: &Path, session: &SessionId) -> PathBuf {
     // As Home::session has it; a plan is made without the home being there.
@@ -72,7 +77,7 @@ pub(in crate::session) fn layer_path(home: &Path, session: &SessionId) -> PathBu
 /// Whether a session left anything in its layer. Cheap, and true too where nothing came of it.
 #[must_use]
 pub fn is_waiting(home: &Home, session: &SessionId) -> bool {
-    let upper = home.session(session).join(OVERLAY).join(LAYER).join(OVERLAY_UPPER);
+    let upper = place(home, session).join(LAYER).join(OVERLAY_UPPER);
     Dir::open(&upper).and_then(|upper| upper.is_empty()).is_ok_and(|empty| !empty)
 }
 
@@ -116,8 +121,7 @@ pub(in crate::session) fn create_layer(plan: &Plan) -> Result<(), OverlayError> 
 
 /// Removes the layer of a session that changed nothing, so that nothing seems to wait.
 pub(in crate::session) fn remove_if_empty(home: &Home, session: &SessionId) -> Result<(), OverlayError> {
-    let place = home.session(session).join(OVERLAY);
-    let upper = place.join(LAYER).join(OVERLAY_UPPER);
+    let upper = place(home, session).join(LAYER).join(OVERLAY_UPPER);
     match Dir::open(&upper).and_then(|upper| upper.is_empty()) {
         Ok(true) => remove(home, session),
         _ => Ok(()),
@@ -274,7 +278,7 @@ impl Layer {
     /// # Errors
     /// [`OverlayError::Nothing`] where there is none, [`OverlayError::Notes`].
     pub fn find(home: &Home, session: &SessionId) -> Result<Self, OverlayError> {
-        let place = home.session(session).join(OVERLAY);
+        let place = place(home, session);
         let path = place.join(BASE);
         let failed = |why: String| OverlayError::Notes { path: path.clone(), why };
         let notes = match fs::File::open(&path) {

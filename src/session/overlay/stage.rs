@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 /// The staging directory in the layer's own directory.
-const STAGING: &str = "staging";
+pub(super) const STAGING: &str = "staging";
 /// How many files are brought to the disk one by one; beyond it, the whole file system is.
 const SYNCED_MAX: usize = 256;
 /// How much is copied by one call at most.
