@@ -32,11 +32,20 @@ pub(super) fn mount(root: &Root, trees: &mut Trees, mount: &Mount) -> io::Result
     // Attached, not by descriptor: kernels before 6.15 take no detached mount as a layer.
     root.lend(trees.take(&mount.target)?.as_fd(), &lower)?;
     root.lend(trees.take(layer_place())?.as_fd(), layer_place())?;
-    let merged = merge(root)?;
+    let merged = merge(root).map_err(with_advice)?;
     root.take_back(&lower)?;
     root.take_back(layer_place())?;
     root.make_directory(&mount.target)?;
     root.attach(merged.as_fd(), &mount.target)
+}
+
+/// Puts two empty directories together, for trying whether the kernel does.
+pub(super) fn rehearse(root: &Root) -> io::Result<()> {
+    root.make_directory(&Path::new("/").join(LOWER))?;
+    for name in [OVERLAY_UPPER, OVERLAY_WORK] {
+        root.make_directory(&layer_place().join(name))?;
+    }
+    merge(root).map(drop)
 }
 
 /// Makes the mount. With `userxattr` the kernel keeps its notes where an ordinary user may write; without it, a
@@ -51,18 +60,18 @@ fn merge(root: &Root) -> io::Result<OwnedFd> {
         .and_then(|()| fsconfig_set_string(&context, "workdir", format!("{layer}/{OVERLAY_WORK}")))
         .and_then(|()| fsconfig_set_flag(&context, "userxattr"))
         .and_then(|()| fsconfig_create(&context));
-    made.map_err(|error| refused(error.into(), &context))?;
+    made.map_err(|error| refused(&error.into(), &context))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let merged = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     // Where the layer cannot be written the kernel mounts all the same, for reading.
     if rustix::fs::fstatvfs(&merged)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Err(refused(io::Error::from(io::ErrorKind::ReadOnlyFilesystem), &context));
+        return Err(refused(&io::Error::from(io::ErrorKind::ReadOnlyFilesystem), &context));
     }
     Ok(merged)
 }
 
-/// The kernel's error with its own explanation, and what a person can do.
-fn refused(error: io::Error, context: &OwnedFd) -> io::Error {
+/// The kernel's error with its own explanation.
+fn refused(error: &io::Error, context: &OwnedFd) -> io::Error {
     let mut why = Vec::new();
     let mut line = [0u8; EXPLANATION_BYTES_MAX];
     // One line a read, until there is none; the kernel keeps eight.
@@ -71,11 +80,17 @@ fn refused(error: io::Error, context: &OwnedFd) -> io::Error {
         why.push(text.trim_start_matches(['e', 'w', 'i']).trim().to_owned());
     }
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+    io::Error::new(error.kind(), format!("{error}{why}"))
+}
+
+/// The error with what a person can do.
+fn with_advice(error: io::Error) -> io::Error {
+    let kind = error.kind();
     io::Error::new(
-        error.kind(),
+        kind,
         format!(
-            "{error}{why}: the file system that omni keeps changes on, or the workspace's, cannot be layered; set OMNI_HOME \
-             to a directory on ext4, xfs or btrfs, or work without the overlay"
+            "{error}: the file system that omni keeps changes on, or the workspace's, cannot be layered; set OMNI_HOME to a \
+             directory on ext4, xfs or btrfs, or work without the overlay"
         ),
     )
 }

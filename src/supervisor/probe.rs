@@ -36,6 +36,8 @@ pub enum Feature {
     Listeners,
     /// Id-mapped mounts, by which files of root's sandboxes keep their owners.
     Owners,
+    /// overlayfs in a user namespace.
+    Overlays,
     /// Landlock.
     Landlock,
     /// A Landlock that guards signals and abstract sockets too.
@@ -72,7 +74,7 @@ pub enum Outcome {
 
 impl Feature {
     /// All of them, each after those it needs.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::UserNamespaces,
         Self::Namespaces,
         Self::IdMaps,
@@ -83,6 +85,7 @@ impl Feature {
         Self::Capture,
         Self::Listeners,
         Self::Owners,
+        Self::Overlays,
         Self::Landlock,
         Self::LandlockWhole,
         Self::Seccomp,
@@ -106,6 +109,7 @@ impl Feature {
             Self::Capture => "nft tproxy",
             Self::Listeners => "listeners",
             Self::Owners => "id-mapped mounts",
+            Self::Overlays => "overlayfs",
             Self::Landlock => "landlock",
             Self::LandlockWhole => "landlock 6",
             Self::Seccomp => "seccomp",
@@ -130,6 +134,7 @@ impl Feature {
             Self::Capture => "catching every connection, whatever address and port it is made to",
             Self::Listeners => "a proxy outside the sandbox that serves connections inside",
             Self::Owners => "files that root's sandboxes write and their owners keep",
+            Self::Overlays => "workspaces whose changes are kept apart (`--fs overlay`)",
             Self::Landlock => "a second lock on files, signals and abstract sockets",
             Self::LandlockWhole => "files, signals and TCP where there are no namespaces",
             Self::Seccomp => "refusing system calls that no harness needs",
@@ -144,7 +149,7 @@ impl Feature {
     #[must_use]
     pub fn is_required(self, tier: Tier) -> bool {
         match tier {
-            Tier::Full => !matches!(self, Self::Landlock | Self::LandlockWhole | Self::Notifications),
+            Tier::Full => !matches!(self, Self::Overlays | Self::Landlock | Self::LandlockWhole | Self::Notifications),
             Tier::Landlock => matches!(
                 self,
                 Self::Landlock
@@ -165,7 +170,7 @@ impl Feature {
             Self::IdMaps => &[Self::Namespaces],
             Self::Mounts | Self::Loopback | Self::Owners => &[Self::IdMaps],
             Self::Capture => &[Self::Loopback],
-            Self::Processes | Self::Terminals => &[Self::Mounts],
+            Self::Processes | Self::Terminals | Self::Overlays => &[Self::Mounts],
             Self::Listeners => &[Self::Loopback, Self::Capture],
             Self::LandlockWhole => &[Self::Landlock],
             Self::Notifications => &[Self::Seccomp],
@@ -239,6 +244,7 @@ fn try_out(feature: Feature, identity: &Identity, directory: &Path) -> Outcome {
         Feature::Listeners => laboratory::listeners(inside),
         Feature::Owners if !root => return Outcome::Unneeded("you keep your own ids in the sandbox"),
         Feature::Owners => deeds::owners(identity, directory).map_err(Fault::from),
+        Feature::Overlays => laboratory::run(inside, deeds::overlays),
         Feature::Landlock => laboratory::run(Place::Here, deeds::landlock),
         Feature::LandlockWhole => laboratory::run(Place::Here, deeds::landlock_whole),
         Feature::Seccomp => laboratory::run(Place::Here, deeds::seccomp),

@@ -23,6 +23,7 @@ pub(super) fn advice(feature: Feature, errno: Option<i32>, machine: &Machine) ->
         Feature::Processes => processes(errno, machine),
         Feature::Capture | Feature::Listeners => packet_filter(errno, machine),
         Feature::Owners => owners(),
+        Feature::Overlays => kernel_option("CONFIG_OVERLAY_FS", machine),
         Feature::Landlock => landlock(errno),
         Feature::LandlockWhole => vec!["only the tier `landlock` needs it; Linux 6.12 and later have it".to_owned()],
         Feature::Notifications => notifications(errno, machine),

@@ -6,7 +6,7 @@ use super::super::root::Root;
 use super::super::spawn::{Listeners, die_with_parent};
 use super::super::warden::Warden;
 use super::super::wire::{self, Notice};
-use super::super::{apply, capture, lockdown, network, trees};
+use super::super::{apply, capture, lockdown, network, overlay, trees};
 use super::unexpected;
 use crate::sys::{self, Forked, MountAttributes, set_mount_attributes};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
@@ -52,6 +52,11 @@ pub(super) fn mounts() -> io::Result<String> {
         Err(Errno::ROFS) if Path::new(SYSTEM).is_dir() && !escaped => Ok(format!("a new root with {SYSTEM} alone")),
         _ => Err(unexpected("the new root directory holds something else, or can be written to")),
     }
+}
+
+pub(super) fn overlays() -> io::Result<String> {
+    overlay::rehearse(&new_root()?)?;
+    Ok("a directory behind a layer".to_owned())
 }
 
 pub(super) fn processes() -> io::Result<String> {
