@@ -17,6 +17,8 @@ pub mod proxy;
 pub mod supervisor;
 
 pub mod session;
+
+pub mod server;
 pub mod sim;
 
 pub mod cli;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 /// Who may import whom. A room may always use itself; `cli` stands at the top and is imported by nobody but the binaries.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("ledger", &["model"]),
     ("meter", &["model"]),
@@ -21,10 +21,24 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("supervisor", &["model", "policy", "harness", "sys"]),
     ("proxy", &["model", "policy", "meter", "store"]),
     ("session", &["model", "policy", "meter", "harness", "store", "sys", "supervisor", "proxy"]),
+    ("server", &["model", "policy", "proxy", "store", "sys", "supervisor", "session"]),
     ("sim", &["model", "meter"]),
     (
         "cli",
-        &["model", "policy", "meter", "ledger", "harness", "store", "sys", "supervisor", "proxy", "session", "sim"],
+        &[
+            "model",
+            "policy",
+            "meter",
+            "ledger",
+            "harness",
+            "store",
+            "sys",
+            "supervisor",
+            "proxy",
+            "session",
+            "server",
+            "sim",
+        ],
     ),
 ];
 

@@ -1,9 +1,10 @@
 //! `omni audit`: the recorded events as they are, and whether they are still what was recorded.
 
 use super::event_line::{EventLine, describe};
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use crate::model::SessionId;
-use crate::store::{Finding, Home, Report, Sqlite, Store, StoredEvent};
+use crate::store::{Finding, Report, Sqlite, Store, StoredEvent};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +18,8 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni audit log --session last\n  omni audit verify")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     #[command(subcommand)]
     act: Act,
 }
@@ -61,16 +64,16 @@ struct RebuildArgs {}
 ///
 /// # Errors
 /// When the store cannot be opened or read, or there is no such session.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     match args.act {
-        Act::Log(args) => log(&args),
-        Act::Verify(args) => verify(&args),
-        Act::Rebuild(RebuildArgs {}) => rebuild(),
+        Act::Log(args) => log(&args, viewer),
+        Act::Verify(args) => verify(&args, viewer),
+        Act::Rebuild(RebuildArgs {}) => rebuild(viewer),
     }
 }
 
-fn log(args: &LogArgs) -> anyhow::Result<ExitCode> {
-    let mut store = listing::open()?;
+fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let mut store = viewer.open()?;
     let session = args.session.as_deref().map(|wanted| store.find(wanted)).transpose()?;
     let mut entry = print_after(&store, session.as_ref(), 0, args.json)?;
     if entry == 0 && !args.follow {
@@ -130,8 +133,8 @@ fn finding_lines(findings: &[Finding]) -> Vec<FindingLine<'_>> {
     findings.iter().map(|finding| FindingLine { seq: finding.seq, what: &finding.what }).collect()
 }
 
-fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let reports = listing::open()?.verify()?;
+fn verify(args: &VerifyArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let reports = viewer.open()?.verify()?;
     if args.json {
         for report in &reports {
             let line = ReportLine {
@@ -174,10 +177,11 @@ fn human(reports: &[Report]) -> String {
     text
 }
 
-fn rebuild() -> anyhow::Result<ExitCode> {
-    let home = Home::from_env()?;
+fn rebuild(viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(viewer.sees_all(), "only root can make the machine's database again");
+    let home = viewer.home();
     let suffix = format!("{}.old", jiff::Timestamp::now().as_millisecond());
-    let (store, aside) = Sqlite::rebuild(&home, &suffix)?;
+    let (store, aside) = Sqlite::rebuild(home, &suffix)?;
     let sessions = store.sessions()?.len();
     let old = aside.map(|path| format!("; the old database is {}", path.display())).unwrap_or_default();
     eprintln!("{sessions} sessions folded into {}{old}", home.database().display());

@@ -18,7 +18,7 @@ pub(super) struct Found {
 
 /// Finds the session that a person means.
 pub(super) fn find(wanted: &str) -> anyhow::Result<Found> {
-    let store = listing::open()?;
+    let store = listing::Viewer::own()?.open()?;
     let session = store.find(wanted)?;
     let (_, status) = store.session(&session)?;
     Ok(Found { home: Home::from_env()?, session, status })

@@ -2,18 +2,23 @@
 
 mod learn;
 
+use self::learn::Learner;
 use super::limit_flags::LimitFlags;
 use super::profile::{self, Found};
+use super::server::{Route, exec_through};
+use super::sources::Sources;
 use crate::model::{ExitStatus, Tier};
 use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
 use crate::proxy::ConnectTo;
-use crate::session::{self, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
+use crate::server::ServerError;
+use crate::session::{self, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
 use crate::store::Home;
 use crate::supervisor::{Access, Mount};
 use crate::sys;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Component, Path, PathBuf};
@@ -90,6 +95,8 @@ pub struct Args {
     quiet: bool,
     #[command(flatten)]
     learn: learn::Flags,
+    #[command(flatten)]
+    route: Route,
     /// The harness and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -125,11 +132,68 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// Whatever kept the harness from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (dry_run, quiet) = (args.dry_run, args.quiet || !std::io::stderr().is_terminal());
-    let found = find_profile(&args)?;
+    if let Some(socket) = args.route.socket()? {
+        return through(socket, args);
+    }
+    let manner = args.manner();
+    let found = args.find_profile()?;
     let profile = found.profile.clone();
-    let mut learner = learn::Learner::new(&args.learn, found);
-    let prepared = match session::prepare(request(args, profile)?) {
+    let learner = Learner::new(&args.learn, found);
+    let prepared = session::prepare(request(args, profile, &Sources::Disk, Caller::default())?);
+    carry_out(prepared, manner, learner, || Ok(Home::from_env()?))
+}
+
+/// How omni itself behaves.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    dry_run: bool,
+    pub(super) quiet: bool,
+}
+
+impl Args {
+    pub(super) fn manner(&self) -> Manner {
+        Manner { dry_run: self.dry_run, quiet: self.quiet || !std::io::stderr().is_terminal() }
+    }
+
+    /// The profile that was asked for, else the command's.
+    pub(super) fn find_profile(&self) -> anyhow::Result<Found> {
+        match &self.profile {
+            Some(wanted) => profile::find(wanted),
+            None => profile::for_command(self.command.first().map_or("", String::as_str)),
+        }
+    }
+
+    /// Whether something shall be learned from the session.
+    pub(super) fn learns(&self) -> bool {
+        self.learn.is_wanted()
+    }
+
+    /// The files that it names besides, likewise.
+    pub(super) fn files(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        Sources::gather(self.policy.iter().chain(&self.upstream_ca))
+    }
+}
+
+/// Has the machine's server do it, and exits as it says.
+fn through(socket: PathBuf, args: Args) -> anyhow::Result<ExitCode> {
+    match exec_through(socket, args)? {
+        Ok(status) => Ok(exit_as(status)),
+        Err(error @ ServerError::CalledOff(signal)) => {
+            tell(format_args!("{error}"));
+            Ok(exit_as(ExitStatus::Signal(signal as i32)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs what was prepared and exits as it did. The records are opened only where something is run.
+pub(super) fn carry_out(
+    prepared: Result<Prepared, SessionError>,
+    Manner { dry_run, quiet }: Manner,
+    mut learner: Option<Learner>,
+    records: impl FnOnce() -> anyhow::Result<Home>,
+) -> anyhow::Result<ExitCode> {
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(SessionError::Program(error)) => return Ok(no_program(&error)),
         Err(error) => return Err(error.into()),
@@ -141,7 +205,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(learner) = &mut learner {
         learner.check(&prepared)?;
     }
-    let home = Home::from_env()?;
+    let home = records()?;
     if !quiet {
         tell(format_args!("{}", banner(&prepared)));
     }
@@ -179,15 +243,13 @@ fn no_program(error: &ProgramError) -> ExitCode {
     })
 }
 
-/// The profile that was asked for, else the command's.
-fn find_profile(args: &Args) -> anyhow::Result<Found> {
-    match &args.profile {
-        Some(wanted) => profile::find(wanted),
-        None => profile::for_command(args.command.first().map_or("", String::as_str)),
-    }
-}
-
-fn request(args: Args, mut profile: Profile) -> anyhow::Result<SessionRequest> {
+/// What a command line asks for, with its profile.
+pub(super) fn request(
+    args: Args,
+    mut profile: Profile,
+    sources: &Sources,
+    caller: Caller,
+) -> anyhow::Result<SessionRequest> {
     match args.fs {
         Some(FsMode::Direct) => profile.filesystem.workspace = WorkspaceMode::Direct,
         Some(FsMode::Overlay) => profile.filesystem.workspace = WorkspaceMode::Overlay,
@@ -198,8 +260,7 @@ fn request(args: Args, mut profile: Profile) -> anyhow::Result<SessionRequest> {
     let directory = std::env::current_dir().context("the current directory is gone: change into another")?;
     let rules =
         |texts: &[String], effect| texts.iter().map(|text| WrittenRule::alone(effect, text)).collect::<Vec<_>>();
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), profile::read(path)?)));
+    let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), sources.text(path)?)));
     let workspace = directory.join(args.workspace.unwrap_or_default());
     let mounts = args.mount.iter().map(|text| mount(text, &directory, &workspace));
     Ok(SessionRequest {
@@ -213,11 +274,12 @@ fn request(args: Args, mut profile: Profile) -> anyhow::Result<SessionRequest> {
         policies: policies.collect::<anyhow::Result<_>>()?,
         environment: args.env.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
         connect_to: args.connect_to,
-        upstream_ca: args.upstream_ca.as_deref().map(read).transpose()?,
+        upstream_ca: args.upstream_ca.as_deref().map(|path| sources.bytes(path)).transpose()?,
         timeout: args.timeout,
         name: args.name,
         detached: false,
         minimum_isolation: args.minimum_isolation.map(Into::into),
+        caller,
     })
 }
 
@@ -311,7 +373,7 @@ fn conclude(outcome: &Outcome, home: &Home, quiet: bool) {
 }
 
 /// Exits as the harness did: the same code, or death by the same signal.
-fn exit_as(status: ExitStatus) -> ExitCode {
+pub(super) fn exit_as(status: ExitStatus) -> ExitCode {
     match status {
         ExitStatus::Code(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
         ExitStatus::Signal(number) => {

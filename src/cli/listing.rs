@@ -8,11 +8,39 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// Opens the home's store and takes in what journals have new.
-pub(super) fn open() -> anyhow::Result<Sqlite> {
-    let mut store = Sqlite::open(&Home::from_env()?)?;
-    store.fold_all()?;
-    Ok(store)
+/// Whose records are shown, and to whom.
+pub(super) struct Viewer {
+    home: Home,
+    user: Option<String>,
+}
+
+impl Viewer {
+    /// This process's user, who sees their own records whole.
+    pub(super) fn own() -> anyhow::Result<Self> {
+        Ok(Self { home: Home::from_env()?, user: None })
+    }
+
+    /// A user who sees of a home's records those of their own sessions; without a name, everything.
+    pub(super) fn of_user(home: Home, user: Option<String>) -> Self {
+        Self { home, user }
+    }
+
+    /// Whether there is nothing in the home that they may not see.
+    pub(super) fn sees_all(&self) -> bool {
+        self.user.is_none()
+    }
+
+    /// The home with the records.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Opens the store and takes in what journals have new.
+    pub(super) fn open(&self) -> anyhow::Result<Sqlite> {
+        let mut store = Sqlite::open(&self.home)?.seen_by(self.user.clone());
+        store.fold_all()?;
+        Ok(store)
+    }
 }
 
 /// Writes to stdout; a reader that has gone away is no error.

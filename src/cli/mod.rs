@@ -17,9 +17,11 @@ mod policy;
 mod prices;
 pub mod profile;
 mod replay;
+mod server;
 mod sessions;
 mod show;
 mod sim;
+mod sources;
 mod spend;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -40,23 +42,65 @@ struct Cli {
 enum Verb {
     /// Run a harness in a sandbox.
     Exec(Box<exec::Args>),
-    Sessions(sessions::Args),
+    #[command(flatten)]
+    Records(Records),
     Diff(diff::Args),
     Apply(apply::Args),
     Discard(discard::Args),
-    Show(show::Args),
-    Replay(replay::Args),
-    Spend(spend::Args),
-    Audit(audit::Args),
     /// Check what rules a file holds, or ask what they say of a request.
     Policy(policy::Args),
     /// See the profiles that come with omni.
     Profile(profile::Args),
     Doctor(doctor::Args),
+    Server(server::Args),
+    #[command(hide = true)]
+    ServeVisitor(server::VisitorArgs),
     Sim(sim::Args),
     Prices(prices::Args),
     /// Print a completion script for a shell, or the manual page.
     Completions(completions::Args),
+}
+
+/// The verbs that read the record of what happened.
+#[derive(Subcommand)]
+enum Records {
+    Sessions(sessions::Args),
+    Show(show::Args),
+    Replay(replay::Args),
+    Spend(spend::Args),
+    Audit(audit::Args),
+}
+
+impl Records {
+    fn route(&self) -> server::Route {
+        match self {
+            Self::Sessions(args) => args.route,
+            Self::Show(args) => args.route,
+            Self::Replay(args) => args.route,
+            Self::Spend(args) => args.route,
+            Self::Audit(args) => args.route,
+        }
+    }
+
+    fn show(self, viewer: &listing::Viewer) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Sessions(args) => sessions::run(args, viewer),
+            Self::Show(args) => show::run(args, viewer),
+            Self::Replay(args) => replay::run(&args, viewer),
+            Self::Spend(args) => spend::run(args, viewer),
+            Self::Audit(args) => audit::run(args, viewer),
+        }
+    }
+}
+
+/// This command line without its first word, for another process to read.
+fn own_words() -> Vec<String> {
+    std::env::args().skip(1).collect()
+}
+
+/// Reads the command line of another process.
+fn parse(words: Vec<String>) -> anyhow::Result<Verb> {
+    Ok(Cli::try_parse_from(std::iter::once("omni".to_owned()).chain(words))?.verb)
 }
 
 /// Parses the command line and does what it says.
@@ -68,14 +112,12 @@ pub fn main() -> ExitCode {
     };
     let (outcome, failure) = match cli.verb {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
-        Verb::Sessions(args) => (sessions::run(args), 1),
+        Verb::ServeVisitor(args) => (server::serve_visitor(args), EXIT_OMNI_FAILED),
+        Verb::Server(args) => (server::run(args), 1),
+        Verb::Records(args) => (server::show_own_records(args), 1),
         Verb::Diff(args) => (diff::run(&args), 1),
         Verb::Apply(args) => (apply::run(&args), 1),
         Verb::Discard(args) => (discard::run(&args), 1),
-        Verb::Show(args) => (show::run(args), 1),
-        Verb::Replay(args) => (replay::run(&args), 1),
-        Verb::Spend(args) => (spend::run(args), 1),
-        Verb::Audit(args) => (audit::run(args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
         Verb::Doctor(args) => (doctor::run(&args), 1),

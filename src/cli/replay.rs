@@ -1,9 +1,10 @@
 //! `omni replay`: play what a session's terminal showed.
 
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use crate::policy::parse_duration;
 use crate::session::{Pace, Played, Replay};
-use crate::store::{Home, Store};
+use crate::store::Store;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,6 +19,8 @@ const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
     omni replay last > session.cast"
 )]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -45,9 +48,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When there is no such session, or no recording of it.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let session = listing::open()?.find(&args.session)?;
-    let replay = Replay::open(&Home::from_env()?, &session)?;
+pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let session = viewer.open()?.find(&args.session)?;
+    let replay = Replay::open(viewer.home(), &session)?;
     let mut out = io::stdout().lock();
     if args.raw || !out.is_terminal() {
         replay.copy(&mut out)?;

@@ -1,9 +1,10 @@
 //! `omni sessions`: what ran, what runs, what it cost.
 
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use crate::model::{ExitStatus, Usage};
 use crate::session::overlay::is_waiting;
-use crate::store::{Home, Status, Store, Summary};
+use crate::store::{Status, Store, Summary};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni sessions\n  omni sessions --json | jq -r 'select(.denied > 0).session'")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// Print one JSON object for each session
     #[arg(long)]
     json: bool,
@@ -90,10 +93,9 @@ impl<'a> SessionLine<'a> {
 ///
 /// # Errors
 /// When the store cannot be opened or read.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let sessions = listing::open()?.sessions()?;
-    let home = Home::from_env()?;
-    let waits = |summary: &Summary| is_waiting(&home, &summary.session);
+pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let sessions = viewer.open()?.sessions()?;
+    let waits = |summary: &Summary| is_waiting(viewer.home(), &summary.session);
     if sessions.is_empty() {
         eprintln!("There is no session yet; `omni exec -- COMMAND` runs one.");
     } else if args.json {

@@ -1,11 +1,12 @@
 //! `omni show`: everything about one session.
 
 use super::event_line::{EventLine, describe, refusal, url};
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use super::sessions::{SessionHead, ending};
 use crate::model::{BodyEnd, Event, Isolation, NanoUsd, Pricing, RequestNumber, SessionId, Tier, Usage};
 use crate::session::overlay::{OverlayError, count_waiting};
-use crate::store::{Home, Status, Store, StoredEvent, Summary};
+use crate::store::{Status, Store, StoredEvent, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ use std::process::ExitCode;
     after_help = "Example:\n  omni show last\n  omni show 4f2 --json | jq '.requests[] | select(.verdict == \"denied\")'"
 )]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -91,12 +94,12 @@ struct RefusalStory {
 ///
 /// # Errors
 /// When the store cannot be opened or read, or there is no such session.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let store = listing::open()?;
+pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let store = viewer.open()?;
     let session: SessionId = store.find(&args.session)?;
     let (summary, status) = store.session(&session)?;
     let events = store.events(&session)?;
-    let changes = Home::from_env().map(|home| count_waiting(&home, &session, !status.is_over()))?;
+    let changes = count_waiting(viewer.home(), &session, !status.is_over());
     let text = match args.json {
         true => json(&summary, status, &events, changes.ok().flatten())?,
         false => human(&summary, status, &events, waiting(&session, changes)),

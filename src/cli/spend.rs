@@ -1,6 +1,7 @@
 //! `omni spend`: what model calls cost.
 
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use crate::model::{NanoUsd, Timestamp, Usage};
 use crate::store::{SpendBy, SpendRow, Store};
 use anyhow::Context;
@@ -15,6 +16,8 @@ const SECOND: i64 = 1_000_000;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni spend --by day --since 7d\n  omni spend --by session --json")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// What to group by
     #[arg(long, value_enum, default_value = "model")]
     by: By,
@@ -50,11 +53,11 @@ impl By {
 ///
 /// # Errors
 /// When the store cannot be opened or read, or `--since` is no time.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let now = Timestamp(jiff::Timestamp::now().as_microsecond());
     let since = args.since.as_deref().map(|text| parse_since(text, now)).transpose()?;
     let (by, name) = args.by.column();
-    let rows = listing::open()?.spend(by, since)?;
+    let rows = viewer.open()?.spend(by, since)?;
     if rows.is_empty() {
         eprintln!("No model call was metered{}.", if since.is_some() { " since then" } else { " yet" });
     } else if args.json {

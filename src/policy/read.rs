@@ -258,7 +258,8 @@ fn no_secret_leaks(
     }
 }
 
-fn limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
+/// Reads `limits:`.
+pub(super) fn limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
     let mut fields = Fields::of(node, "`limits`", complaints);
     let (memory, pids) = (fields.take("memory"), fields.take("pids"));
     let (cpus, duration) = (fields.take("cpus"), fields.take("duration"));

@@ -1,5 +1,6 @@
 //! The harness's environment, built from nothing.
 
+use super::caller::Caller;
 use crate::supervisor::{CA_BUNDLE, CA_CERTIFICATE, GATEWAY_V4, PrivatePlace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ fn proxy() -> impl Iterator<Item = (&'static str, String)> {
 /// The port that the proxy is said to be on: any would do.
 const PROXY_PORT: u16 = 3128;
 
-/// The variables of omni's own environment that are passed on, where they are set and are text.
-pub(super) fn passed(names: &[String]) -> impl Iterator<Item = (String, String)> {
-    names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
+/// The variables of the caller's environment that are passed on, where they are set and are text.
+pub(super) fn passed(caller: &Caller, names: &[String]) -> impl Iterator<Item = (String, String)> {
+    names.iter().filter_map(|name| Some((name.clone(), caller.variable(name)?)))
 }

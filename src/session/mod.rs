@@ -3,6 +3,7 @@
 //!
 //! The session process never reads a secret and never decides about a request. No async here: it waits in one `poll`.
 
+mod caller;
 mod clock;
 mod disk_watch;
 mod environment;
@@ -23,10 +24,13 @@ mod signals;
 mod terminal;
 mod tier;
 
+pub use caller::{Caller, SentSecrets, gather_secrets, has_value, own_variables};
 pub use error::SessionError;
 pub use finish::Outcome;
 pub use prepare::{Prepared, SessionRequest, prepare};
 pub use program::ProgramError;
 pub use replay::{Pace, Played, Replay, ReplayError};
 pub use run::run;
+pub use screen::{Screen, Source};
+pub use signals::Signals;
 pub use tier::Demand;

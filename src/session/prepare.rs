@@ -1,11 +1,12 @@
 //! From what the user asked for to a plan, a policy and bindings. Nothing has happened when this returns.
 
+use super::caller::Caller;
+use super::clock;
 use super::environment::{self, Place};
 use super::error::SessionError;
 use super::overlay::layer_path;
 use super::program::{self, Program};
 use super::tier::{self, Demand};
-use super::{clock, secrets};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
 use crate::model::{Placeholder, SessionId, Tier};
 use crate::policy::{
@@ -54,6 +55,8 @@ pub struct SessionRequest {
     pub detached: bool,
     /// The weakest tier of isolation that is accepted, where the user says so.
     pub minimum_isolation: Option<Tier>,
+    /// On whose behalf.
+    pub caller: Caller,
 }
 
 impl SessionRequest {
@@ -75,6 +78,7 @@ impl SessionRequest {
             name: None,
             detached: false,
             minimum_isolation: None,
+            caller: Caller::default(),
         }
     }
 }
@@ -119,7 +123,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let policy = compile(&request, &files)?;
     let demand =
         tier::demand(request.minimum_isolation, &request.profile, files.iter().map(|(label, file)| (*label, file)));
-    let home = home_directory()?;
+    let home = home_directory(&request.caller)?;
     let workspace = request.workspace.canonicalize().and_then(|path| match path.is_dir() {
         true => Ok(path),
         false => Err(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
@@ -127,8 +131,8 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let failed = |error| SessionError::Workspace { path: request.workspace.clone(), error };
     let workspace = workspace.map_err(failed)?;
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
-    let (present, missing) = placeholders(&request.profile, &home)?;
-    let search = program::search_path();
+    let (present, missing) = placeholders(&request, &home)?;
+    let search = program::search_path(&request.caller);
     let name = request.argv.first().map_or("", String::as_str);
     let shown = shown(&request, &home, &workspace);
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
@@ -190,11 +194,11 @@ fn compile(request: &SessionRequest, files: &PolicyFiles<'_>) -> Result<Policy, 
 
 type Present = Vec<(SecretSpec, Placeholder)>;
 
-fn placeholders(profile: &Profile, home: &Path) -> Result<(Present, Vec<SecretSpec>), SessionError> {
+fn placeholders(request: &SessionRequest, home: &Path) -> Result<(Present, Vec<SecretSpec>), SessionError> {
     let mut entropy = [0; 96];
     getrandom::fill(&mut entropy).map_err(SessionError::preparing("draw random numbers"))?;
     let (there, missing): (Vec<_>, Vec<_>) =
-        profile.secrets.iter().cloned().partition(|spec| secrets::is_there(spec, home));
+        request.profile.secrets.iter().cloned().partition(|spec| request.caller.has(spec, home));
     let with_placeholder = |spec: SecretSpec| {
         let placeholder = spec.shape.placeholder(&spec.name, &entropy);
         (spec, placeholder)
@@ -270,12 +274,12 @@ fn make_plan(
     let place = Place { user, home, path: program::inner_path(search, &shown), private: *private };
     let mut variables = environment::base(&place);
     let pass: Vec<_> = request.profile.environment.pass.iter().filter(|name| *name != "PATH").cloned().collect();
-    variables.extend(environment::passed(&pass));
+    variables.extend(environment::passed(&request.caller, &pass));
     variables.append(&mut launch.env);
     for (name, value) in &request.environment {
         match value {
             Some(value) => drop(variables.insert(name.clone(), value.clone())),
-            None => variables.extend(environment::passed(std::slice::from_ref(name))),
+            None => variables.extend(environment::passed(&request.caller, std::slice::from_ref(name))),
         }
     }
     launch.env = variables;
@@ -321,8 +325,8 @@ fn layer(request: &SessionRequest, session: &SessionId) -> Result<Option<PathBuf
     Ok(if overlay { Some(layer_path(&Home::path_from_env()?, session)) } else { None })
 }
 
-fn home_directory() -> Result<PathBuf, SessionError> {
-    let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(SessionError::NoHome)?;
+fn home_directory(caller: &Caller) -> Result<PathBuf, SessionError> {
+    let home = caller.home().filter(|home| home.is_absolute()).ok_or(SessionError::NoHome)?;
     Ok(home.canonicalize().unwrap_or(home))
 }
 

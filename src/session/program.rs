@@ -1,8 +1,10 @@
 //! Finding the harness's program on the host, and what of the host it needs to run inside.
 
+use super::caller::Caller;
 use crate::harness;
 use crate::policy::{Profile, nearest};
 use crate::supervisor::SYSTEM_PATHS;
+use rustix::fs::{AtFlags, CWD};
 use std::path::{Path, PathBuf};
 
 /// Where programs are looked for when PATH says nothing.
@@ -96,8 +98,8 @@ fn is_shown(place: &Path, shown: &[PathBuf]) -> bool {
 }
 
 /// The search path: the caller's, or the customary one.
-pub(super) fn search_path() -> String {
-    std::env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.to_owned())
+pub(super) fn search_path(caller: &Caller) -> String {
+    caller.variable("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.to_owned())
 }
 
 fn hint(name: &str, profile: &Profile) -> String {
@@ -110,7 +112,7 @@ fn hint(name: &str, profile: &Profile) -> String {
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    path.is_file() && rustix::fs::accessat(CWD, path, rustix::fs::Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// What to show for a program besides what is shown anyway: what its file needs, and the virtual environment of Python

@@ -3,7 +3,6 @@
 use super::clock;
 use super::error::SessionError;
 use super::prepare::Prepared;
-use super::secrets;
 use super::signals::Signals;
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
@@ -185,8 +184,9 @@ fn prepare(
     certificates: &OwnedFd,
     mut journal: Journal,
 ) -> Result<Setup, SessionError> {
-    detach(&[control.as_fd(), shutdown.as_fd(), certificates.as_fd(), journal.as_fd()])
-        .map_err(SessionError::preparing("detach the proxy"))?;
+    let own = [control.as_fd(), shutdown.as_fd(), certificates.as_fd(), journal.as_fd()];
+    let keep: Vec<_> = own.into_iter().chain(prepared.request.caller.values()).collect();
+    detach(&keep).map_err(SessionError::preparing("detach the proxy"))?;
     let authority = Authority::generate(&prepared.session, SystemTime::now())?;
     let roots = Roots::from_system(prepared.request.upstream_ca.as_deref())?;
     write_certificates(certificates, &authority, &roots).map_err(SessionError::preparing("write the certificates"))?;
@@ -241,8 +241,9 @@ fn write_certificates(file: &OwnedFd, authority: &Authority, roots: &Roots) -> i
 
 fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Binding, Secret)>, SessionError> {
     let mut loaded = Vec::new();
+    let mut vault = prepared.request.caller.secrets().map_err(SessionError::ProxyFailed)?;
     for (spec, binding) in &prepared.secrets {
-        match secrets::load(spec, &prepared.home) {
+        match vault.take(spec, &prepared.home) {
             Ok(secret) => loaded.push((binding.clone(), secret)),
             Err(problem) => return Err(SessionError::ProxyFailed(format!("secret `{}`: {problem}", spec.name))),
         }

@@ -29,7 +29,7 @@ const STUCK_MAX: Duration = Duration::from_secs(2);
 
 /// Something that a screen waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub enum Source {
     /// The harness's terminal.
     Harness,
     /// The user's keys.
@@ -40,7 +40,7 @@ pub(super) enum Source {
 
 /// The two terminals, as far as there are any.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub struct Screen {
     /// The harness's.
     master: Option<OwnedFd>,
     user: UserTerminal,
@@ -84,13 +84,19 @@ impl Screen {
         Ok(screen)
     }
 
+    /// Shows a terminal as it is on the standard streams' one: what is behind it filters and records by itself.
+    pub fn mirror(master: Option<OwnedFd>) -> io::Result<Self> {
+        let rules = Terminal { filter: TerminalFilter::Off, ..Terminal::default() };
+        Self::open(master, UserTerminal::standard()?, &rules, None)
+    }
+
     /// Whether there is a terminal whose keys go to somebody else for now: this job is in the background.
-    pub(super) fn awaits_terminal(&self) -> bool {
+    pub fn awaits_terminal(&self) -> bool {
         self.master.is_some() && !self.user.is_raw() && !self.keys_end
     }
 
     /// Takes the user's terminal as soon as this job is in its foreground. Before, that would stop the job.
-    pub(super) fn take_terminal(&mut self) {
+    pub fn take_terminal(&mut self) {
         if self.awaits_terminal() && self.user.is_foreground() {
             // A terminal that cannot be set is as good as gone.
             self.keys_end = self.user.make_raw().is_err();
@@ -102,13 +108,13 @@ impl Screen {
     }
 
     /// Whether the harness has a terminal.
-    pub(super) fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         self.master.is_some()
     }
 
     /// What to wait for, and how. A standard input that is not ours to read must not even be waited for: it is the
     /// harness's.
-    pub(super) fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+    pub fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut sources = Vec::new();
         let want = |flag: PollFlags, wanted: bool| if wanted { flag } else { PollFlags::empty() };
         if let Some(master) = &self.master {
@@ -127,7 +133,7 @@ impl Screen {
     }
 
     /// Does what a source is ready for.
-    pub(super) fn serve(&mut self, source: Source, ready: PollFlags) {
+    pub fn serve(&mut self, source: Source, ready: PollFlags) {
         let ended = PollFlags::HUP | PollFlags::ERR;
         match source {
             Source::Harness => {
@@ -227,7 +233,7 @@ impl Screen {
     }
 
     /// Gives the harness's terminal the size of the user's.
-    pub(super) fn resize(&mut self) {
+    pub fn resize(&mut self) {
         let (Some(master), Some(size)) = (&self.master, self.user.size()) else { return };
         // A size that cannot be set is no reason to end anything.
         if rustix::termios::tcsetwinsize(master, size).is_ok()
@@ -239,7 +245,7 @@ impl Screen {
 
     /// Gives the user's terminal back for as long as `away` takes; afterwards this job may be in the background. What the
     /// harness switched is switched back meanwhile: the shell must not live with a mouse or a screen that is another's.
-    pub(super) fn leave(&mut self, away: impl FnOnce()) {
+    pub fn leave(&mut self, away: impl FnOnce()) {
         for _ in 0..LAST_PIECES_MAX {
             if !self.flush_all() || !self.show() {
                 break;
@@ -255,7 +261,7 @@ impl Screen {
 
     /// Shows what is left once everything inside is dead, then gives the user's terminal back, with everything switched
     /// back that the harness left switched.
-    pub(super) fn drain(&mut self) {
+    pub fn drain(&mut self) {
         while self.flush_all() && self.show() {}
         self.switch_back();
         self.hang_up();
@@ -271,12 +277,12 @@ impl Screen {
     }
 
     /// Ends the recording; why it is not whole, if it is not.
-    pub(super) fn finish_recording(&mut self, status: i32) -> Option<String> {
+    pub fn finish_recording(&mut self, status: i32) -> Option<String> {
         self.recording.as_mut().and_then(|recording| recording.finish(status).map(str::to_owned))
     }
 
     /// What was kept from the user's terminal: how much of which kind.
-    pub(super) fn refused(&self) -> BTreeMap<String, u64> {
+    pub fn refused(&self) -> BTreeMap<String, u64> {
         if self.unfiltered {
             return BTreeMap::new();
         }

@@ -25,10 +25,19 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
 ///
 /// The error is for a person and holds no part of a value.
 pub(super) fn load(spec: &SecretSpec, home: &Path) -> Result<Secret, String> {
+    first(spec, home, check)
+}
+
+/// As [`load`], but for a value that another process will make a secret of.
+pub(super) fn first_value(spec: &SecretSpec, home: &Path) -> Result<String, String> {
+    first(spec, home, Ok)
+}
+
+fn first<T>(spec: &SecretSpec, home: &Path, take: fn(String) -> Result<T, String>) -> Result<T, String> {
     let mut problems = Vec::new();
     for source in &spec.from {
-        match read(source, home).and_then(check) {
-            Ok(secret) => return Ok(secret),
+        match read(source, home).and_then(take) {
+            Ok(taken) => return Ok(taken),
             Err(problem) => problems.push(format!("{source}: {problem}")),
         }
     }
@@ -59,7 +68,7 @@ fn text(from: &mut impl Read) -> Result<String, String> {
 }
 
 /// A value that could not stand in a header is refused here, where it can still be said whose it is.
-fn check(value: String) -> Result<Secret, String> {
+pub(super) fn check(value: String) -> Result<Secret, String> {
     let secret = Secret::new(value.trim_end_matches(['\n', '\r']).to_owned());
     drop(zeroize::Zeroizing::new(value));
     match inspect(&secret) {

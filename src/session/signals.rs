@@ -24,12 +24,12 @@ const READY_MAX: Duration = Duration::from_secs(120);
 
 /// The signals that arrived and were not looked at yet.
 #[derive(Debug)]
-pub(super) struct Signals(SignalFd);
+pub struct Signals(SignalFd);
 
 impl Signals {
     /// Takes them over, before anything is forked, so that none is lost. What the caller ignores, as `nohup` does, stays
     /// ignored; blocked, it would arrive all the same.
-    pub(super) fn take() -> io::Result<Self> {
+    pub fn take() -> io::Result<Self> {
         Self::take_these(&[&PASSED_ON[..], &JOB].concat())
     }
 
@@ -42,12 +42,12 @@ impl Signals {
     }
 
     /// Takes over those alone that would end this process.
-    pub(super) fn take_ending() -> io::Result<Self> {
+    pub fn take_ending() -> io::Result<Self> {
         Self::take_these(&ENDING)
     }
 
     /// The next one, if one arrived.
-    pub(super) fn next(&self) -> Option<Signal> {
+    pub fn next(&self) -> Option<Signal> {
         let info = self.0.read_signal().ok().flatten()?;
         Signal::try_from(info.ssi_signo.cast_signed()).ok()
     }
@@ -56,7 +56,7 @@ impl Signals {
     ///
     /// # Errors
     /// [`SessionError::CalledOff`] when a signal came that ends it first, [`SessionError::ProxyFailed`] when nothing comes.
-    pub(super) fn wait_for(&self, what: BorrowedFd<'_>) -> Result<(), SessionError> {
+    pub fn wait_for(&self, what: BorrowedFd<'_>) -> Result<(), SessionError> {
         let deadline = Instant::now() + READY_MAX;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -40,10 +40,11 @@ impl StoredEvent {
     }
 }
 
-/// The ids of all sessions, the newest first.
-pub(super) fn ids(connection: &Connection) -> rusqlite::Result<Vec<SessionId>> {
-    let mut statement = connection.prepare("SELECT session FROM sessions ORDER BY started DESC, session")?;
-    let rows = statement.query_map([], |row| id(row, 0))?;
+/// The ids of all sessions, or of one user's, the newest first.
+pub(super) fn ids(connection: &Connection, user: Option<&str>) -> rusqlite::Result<Vec<SessionId>> {
+    let text = "SELECT session FROM sessions WHERE ?1 IS NULL OR user = ?1 ORDER BY started DESC, session";
+    let mut statement = connection.prepare(text)?;
+    let rows = statement.query_map([user], |row| id(row, 0))?;
     rows.collect()
 }
 
@@ -83,25 +84,27 @@ fn nearest(all: &[SessionId], wanted: &str) -> Option<SessionId> {
     rated.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, id)| id.clone())
 }
 
-/// At most `count` events after `entry`, of one session or of all.
+/// At most `count` events after `entry`, of one session or of all, and of one user's sessions or of everybody's.
 pub(super) fn log(
     connection: &Connection,
     session: Option<&SessionId>,
+    user: Option<&str>,
     entry: u64,
     count: u32,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
     const COLUMNS: &str = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events";
+    const OWN: &str = "(?1 IS NULL OR session IN (SELECT session FROM sessions WHERE user = ?1))";
     let entry = signed(entry);
     match session {
         Some(session) => {
-            let text = format!("{COLUMNS} WHERE session = ?1 AND entry > ?2 ORDER BY number LIMIT ?3");
+            let text = format!("{COLUMNS} WHERE {OWN} AND session = ?2 AND entry > ?3 ORDER BY number LIMIT ?4");
             let mut statement = connection.prepare_cached(&text)?;
-            statement.query_map(params![session.as_str(), entry, count], stored)?.collect()
+            statement.query_map(params![user, session.as_str(), entry, count], stored)?.collect()
         }
         None => {
             let mut statement =
-                connection.prepare_cached(&format!("{COLUMNS} WHERE entry > ?1 ORDER BY entry LIMIT ?2"))?;
-            statement.query_map(params![entry, count], stored)?.collect()
+                connection.prepare_cached(&format!("{COLUMNS} WHERE {OWN} AND entry > ?2 ORDER BY entry LIMIT ?3"))?;
+            statement.query_map(params![user, entry, count], stored)?.collect()
         }
     }
 }

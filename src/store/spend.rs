@@ -35,11 +35,16 @@ pub struct SpendRow {
 
 /// Adds up the calls since a time, the dearest group first. The sums are made here and not by SQLite, where a sum that is
 /// too large is an error.
-pub(super) fn spend(connection: &Connection, by: SpendBy, since: Option<Timestamp>) -> rusqlite::Result<Vec<SpendRow>> {
-    let text =
-        "SELECT calls.*, coalesce(sessions.user, '') AS user FROM calls JOIN sessions USING (session) WHERE at >= ?1";
+pub(super) fn spend(
+    connection: &Connection,
+    by: SpendBy,
+    since: Option<Timestamp>,
+    user: Option<&str>,
+) -> rusqlite::Result<Vec<SpendRow>> {
+    let text = "SELECT calls.*, coalesce(sessions.user, '') AS user FROM calls JOIN sessions USING (session) \
+                WHERE at >= ?1 AND (?2 IS NULL OR sessions.user = ?2)";
     let mut statement = connection.prepare(text)?;
-    let mut rows = statement.query([since.map_or(i64::MIN, |at| at.0)])?;
+    let mut rows = statement.query(rusqlite::params![since.map_or(i64::MIN, |at| at.0), user])?;
     let mut groups = BTreeMap::<String, SpendRow>::new();
     while let Some(row) = rows.next()? {
         let key = match by {

@@ -73,6 +73,8 @@ pub trait Store {
 pub struct Sqlite {
     home: Home,
     connection: Connection,
+    /// Whose sessions are all that is shown of; none where everything is.
+    viewer: Option<String>,
 }
 
 /// Bytes of write-ahead log that are left behind at a goodbye. Whoever opens the database next, with nobody else there,
@@ -100,7 +102,24 @@ impl Sqlite {
     /// [`StoreError::DatabaseCorrupt`], [`StoreError::DatabaseNewer`], [`StoreError::DiskFull`] or another of the
     /// database.
     pub fn open(home: &Home) -> Result<Self, StoreError> {
-        Ok(Self { home: home.clone(), connection: schema::open(home)? })
+        Ok(Self { home: home.clone(), connection: schema::open(home)?, viewer: None })
+    }
+
+    /// Shows one user's sessions alone from here on: what is another's is as if it were not there.
+    #[must_use]
+    pub fn seen_by(mut self, user: Option<String>) -> Self {
+        self.viewer = user;
+        self
+    }
+
+    /// Whether a session may be shown.
+    fn shows(&self, summary: &Summary) -> bool {
+        self.viewer.is_none() || self.viewer == summary.user
+    }
+
+    /// The ids of the sessions that may be shown, the newest first.
+    fn ids(&self) -> Result<Vec<SessionId>, StoreError> {
+        query::ids(&self.connection, self.viewer.as_deref()).map_err(self.failed("read"))
     }
 
     /// Sets the database aside under a name that ends in `suffix` and folds all journals into a new one. Returns the
@@ -168,7 +187,7 @@ impl Store for Sqlite {
 
     fn fold_all(&mut self) -> Result<(), StoreError> {
         let lengths = query::lengths(&self.connection).map_err(self.failed("read"))?;
-        let known = query::ids(&self.connection).map_err(self.failed("read"))?;
+        let known = query::ids(&self.connection, None).map_err(self.failed("read"))?;
         let mut sessions = Self::directories(&self.home)?;
         sessions.extend(known);
         for session in sessions {
@@ -181,30 +200,33 @@ impl Store for Sqlite {
 
     fn sessions(&self) -> Result<Vec<(Summary, Status)>, StoreError> {
         let all = Summary::load_all(&self.connection).map_err(self.failed("read"))?;
-        Ok(all.into_iter().map(|summary| self.with_status(summary)).collect())
+        Ok(all.into_iter().filter(|summary| self.shows(summary)).map(|summary| self.with_status(summary)).collect())
     }
 
     fn session(&self, session: &SessionId) -> Result<(Summary, Status), StoreError> {
         let found = Summary::load(&self.connection, session).map_err(self.failed("read"))?;
         let unknown = || StoreError::UnknownSession { wanted: session.to_string(), nearest: None };
-        found.map(|summary| self.with_status(summary)).ok_or_else(unknown)
+        found.filter(|found| self.shows(found)).map(|summary| self.with_status(summary)).ok_or_else(unknown)
     }
 
     fn find(&self, wanted: &str) -> Result<SessionId, StoreError> {
-        query::find(query::ids(&self.connection).map_err(self.failed("read"))?, wanted)
+        query::find(self.ids()?, wanted)
     }
 
     fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        query::log(&self.connection, session, entry, count).map_err(self.failed("read"))
+        query::log(&self.connection, session, self.viewer.as_deref(), entry, count).map_err(self.failed("read"))
     }
 
     fn spend(&self, by: SpendBy, since: Option<Timestamp>) -> Result<Vec<SpendRow>, StoreError> {
-        spend::spend(&self.connection, by, since).map_err(self.failed("read"))
+        spend::spend(&self.connection, by, since, self.viewer.as_deref()).map_err(self.failed("read"))
     }
 
     fn verify(&self) -> Result<Vec<Report>, StoreError> {
-        let mut sessions = Self::directories(&self.home)?;
-        sessions.extend(query::ids(&self.connection).map_err(self.failed("read"))?);
+        let mut sessions: BTreeSet<_> = self.ids()?.into_iter().collect();
+        // A directory of which nothing was folded is nobody's yet.
+        if self.viewer.is_none() {
+            sessions.extend(Self::directories(&self.home)?);
+        }
         let mut reports = Vec::new();
         for session in sessions {
             let found = Summary::load(&self.connection, &session).map_err(self.failed("read"))?;

@@ -93,11 +93,14 @@ pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<(Listeners, Opti
 }
 
 /// Becomes the harness's user. All capabilities over the new namespaces stay until they are dropped.
+///
+/// Without asking whether it is they already: an id that the namespace does not map reads as 65534, which may be the user's.
+/// Root's groups go; those of a user, on whose behalf root may have started this, stay theirs. In a new namespace this
+/// process never reads as user 0.
 pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
-    if rustix::process::getuid().as_raw() == identity.uid && rustix::process::getgid().as_raw() == identity.gid {
-        return Ok(());
+    if identity.is_roots() || rustix::process::geteuid().is_root() {
+        nix::unistd::setgroups(&[])?;
     }
-    nix::unistd::setgroups(&[])?;
     let (gid, uid) = (nix::unistd::Gid::from_raw(identity.gid), nix::unistd::Uid::from_raw(identity.uid));
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)?;

@@ -111,7 +111,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether it is that of a harness that root started.
+    /// Whether it is that of a harness that root started for itself.
     #[must_use]
     pub fn is_roots(&self) -> bool {
         self.kernel_uid == KERNEL_ID

@@ -104,15 +104,15 @@ pub fn spawn(
 
 /// Gives the process inside what only the outside can.
 fn furnish(plan: &Plan, pid: Pid, sandbox: &Sandbox) -> Result<(), SupervisorError> {
-    let root = rustix::process::geteuid().is_root();
     if let Some(group) = &sandbox.group {
         group.take_in(pid)?;
     }
     if plan.tier == Tier::Full {
-        write_id_maps(pid, &plan.identity, root).map_err(SupervisorError::Identity)?;
+        write_id_maps(pid, &plan.identity).map_err(SupervisorError::Identity)?;
     }
     sandbox.order(&Order::Mapped)?;
-    if root && plan.tier == Tier::Full {
+    // Root on behalf of a user opens nothing for them: what they may not reach, their sandbox may not show.
+    if plan.identity.is_roots() && plan.tier == Tier::Full {
         let trees = Trees::open(plan)?;
         trees.translate_owners(plan)?;
         hand_over_pipes(&plan.identity)
@@ -266,10 +266,11 @@ fn hand_over_pipes(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
-/// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves.
-pub(super) fn write_id_maps(pid: Pid, identity: &Identity, root: bool) -> io::Result<()> {
+/// user_namespaces(7): an ordinary user must first give up `setgroups(2)`, and may map only themselves. So it is too where
+/// root maps another user: they keep the groups that they have, those that withhold something included.
+pub(super) fn write_id_maps(pid: Pid, identity: &Identity) -> io::Result<()> {
     let pid = pid.as_raw_nonzero();
-    if !root {
+    if !identity.is_roots() {
         std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
     }
     let Identity { uid, gid, kernel_uid, kernel_gid } = identity;
@@ -331,12 +332,12 @@ fn prepare(
     sys::erase_environment();
     // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
     sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
-    let by_root = plan.identity.is_roots();
-    let opened = if by_root || enclosed { Ok(None) } else { Trees::open(plan).map(Some) };
-    let trees = opened.map_err(|error| ("open the host's places".to_owned(), error.to_string()))?;
     apply::become_user(&plan.identity).map_err(at("become the sandbox's user"))?;
     // Changing ids cleared it (prctl(2), PR_SET_PDEATHSIG).
     outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
+    // As that user, so that root on behalf of one opens what they could open, and nothing else.
+    let opened = if plan.identity.is_roots() || enclosed { Ok(None) } else { Trees::open(plan).map(Some) };
+    let trees = opened.map_err(|error| ("open the host's places".to_owned(), error.to_string()))?;
     let mut site = Site { trees, wire: wire.as_fd(), certificates };
     let (listeners, lane) =
         apply::build(plan, &mut site).map_err(|failure| (failure.step, failure.error.to_string()))?;

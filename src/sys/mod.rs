@@ -9,6 +9,7 @@ mod mount;
 mod netlink;
 mod notify;
 mod notify_place;
+mod peer;
 mod process;
 mod signal;
 mod socket;
@@ -21,6 +22,7 @@ pub use notify::{
     receive_notified_call, wake_callers_in_place,
 };
 pub use notify_place::replace_descriptor_of;
+pub use peer::{peer_groups, peer_process};
 pub use process::{
     Forked, NamespaceHolder, Namespaces, clone_into_namespaces, close_descriptors_from, close_inherited_except,
     end_with_parent, fork_single_threaded, fork_without_handle, landlock_abi, set_file_size_of_core,

@@ -32,8 +32,15 @@ pub(super) struct Flags {
     learn_out: Option<PathBuf>,
 }
 
+impl Flags {
+    /// Whether anybody learns by these.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.learn || self.learn_out.is_some()
+    }
+}
+
 /// A session that is learned from.
-pub(super) struct Learner {
+pub struct Learner {
     profile: Found,
     /// Where the proposal goes, if not to stderr.
     out: Option<PathBuf>,
@@ -42,7 +49,7 @@ pub(super) struct Learner {
 impl Learner {
     /// Whoever learns by these flags, if anybody.
     pub(super) fn new(flags: &Flags, profile: Found) -> Option<Self> {
-        (flags.learn || flags.learn_out.is_some()).then(|| Self { profile, out: flags.learn_out.clone() })
+        flags.is_wanted().then(|| Self { profile, out: flags.learn_out.clone() })
     }
 
     /// Makes sure, before anything happens, that the proposal can be written where nothing inside can write it: what a

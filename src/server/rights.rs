@@ -1,0 +1,24 @@
+//! Root with a user's rights for as long as it does something on their word.
+
+use super::error::ServerError;
+use super::peer::Peer;
+use nix::unistd::{Gid, Uid, setresgid, setresuid};
+
+/// What a call leaves alone: -1 (setresuid(2)).
+const SAME: u32 = u32::MAX;
+
+/// Does something with the rights of a user: their effective user and group, and no capability. Their other groups this
+/// process has from its start. Only the effective ids change, so that the user has no hold over this process meanwhile:
+/// signals and tracing go by the real and saved ones (kill(2), ptrace(2)).
+///
+/// # Errors
+/// [`ServerError::Call`] when the rights cannot be taken or given back; then nothing must go on.
+pub fn with_rights_of<T>(peer: &Peer, work: impl FnOnce() -> T) -> Result<T, ServerError> {
+    let same = (Uid::from_raw(SAME), Gid::from_raw(SAME));
+    let groups = |gid| setresgid(same.1, Gid::from_raw(gid), same.1);
+    let users = |uid| setresuid(same.0, Uid::from_raw(uid), same.0);
+    groups(peer.gid).and_then(|()| users(peer.uid)).map_err(ServerError::calling("take the user's rights"))?;
+    let done = work();
+    users(0).and_then(|()| groups(0)).map_err(ServerError::calling("give the user's rights back"))?;
+    Ok(done)
+}
