@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Where omni itself goes, so that a group of version 2 can be divided.
+const OWN_LEAF: &str = "omni-supervisors";
+
 /// Control groups of the attacker's own, made by root as systemd's `Delegate=yes` would. Dropping removes them.
 struct Delegated(Vec<PathBuf>);
 
@@ -36,8 +39,13 @@ impl Delegated {
 
     /// A command that starts in the groups.
     fn start(&self, command: &Command) -> Command {
-        let groups: Vec<_> =
-            self.0.iter().map(|group| format!("echo $$ >{}/cgroup.procs && ", group.display())).collect();
+        let enter = |group: &PathBuf| {
+            // Once a session has divided a group of version 2, nobody may be in it but here.
+            let leaf = group.join(OWN_LEAF);
+            let place = if leaf.exists() { &leaf } else { group };
+            format!("echo $$ >{}/cgroup.procs && ", place.display())
+        };
+        let groups: Vec<_> = self.0.iter().map(enter).collect();
         let mut inside = Command::new("sh");
         inside.arg("-c").arg(format!("{}exec \"$@\"", groups.concat())).arg("sh");
         inside.arg(command.get_program()).args(command.get_args()).env_clear();
@@ -54,8 +62,7 @@ impl Delegated {
     fn left(&self) -> Vec<PathBuf> {
         let entries = self.0.iter().flat_map(|group| std::fs::read_dir(group).unwrap().flatten());
         let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
-        // Where omni itself went, so that a group of version 2 could be divided.
-        directories.filter(|path| !path.ends_with("omni-supervisors")).collect()
+        directories.filter(|path| !path.ends_with(OWN_LEAF)).collect()
     }
 }
 
@@ -145,7 +152,7 @@ impl Drop for Bystander {
 
 /// Four ways of taking 160 MiB, and saying so.
 const BALLOONS: &str = "\
-import os, sys
+import os, signal, sys
 block = b'x' * (1 << 20)
 def fill(file):
     for _ in range(160): os.write(file, block)
@@ -154,7 +161,7 @@ kept = []
  'tmp': lambda: fill(os.open('/tmp/balloon', os.O_CREAT | os.O_WRONLY)),
  'shm': lambda: fill(os.open('/dev/shm/balloon', os.O_CREAT | os.O_WRONLY)),
  'memfd': lambda: fill(os.memfd_create('balloon')),
- 'children': lambda: [os.fork() or (kept.append(bytearray(os.urandom(1 << 20)) * 40), os.read(0, 1)) for _ in range(4)] and os.wait(),
+ 'children': lambda: [os.fork() or (kept.append(bytearray(os.urandom(1 << 20)) * 40), signal.pause()) for _ in range(4)] and signal.pause(),
 }[sys.argv[1]]()
 print('full')";
 
@@ -251,14 +258,16 @@ attack! {
         let Some(groups) = Delegated::to(world) else { return };
         let spin = "\
 import os, time, json
-end = time.monotonic() + 1.5
+def used():
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+before, end = used(), time.monotonic() + 1.5
 if os.fork() == 0:
     while time.monotonic() < end: pass
     os._exit(0)
 while time.monotonic() < end: pass
 os.wait()
-times = os.times()
-print(json.dumps(times.user + times.system + times.children_user + times.children_system))";
+print(json.dumps(used() - before))";
         let outcome = groups.run(world, &["--cpus", "0.1"], &python(spin, &[]));
         let used = outcome.json().as_f64().unwrap();
         assert!(used < 0.6, "two spinners for 1.5 s used {used} s of a tenth of a processor: {outcome:?}");
