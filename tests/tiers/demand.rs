@@ -4,7 +4,7 @@ use crate::stage::{self, ACCEPT};
 use crate::support::finish;
 use serde_json::json;
 
-attack! {
+enclosed! {
     fn nothing_less_than_full_is_entered_silently(world) {
         let outcome = finish(stage::omni(world, &["exec", "--", "touch", "ran"]), b"");
         assert_eq!(outcome.code(), Some(125), "{outcome:?}");
@@ -17,6 +17,18 @@ attack! {
 }
 
 attack! {
+    fn an_older_landlock_is_no_tier(world) {
+        let outcome = stage::shell(world, &[], "touch ran");
+        assert_eq!(outcome.status.success(), stage::has_whole_landlock(), "{outcome:?}");
+        assert_eq!(world.workspace().join("ran").exists(), stage::has_whole_landlock());
+        if !stage::has_whole_landlock() {
+            assert_eq!(outcome.code(), Some(125), "{outcome:?}");
+            assert!(outcome.stderr.contains("reaches no tier of isolation"), "{outcome:?}");
+        }
+    }
+}
+
+enclosed! {
     fn a_policy_or_profile_that_demands_more_is_not_talked_down(world) {
         let policy = world.place().join("policy.yaml");
         world.write(&policy, "type: isolation\nminimum_isolation: full\n");
@@ -31,7 +43,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn a_profile_may_accept_the_weaker_tier(world) {
         let profile = world.place().join("profile.yaml");
         world.write(&profile, "name: modest\nminimum_isolation: landlock\n");
@@ -42,7 +54,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     /// Whoever accepts less gets more where it can be had.
     fn the_better_tier_is_taken_where_it_can_be_had(world) {
         let outcome = finish(world.exec(&ACCEPT, &["true"]), b"");
@@ -51,7 +63,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn the_record_says_what_was_reached_and_what_that_leaves_open(world) {
         assert!(stage::shell(world, &[], "true").status.success());
         let isolation = stage::isolation(world);
@@ -69,7 +81,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn doctor_names_the_tier_and_what_the_better_one_lacks(world) {
         let outcome = finish(stage::omni(world, &["doctor", "--json"]), b"");
         assert_eq!(outcome.code(), Some(1), "{outcome:?}");

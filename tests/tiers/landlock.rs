@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-attack! {
+enclosed! {
     fn cannot_read_what_lies_in_the_home(world) {
         let key = world.home().join(".ssh/id_ed25519");
         world.write(&key, "the key");
@@ -30,7 +30,7 @@ say([read(path) for path in arguments])";
     }
 }
 
-attack! {
+enclosed! {
     fn cannot_write_or_change_permissions_outside_the_workspace(world) {
         let outside = world.place().join("outside");
         std::fs::create_dir(&outside).unwrap();
@@ -57,7 +57,7 @@ say([attempt(act) for act in (
     }
 }
 
-attack! {
+enclosed! {
     fn works_in_the_workspace_and_in_its_own_temporary_directory(world) {
         let code = "
 import tempfile
@@ -75,7 +75,7 @@ say([os.popen('sub/script').read(), oct(os.stat('sub/script').st_mode & 0o777), 
     }
 }
 
-attack! {
+enclosed! {
     fn cannot_make_a_program_that_runs_as_its_owner(world) {
         let code = "
 open('f', 'w').close()
@@ -85,7 +85,7 @@ say([attempt(lambda: os.chmod('f', 0o4755)), attempt(lambda: os.fchmod(os.open('
     }
 }
 
-attack! {
+enclosed! {
     fn cannot_touch_the_users_other_processes(world) {
         let mut sleeper = world.command("sleep".as_ref());
         let mut sleeper = sleeper.env("TOKEN", "the-token").arg("300").spawn().unwrap();
@@ -107,7 +107,7 @@ say([attempt(act) for act in (
     }
 }
 
-attack! {
+enclosed! {
     fn nothing_outlives_the_session(world) {
         let script = "(setsid sh -c 'sh -c \"echo \\$\\$ > pid; exec sleep 300\" &') & until [ -s pid ]; do :; done; echo $HOME";
         let outcome = stage::shell(world, &[], script);
@@ -119,7 +119,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn nothing_outlives_an_omni_that_is_killed(world) {
         let script = "setsid sleep 300 & echo $! $HOME; wait";
         let mut command = stage::exec(world, &[], &["sh", "-c", script]);
@@ -140,7 +140,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn the_harness_is_nobody_special(world) {
         let code = "
 status = dict(line.split(':', 1) for line in open('/proc/self/status').read().splitlines() if ':' in line)
@@ -163,7 +163,7 @@ fn root_is_told_that_its_workspace_would_make_the_harness_root() {
     });
 }
 
-attack! {
+enclosed! {
     /// What is hidden within a grant cannot be, so the grant is not made, and the record says so.
     fn a_grant_around_something_hidden_is_withheld(world) {
         world.write(&world.home().join(".tool/credentials"), "the password");

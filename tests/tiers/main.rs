@@ -7,6 +7,21 @@
 #[path = "../sandbox/support.rs"]
 mod support;
 
+/// As `attack!`, where the kernel's Landlock is whole. Where it is not there is no weaker tier to attack, which
+/// `demand::an_older_landlock_is_no_tier` holds.
+macro_rules! enclosed {
+    ($(#[$about:meta])* fn $name:ident($world:ident) $body:block) => {
+        attack! {
+            $(#[$about])*
+            fn $name($world) {
+                if $crate::stage::has_whole_landlock() {
+                    $body
+                }
+            }
+        }
+    };
+}
+
 mod demand;
 mod landlock;
 mod reach;

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-attack! {
+enclosed! {
     fn nothing_but_the_proxy_can_be_connected_to(world) {
         let witness = Witness::listen();
         let code = "
@@ -23,7 +23,7 @@ say([to(('127.0.0.1', port)), to(('203.0.113.1', 3128)), to(('::1', port), socke
     }
 }
 
-attack! {
+enclosed! {
     /// What process 1 reads of the address may be another by the time that it is heeded.
     fn an_address_that_changes_meanwhile_leads_to_the_proxy_or_nowhere(world) {
         let witness = Witness::listen();
@@ -53,7 +53,7 @@ say([handed > 0, handed + refused])";
     }
 }
 
-attack! {
+enclosed! {
     fn no_other_kind_of_socket_can_be_made(world) {
         let code = "
 def make(*what):
@@ -73,14 +73,14 @@ say([make(socket.AF_UNIX, socket.SOCK_STREAM), make(socket.AF_UNIX, socket.SOCK_
     }
 }
 
-attack! {
+enclosed! {
     fn no_memory_or_queue_of_the_machine_can_be_reached_by_its_number(world) {
         let code = "say([call(number, 0x1234, 0, 0o1666) for number in (29, 30, 31, 64, 65, 66, 68, 69, 70, 71)])";
         assert_eq!(stage::probe(world, code, &[]), each("EPERM", 10));
     }
 }
 
-attack! {
+enclosed! {
     fn cannot_take_a_port_of_the_machine(world) {
         let bind = "say(attempt(lambda: socket.socket().bind(('127.0.0.1', 0))))";
         assert_eq!(stage::probe(world, bind, &[]), "EACCES");
@@ -88,7 +88,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn the_proxy_judges_and_the_record_keeps_what_was_refused(world) {
         let script = "curl -sS -o denied -w '%{http_code}' http://example.com/; \
                       curl -sS --noproxy '*' http://203.0.113.7:8080/ 2>&1 | tail -1";
@@ -103,7 +103,7 @@ attack! {
     }
 }
 
-attack! {
+enclosed! {
     fn an_allowed_request_goes_out_and_its_answer_comes_back(world) {
         let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = server.local_addr().unwrap().port();

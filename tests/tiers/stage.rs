@@ -10,6 +10,11 @@ const CONTAINER: &str = include_str!("container.py");
 /// What accepts the weaker tier.
 pub const ACCEPT: [&str; 2] = ["--minimum-isolation", "landlock"];
 
+/// Whether the kernel's Landlock guards signals too, without which there is no weaker tier.
+pub fn has_whole_landlock() -> bool {
+    omni::supervisor::landlock_abi() >= omni::supervisor::LANDLOCK_COMPLETE
+}
+
 /// omni in the container.
 pub fn omni(world: &World, arguments: &[&str]) -> Command {
     hand_workspace_over(world);
