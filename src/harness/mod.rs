@@ -8,6 +8,7 @@ mod codex;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod fixture;
+mod gemini;
 mod plain;
 mod program;
 mod shipped;
@@ -78,6 +79,7 @@ pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
     match request.profile.harness {
         Harness::ClaudeCode => claude_code::launch(request),
         Harness::Codex => codex::launch(request),
+        Harness::Gemini => gemini::launch(request),
         Harness::Plain => plain::launch(request),
     }
 }

@@ -1,21 +1,32 @@
 //! The profiles that come with omni.
 
 /// The profiles by name, as text.
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("claude-code", include_str!("../../profiles/claude-code.yaml")),
     ("codex", include_str!("../../profiles/codex.yaml")),
     ("default", include_str!("../../profiles/default.yaml")),
+    ("gemini", include_str!("../../profiles/gemini.yaml")),
     ("node", include_str!("../../profiles/node.yaml")),
     ("offline", include_str!("../../profiles/offline.yaml")),
     ("openai-agents", include_str!("../../profiles/openai-agents.yaml")),
+    ("opencode", include_str!("../../profiles/opencode.yaml")),
+    ("pi", include_str!("../../profiles/pi.yaml")),
     ("python", include_str!("../../profiles/python.yaml")),
     ("shell", include_str!("../../profiles/shell.yaml")),
 ];
 
 /// Programs that a shipped profile is for, by the names they are started by. It stands here so that no start has to read
 /// every profile to find the one.
-const PROGRAMS: [(&str, &str); 5] =
-    [("claude", "claude-code"), ("codex", "codex"), ("node", "node"), ("python", "python"), ("python3", "python")];
+const PROGRAMS: [(&str, &str); 8] = [
+    ("claude", "claude-code"),
+    ("codex", "codex"),
+    ("gemini", "gemini"),
+    ("node", "node"),
+    ("opencode", "opencode"),
+    ("pi", "pi"),
+    ("python", "python"),
+    ("python3", "python"),
+];
 
 /// Every profile that comes with omni, each as its name and its text, sorted by name.
 #[must_use]

@@ -11,7 +11,15 @@ pub enum Dialect {
     OpenAiResponses,
     /// `POST https://api.openai.com/v1/chat/completions`.
     OpenAiChat,
+    /// `POST https://generativelanguage.googleapis.com/VERSION/models/MODEL:generateContent`, or
+    /// `:streamGenerateContent`.
+    GoogleGenerate,
 }
+
+/// The host of Google's Gemini API.
+const GOOGLE: &str = "generativelanguage.googleapis.com";
+/// What its model calls end in.
+const GENERATE: [&str; 2] = [":generateContent", ":streamGenerateContent"];
 
 impl Dialect {
     /// The dialect of a billable model call; none when the request is something else, such as `count_tokens`.
@@ -25,7 +33,17 @@ impl Dialect {
             ("api.anthropic.com", "/v1/messages") => Some(Self::AnthropicMessages),
             ("api.openai.com", "/v1/responses" | "/v1/responses/compact") => Some(Self::OpenAiResponses),
             ("api.openai.com", "/v1/chat/completions") => Some(Self::OpenAiChat),
+            (GOOGLE, path) if generated(path).is_some() => Some(Self::GoogleGenerate),
             _ => None,
+        }
+    }
+
+    /// The model that a call's path names, in the dialects that name it there.
+    #[must_use]
+    pub fn model_in(line: &RequestLine) -> Option<String> {
+        match Self::of(line)? {
+            Self::GoogleGenerate => generated(&line.path).map(str::to_owned),
+            Self::AnthropicMessages | Self::OpenAiResponses | Self::OpenAiChat => None,
         }
     }
 
@@ -36,8 +54,16 @@ impl Dialect {
             Self::AnthropicMessages => "anthropic-messages",
             Self::OpenAiResponses => "openai-responses",
             Self::OpenAiChat => "openai-chat",
+            Self::GoogleGenerate => "google-generate",
         }
     }
+}
+
+/// The model whose call a path of Google's is: `/v1beta/models/MODEL:generateContent`, whatever the version, and tuned
+/// models too.
+fn generated(path: &str) -> Option<&str> {
+    let call = GENERATE.iter().find_map(|end| path.strip_suffix(end))?;
+    call.rsplit_once("odels/").map(|(_, model)| model).filter(|model| !model.is_empty() && !model.contains('/'))
 }
 
 #[cfg(test)]
@@ -60,6 +86,17 @@ mod tests {
         assert_eq!(of("POST", "api.openai.com", "/v1/responses"), Some(Dialect::OpenAiResponses));
         assert_eq!(of("POST", "api.openai.com", "/v1/responses/compact"), Some(Dialect::OpenAiResponses));
         assert_eq!(of("POST", "api.openai.com", "/v1/chat/completions"), Some(Dialect::OpenAiChat));
+    }
+
+    #[test]
+    fn googles_calls_name_their_model_in_the_path() {
+        let path = "/v1beta/models/gemini-2.5-pro:streamGenerateContent";
+        assert_eq!(of("POST", GOOGLE, path), Some(Dialect::GoogleGenerate));
+        assert_eq!(of("POST", GOOGLE, "/v1/tunedModels/x:generateContent"), Some(Dialect::GoogleGenerate));
+        assert_eq!(generated(path), Some("gemini-2.5-pro"));
+        assert_eq!(of("POST", GOOGLE, "/v1beta/models/gemini-2.5-pro:countTokens"), None);
+        assert_eq!(of("POST", GOOGLE, "/v1beta/models/:generateContent"), None);
+        assert_eq!(of("GET", GOOGLE, path), None);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(super) enum Slot {
     StopReason,
     Error,
     OutputItem,
+    /// Something that is charged for in a way that no table here expresses.
+    Unpriced,
 }
 
 /// The wanted values of one document.
@@ -56,6 +58,10 @@ impl Document {
             }
             Slot::Error => {
                 self.error = raw != b"null";
+                return;
+            }
+            Slot::Unpriced => {
+                self.unpriced |= raw != b"null";
                 return;
             }
             Slot::OutputItem => return self.item(text().ok().flatten().as_deref().unwrap_or_default()),
@@ -106,6 +112,22 @@ const RESPONSES: &[(Path, Slot)] = &[
 const CHAT: &[(Path, Slot)] =
     &[(&["model"], Slot::Model), (&["usage"], Slot::Usage), (&["service_tier"], Slot::Tier), (&["error"], Slot::Error)];
 
+/// One answer, or the chunks of one in a list.
+const GOOGLE: &[(Path, Slot)] = &[
+    (&["modelVersion"], Slot::Model),
+    (&["usageMetadata"], Slot::Usage),
+    (&["error"], Slot::Error),
+    (&["candidates", EACH, "finishReason"], Slot::StopReason),
+    (&["candidates", EACH, "groundingMetadata"], Slot::Unpriced),
+    (&["promptFeedback", "blockReason"], Slot::StopReason),
+    (&[EACH, "modelVersion"], Slot::Model),
+    (&[EACH, "usageMetadata"], Slot::Usage),
+    (&[EACH, "error"], Slot::Error),
+    (&[EACH, "candidates", EACH, "finishReason"], Slot::StopReason),
+    (&[EACH, "candidates", EACH, "groundingMetadata"], Slot::Unpriced),
+    (&[EACH, "promptFeedback", "blockReason"], Slot::StopReason),
+];
+
 /// What a body turned out to hold, piece by piece.
 pub(super) enum Found {
     /// A document: the whole body, or one event.
@@ -138,6 +160,7 @@ impl Body {
             Dialect::AnthropicMessages => ANTHROPIC,
             Dialect::OpenAiResponses => RESPONSES,
             Dialect::OpenAiChat => CHAT,
+            Dialect::GoogleGenerate => GOOGLE,
         };
         let content_type = content_type.to_ascii_lowercase();
         let form = match content_type.as_str() {
@@ -157,7 +180,7 @@ impl Body {
     pub(super) fn feed(&mut self, bytes: &[u8], on: &mut impl FnMut(Found)) {
         if matches!(self.form, Form::Undecided) {
             let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
-            self.form = if *first == b'{' { Form::Json } else { Form::Stream(Cutter::new()) };
+            self.form = if matches!(first, b'{' | b'[') { Form::Json } else { Form::Stream(Cutter::new()) };
         }
         let Self { form, scanner, document, done } = self;
         let mut take = |slot, raw: &[u8]| document.take(slot, raw);

@@ -7,6 +7,7 @@
 mod anthropic;
 mod dialect;
 mod document;
+mod gemini;
 mod openai;
 mod price;
 mod reading;
@@ -39,6 +40,8 @@ pub struct Meter {
     answer: Answer,
     tally: Tally,
     damaged: bool,
+    /// The model as the request's path names it.
+    named: Option<String>,
 }
 
 /// The answer, as far as its head told.
@@ -56,6 +59,7 @@ enum Answer {
 enum Tally {
     Anthropic(anthropic::Tally),
     OpenAi(openai::Tally),
+    Gemini(gemini::Tally),
 }
 
 impl Meter {
@@ -65,8 +69,15 @@ impl Meter {
         let tally = match dialect {
             Dialect::AnthropicMessages => Tally::Anthropic(anthropic::Tally::default()),
             Dialect::OpenAiResponses | Dialect::OpenAiChat => Tally::OpenAi(openai::Tally::new(dialect)),
+            Dialect::GoogleGenerate => Tally::Gemini(gemini::Tally::default()),
         };
-        Self { dialect, request: Request::new(), answer: Answer::Awaited, tally, damaged: false }
+        Self { dialect, request: Request::new(), answer: Answer::Awaited, tally, damaged: false, named: None }
+    }
+
+    /// The same meter, told the model that the request's path names, if it names one.
+    #[must_use]
+    pub fn naming(self, model: Option<String>) -> Self {
+        Self { named: model, ..self }
     }
 
     /// The dialect it reads.
@@ -109,7 +120,7 @@ impl Meter {
     /// answer, or an error.
     #[must_use]
     pub fn finish(mut self, complete: bool) -> Option<Reading> {
-        let Self { answer, tally, damaged, request, .. } = &mut self;
+        let Self { answer, tally, damaged, request, named, .. } = &mut self;
         match answer {
             Answer::Awaited | Answer::Refused => return None,
             Answer::Opaque => *damaged = true,
@@ -131,7 +142,7 @@ impl Meter {
             terms: Terms::default(),
             shares: Vec::new(),
         };
-        let model = tally.model().map(str::to_owned).or_else(|| asked.model.clone());
+        let model = tally.model().map(str::to_owned).or_else(|| named.take()).or_else(|| asked.model.clone());
         let model = model.unwrap_or_else(|| UNKNOWN_MODEL.to_owned());
         match tally.reading(asked.service_tier.as_deref()) {
             _ if *damaged => Some(nothing(Certainty::Unreadable, model)),
@@ -148,6 +159,7 @@ impl Tally {
         match self {
             Self::Anthropic(tally) => tally.absorb(document),
             Self::OpenAi(tally) => tally.absorb(document),
+            Self::Gemini(tally) => tally.absorb(document),
         }
     }
 
@@ -155,6 +167,7 @@ impl Tally {
         match self {
             Self::Anthropic(tally) => tally.is_error(),
             Self::OpenAi(tally) => tally.is_error(),
+            Self::Gemini(tally) => tally.is_error(),
         }
     }
 
@@ -162,6 +175,7 @@ impl Tally {
         match self {
             Self::Anthropic(tally) => tally.model(),
             Self::OpenAi(tally) => tally.model(),
+            Self::Gemini(tally) => tally.model(),
         }
     }
 
@@ -169,6 +183,7 @@ impl Tally {
         match self {
             Self::Anthropic(tally) => tally.reading(),
             Self::OpenAi(tally) => tally.reading(asked_tier),
+            Self::Gemini(tally) => tally.reading(),
         }
     }
 }

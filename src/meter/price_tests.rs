@@ -155,7 +155,12 @@ proptest! {
         sse: bool,
         complete: bool,
     ) {
-        for dialect in [Dialect::AnthropicMessages, Dialect::OpenAiResponses, Dialect::OpenAiChat] {
+        for dialect in [
+            Dialect::AnthropicMessages,
+            Dialect::OpenAiResponses,
+            Dialect::OpenAiChat,
+            Dialect::GoogleGenerate,
+        ] {
             let mut meter = Meter::new(dialect);
             meter.response_head(200, if sse { "text/event-stream" } else { "" }, None);
             for piece in &pieces {

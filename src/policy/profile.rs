@@ -55,6 +55,8 @@ pub enum Harness {
     ClaudeCode,
     /// OpenAI's Codex.
     Codex,
+    /// Google's Gemini CLI.
+    Gemini,
     /// Any other program.
     #[default]
     Plain,
@@ -62,8 +64,8 @@ pub enum Harness {
 
 impl Harness {
     /// Every harness by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 3] =
-        [("claude-code", Self::ClaudeCode), ("codex", Self::Codex), ("plain", Self::Plain)];
+    pub(super) const ALL: [(&'static str, Self); 4] =
+        [("claude-code", Self::ClaudeCode), ("codex", Self::Codex), ("gemini", Self::Gemini), ("plain", Self::Plain)];
 
     /// The name it is written as.
     #[must_use]
@@ -71,6 +73,7 @@ impl Harness {
         match self {
             Self::ClaudeCode => "claude-code",
             Self::Codex => "codex",
+            Self::Gemini => "gemini",
             Self::Plain => "plain",
         }
     }

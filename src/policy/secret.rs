@@ -62,20 +62,23 @@ pub enum Shape {
     Anthropic,
     /// `sk-proj-`, 156 characters.
     OpenAi,
+    /// `AIza`, 35 characters.
+    Google,
     /// `omni-placeholder-`, the secret's name, 32 characters.
     Opaque,
 }
 
 impl Shape {
     /// Every shape by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 3] =
-        [("anthropic", Self::Anthropic), ("openai", Self::OpenAi), ("opaque", Self::Opaque)];
+    pub(super) const ALL: [(&'static str, Self); 4] =
+        [("anthropic", Self::Anthropic), ("openai", Self::OpenAi), ("google", Self::Google), ("opaque", Self::Opaque)];
 
     /// The shape of a host's keys, where none is written.
     pub(super) fn of_host(host: &str) -> Self {
         match host {
             "api.anthropic.com" => Self::Anthropic,
             "api.openai.com" => Self::OpenAi,
+            "generativelanguage.googleapis.com" => Self::Google,
             _ => Self::Opaque,
         }
     }
@@ -87,6 +90,7 @@ impl Shape {
         Placeholder(match self {
             Self::Anthropic => format!("sk-ant-api03-{}AA", characters(name, entropy, 93)),
             Self::OpenAi => format!("sk-proj-{}", characters(name, entropy, 156)),
+            Self::Google => format!("AIza{}", characters(name, entropy, 35)),
             Self::Opaque => {
                 let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
                 let shown: String = name.chars().filter(plain).collect();

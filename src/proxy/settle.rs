@@ -56,7 +56,7 @@ impl Open {
     /// Opens a request that was recorded as allowed.
     pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine) -> Self {
         let dialect = Dialect::of(line);
-        let meter = dialect.map(|dialect| Mutex::new(Meter::new(dialect)));
+        let meter = dialect.map(|dialect| Mutex::new(Meter::new(dialect).naming(Dialect::model_in(line))));
         let upload = Arc::new(Upload { bytes: AtomicU64::new(0), meter });
         let started = Instant::now();
         Self { books, number, dialect, upload, started, status: None, response_bytes: 0, settled: false }

@@ -38,9 +38,21 @@ impl Ask {
     pub(super) fn parse(dialect: Dialect, body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let model = value.get("model")?.as_str()?.to_owned();
+        let stream = value.get("stream").and_then(Value::as_bool).unwrap_or(false);
+        Self::of(dialect, model, stream, &value, body.len())
+    }
+
+    /// Reads the body of a call whose path says which model is called and whether the answer is to be a stream.
+    pub(super) fn parse_named(dialect: Dialect, model: &str, stream: bool, body: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(body).ok()?;
+        Self::of(dialect, model.to_owned(), stream, &value, body.len())
+    }
+
+    fn of(dialect: Dialect, model: String, stream: bool, value: &Value, bytes: usize) -> Option<Self> {
         let items = match dialect {
             Dialect::OpenAiResponses => value.get("input")?,
-            _ => value.get("messages")?,
+            Dialect::GoogleGenerate => value.get("contents")?,
+            Dialect::AnthropicMessages | Dialect::OpenAiChat => value.get("messages")?,
         };
         let text_only = [items.clone()];
         let items = items.as_array().map_or(text_only.as_slice(), Vec::as_slice);
@@ -55,13 +67,13 @@ impl Ask {
         Some(Self {
             dialect,
             model,
-            stream: flag("/stream"),
+            stream,
             include_usage: flag("/stream_options/include_usage"),
             newest: text,
             after_tool: newest.iter().any(holds_result),
             first: spoken.is_none(),
             tools,
-            bytes: body.len(),
+            bytes,
         })
     }
 }
@@ -69,7 +81,7 @@ impl Ask {
 /// Whether an item of the conversation is the model's own.
 fn is_models(item: &Value) -> bool {
     let is = |key: &str, all: &[&str]| item.get(key).and_then(Value::as_str).is_some_and(|text| all.contains(&text));
-    is("role", &["assistant"])
+    is("role", &["assistant", "model"])
         || is("type", &["function_call", "custom_tool_call", "local_shell_call", "reasoning", "web_search_call"])
 }
 
@@ -81,8 +93,9 @@ fn is_instruction(item: &Value) -> bool {
 /// Whether an item is, or holds, the result of a tool call.
 fn holds_result(item: &Value) -> bool {
     let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
-    let blocks = item.get("content").and_then(Value::as_array);
+    let blocks = item.get("content").or_else(|| item.get("parts")).and_then(Value::as_array);
     kind == "tool_result"
+        || item.get("functionResponse").is_some()
         || kind.ends_with("_call_output")
         || item.get("role").and_then(Value::as_str) == Some("tool")
         || blocks.is_some_and(|blocks| blocks.iter().any(holds_result))
@@ -97,7 +110,8 @@ fn collect_text(item: &Value, text: &mut String) {
         }
         Value::Array(parts) => parts.iter().for_each(|part| collect_text(part, text)),
         Value::Object(fields) => {
-            ["text", "content", "output"].iter().filter_map(|key| fields.get(*key)).for_each(|v| collect_text(v, text));
+            let holders = ["text", "content", "output", "parts", "functionResponse", "response"];
+            holders.iter().filter_map(|key| fields.get(*key)).for_each(|v| collect_text(v, text));
         }
         _ => {}
     }
@@ -107,6 +121,8 @@ fn collect_text(item: &Value, text: &mut String) {
 fn collect_tools(list: Option<&Value>, namespace: Option<&str>, tools: &mut Vec<Tool>) {
     for written in list.and_then(Value::as_array).into_iter().flatten() {
         let kind = written.get("type").and_then(Value::as_str).unwrap_or_default();
+        // Google lists the functions of a tool.
+        collect_tools(written.get("functionDeclarations"), namespace, tools);
         // Chat Completions wraps a tool in an object named after its kind.
         let inner = written.get(kind).filter(|inner| inner.is_object()).unwrap_or(written);
         let Some(name) = inner.get("name").and_then(Value::as_str) else { continue };
@@ -115,6 +131,7 @@ fn collect_tools(list: Option<&Value>, namespace: Option<&str>, tools: &mut Vec<
             continue;
         }
         let schema = inner.get("input_schema").or_else(|| inner.get("parameters"));
+        let schema = schema.or_else(|| inner.get("parametersJsonSchema"));
         tools.push(Tool {
             name: name.to_owned(),
             namespace: namespace.map(str::to_owned),

@@ -10,8 +10,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The names and addresses that the certificate is good for.
-const NAMES: [&str; 7] =
-    ["api.anthropic.com", "platform.claude.com", "api.openai.com", "chatgpt.com", "localhost", "127.0.0.1", "::1"];
+const NAMES: [&str; 8] = [
+    "api.anthropic.com",
+    "platform.claude.com",
+    "api.openai.com",
+    "chatgpt.com",
+    "generativelanguage.googleapis.com",
+    "localhost",
+    "127.0.0.1",
+    "::1",
+];
 /// Seconds in a day.
 const DAY: i64 = 86_400;
 /// Days the certificates are good for, from a day before their making.

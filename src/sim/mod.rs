@@ -10,6 +10,7 @@ mod ask;
 mod body;
 mod certificate;
 mod chat;
+mod gemini;
 mod openai;
 mod record;
 mod reply;

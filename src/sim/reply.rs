@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::ask::Ask;
 use super::body::Paced;
 use super::script::{Reply, Script};
-use super::{anthropic, chat, openai};
+use super::{anthropic, chat, gemini, openai};
 use crate::meter::Dialect;
 use crate::model::Usage;
 use serde_json::{Value, json};
@@ -62,6 +62,16 @@ impl Stage {
 
     /// The response to a request.
     pub(super) fn respond(&self, request: &Request<'_>) -> Response {
+        if let Some((model, act)) = gemini::call(request.method, request.path) {
+            let dialect = Dialect::GoogleGenerate;
+            return match act {
+                "countTokens" => {
+                    json_response(200, json!({"totalTokens": request.body.len().div_ceil(BYTES_PER_TOKEN)}))
+                }
+                "streamGenerateContent" => self.answer(dialect, Ask::parse_named(dialect, model, true, request.body)),
+                _ => self.answer(dialect, Ask::parse_named(dialect, model, false, request.body)),
+            };
+        }
         let responses = ["/v1/responses", "/backend-api/codex/responses"].contains(&request.path);
         match (request.method, request.path) {
             ("POST", "/v1/messages") => self.call(Dialect::AnthropicMessages, request.body),
@@ -90,7 +100,12 @@ impl Stage {
 
     /// The scripted response to a model call.
     fn call(&self, dialect: Dialect, body: &[u8]) -> Response {
-        let Some(ask) = Ask::parse(dialect, body) else {
+        self.answer(dialect, Ask::parse(dialect, body))
+    }
+
+    /// The scripted response to what is asked, if it is a model call.
+    fn answer(&self, dialect: Dialect, ask: Option<Ask>) -> Response {
+        let Some(ask) = ask else {
             let message = "the body is not the JSON of a model call";
             let response = json_response(400, refusal(dialect, 400, None, message));
             return Response { dialect: Some(dialect), ..response };
@@ -135,6 +150,9 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
         // That dialect has no words for it.
         answer.usage.web_searches = 0;
     }
+    if ask.dialect == Dialect::GoogleGenerate {
+        answer.usage = gemini::sayable(answer.usage);
+    }
     let silent = ask.dialect == Dialect::OpenAiChat && ask.stream && !ask.include_usage;
     let usage = (!silent).then_some(answer.usage);
     if !ask.stream {
@@ -142,6 +160,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
             Dialect::AnthropicMessages => anthropic::whole(&answer),
             Dialect::OpenAiResponses => openai::whole(&answer),
             Dialect::OpenAiChat => chat::whole(&answer),
+            Dialect::GoogleGenerate => gemini::whole(&answer),
         };
         return Response { usage, ..json_response(200, whole) };
     }
@@ -149,6 +168,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
         Dialect::AnthropicMessages => anthropic::stream(&answer),
         Dialect::OpenAiResponses => openai::stream(&answer),
         Dialect::OpenAiChat => chat::stream(&answer, ask.include_usage),
+        Dialect::GoogleGenerate => gemini::stream(&answer),
     };
     let body = Paced::chunks(events, Duration::from_millis(reply.chunk_delay_ms));
     let content_type = "text/event-stream; charset=utf-8";
@@ -160,6 +180,7 @@ fn refusal(dialect: Dialect, status: u16, kind: Option<&str>, message: &str) -> 
     match dialect {
         Dialect::AnthropicMessages => anthropic::refusal(status, kind, message),
         Dialect::OpenAiResponses | Dialect::OpenAiChat => openai::refusal(status, kind, message),
+        Dialect::GoogleGenerate => gemini::refusal(status, kind, message),
     }
 }
 

@@ -46,7 +46,7 @@ pub struct When {
     pub after_tool: Option<bool>,
     /// The model's name, or the beginning of it.
     pub model: Option<String>,
-    /// The wire format: `anthropic-messages`, `openai-responses` or `openai-chat`.
+    /// The wire format: `anthropic-messages`, `openai-responses`, `openai-chat` or `google-generate`.
     pub dialect: Option<String>,
     /// Whether the request offers tools.
     pub has_tools: Option<bool>,
@@ -154,7 +154,7 @@ impl Script {
 impl Turn {
     fn check(&self) -> Result<(), String> {
         let reply = &self.reply;
-        let dialects = ["anthropic-messages", "openai-responses", "openai-chat"];
+        let dialects = ["anthropic-messages", "openai-responses", "openai-chat", "google-generate"];
         let text_bytes = reply.text.as_deref().unwrap_or_default().len().saturating_mul(reply.repeat.unwrap_or(1));
         let complaints = [
             (self.when.dialect.as_deref().is_some_and(|name| !dialects.contains(&name)), {

@@ -81,7 +81,7 @@ impl Rehearsal {
     }
 
     async fn call(&self, dialect: Dialect, body: &Value) -> Got {
-        let (host, path) = place(dialect);
+        let (host, path) = place(dialect, body["stream"] == true);
         self.send("POST", host, path, body.to_string()).await
     }
 
@@ -91,19 +91,27 @@ impl Rehearsal {
     }
 }
 
-const ALL: [Dialect; 3] = [Dialect::AnthropicMessages, Dialect::OpenAiResponses, Dialect::OpenAiChat];
+const ALL: [Dialect; 4] =
+    [Dialect::AnthropicMessages, Dialect::OpenAiResponses, Dialect::OpenAiChat, Dialect::GoogleGenerate];
 
-fn place(dialect: Dialect) -> (&'static str, &'static str) {
+const GOOGLE: &str = "generativelanguage.googleapis.com";
+
+fn place(dialect: Dialect, stream: bool) -> (&'static str, &'static str) {
     match dialect {
         Dialect::AnthropicMessages => ("api.anthropic.com", "/v1/messages?beta=true"),
         Dialect::OpenAiResponses => ("api.openai.com", "/v1/responses"),
         Dialect::OpenAiChat => ("api.openai.com", "/v1/chat/completions"),
+        Dialect::GoogleGenerate if stream => (GOOGLE, "/v1beta/models/some-model:streamGenerateContent?alt=sse"),
+        Dialect::GoogleGenerate => (GOOGLE, "/v1beta/models/some-model:generateContent"),
     }
 }
 
 /// A prompt in the form of a dialect, with a shell tool to answer with.
 fn prompt(dialect: Dialect, text: &str, stream: bool) -> Value {
-    let message = json!([{"role": "user", "content": text}]);
+    let message = match dialect {
+        Dialect::GoogleGenerate => json!([{"role": "user", "parts": [{"text": text}]}]),
+        _ => json!([{"role": "user", "content": text}]),
+    };
     let schema = json!({"type": "object", "properties": {"command": {"type": "string"}}});
     let mut body = json!({"model": "some-model", "stream": stream, "stream_options": {"include_usage": true}});
     let (key, tool) = match dialect {
@@ -111,6 +119,10 @@ fn prompt(dialect: Dialect, text: &str, stream: bool) -> Value {
         Dialect::OpenAiResponses => ("input", json!({"type": "function", "name": "shell", "parameters": schema})),
         Dialect::OpenAiChat => {
             ("messages", json!({"type": "function", "function": {"name": "bash", "parameters": schema}}))
+        }
+        Dialect::GoogleGenerate => {
+            let function = json!({"name": "run_shell_command", "parametersJsonSchema": schema});
+            ("contents", json!({"functionDeclarations": [function]}))
         }
     };
     body[key] = message;
@@ -213,7 +225,8 @@ async fn an_error_in_the_middle_of_a_stream_leaves_no_final_numbers() {
         let got = rehearsal.call(dialect, &prompt(dialect, "hi", true)).await;
         assert!(got.complete && String::from_utf8_lossy(&got.body).contains("broke"));
         let certainty = read(dialect, &got).map(|reading| reading.certainty);
-        let expected = (dialect == Dialect::AnthropicMessages).then_some(Certainty::Partial);
+        let reports_early = [Dialect::AnthropicMessages, Dialect::GoogleGenerate].contains(&dialect);
+        let expected = reports_early.then_some(Certainty::Partial);
         assert_eq!(certainty, expected, "{dialect:?}");
         assert_eq!(rehearsal.call(dialect, &prompt(dialect, "hi", false)).await.status, 500);
     }
@@ -233,6 +246,8 @@ async fn everything_else_is_answered_harmlessly() {
         ("GET", "api.openai.com", "/v1/models", 200, "gpt-6.1-sol"),
         ("GET", "api.openai.com", "/v1/files", 404, "not simulated"),
         ("POST", "api.openai.com", "/v1/responses", 400, "not the JSON"),
+        ("POST", GOOGLE, "/v1beta/models/m:countTokens", 200, "{\"totalTokens\":1}"),
+        ("POST", GOOGLE, "/v1beta/models/m:generateContent", 400, "INVALID_ARGUMENT"),
     ];
     for (method, host, path, status, text) in cases {
         let got = rehearsal.send(method, host, path, "nope".to_owned()).await;

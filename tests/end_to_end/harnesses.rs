@@ -1,4 +1,4 @@
-//! The real Claude Code and the real Codex do a job in the sandbox, against the simulated provider.
+//! The real harnesses do a job in the sandbox, against the simulated provider.
 
 use crate::simulated::{self, Provider};
 use crate::stage::{Actor, Stage, text};
@@ -39,6 +39,8 @@ struct Job {
     key: &'static str,
     placeholder_begins: &'static str,
     command: &'static [&'static str],
+    /// What it says at the end.
+    answer: &'static str,
 }
 
 const CLAUDE_CODE: Job = Job {
@@ -48,6 +50,7 @@ const CLAUDE_CODE: Job = Job {
     key: "sk-ant-api03-the-real-key-of-this-trial-0001~",
     placeholder_begins: "ANTHROPIC_API_KEY=sk-ant-",
     command: &["claude-code", "-p", "Write hello.txt", "--dangerously-skip-permissions"],
+    answer: "Done: hello.txt is written.\n",
 };
 
 const CODEX: Job = Job {
@@ -57,7 +60,75 @@ const CODEX: Job = Job {
     key: "sk-proj-the-real-key-of-this-trial-0002~",
     placeholder_begins: "CODEX_API_KEY=sk-",
     command: &["codex", "exec", "--skip-git-repo-check", "Write hello.txt"],
+    answer: "Done: hello.txt is written.\n",
 };
+
+const PI: Job = Job {
+    program: "pi",
+    key: "sk-ant-api03-the-real-key-of-this-trial-0003~",
+    command: &["pi", "-p", "--provider", "anthropic", "Write hello.txt"],
+    ..CLAUDE_CODE
+};
+
+const OPENCODE: Job = Job {
+    program: "opencode",
+    key: "sk-ant-api03-the-real-key-of-this-trial-0004~",
+    command: &["opencode", "run", "--auto", "-m", "anthropic/claude-sonnet-5", "Write hello.txt"],
+    answer: "I will look around and write hello.txt.\nDone: hello.txt is written.\n",
+    ..CLAUDE_CODE
+};
+
+const GEMINI: Job = Job {
+    program: "gemini",
+    host: "generativelanguage.googleapis.com",
+    key_variable: "GEMINI_API_KEY",
+    key: "AIza-the-real-key-of-this-trial-0005~",
+    placeholder_begins: "GEMINI_API_KEY=AIza",
+    command: &["gemini", "--yolo", "-m", "gemini-2.5-pro", "-p", "Write hello.txt"],
+    answer: "I will look around and write hello.txt.\nDone: hello.txt is written.\n",
+};
+
+/// A program of a user's own on the Agents SDK, which says what it is asked, as Codex is told.
+const AGENT: &str = r#"
+import subprocess
+from agents import Agent, Runner, function_tool
+
+@function_tool
+def shell(command: str) -> str:
+    """Run a shell command."""
+    return subprocess.run(command, shell=True, capture_output=True, text=True).stdout
+
+agent = Agent(name="Writer", instructions="Write files.", tools=[shell], model="gpt-5.4")
+print(Runner.run_sync(agent, "Write hello.txt").final_output)
+"#;
+
+const OPENAI_AGENTS: Job = Job {
+    program: "agents-python3",
+    key: "sk-proj-the-real-key-of-this-trial-0006~",
+    placeholder_begins: "OPENAI_API_KEY=sk-",
+    command: &["openai-agents", "agent.py"],
+    ..CODEX
+};
+
+#[test]
+fn pi_does_its_job_and_never_sees_the_key() {
+    try_everybody(&PI);
+}
+
+#[test]
+fn opencode_does_its_job_and_never_sees_the_key() {
+    try_everybody(&OPENCODE);
+}
+
+#[test]
+fn gemini_does_its_job_and_never_sees_the_key() {
+    try_everybody(&GEMINI);
+}
+
+#[test]
+fn a_program_on_the_agents_sdk_does_its_job_and_never_sees_the_key() {
+    try_everybody(&OPENAI_AGENTS);
+}
 
 #[test]
 fn claude_code_does_its_job_and_never_sees_the_key() {
@@ -81,6 +152,7 @@ fn does_its_job(job: &Job, actor: Actor) {
     let stage = Stage::new(actor);
     let provider = Provider::start(&stage, SCRIPT);
     stage.write(&stage.workspace().join("look.sh"), LOOK);
+    stage.write(&stage.workspace().join("agent.py"), AGENT);
     let gate = stage.workspace().join("gate");
     nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
     fs::set_permissions(&gate, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
@@ -89,7 +161,8 @@ fn does_its_job(job: &Job, actor: Actor) {
     let ca = provider.ca.display().to_string();
     let mut arguments = vec!["exec", "--connect-to", &to, "--upstream-ca", &ca, "--"];
     arguments.extend(job.command);
-    let mut running = stage.start(stage.omni(&arguments).env(job.key_variable, job.key));
+    let mut running =
+        stage.start(stage.omni(&arguments).env(job.key_variable, job.key).env("PATH", host::path_with(job.program)));
     let deadline = Instant::now() + TOOL_TIMEOUT;
     while !stage.workspace().join("ready").exists() {
         if !running.is_running() || Instant::now() > deadline {
@@ -106,7 +179,7 @@ fn does_its_job(job: &Job, actor: Actor) {
     let output = running.finish();
 
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "Done: hello.txt is written.\n");
+    assert_eq!(text(&output.stdout).trim_start(), job.answer);
     assert_eq!(knowing, Vec::<u32>::new(), "processes that have the key in memory");
     assert!(found, "none of {processes:?} has the prompt in memory");
     the_file_is_the_actors(&stage);
@@ -151,7 +224,7 @@ fn the_provider_got_the_key(job: &Job, provider: &Provider) {
     let calls: Vec<_> = provider.requests().into_iter().filter(|request| !request["model"].is_null()).collect();
     assert!(calls.len() >= 2, "{calls:?}");
     for call in calls {
-        let sent = [&call["headers"]["x-api-key"], &call["headers"]["authorization"]];
+        let sent = ["x-api-key", "x-goog-api-key", "authorization"].map(|name| &call["headers"][name]);
         let sent = sent.iter().find_map(|value| value.as_str()).unwrap();
         assert_eq!(sent.trim_start_matches("Bearer "), job.key);
     }
@@ -161,7 +234,12 @@ fn the_story_agrees(stage: &Stage, provider: &Provider) {
     let session = stage.last_session();
     assert_eq!(session["status"], "finished");
     assert_eq!(session["exit"]["code"], 0);
-    let (told, answered) = (simulated::calls_told(&session), provider.calls());
+    // Calls that are made side by side may be told in another order than they were answered in.
+    let sorted = |mut calls: Vec<simulated::Call>| {
+        calls.sort_by_key(|call| format!("{call:?}"));
+        calls
+    };
+    let (told, answered) = (sorted(simulated::calls_told(&session)), sorted(provider.calls()));
     assert_eq!(told, answered);
     let (usage, cost) = simulated::sum(&answered);
     assert_eq!(serde_json::from_value::<omni::model::Usage>(session["usage"].clone()).unwrap(), usage);

@@ -23,6 +23,21 @@ fn harness_directory() -> PathBuf {
     std::env::var_os("OMNI_TEST_HARNESS_DIR").map_or_else(installed, PathBuf::from)
 }
 
+/// The search path of a trial with this program: for Python's Agents SDK, its virtual environment comes first.
+pub fn path_with(program: &str) -> String {
+    let first = if program == AGENTS { format!("{}:", agents_directory().display()) } else { String::new() };
+    format!("{first}{}", search_path())
+}
+
+/// What stands for the interpreter of the virtual environment with the Agents SDK.
+const AGENTS: &str = "agents-python3";
+
+fn agents_directory() -> PathBuf {
+    let modules = harness_directory();
+    let place = modules.ancestors().nth(2).unwrap_or(&modules);
+    place.join("agents/bin")
+}
+
 /// Whether any user at all can read a path: everything above it lets others pass.
 pub fn everybody_reaches(path: &Path) -> bool {
     path.canonicalize().is_ok_and(|real| {
@@ -42,8 +57,11 @@ pub fn has_sandboxes() -> bool {
 
 /// Whether a program is there for this actor; says why not.
 pub fn has(actor: Actor, program: &str) -> bool {
-    let places = search_path();
-    let found = std::env::split_paths(&places).map(|place| place.join(program)).find(|path| path.is_file());
+    let places = path_with(program);
+    let name = if program == AGENTS { "python3" } else { program };
+    let mut places: Vec<PathBuf> = std::env::split_paths(&places).collect();
+    places.truncate(if program == AGENTS { 1 } else { places.len() });
+    let found = places.into_iter().map(|place| place.join(name)).find(|path| path.is_file());
     match found {
         None => skip("OMNI_REQUIRE_HARNESSES", &format!("{program} is not installed")),
         Some(path) if actor == Actor::Ordinary && !everybody_reaches(&path) => {
