@@ -84,6 +84,9 @@ pub struct Args {
     /// A name for the session.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// Start without a terminal to hold: print the session's id, and go on. See `omni attach`.
+    #[arg(long)]
+    detach: bool,
     /// Record what the terminal shows, for `omni replay`. Keys are never recorded.
     #[arg(long)]
     record: bool,
@@ -135,6 +138,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(socket) = args.route.socket()? {
         return through(socket, args);
     }
+    // What was learned is told at the end, when nobody is there.
+    anyhow::ensure!(
+        !(args.detach && args.learns()),
+        "`--learn` tells at the end, and `--detach` leaves nobody to tell"
+    );
     let manner = args.manner();
     let found = args.find_profile()?;
     let profile = found.profile.clone();
@@ -161,6 +169,11 @@ impl Args {
             Some(wanted) => profile::find(wanted),
             None => profile::for_command(self.command.first().map_or("", String::as_str)),
         }
+    }
+
+    /// Whether the session shall go on without a terminal.
+    pub(super) fn detaches(&self) -> bool {
+        self.detach
     }
 
     /// Whether something shall be learned from the session.
@@ -208,6 +221,11 @@ pub(super) fn carry_out(
     let home = records()?;
     if !quiet {
         tell(format_args!("{}", banner(&prepared)));
+    }
+    if prepared.request.detached {
+        session::run_detached(&prepared, &home)?;
+        super::listing::emit(&format!("{}\n", prepared.session))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let outcome = match session::run(&prepared, &home) {
         Err(error @ SessionError::CalledOff(signal)) => {
@@ -277,7 +295,7 @@ pub(super) fn request(
         upstream_ca: args.upstream_ca.as_deref().map(|path| sources.bytes(path)).transpose()?,
         timeout: args.timeout,
         name: args.name,
-        detached: false,
+        detached: args.detach,
         minimum_isolation: args.minimum_isolation.map(Into::into),
         caller,
     })

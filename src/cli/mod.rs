@@ -3,6 +3,7 @@
 //! stdout is data, stderr is for people. A failure prints what happened and what to do, and exits non-zero.
 
 mod apply;
+mod attach;
 mod audit;
 mod changes;
 mod completions;
@@ -23,6 +24,7 @@ mod show;
 mod sim;
 mod sources;
 mod spend;
+mod stop;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -47,6 +49,8 @@ enum Verb {
     Diff(diff::Args),
     Apply(apply::Args),
     Discard(discard::Args),
+    Attach(attach::Args),
+    Stop(stop::Args),
     /// Check what rules a file holds, or ask what they say of a request.
     Policy(policy::Args),
     /// See the profiles that come with omni.
@@ -118,6 +122,8 @@ pub fn main() -> ExitCode {
         Verb::Diff(args) => (diff::run(&args), 1),
         Verb::Apply(args) => (apply::run(&args), 1),
         Verb::Discard(args) => (discard::run(&args), 1),
+        Verb::Attach(args) => (attach::run(&args), 1),
+        Verb::Stop(args) => (stop::run(&args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
         Verb::Doctor(args) => (doctor::run(&args), 1),

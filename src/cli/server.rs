@@ -119,6 +119,7 @@ fn run_session(visit: Visit, machine: &Machine, home: &std::path::Path) -> anyho
     let Visit { peer, request, secrets } = visit;
     let Request { words, directory, environment, profile: (label, profile), files, secrets: names, .. } = request;
     let Verb::Exec(args) = super::parse(words)? else { bail!("this visit is for sessions alone") };
+    ensure!(!args.detaches(), "a session of the machine's server keeps its terminal: detach one by --no-system");
     ensure!(!args.learns(), "learning cannot go through the machine's server: run it by --no-system");
     let manner = args.manner();
     let profile = Profile::parse(&label, &profile)?;

@@ -174,7 +174,8 @@ impl User {
         loop {
             screen.take_terminal();
             let ready = self.wait(Some(screen))?;
-            ready.sources.into_iter().for_each(|(source, flags)| screen.serve(source, flags));
+            // Nobody else looks at a mirror, so that nothing happens there.
+            ready.sources.into_iter().for_each(|(source, flags)| drop(screen.serve(source, flags)));
             while let Some(signal) = self.signals.next() {
                 match signal {
                     Signal::SIGWINCH => screen.resize(),

@@ -62,6 +62,9 @@ pub enum SessionError {
     /// The proxy process could not be made ready.
     #[error("the proxy did not start: {0}")]
     ProxyFailed(String),
+    /// A session without a terminal outside did not start.
+    #[error("{0}")]
+    NotDetached(String),
     /// A signal came before there was a harness to pass it on to.
     #[error("{0} came before the harness was started")]
     CalledOff(nix::sys::signal::Signal),

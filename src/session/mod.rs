@@ -3,14 +3,20 @@
 //!
 //! The session process never reads a secret and never decides about a request. No async here: it waits in one `poll`.
 
+mod attach;
+mod audience;
 mod caller;
 mod clock;
+mod control;
+mod detach;
 mod disk_watch;
 mod environment;
 mod error;
 mod filter;
 mod finish;
+mod leave_key;
 pub mod overlay;
+mod picture;
 mod prepare;
 mod program;
 mod proxy_process;
@@ -24,7 +30,9 @@ mod signals;
 mod terminal;
 mod tier;
 
+pub use attach::{AttachError, Parting, attach, stop};
 pub use caller::{Caller, SentSecrets, gather_secrets, has_value, own_variables};
+pub use detach::run_detached;
 pub use error::SessionError;
 pub use finish::Outcome;
 pub use prepare::{Prepared, SessionRequest, prepare};

@@ -24,6 +24,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The kind of terminal of a harness that nobody looks at, where the caller's environment names none.
+const DETACHED_TERM: &str = "xterm-256color";
+
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct SessionRequest {
@@ -281,6 +284,10 @@ fn make_plan(
             Some(value) => drop(variables.insert(name.clone(), value.clone())),
             None => variables.extend(environment::passed(&request.caller, std::slice::from_ref(name))),
         }
+    }
+    if request.detached {
+        // Whoever attaches later has a terminal that knows this one's sequences.
+        variables.entry("TERM".to_owned()).or_insert_with(|| DETACHED_TERM.to_owned());
     }
     launch.env = variables;
     let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay;

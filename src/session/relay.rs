@@ -3,9 +3,10 @@
 use super::clock;
 use super::disk_watch::DiskWatch;
 use super::proxy_process::ProxyProcess;
-use super::screen::{Screen, Source};
+use super::screen::{Happening, Screen, Source};
 use super::signals::Signals;
-use crate::model::{EndReason, ExitStatus};
+use crate::model::{EndReason, Event, ExitStatus};
+use crate::store::{Journal, Recorder};
 use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,9 +35,11 @@ pub(super) struct Relay<'a> {
     proxy: &'a ProxyProcess,
     signals: &'a Signals,
     screen: &'a mut Screen,
+    journal: &'a mut Journal,
     deadline: Option<Instant>,
     disk: Option<&'a mut DiskWatch>,
-    timed_out: bool,
+    /// Why the harness was asked to end, if it was.
+    ending: Option<EndReason>,
 }
 
 impl<'a> Relay<'a> {
@@ -45,12 +48,13 @@ impl<'a> Relay<'a> {
         proxy: &'a ProxyProcess,
         signals: &'a Signals,
         screen: &'a mut Screen,
+        journal: &'a mut Journal,
         timeout: Option<Duration>,
         disk: Option<&'a mut DiskWatch>,
     ) -> Self {
         // A time that no clock reaches is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { sandbox, proxy, signals, screen, deadline, disk, timed_out: false }
+        Self { sandbox, proxy, signals, screen, journal, deadline, disk, ending: None }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -59,7 +63,9 @@ impl<'a> Relay<'a> {
             self.screen.take_terminal();
             let ready = self.wait().map_err(SupervisorError::Wire)?;
             for (source, ready) in ready.sources {
-                self.screen.serve(source, ready);
+                if let Some(happening) = self.screen.serve(source, ready) {
+                    self.attend(happening);
+                }
             }
             if ready.signal {
                 self.handle_signals();
@@ -157,12 +163,15 @@ impl<'a> Relay<'a> {
 
     /// Word from inside; an end if it is one.
     fn hear(&mut self) -> Result<Option<Ended>, SupervisorError> {
-        let reason = if self.timed_out { EndReason::Timeout } else { EndReason::Finished };
+        let reason = self.ending.unwrap_or(EndReason::Finished);
         match self.sandbox.notice()? {
             Some((Notice::Exited(status), _)) => Ok(Some(Ended { reason, status: Some(status), not_started: None })),
             Some((Notice::Stopped, _)) => {
                 if self.screen.is_there() {
-                    self.suspend();
+                    // Where no shell has this as a job, nobody could bring it to the foreground again.
+                    if self.screen.is_job() {
+                        self.suspend();
+                    }
                     self.order(&Order::Continue);
                 }
                 Ok(None)
@@ -180,13 +189,35 @@ impl<'a> Relay<'a> {
 
     /// First a polite signal, then the end.
     fn time_is_up(&mut self) -> Option<Ended> {
-        if self.timed_out {
-            return Some(Ended { reason: EndReason::Timeout, status: None, not_started: None });
+        if let Some(reason) = self.ending {
+            return Some(Ended { reason, status: None, not_started: None });
         }
-        self.timed_out = true;
-        self.deadline = Some(Instant::now() + GRACE);
-        self.order(&Order::Signal(libc::SIGTERM));
+        self.ask_to_end(EndReason::Timeout, GRACE);
         None
+    }
+
+    /// Asks the harness to end, and looks again when it had this long.
+    fn ask_to_end(&mut self, reason: EndReason, grace: Duration) {
+        self.ending.get_or_insert(reason);
+        let now = Instant::now();
+        let pending = self.deadline.filter(|deadline| *deadline > now);
+        self.deadline = pending.into_iter().chain(now.checked_add(grace)).min();
+        self.order(&Order::Signal(libc::SIGTERM));
+        // What is stopped hears nothing else.
+        self.order(&Order::Signal(libc::SIGCONT));
+    }
+
+    /// Does and records what somebody from elsewhere wanted.
+    fn attend(&mut self, happening: Happening) {
+        let fact = match happening {
+            Happening::Fact(fact) => *fact,
+            Happening::Stop { user, grace } => {
+                self.ask_to_end(EndReason::Stopped, grace);
+                Event::StopRequested { user }
+            }
+        };
+        // A journal that fails once fails for good, and the session's end says so.
+        let _ = self.journal.record(clock::now(), &fact);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The order of things, from nothing to a finished session.
 
+use super::audience::Audience;
+use super::detach::Starter;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
@@ -23,14 +25,23 @@ use std::os::fd::{AsFd, OwnedFd};
 /// # Errors
 /// A [`SessionError`] when the harness was not started, or when its end could not be recorded.
 pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
+    run_and_tell(prepared, home, None)
+}
+
+/// As [`run`], and tells whoever waits for it when the harness was let go.
+pub(super) fn run_and_tell(
+    prepared: &Prepared,
+    home: &Home,
+    starter: Option<Starter>,
+) -> Result<Outcome, SessionError> {
     keep_apart(prepared, home)?;
     refuse_directories()?;
     let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
-    let lived = live(prepared, home, &signals, &mut journal);
+    let lived = live(prepared, home, &signals, &mut journal, starter);
     // A layer with nothing in it that cannot be removed now is shown as empty later.
     let _ = remove_if_empty(home, &prepared.session);
-    let (ended, reached, store) = match lived {
+    let (ended, reached, store, mut screen) = match lived {
         Ok(lived) => lived,
         Err(error) => {
             let exit = match error {
@@ -47,6 +58,8 @@ pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
     let program = prepared.plan.program.display().to_string();
     let (exit, message) = finish::conclude(&ended, &reached, &program);
     journal.record(clock::now(), &Event::SessionEnded { reason: ended.reason, exit })?;
+    // Whoever hears of the end finds it in the record.
+    screen.dismiss(ended.status);
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
     let (summary, message) = match fold(prepared, store) {
         Ok(summary) => (finish::summarise(&summary, &reached), message),
@@ -112,7 +125,8 @@ fn build(
     certificates: &std::os::fd::OwnedFd,
     group: Option<Group>,
 ) -> Result<(Standing, supervisor::Listeners), SessionError> {
-    let building = supervisor::spawn(&prepared.plan, certificates, terminal::size(), group)?;
+    let size = terminal::size().or(prepared.request.detached.then_some(terminal::DEFAULT_SIZE));
+    let building = supervisor::spawn(&prepared.plan, certificates, size, group)?;
     let certified = proxy.certificates(signals);
     certified?;
     building.bundle_is_ready()?;
@@ -141,20 +155,29 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
     Ok(journal.record(clock::now(), &event)?)
 }
 
-/// What is left of a session when its harness has ended and proxy and sandbox are gone: how it ended, the limits
-/// that it reached, and the store, which was opened meanwhile.
-type Lived = (Ended, Vec<ReachedLimit>, Result<Sqlite, StoreError>);
+/// What is left of a session when its harness has ended and proxy and sandbox are gone: how it ended, the limits that it
+/// reached, the store, which was opened meanwhile, and the screen, where others may wait for the end.
+type Lived = (Ended, Vec<ReachedLimit>, Result<Sqlite, StoreError>, Screen);
 
 /// Lets the harness go and stays with it to its end.
-fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Lived, SessionError> {
+fn live(
+    prepared: &Prepared,
+    home: &Home,
+    signals: &Signals,
+    journal: &mut Journal,
+    starter: Option<Starter>,
+) -> Result<Lived, SessionError> {
     let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, signals, journal)?;
     let mut screen = screen(prepared, home, terminal)?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
+    if let Some(starter) = starter {
+        starter.tell_started().map_err(SessionError::preparing("tell whoever started it"))?;
+    }
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
     let store = Sqlite::open(home);
     let duration = prepared.request.duration();
-    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, duration, disk.as_mut()).run();
+    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, disk.as_mut()).run();
     proxy.begin_to_stop();
     sandbox.end();
     // Only now: what still lives could write for ever.
@@ -171,7 +194,7 @@ fn live(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journ
         journal.record(clock::now(), &Event::LimitReached(limit.clone()))?;
     }
     record_screen(&mut screen, &ended, journal)?;
-    Ok((ended, reached, store))
+    Ok((ended, reached, store, screen))
 }
 
 /// The screen of a session that is about to start.
@@ -186,7 +209,9 @@ fn screen(prepared: &Prepared, home: &Home, master: Option<OwnedFd>) -> Result<S
         true => Some(begin_recording(prepared, home, &user).map_err(SessionError::preparing("begin the recording"))?),
         false => None,
     };
-    let screen = Screen::open(master, user, &request.profile.terminal, recording);
+    let directory = home.session(&prepared.session);
+    let audience = Audience::open(&directory).map_err(SessionError::preparing("make the control socket"))?;
+    let screen = Screen::open(master, user, &request.profile.terminal, recording, Some(audience));
     screen.map_err(SessionError::preparing("take the terminal over"))
 }
 

@@ -3,11 +3,15 @@
 //! It knows nothing of how the harness fares, and no failure of a terminal is one of the session's: when either terminal is
 //! gone, so is the other. Nothing here waits but [`Screen::drain`] and [`Screen::leave`], and those not for ever.
 
+use super::audience::{Act, Audience, Showing};
 use super::filter::{Filter, Rules};
+use super::picture::Picture;
 use super::recording::Recording;
-use super::terminal::UserTerminal;
+use super::terminal::{DEFAULT_SIZE, UserTerminal};
+use crate::model::{Event, ExitStatus};
 use crate::policy::{Terminal, TerminalFilter};
 use rustix::event::PollFlags;
+use rustix::termios::Winsize;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,6 +40,24 @@ pub enum Source {
     Keys,
     /// Room for output in the user's terminal.
     Output,
+    /// Somebody who wants to look, or to say something.
+    Door,
+    /// Somebody who came in.
+    Viewer(u32),
+}
+
+/// What others than the terminals' two ends must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A fact for the record.
+    Fact(Box<Event>),
+    /// Somebody wants the session's end; the harness gets this long.
+    Stop {
+        /// Who.
+        user: String,
+        /// How long.
+        grace: Duration,
+    },
 }
 
 /// The two terminals, as far as there are any.
@@ -56,6 +78,10 @@ pub struct Screen {
     /// Whether the user's terminal gets everything as it is.
     unfiltered: bool,
     recording: Option<Recording>,
+    /// What the harness's terminal shows.
+    picture: Option<Picture>,
+    /// Who looks from elsewhere; none where this only mirrors another's screen.
+    audience: Option<Audience>,
 }
 
 impl Screen {
@@ -65,10 +91,13 @@ impl Screen {
         user: UserTerminal,
         rules: &Terminal,
         recording: Option<Recording>,
+        audience: Option<Audience>,
     ) -> io::Result<Self> {
         if let Some(master) = &master {
             rustix::io::ioctl_fionbio(master, true)?;
         }
+        let picture =
+            master.as_ref().filter(|_| audience.is_some()).map(|_| Picture::new(user.size().unwrap_or(DEFAULT_SIZE)));
         let mut screen = Self {
             master,
             keys_end: !user.has_keys(),
@@ -79,6 +108,8 @@ impl Screen {
             left: false,
             unfiltered: rules.filter == TerminalFilter::Off,
             recording,
+            picture,
+            audience,
         };
         screen.take_terminal();
         Ok(screen)
@@ -87,7 +118,7 @@ impl Screen {
     /// Shows a terminal as it is on the standard streams' one: what is behind it filters and records by itself.
     pub fn mirror(master: Option<OwnedFd>) -> io::Result<Self> {
         let rules = Terminal { filter: TerminalFilter::Off, ..Terminal::default() };
-        Self::open(master, UserTerminal::standard()?, &rules, None)
+        Self::open(master, UserTerminal::standard()?, &rules, None, None)
     }
 
     /// Whether there is a terminal whose keys go to somebody else for now: this job is in the background.
@@ -129,11 +160,13 @@ impl Screen {
         }
         let output = self.user.output().filter(|_| !self.backlog.is_empty());
         sources.extend(output.map(|output| (Source::Output, output, PollFlags::OUT)));
+        let take_keys = self.pending.len() < PENDING_BYTES_MAX;
+        sources.extend(self.audience.iter().flat_map(|audience| audience.sources(take_keys)));
         sources
     }
 
     /// Does what a source is ready for.
-    pub fn serve(&mut self, source: Source, ready: PollFlags) {
+    pub fn serve(&mut self, source: Source, ready: PollFlags) -> Option<Happening> {
         let ended = PollFlags::HUP | PollFlags::ERR;
         match source {
             Source::Harness => {
@@ -149,7 +182,65 @@ impl Screen {
                 self.pass_keys();
             }
             Source::Output => self.flush(),
+            Source::Door => self.audience.iter_mut().for_each(Audience::admit),
+            Source::Viewer(viewer) => {
+                if ready.contains(PollFlags::OUT) {
+                    self.catch_up(viewer);
+                }
+                if ready.intersects(PollFlags::IN | ended) {
+                    return self.hear(viewer);
+                }
+            }
         }
+        None
+    }
+
+    /// Sends a viewer what it has room for.
+    fn catch_up(&mut self, viewer: u32) {
+        if let Some(then) = self.audience.as_mut().and_then(|audience| audience.flush(viewer)) {
+            let picture = [then.leave(), self.whole()].concat();
+            self.audience.iter_mut().for_each(|audience| audience.catch_up(viewer, &picture));
+        }
+    }
+
+    /// Does what a viewer wants.
+    fn hear(&mut self, viewer: u32) -> Option<Happening> {
+        match self.audience.as_mut()?.hear(viewer)? {
+            Act::Typed(keys) => {
+                self.pending.extend_from_slice(&keys);
+                self.pass_keys();
+                None
+            }
+            Act::Attach { viewer, .. } if self.master.is_none() => {
+                self.audience.as_mut()?.refuse(viewer, "it has no terminal: its input and output are pipes or files");
+                None
+            }
+            Act::Attach { viewer, user, read_only } => {
+                // The size first, so that what is drawn is drawn for it.
+                self.resize();
+                let picture = self.whole();
+                self.audience.as_mut()?.accept(viewer, Some(picture));
+                Some(Happening::Fact(Box::new(Event::ViewerAttached { viewer, user, read_only })))
+            }
+            Act::Resized => {
+                self.resize();
+                None
+            }
+            Act::Left { viewer, attached } => {
+                self.resize();
+                attached.then(|| Happening::Fact(Box::new(Event::ViewerLeft { viewer })))
+            }
+            Act::Stop { user, grace } => {
+                self.audience.as_mut()?.accept(viewer, None);
+                Some(Happening::Stop { user, grace })
+            }
+        }
+    }
+
+    /// Everything that a terminal needs to show what the harness's does.
+    fn whole(&self) -> Vec<u8> {
+        let contents = self.picture.as_ref().map(Picture::contents).unwrap_or_default();
+        [self.filter.modes().enter(), contents].concat()
     }
 
     /// Shows what the harness wrote; whether there may be more.
@@ -179,10 +270,24 @@ impl Screen {
         if let Some(recording) = &mut self.recording {
             recording.output(&passed.unasked());
         }
+        // One terminal alone is asked, or the harness would get two answers; where there is none, the picture answers.
+        let user_answers = self.user.is_raw();
+        let nobody_answers =
+            !user_answers && !self.audience.as_ref().is_some_and(Audience::answers) && !self.unfiltered;
+        if let Some(picture) = &mut self.picture {
+            self.pending.extend(picture.draw(&passed, nobody_answers));
+        }
+        let how = Showing { unfiltered: self.unfiltered, asks: !user_answers, modes: self.filter.modes() };
+        self.audience.iter_mut().for_each(|audience| audience.show(output, &passed, &how));
         if self.user.output().is_some() {
-            self.backlog.extend_from_slice(if self.unfiltered { output } else { &passed.bytes });
+            match self.unfiltered {
+                true => self.backlog.extend_from_slice(output),
+                false if user_answers => self.backlog.extend_from_slice(&passed.bytes),
+                false => self.backlog.extend_from_slice(&passed.unasked()),
+            }
             self.flush();
         }
+        self.pass_keys();
     }
 
     /// Writes what the user's terminal takes.
@@ -232,14 +337,29 @@ impl Screen {
         }
     }
 
-    /// Gives the harness's terminal the size of the user's.
+    /// Gives the harness's terminal a size at which everybody who types sees all of it: the smallest of theirs. Where nobody
+    /// is left, it stays as it is.
     pub fn resize(&mut self) {
-        let (Some(master), Some(size)) = (&self.master, self.user.size()) else { return };
+        let Some(master) = &self.master else { return };
+        let own = self.user.size();
+        let others = self.audience.iter().flat_map(Audience::sizes).map(|(ws_col, ws_row)| Winsize {
+            ws_row,
+            ws_col,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        });
+        let smaller = |one: Winsize, other: Winsize| Winsize {
+            ws_row: one.ws_row.min(other.ws_row),
+            ws_col: one.ws_col.min(other.ws_col),
+            ..one
+        };
+        let Some(size) = own.into_iter().chain(others).reduce(smaller) else { return };
         // A size that cannot be set is no reason to end anything.
-        if rustix::termios::tcsetwinsize(master, size).is_ok()
-            && let Some(recording) = &mut self.recording
-        {
-            recording.resized(size);
+        if rustix::termios::tcsetwinsize(master, size).is_ok() {
+            self.picture.iter_mut().for_each(|picture| picture.resize(size));
+            if let Some(recording) = &mut self.recording {
+                recording.resized(size);
+            }
         }
     }
 
@@ -274,6 +394,16 @@ impl Screen {
             self.backlog.extend(self.filter.modes().leave());
             self.flush_all();
         }
+    }
+
+    /// Tells everybody who looks that the session is over.
+    pub(super) fn dismiss(&mut self, status: Option<ExitStatus>) {
+        self.audience.iter_mut().for_each(|audience| audience.end(status));
+    }
+
+    /// Whether the harness can be stopped with Ctrl-Z: somebody's shell has it as a job.
+    pub(super) fn is_job(&self) -> bool {
+        self.user.output().is_some()
     }
 
     /// Ends the recording; why it is not whole, if it is not.

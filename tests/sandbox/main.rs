@@ -9,6 +9,7 @@
 #[macro_use]
 mod support;
 
+mod control;
 mod desktop;
 mod files;
 mod kernel;

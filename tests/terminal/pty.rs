@@ -4,7 +4,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -46,24 +46,22 @@ impl Place {
         command.current_dir(self.workspace());
     }
 
-    /// omni on a terminal of its own.
-    pub fn pty(&self, words: &[&str]) -> Pty {
-        self.run_on_pty(env!("CARGO_BIN_EXE_omni"), words)
+    /// One session's directory.
+    pub fn session(&self, id: &str) -> PathBuf {
+        self.omni_home().join("sessions").join(id)
     }
 
-    /// A program on a terminal of its own.
-    pub fn run_on_pty(&self, program: &str, words: &[&str]) -> Pty {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        tcsetwinsize(&master, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    /// omni on a terminal of its own.
+    pub fn pty(&self, words: &[&str]) -> Pty {
+        self.pty_of(words, 80, 24)
+    }
+
+    /// As [`Place::pty`], with so many columns and rows.
+    pub fn pty_of(&self, words: &[&str], columns: u16, rows: u16) -> Pty {
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait", program]).args(words);
+        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_omni")]).args(words);
         self.surround(&mut command);
-        let other = || slave.try_clone().unwrap();
-        let child = command.stdin(other()).stdout(other()).stderr(other()).spawn().unwrap();
-        Pty { master, _slave: slave, child, seen: Vec::new() }
+        Pty::start(command, columns, rows)
     }
 
     /// What a verb prints, which must succeed.
@@ -83,14 +81,36 @@ impl Place {
 
 /// A terminal with a program on it.
 pub struct Pty {
-    master: OwnedFd,
+    master: Option<OwnedFd>,
     /// Held so that what was written last can be read after the program's end.
-    _slave: OwnedFd,
+    slave: Option<OwnedFd>,
     child: Child,
     seen: Vec<u8>,
 }
 
 impl Pty {
+    /// Starts a command on a terminal of so many columns and rows.
+    pub fn start(mut command: Command, columns: u16, rows: u16) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let other = || slave.try_clone().unwrap();
+        let child = command.stdin(other()).stdout(other()).stderr(other()).spawn().unwrap();
+        Self { master: Some(master), slave: Some(slave), child, seen: Vec::new() }
+    }
+
+    /// Takes the terminal away, as closing its window does, and waits for the program's end.
+    pub fn hang_up(&mut self) {
+        (self.master, self.slave) = (None, None);
+        self.wait_without_reading();
+    }
+
+    fn master(&self) -> BorrowedFd<'_> {
+        self.master.as_ref().expect("the terminal is there").as_fd()
+    }
+
     /// Everything that reached the terminal so far.
     pub fn seen(&self) -> &[u8] {
         &self.seen
@@ -102,13 +122,13 @@ impl Pty {
 
     pub fn write(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let count = rustix::io::write(&self.master, bytes).unwrap();
+            let count = rustix::io::write(self.master(), bytes).unwrap();
             bytes = &bytes[count..];
         }
     }
 
     pub fn resize(&self, columns: u16, rows: u16) {
-        tcsetwinsize(&self.master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(self.master(), Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     }
 
     /// Reads until this text has come.
@@ -129,7 +149,7 @@ impl Pty {
         let pid = rustix::process::Pid::from_child(&self.child);
         let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         loop {
-            let (master, ended) = (self.master.as_fd(), handle.as_fd());
+            let (master, ended) = (self.master(), handle.as_fd());
             let mut waits = [PollFd::new(&master, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
             poll(&mut waits, Some(&left(deadline))).unwrap();
             let (output, end) = (!waits[0].revents().is_empty(), !waits[1].revents().is_empty());
@@ -153,7 +173,7 @@ impl Pty {
 
     /// Reads once; false when nothing came in time.
     fn read_by(&mut self, deadline: Instant) -> bool {
-        let master = self.master.as_fd();
+        let master = self.master();
         let mut waits = [PollFd::new(&master, PollFlags::IN)];
         let came = poll(&mut waits, Some(&left(deadline))).unwrap() == 1;
         if came {
@@ -164,7 +184,7 @@ impl Pty {
 
     fn read(&mut self) {
         let mut chunk = [0; 65536];
-        if let Ok(count) = rustix::io::read(&self.master, &mut chunk) {
+        if let Ok(count) = rustix::io::read(self.master(), &mut chunk) {
             self.seen.extend_from_slice(&chunk[..count]);
         }
     }

@@ -46,6 +46,15 @@ impl Screen {
         self.wait_until(ready, |screen| !screen.contains("exec -q") && screen.contains(ready));
     }
 
+    /// omni with these words on another terminal, with the same home.
+    pub fn pty(&self, words: &[&str]) -> crate::pty::Pty {
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_omni")]).args(words);
+        let home = self.place.path().join("home");
+        command.current_dir(self.workspace()).env("OMNI_HOME", home.join("omni")).env("HOME", home);
+        crate::pty::Pty::start(command, 80, 24)
+    }
+
     pub fn line(&self, text: &str) {
         self.type_text(text);
         self.keys("Enter");

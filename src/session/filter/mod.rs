@@ -68,6 +68,9 @@ impl Rules {
         questions: false,
         input_modes: false,
     };
+
+    /// For reading along, to know what is switched.
+    pub(super) const READING_ALONG: Self = Self { input_modes: true, ..Self::REPLAY };
 }
 
 /// What was left out, as the session's record counts it.

@@ -1,0 +1,35 @@
+//! `omni stop`: end a running session.
+
+use super::listing::Viewer;
+use crate::policy::parse_duration;
+use crate::session;
+use crate::store::Store;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// End a running session: its harness is asked to (SIGTERM), and ended after a while
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  omni stop last --grace 30s")]
+pub struct Args {
+    /// A session: any unique beginning of its id, or `last`
+    #[arg(value_name = "ID")]
+    session: String,
+    /// How long the harness gets to end by itself
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
+    grace: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// Stops it, and returns when it has ended.
+///
+/// # Errors
+/// When there is no such session, or it does not run.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let viewer = Viewer::own()?;
+    let session = viewer.open()?.find(&args.session)?;
+    session::stop(viewer.home(), &session, args.grace)?;
+    Ok(ExitCode::SUCCESS)
+}
