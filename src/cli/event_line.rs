@@ -1,7 +1,9 @@
 //! One event on one line, for a person and for a program.
 
 use super::listing;
-use crate::model::{BodyEnd, EndReason, Event, ExitStatus, NanoUsd, Pricing, RefusalKind, RequestLine, Scheme, Tier};
+use crate::model::{
+    BodyEnd, EndReason, Event, ExitStatus, FileAct, Isolation, NanoUsd, Pricing, RefusalKind, RequestLine, Scheme, Tier,
+};
 use crate::store::StoredEvent;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -52,18 +54,8 @@ pub(super) fn describe(stored: &StoredEvent) -> String {
 fn words(event: &Event) -> String {
     match event {
         Event::SessionStarted { profile, argv, user, isolation, .. } => {
-            let layers = isolation.namespaces.len();
-            let tier = if isolation.tier == Tier::Full { String::new() } else { format!("tier {}, ", isolation.tier) };
-            let seccomp = if isolation.seccomp { ", seccomp" } else { "" };
-            let landlock = match isolation.landlock_abi {
-                0 => String::new(),
-                abi => format!(", landlock {abi}"),
-            };
-            let limits: String = isolation.limits.iter().map(|limit| format!(", {limit}")).collect();
-            let command = argv.join(" ");
-            format!(
-                "session started for {user}, profile {profile}, {tier}{layers} namespaces{landlock}{seccomp}{limits}: {command}"
-            )
+            let (how, command) = (isolation_words(isolation), argv.join(" "));
+            format!("session started for {user}, profile {profile}, {how}: {command}")
         }
         Event::ProxyStarted { secrets, price_table, .. } if secrets.is_empty() => {
             format!("proxy started, no secrets, prices of {price_table}")
@@ -103,6 +95,8 @@ fn words(event: &Event) -> String {
         }
         Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
         Event::LimitReached(reached) => reached.to_string(),
+        Event::FileRefused { act, path, rule } => refused_file(*act, path, rule),
+        Event::FileRefusalsUntold { count } => format!("REFUSED {count} more changes of protected files"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
         Event::SessionEnded { reason, exit: status } => format!("session {}, {}", end_reason(*reason), exit(*status)),
         Event::ChangesApplied { added, modified, deleted, executables, overwritten, .. } => {
@@ -120,6 +114,19 @@ fn words(event: &Event) -> String {
     }
 }
 
+/// What a sandbox reached.
+fn isolation_words(isolation: &Isolation) -> String {
+    let layers = isolation.namespaces.len();
+    let tier = if isolation.tier == Tier::Full { String::new() } else { format!("tier {}, ", isolation.tier) };
+    let seccomp = if isolation.seccomp { ", seccomp" } else { "" };
+    let landlock = match isolation.landlock_abi {
+        0 => String::new(),
+        abi => format!(", landlock {abi}"),
+    };
+    let limits: String = isolation.limits.iter().map(|limit| format!(", {limit}")).collect();
+    format!("{tier}{layers} namespaces{landlock}{seccomp}{limits}")
+}
+
 /// The URL of a request; a scheme's own port is left out.
 pub(super) fn url(line: &RequestLine) -> String {
     let (scheme, usual) = match line.scheme {
@@ -128,6 +135,19 @@ pub(super) fn url(line: &RequestLine) -> String {
     };
     let port = if line.port.0 == usual { String::new() } else { format!(":{}", line.port.0) };
     format!("{scheme}://{}{port}{}", line.host, line.path)
+}
+
+fn refused_file(act: FileAct, path: &str, rule: &str) -> String {
+    let act = match act {
+        FileAct::Write => "write",
+        FileAct::Make => "make",
+        FileAct::Remove => "remove",
+        FileAct::MoveAway => "move away",
+        FileAct::MoveHere => "move something to",
+        FileAct::Link => "link",
+        FileAct::Attributes => "change the permissions or attributes of",
+    };
+    format!("REFUSED to {act} {path}: `{rule}` is protected")
 }
 
 /// What kind of thing was refused, in a word.

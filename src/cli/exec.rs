@@ -354,6 +354,9 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
     for rule in prepared.policy.rules() {
         writeln!(text, "rule {rule}")?;
     }
+    for by in prepared.plan.gate().iter().flat_map(|gate| gate.protection.listed()) {
+        writeln!(text, "protect {}: {}", by.rule, by.reason)?;
+    }
     for (_, binding) in &prepared.secrets {
         writeln!(text, "secret {} to https://{}:{} alone", binding.secret, binding.host, binding.port)?;
     }

@@ -1,6 +1,6 @@
 //! The facts of a session, in the past tense. The ledger is these persisted; a session's state is a fold over them.
 
-use super::{HeldLimit, Host, NanoUsd, Port, Pricing, ReachedLimit, Scheme, SessionId, Tier, Usage};
+use super::{FileAct, HeldLimit, Host, NanoUsd, Port, Pricing, ReachedLimit, Scheme, SessionId, Tier, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -299,6 +299,20 @@ pub enum Event {
     },
     /// The session reached one of its limits.
     LimitReached(ReachedLimit),
+    /// A change of a protected name in a place of the host was refused; each is told once.
+    FileRefused {
+        /// What was tried.
+        act: FileAct,
+        /// On which path.
+        path: String,
+        /// The protected name, as the list has it.
+        rule: String,
+    },
+    /// More such changes were refused than are told one by one.
+    FileRefusalsUntold {
+        /// How many.
+        count: u64,
+    },
     /// The harness ended.
     HarnessExited {
         /// How.
@@ -360,6 +374,8 @@ impl Event {
             Self::OutputFiltered { .. } => "output_filtered",
             Self::RecordingStopped { .. } => "recording_stopped",
             Self::LimitReached(_) => "limit_reached",
+            Self::FileRefused { .. } => "file_refused",
+            Self::FileRefusalsUntold { .. } => "file_refusals_untold",
             Self::HarnessExited { .. } => "harness_exited",
             Self::SessionEnded { .. } => "session_ended",
             Self::ChangesApplied { .. } => "changes_applied",

@@ -4,6 +4,7 @@
 //! how a fact came about or who will read it.
 
 mod event;
+mod file_act;
 mod host;
 mod id;
 mod limit;
@@ -15,6 +16,7 @@ mod time;
 mod usage;
 
 pub use event::{BodyEnd, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer};
+pub use file_act::FileAct;
 pub use host::{Host, HostError, HostName, Port, Scheme};
 pub use id::{IdError, SessionId};
 pub use limit::{HeldLimit, KilledProcess, LimitHolder, LimitKind, ReachedLimit};

@@ -2,6 +2,7 @@
 
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
+use super::file_pattern::FilePattern;
 use super::profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 use super::quantity::{parse_duration, parse_size};
 use super::read_secret::read_variable;
@@ -96,7 +97,7 @@ fn filesystem(node: Node, complaints: &mut Vec<Complaint>) -> Filesystem {
     let read = take("read", granted_path, complaints);
     let write = take("write", granted_path, complaints);
     let hide = take("hide", full_path, complaints);
-    let protect = take("protect", relative_path, complaints);
+    let protect = take("protect", protected_pattern, complaints);
     fields.finish(complaints);
     Filesystem { workspace, read, write, hide, protect }
 }
@@ -134,11 +135,8 @@ fn granted_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn relative_path(path: &str) -> Result<(), &'static str> {
-    if path.starts_with(['/', '~']) {
-        return Err("it is relative to the workspace: begin it with a name");
-    }
-    no_dots(path)
+fn protected_pattern(path: &str) -> Result<(), &'static str> {
+    FilePattern::parse(path).map(drop)
 }
 
 fn no_dots(path: &str) -> Result<(), &'static str> {

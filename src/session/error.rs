@@ -76,14 +76,6 @@ pub enum SessionError {
         /// Why.
         error: io::Error,
     },
-    /// A profile wants something that this version does not enforce.
-    #[error("the profile `{profile}` sets `{key}`, which this version does not enforce: remove it to run without")]
-    NotEnforced {
-        /// The profile's name.
-        profile: String,
-        /// The key.
-        key: &'static str,
-    },
     /// No home directory is known.
     #[error("no home directory is known: set HOME to an absolute path")]
     NoHome,

@@ -121,7 +121,6 @@ pub struct Prepared {
 /// # Errors
 /// Whatever is wrong with the request, in words for the person who made it.
 pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
-    refuse_what_is_not_enforced(&request.profile)?;
     let files = policy_files(&request)?;
     let policy = compile(&request, &files)?;
     let demand =
@@ -166,15 +165,6 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         (spec, binding)
     });
     Ok(Prepared { session, plan, policy, user, secrets: secrets.collect(), missing, home, request, demand })
-}
-
-/// What nothing would hold must not look as if something did.
-fn refuse_what_is_not_enforced(profile: &Profile) -> Result<(), SessionError> {
-    let refuse = |key| Err(SessionError::NotEnforced { profile: profile.name.clone(), key });
-    match profile {
-        _ if !profile.filesystem.protect.is_empty() => refuse("filesystem.protect"),
-        _ => Ok(()),
-    }
 }
 
 /// The policy files, each with what errors call it.

@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::disk_watch::DiskWatch;
+use super::error::SessionError;
 use super::proxy_process::ProxyProcess;
 use super::screen::{Happening, Screen, Source};
 use super::signals::Signals;
@@ -58,7 +59,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Runs until the harness ended or has to be ended.
-    pub(super) fn run(&mut self) -> Result<Ended, SupervisorError> {
+    pub(super) fn run(&mut self) -> Result<Ended, SessionError> {
         loop {
             self.screen.take_terminal();
             let ready = self.wait().map_err(SupervisorError::Wire)?;
@@ -162,7 +163,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Word from inside; an end if it is one.
-    fn hear(&mut self) -> Result<Option<Ended>, SupervisorError> {
+    fn hear(&mut self) -> Result<Option<Ended>, SessionError> {
         let reason = self.ending.unwrap_or(EndReason::Finished);
         match self.sandbox.notice()? {
             Some((Notice::Exited(status), _)) => Ok(Some(Ended { reason, status: Some(status), not_started: None })),
@@ -181,7 +182,15 @@ impl<'a> Relay<'a> {
                 let not_started = Some((number, text));
                 Ok(Some(Ended { reason: EndReason::NotStarted, status: None, not_started }))
             }
-            Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
+            Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }.into()),
+            Some((Notice::FileRefused { act, path, rule }, _)) => {
+                self.journal.record(clock::now(), &Event::FileRefused { act, path, rule })?;
+                Ok(None)
+            }
+            Some((Notice::FileRefusalsUntold(count), _)) => {
+                self.journal.record(clock::now(), &Event::FileRefusalsUntold { count })?;
+                Ok(None)
+            }
             Some((Notice::Built | Notice::Listening, _)) => Ok(None),
             None => Ok(Some(Ended { reason: EndReason::Interrupted, status: None, not_started: None })),
         }

@@ -216,6 +216,8 @@ impl Summary {
             | Event::OutputFiltered { .. }
             | Event::RecordingStopped { .. }
             | Event::LimitReached(_)
+            | Event::FileRefused { .. }
+            | Event::FileRefusalsUntold { .. }
             | Event::HarnessExited { .. }
             | Event::ChangesApplied { .. }
             | Event::ChangesRolledBack { .. }

@@ -94,6 +94,14 @@ pub enum PlanError {
         /// What of the host.
         place: PathBuf,
     },
+    /// A protected path of the profile that is no pattern.
+    #[error("the profile cannot protect `{pattern}`: {hint}")]
+    Pattern {
+        /// As it was written.
+        pattern: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A path that a mount names and the host does not have.
     #[error("{0} does not exist, so it cannot be mounted")]
     Missing(PathBuf),

@@ -2,6 +2,7 @@
 //!
 //! When it exits, the kernel kills everything that is left in the process namespace.
 
+use super::gate::Gate;
 use super::lockdown::{self, Ready};
 use super::plan::Plan;
 use super::spawn::die_with_parent;
@@ -40,13 +41,13 @@ pub(super) fn mind(
     let started = start(plan, wire, terminal.as_ref(), lockdown, theirs.as_fd())?;
     drop(theirs);
     let Some(harness) = started else { return Ok(()) };
-    let mut warden = lane.map(|lane| warden(post, lane, plan)).transpose()?;
+    let (mut warden, gate) = answerers(post, lane, plan)?;
     let slave = terminal.map(|terminal| terminal.slave);
-    give_up()?;
-    let mut minder = Minder { wire, harness, slave };
+    give_up(gate.is_some())?;
+    let mut minder = Minder { wire, harness, slave, gate };
     loop {
         let mut waits = vec![PollFd::new(&wire, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
-        let calls = warden.as_ref().map(Warden::as_fd);
+        let calls = warden.as_ref().map(Warden::as_fd).or(minder.gate.as_ref().map(Gate::as_fd));
         waits.extend(calls.iter().map(|calls| PollFd::new(calls, PollFlags::IN)));
         match poll(&mut waits, None) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -54,13 +55,17 @@ pub(super) fn mind(
         };
         let (order, child) = (!waits[0].revents().is_empty(), !waits[1].revents().is_empty());
         let calls = waits.get(2).map_or(PollFlags::empty(), PollFd::revents);
-        if calls.contains(PollFlags::IN)
-            && let Some(warden) = &warden
-        {
-            warden.answer()?;
+        if calls.contains(PollFlags::IN) {
+            if let Some(warden) = &warden {
+                warden.answer()?;
+            }
+            if let Some(gate) = &mut minder.gate {
+                gate.answer(wire)?;
+            }
         } else if !calls.is_empty() {
             // Nobody is left who could ask.
             warden = None;
+            minder.close_gate()?;
         }
         if child {
             while signals.read_signal()?.is_some() {}
@@ -74,21 +79,32 @@ pub(super) fn mind(
     }
 }
 
-/// Takes the listener that the harness's process sent before it became the harness.
-fn warden(post: OwnedFd, lane: OwnedFd, plan: &Plan) -> io::Result<Warden> {
+/// Takes over the answering of calls, where the plan has some answered: by the warden where there is a lane to the proxy,
+/// else by the write gate.
+fn answerers(post: OwnedFd, lane: Option<OwnedFd>, plan: &Plan) -> io::Result<(Option<Warden>, Option<Gate<'_>>)> {
+    if lane.is_none() && plan.gate().is_none() {
+        return Ok((None, None));
+    }
+    // The harness's process sent it before it became the harness.
     let listener = match wire::receive::<Notice>(post.as_fd())? {
         Some((Notice::Listening, descriptors)) => descriptors.into_iter().next(),
         _ => None,
     };
     let listener = listener.ok_or_else(|| io::Error::other("the harness's filter gave no listener"))?;
-    Ok(Warden::new(listener, lane, &plan.lockdown))
+    Ok(match (lane, plan.gate()) {
+        (Some(lane), _) => (Some(Warden::new(listener, lane, &plan.lockdown)), None),
+        (None, gate) => (None, gate.map(|gate| Gate::open(listener, gate))),
+    })
 }
 
 /// Process 1 keeps nothing that the harness, which has its user id, could want from it.
-fn give_up() -> io::Result<()> {
+fn give_up(gate: bool) -> io::Result<()> {
     // First, since while it has capabilities the harness cannot trace it anyway.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    lockdown::drop_capabilities()?;
+    match gate {
+        true => lockdown::keep_looking_into_processes()?,
+        false => lockdown::drop_capabilities()?,
+    }
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
@@ -96,6 +112,7 @@ struct Minder<'a> {
     wire: BorrowedFd<'a>,
     harness: Pid,
     slave: Option<OwnedFd>,
+    gate: Option<Gate<'a>>,
 }
 
 impl Minder<'_> {
@@ -107,6 +124,7 @@ impl Minder<'_> {
                     if status.stopped() {
                         wire::send(self.wire, &Notice::Stopped, &[])?;
                     } else if let Some(status) = exit_status(status) {
+                        self.close_gate()?;
                         wire::send(self.wire, &Notice::Exited(status), &[])?;
                         return Ok(true);
                     }
@@ -117,6 +135,10 @@ impl Minder<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn close_gate(&mut self) -> io::Result<()> {
+        self.gate.take().map_or(Ok(()), |gate| gate.close(self.wire))
     }
 
     /// Does what the supervisor says; false when it is gone.

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) mod enclosure;
 mod filter;
+mod gate_filter;
 
 /// The newest Landlock rights that are asked for; a kernel with fewer gives what it has, and the session record says
 /// which.
@@ -50,14 +51,26 @@ fn prepare_step(step: &LockdownStep, tty: Option<&Path>) -> io::Result<Ready> {
         LockdownStep::Limit { limit, amount } => Ready::Limit(*limit, *amount),
         LockdownStep::DropCapabilities => Ready::DropCapabilities,
         LockdownStep::NoNewPrivileges => Ready::NoNewPrivileges,
-        LockdownStep::Landlock { write } => Ready::Landlock(file_rules(write)?),
+        LockdownStep::Landlock { write, sockets } => Ready::Landlock(file_rules(write, sockets)?),
         LockdownStep::Enclose { read, devices, write } => {
             let devices: Vec<_> = devices.iter().map(PathBuf::as_path).chain(tty).collect();
             Ready::Enclosure(enclosure::file_rules(read, &devices, write)?)
         }
+        LockdownStep::Gate(_) => Ready::Notifying(gate_program()?),
         LockdownStep::Seccomp => Ready::Seccomp(filter::harness()?),
         LockdownStep::SeccompNotifying => Ready::Notifying(enclosure::program()?),
     })
+}
+
+/// The program of the write gate. Without Landlock, what it hands back to the kernel could write anywhere.
+fn gate_program() -> io::Result<BpfProgram> {
+    if landlock_abi() == 0 {
+        return Err(io::Error::other(
+            "the kernel has no Landlock, without which protected files cannot be guarded in a place that may be written: \
+             use `--ro` or `--fs overlay`, and grant no other place for writing",
+        ));
+    }
+    gate_filter::program()
 }
 
 impl Ready {
@@ -94,8 +107,22 @@ pub fn confine_proxy() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
-    execute(&LockdownStep::Landlock { write: Vec::new() })?;
+    execute(&LockdownStep::Landlock { write: Vec::new(), sockets: Vec::new() })?;
     load(&filter::proxy()?)
+}
+
+/// Keeps, of all capabilities, the one to look into the processes of this user namespace, which the write gate does. What
+/// is executed gets none.
+pub(super) fn keep_looking_into_processes() -> io::Result<()> {
+    let kept = std::collections::HashSet::from([caps::Capability::CAP_SYS_PTRACE]);
+    caps::clear(None, caps::CapSet::Ambient).map_err(io::Error::other)?;
+    caps::clear(None, caps::CapSet::Inheritable).map_err(io::Error::other)?;
+    if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETPCAP).map_err(io::Error::other)? {
+        caps::clear(None, caps::CapSet::Bounding).map_err(io::Error::other)?;
+    }
+    caps::set(None, caps::CapSet::Effective, &kept).map_err(io::Error::other)?;
+    caps::set(None, caps::CapSet::Permitted, &kept).map_err(io::Error::other)?;
+    Ok(())
 }
 
 /// Drops every capability from every set of this thread (capabilities(7)).
@@ -125,7 +152,7 @@ pub fn landlock_abi() -> u32 {
 
 /// Rules that allow reading and executing everywhere (the new root holds nothing else) and writing below `write` alone;
 /// nothing at all when `write` is empty. None where the kernel has no Landlock.
-fn file_rules(write: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
+fn file_rules(write: &[PathBuf], sockets: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
     match sys::landlock_abi() {
         Ok(_) => {}
         Err(error) if is_absence(&error) => return Ok(None),
@@ -144,6 +171,9 @@ fn file_rules(write: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
         let all = AccessFs::from_all(LANDLOCK_NEWEST);
         let directory = path.metadata()?.is_dir();
         rules = allow(rules, path, if directory { all } else { AccessFs::from_file(LANDLOCK_NEWEST) })?;
+    }
+    for path in sockets.iter().filter(|path| path.is_dir()) {
+        rules = allow(rules, path, AccessFs::MakeSock.into())?;
     }
     Ok(Some(rules))
 }

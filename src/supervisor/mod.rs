@@ -6,6 +6,7 @@
 mod apply;
 mod capture;
 mod error;
+mod gate;
 mod host;
 mod init;
 mod limits;
@@ -32,7 +33,7 @@ pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::enclosed::{PrivatePlace, plan_enclosed};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, OVERLAY_UPPER,
-    OVERLAY_WORK, Plan, PlanRequest, Step, TerminalStreams, granted_paths, pinned_paths, plan,
+    OVERLAY_WORK, Plan, PlanRequest, Step, TerminalStreams, WriteGate, granted_paths, pinned_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};

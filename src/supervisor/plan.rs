@@ -6,9 +6,11 @@ mod accounts;
 mod display;
 pub(super) mod enclosed;
 mod files;
+mod gate;
 mod pins;
 mod sources;
 
+pub use self::gate::WriteGate;
 use self::sources::Way;
 use super::error::PlanError;
 use super::host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
@@ -252,7 +254,11 @@ pub enum LockdownStep {
     Landlock {
         /// Where writing is allowed.
         write: Vec<PathBuf>,
+        /// Where sockets may be made and nothing else.
+        sockets: Vec<PathBuf>,
     },
+    /// Have process 1 judge and do what writes elsewhere.
+    Gate(Box<WriteGate>),
     /// Load the system call filter.
     Seccomp,
     /// Allow reading and executing, using devices and writing below these places alone, signals inside alone, and no TCP.
@@ -336,7 +342,6 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     let identity = identity(facts);
     let binds = binds(request)?;
     sources::check_names(&files::hidden(request), facts, &binds)?;
-    let write = writable(facts, &binds);
     let mut steps = vec![Step::Hostname("omni".into()), Step::PrivateMounts, Step::Root { bytes: ROOT_BYTES_MAX }];
     let bytes = tmp_bytes(request.limits, PRIVATE_BYTES_MAX);
     steps.extend(private_places(bytes));
@@ -352,13 +357,11 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
+    let mounts: Vec<&Mount> = binds.iter().map(|(mount, _)| mount).collect();
     let mut lockdown = restrictions(request.limits);
-    lockdown.extend([
-        LockdownStep::DropCapabilities,
-        LockdownStep::NoNewPrivileges,
-        LockdownStep::Landlock { write },
-        LockdownStep::Seccomp,
-    ]);
+    lockdown.extend([LockdownStep::DropCapabilities, LockdownStep::NoNewPrivileges]);
+    lockdown.extend(gate::steps(request, &mounts)?);
+    lockdown.push(LockdownStep::Seccomp);
     Ok(Plan {
         tier: Tier::Full,
         gaps: Vec::new(),
@@ -372,6 +375,17 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
         directory: request.workspace.to_owned(),
         terminal: request.terminal,
     })
+}
+
+impl Plan {
+    /// What the write gate goes by, where there is one.
+    #[must_use]
+    pub fn gate(&self) -> Option<&WriteGate> {
+        self.lockdown.iter().find_map(|step| match step {
+            LockdownStep::Gate(gate) => Some(&**gate),
+            _ => None,
+        })
+    }
 }
 
 /// The host paths that planning for this profile will ask about.
@@ -554,13 +568,6 @@ fn refuse_ways_around(steps: &[Step]) -> Result<(), PlanError> {
 fn owner_to_translate(place: &PathFacts, identity: &Identity) -> Option<(u32, u32)> {
     let differs = (place.uid, place.gid) != (identity.kernel_uid, identity.kernel_gid);
     (identity.is_roots() && differs).then_some((place.uid, place.gid))
-}
-
-/// Where the harness may write, for Landlock.
-fn writable(facts: &HostFacts, binds: &[(Mount, PathFacts)]) -> Vec<PathBuf> {
-    let private = ["/tmp", "/run", "/var/tmp", "/dev", "/proc"].iter().map(PathBuf::from);
-    let granted = binds.iter().filter(|(mount, _)| mount.access == Access::ReadWrite).map(|(mount, _)| &mount.target);
-    private.chain([facts.home.clone()]).chain(granted.cloned()).collect()
 }
 
 #[cfg(test)]

@@ -117,13 +117,15 @@ fn may_write(step: &Step) -> bool {
     }
 }
 
-/// Whether the plan's Landlock rules leave a path writable; a plan without them does.
+/// Whether the plan's Landlock rules and its write gate leave a path writable; a plan without rules does.
 fn landlock_lets(plan: &Plan, path: &Path) -> bool {
-    let rules = plan.lockdown.iter().find_map(|step| match step {
-        LockdownStep::Landlock { write } => Some(write),
+    let mut rules = plan.lockdown.iter().filter_map(|step| match step {
+        // Where sockets alone may be made, the gate writes.
+        LockdownStep::Landlock { write, sockets } => Some(write.iter().chain(sockets)),
         _ => None,
     });
-    rules.is_none_or(|write| write.iter().any(|place| path.starts_with(place)))
+    let lets = rules.next().is_none_or(|mut places| places.any(|place| path.starts_with(place)));
+    lets && plan.gate().is_none_or(|gate| gate.refuses(path).is_none())
 }
 
 #[cfg(test)]
@@ -143,7 +145,7 @@ mod tests {
             gaps: Vec::new(),
             identity: Identity { uid: 1000, gid: 1000, kernel_uid: 1000, kernel_gid: 1000 },
             steps,
-            lockdown: vec![LockdownStep::Landlock { write }],
+            lockdown: vec![LockdownStep::Landlock { write, sockets: Vec::new() }],
             program: "/usr/bin/true".into(),
             argv: Vec::new(),
             environment: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! What the two sides of a sandbox say to each other: one message a datagram, descriptors beside it.
 
-use crate::model::ExitStatus;
+use crate::model::{ExitStatus, FileAct};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -49,6 +49,17 @@ pub enum Notice {
     NotExecuted(i32),
     /// The harness was stopped by its terminal (Ctrl-Z).
     Stopped,
+    /// The write gate refused something.
+    FileRefused {
+        /// What was tried.
+        act: FileAct,
+        /// On which path.
+        path: String,
+        /// The protected name that it would have changed.
+        rule: String,
+    },
+    /// So many more refusals were not told one by one.
+    FileRefusalsUntold(u64),
     /// The harness ended; everything it left behind dies next.
     Exited(ExitStatus),
 }
@@ -58,6 +69,26 @@ pub enum Notice {
 /// # Errors
 /// The call's error; EPIPE when the other side is gone.
 pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_with(socket, message, descriptors, SendFlags::NOSIGNAL)
+}
+
+/// Sends one message if that needs no waiting; false where it would.
+///
+/// # Errors
+/// As [`send`].
+pub fn offer(socket: BorrowedFd<'_>, message: &impl Serialize) -> io::Result<bool> {
+    match send_with(socket, message, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+fn send_with(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long for the wire"));
@@ -67,7 +98,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[Bor
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for the wire"));
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags)?;
     Ok(())
 }
 

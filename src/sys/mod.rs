@@ -25,8 +25,8 @@ pub use notify_place::replace_descriptor_of;
 pub use peer::{peer_groups, peer_process};
 pub use process::{
     Forked, NamespaceHolder, Namespaces, clone_into_namespaces, close_descriptors_from, close_inherited_except,
-    end_with_parent, fork_single_threaded, fork_without_handle, landlock_abi, set_file_size_of_core,
-    unshare_control_groups,
+    end_with_parent, file_size_limit_of, fork_single_threaded, fork_without_handle, landlock_abi,
+    set_file_size_of_core, unshare_control_groups,
 };
 pub use signal::{is_ignored, reset_signal};
 pub use socket::{set_ip_transparent, set_ipv6_receive_packet_info, set_ipv6_transparent};

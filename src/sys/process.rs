@@ -257,3 +257,18 @@ pub fn close_inherited_except(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How long a file a process may make (RLIMIT_FSIZE, getrlimit(2)), in bytes; none where there is no limit.
+///
+/// # Errors
+/// ESRCH when it is gone, EPERM where it may not be looked into.
+pub fn file_size_limit_of(process: rustix::process::Pid) -> io::Result<Option<u64>> {
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let pid = process.as_raw_nonzero().get();
+    // SAFETY: with no new limit the call only writes the present one to `now`, which lives across it.
+    let done = unsafe { libc::prlimit64(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut now) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((now.rlim_cur != libc::RLIM64_INFINITY).then_some(now.rlim_cur))
+}

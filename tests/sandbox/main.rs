@@ -18,6 +18,7 @@ mod limits;
 mod namespaces;
 mod network;
 mod processes;
+mod protected;
 mod reach;
 mod secrets;
 mod shipped;

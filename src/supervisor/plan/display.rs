@@ -74,9 +74,16 @@ impl fmt::Display for LockdownStep {
             Self::Limit { limit, amount } => write!(f, "at most {amount} {limit}"),
             Self::DropCapabilities => f.write_str("drop every capability"),
             Self::NoNewPrivileges => f.write_str("no new privileges"),
-            Self::Landlock { write } => {
+            Self::Landlock { write, sockets } => {
                 f.write_str("landlock: write only below")?;
-                write.iter().try_for_each(|path| write!(f, " {}", path.display()))
+                write.iter().try_for_each(|path| write!(f, " {}", path.display()))?;
+                let also = if sockets.is_empty() { "" } else { ", make sockets only there and below" };
+                f.write_str(also)?;
+                sockets.iter().try_for_each(|path| write!(f, " {}", path.display()))
+            }
+            Self::Gate(gate) => {
+                f.write_str("write gate: but for protected names, write also below")?;
+                gate.hosts.iter().try_for_each(|place| write!(f, " {}", place.display()))
             }
             Self::Seccomp => f.write_str("system call filter"),
             Self::Enclose { read, devices, write } => {

@@ -68,6 +68,10 @@ pub fn plan_enclosed(request: &PlanRequest<'_>, private: &PrivatePlace) -> Resul
         return Err(PlanError::Unknown { path: path.clone(), error: error.clone() });
     }
     check_workspace(request.workspace, &facts.home)?;
+    if let Some(pattern) = request.profile.filesystem.protect.first() {
+        let why = format!("`{pattern}` cannot be protected in it (`filesystem.protect`)");
+        return Err(PlanError::NotHeld { path: request.workspace.to_owned(), why });
+    }
     if request.layer.is_some() {
         let why = "an overlay takes a mount".to_owned();
         return Err(PlanError::NotHeld { path: request.workspace.to_owned(), why });

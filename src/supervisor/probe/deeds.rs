@@ -120,7 +120,7 @@ pub(super) fn owners(identity: &Identity, directory: &Path) -> io::Result<String
 pub(super) fn landlock() -> io::Result<String> {
     let version = sys::landlock_abi()?;
     lockdown::execute(&LockdownStep::NoNewPrivileges)?;
-    lockdown::execute(&LockdownStep::Landlock { write: Vec::new() })?;
+    lockdown::execute(&LockdownStep::Landlock { write: Vec::new(), sockets: Vec::new() })?;
     match rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::ACCESS) if version >= LANDLOCK_COMPLETE => Ok(format!("version {version}")),
         Err(Errno::ACCESS) => Ok(format!("version {version}, which guards files but not yet signals")),

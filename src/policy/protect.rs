@@ -1,0 +1,192 @@
+//! What may be done to a name in a place of the host: a pure judgement of a path, with what is there asked of the caller.
+
+use super::file_pattern::{FilePattern, Standing, fold};
+use super::protected_names::{NAMES, Reach, Scope};
+use crate::model::FileAct;
+use std::collections::BTreeMap;
+
+/// What git knows a directory of its own by (`is_git_directory` in its setup.c): a head and either objects and
+/// references, or where to find those of another.
+const HEAD: &str = "HEAD";
+const OBJECTS: &str = "objects";
+const REFERENCES: &str = "refs";
+const COMMON: &str = "commondir";
+/// The rule that keeps a directory from becoming a git directory, or ceasing to be one.
+const GIT_DIRECTORY: &str = "git directory";
+const GIT_DIRECTORY_REASON: &str = "a directory with these names is a repository, whose settings and hooks git runs";
+
+/// The protected names of a session, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    rules: Vec<Rule>,
+    /// The rules that only a path with this name in it can break.
+    by_name: BTreeMap<String, Vec<usize>>,
+    /// Those that any path may break.
+    others: Vec<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    /// What it is called: the pattern as a person would write it for the workspace.
+    name: String,
+    pattern: FilePattern,
+    scope: Scope,
+    reach: Reach,
+    reason: String,
+    /// Whether it begins at the workspace, rather than anywhere.
+    workspace: bool,
+}
+
+/// A path that is to be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JudgedPath {
+    /// Its names from the root directory on, folded.
+    names: Vec<String>,
+    /// How many of them are the shared place's own: what was given by name is given.
+    given: usize,
+    /// How many are the workspace's, if it lies there.
+    workspace: Option<usize>,
+}
+
+impl JudgedPath {
+    /// An absolute path with every link followed, below a shared place that is so many names deep, and perhaps below the
+    /// workspace.
+    #[must_use]
+    pub fn new(path: &[u8], given: usize, workspace: Option<usize>) -> Self {
+        let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(fold).collect();
+        Self { names, given, workspace }
+    }
+}
+
+/// Why an act is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProtectedBy<'a> {
+    /// The pattern, as it stands in the list; within a git directory it begins with `.git/`, whatever that is called.
+    pub rule: &'a str,
+    /// Why it is there.
+    pub reason: &'a str,
+}
+
+impl Protection {
+    /// The built-in names, and those that a profile adds: patterns relative to the workspace.
+    ///
+    /// # Errors
+    /// The pattern that is none, and what to do about it.
+    pub fn compile(added: &[String]) -> Result<Self, (String, &'static str)> {
+        let built_in = NAMES.iter().flat_map(|names| {
+            let rule = |text: &&str| ((*text).to_owned(), names.scope, names.reach, names.reason.to_owned(), false);
+            names.patterns.iter().map(rule)
+        });
+        let by_profile = "the profile protects it".to_owned();
+        let added = added.iter().map(|text| (text.clone(), Scope::Anywhere, Reach::Tree, by_profile.clone(), true));
+        let mut protection = Self { rules: Vec::new(), by_name: BTreeMap::new(), others: Vec::new() };
+        for (text, scope, reach, reason, workspace) in built_in.chain(added) {
+            let pattern = match scope {
+                Scope::Anywhere => FilePattern::parse(&text),
+                Scope::GitDirectory => FilePattern::parse_anchored(&text),
+            };
+            let pattern = pattern.map_err(|hint| (text, hint))?;
+            let index = protection.rules.len();
+            match pattern.first_name() {
+                Some(name) => protection.by_name.entry(name.to_owned()).or_default().push(index),
+                None => protection.others.push(index),
+            }
+            let text = pattern.as_str();
+            let name = match scope {
+                Scope::GitDirectory => format!(".git/{text}"),
+                Scope::Anywhere => text.strip_prefix("**/").unwrap_or(text).to_owned(),
+            };
+            protection.rules.push(Rule { name, pattern, scope, reach, reason, workspace });
+        }
+        Ok(protection)
+    }
+
+    /// Every pattern with where it applies and why, for a person.
+    pub fn listed(&self) -> impl Iterator<Item = ProtectedBy<'_>> {
+        self.rules.iter().map(|rule| ProtectedBy { rule: &rule.name, reason: &rule.reason })
+    }
+
+    /// Judges one act. `has` says whether the directory that is so many names into the path has an entry of this name.
+    pub fn judge(
+        &self,
+        act: FileAct,
+        path: &JudgedPath,
+        has: &mut dyn FnMut(usize, &str) -> bool,
+    ) -> Result<(), ProtectedBy<'_>> {
+        let mut candidates: Vec<usize> = self.others.clone();
+        candidates.extend(path.names.iter().filter_map(|name| self.by_name.get(name)).flatten());
+        candidates.sort_unstable();
+        candidates.dedup();
+        for rule in candidates.into_iter().filter_map(|index| self.rules.get(index)) {
+            let broken = match rule.scope {
+                Scope::Anywhere if rule.workspace => path.workspace.is_some_and(|start| rule.breaks(act, path, start)),
+                Scope::Anywhere => rule.breaks(act, path, 0),
+                Scope::GitDirectory => rule.breaks_in_git(act, path, has),
+            };
+            if broken {
+                return Err(ProtectedBy { rule: &rule.name, reason: &rule.reason });
+            }
+        }
+        if changes_a_git_directory(act, path, has) {
+            return Err(ProtectedBy { rule: GIT_DIRECTORY, reason: GIT_DIRECTORY_REASON });
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    /// Whether an act on the path, read from its `start`-th name on, breaks the rule.
+    fn breaks(&self, act: FileAct, path: &JudgedPath, start: usize) -> bool {
+        let Some(names) = path.names.get(start..) else { return false };
+        match self.pattern.standing(names) {
+            Standing::Apart => false,
+            Standing::Above => act.moves_what_is_below() && path.names.len() > path.given,
+            Standing::Within(depth) => {
+                let depth = start + depth;
+                depth > path.given && (self.reach == Reach::Tree || depth == path.names.len())
+            }
+        }
+    }
+
+    /// The same in every git directory that the path leads through.
+    fn breaks_in_git(&self, act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+        let first = self.pattern.first_name();
+        let starts = (0..path.names.len()).filter(|at| path.names.get(*at).map(String::as_str) == first);
+        let starts: Vec<usize> = starts.collect();
+        starts.into_iter().any(|at| self.breaks(act, path, at) && is_git_directory(path, at, has))
+    }
+}
+
+/// Whether the directory that is so many names into the path is one of git's.
+fn is_git_directory(path: &JudgedPath, depth: usize, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+    let named = depth.checked_sub(1).and_then(|at| path.names.get(at)).is_some_and(|name| name == ".git");
+    named || makes_git_directory(&mut |name| has(depth, name))
+}
+
+fn makes_git_directory(has: &mut dyn FnMut(&str) -> bool) -> bool {
+    has(HEAD) && (has(COMMON) || (has(OBJECTS) && has(REFERENCES)))
+}
+
+/// Whether an act makes a directory one of git's, or takes from one what it is known by.
+fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+    let Some((name, above)) = path.names.split_last() else { return false };
+    let depth = above.len();
+    let pieces = [HEAD, OBJECTS, REFERENCES, COMMON];
+    let Some(piece) = pieces.iter().find(|piece| piece.eq_ignore_ascii_case(name)).filter(|_| depth >= path.given)
+    else {
+        return false;
+    };
+    match act {
+        FileAct::Remove | FileAct::MoveAway => is_git_directory(path, depth, has),
+        _ if above.last().is_some_and(|name| name == ".git") => false,
+        _ => {
+            let before = makes_git_directory(&mut |name| has(depth, name));
+            !before && makes_git_directory(&mut |name| name == *piece || has(depth, name))
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "protect_tests.rs"]
+mod tests;

@@ -1,0 +1,135 @@
+//! The judgement of names, as a table.
+
+use super::*;
+
+/// What there is, as the directories that hold something: a path and its entries.
+type Disk = &'static [(&'static str, &'static [&'static str])];
+
+const NOTHING: Disk = &[];
+const BARE: Disk = &[("/w/bare.git", &["HEAD", "objects", "refs", "config"])];
+const NEARLY: Disk = &[("/w/x", &["objects", "refs", "config", "hooks"])];
+const SUBMODULE: Disk = &[("/w/.git/modules/lib/sub", &["HEAD", "objects", "refs"])];
+const WORKTREE: Disk = &[("/m/.git/worktrees/x", &["HEAD", "commondir", "gitdir"])];
+
+fn judge_in(disk: Disk, act: FileAct, text: &str, given: usize) -> Result<(), String> {
+    let protection = Protection::compile(&["deploy/keys".to_owned(), "*.lock".to_owned()]).unwrap();
+    let path = JudgedPath::new(text.as_bytes(), given, text.starts_with("/w/").then_some(1));
+    let mut has = |depth: usize, name: &str| {
+        let place: String = text.split('/').skip(1).take(depth).map(|part| format!("/{part}")).collect();
+        disk.iter().any(|(directory, entries)| *directory == place && entries.contains(&name))
+    };
+    protection.judge(act, &path, &mut has).map_err(|by| by.rule.to_owned())
+}
+
+fn judge(act: FileAct, text: &str) -> Result<(), String> {
+    judge_in(NOTHING, act, text, 1)
+}
+
+#[test]
+fn what_runs_on_the_host_is_refused_at_any_depth() {
+    for (text, rule) in [
+        ("/w/.git", ".git"),
+        ("/w/a/b/.GIT", ".git"),
+        ("/w/.git/hooks", ".git/hooks"),
+        ("/w/.git/hooks/pre-commit", ".git/hooks"),
+        ("/w/a/.git/config", ".git/config"),
+        ("/w/.git/config.lock", ".git/config.lock"),
+        ("/w/.git/info/attributes", ".git/info/attributes"),
+        ("/w/.git/commondir", ".git/commondir"),
+        ("/w/.mcp.json", ".mcp.json"),
+        ("/w/pkg/.vscode/tasks.json", ".vscode"),
+        ("/w/.claude/settings.json", ".claude/settings.json"),
+        ("/w/a/.Claude/Hooks/x", ".claude/hooks"),
+        ("/w/.config/systemd/user/x.service", ".config/systemd"),
+        ("/w/.bashrc", ".bashrc"),
+        ("/w/x.code-workspace", "*.code-workspace"),
+        ("/w/deploy/keys/a", "deploy/keys"),
+        ("/w/a/b.lock", "*.lock"),
+    ] {
+        for act in [FileAct::Write, FileAct::Make, FileAct::Remove, FileAct::MoveAway, FileAct::MoveHere, FileAct::Link]
+        {
+            assert_eq!(judge(act, text), Err(rule.to_owned()), "{act:?} {text}");
+        }
+    }
+}
+
+#[test]
+fn ordinary_work_is_not() {
+    for text in [
+        "/w/src/main.rs",
+        "/w/.git/index",
+        "/w/.git/HEAD.new",
+        "/w/.git/HEAD",
+        "/w/.git/refs/heads/config",
+        "/w/.git/refs/heads/hooks/x",
+        "/w/.git/objects/aa/bb",
+        "/w/.git/logs/HEAD",
+        "/w/.git/info/exclude",
+        "/w/src/hooks/use.ts",
+        "/w/config",
+        "/w/.claude/plans/a.md",
+        "/w/.gitignore",
+        "/w/.github/workflows/x.yml",
+        "/w/x/deploy/keys",
+        "/w/objects",
+        "/w/.git/modules",
+    ] {
+        for act in [FileAct::Write, FileAct::Make, FileAct::MoveHere, FileAct::Link, FileAct::Attributes] {
+            assert_eq!(judge(act, text), Ok(()), "{act:?} {text}");
+        }
+    }
+    assert_eq!(judge(FileAct::Make, "/w/.claude"), Ok(()));
+    assert_eq!(judge(FileAct::Remove, "/w/.config"), Ok(()));
+}
+
+#[test]
+fn what_heads_a_protected_path_neither_comes_nor_goes() {
+    for text in ["/w/.claude", "/w/a/.config", "/w/.git/info", "/w/deploy"] {
+        for act in [FileAct::MoveAway, FileAct::MoveHere, FileAct::Link] {
+            assert!(judge(act, text).is_err(), "{act:?} {text}");
+        }
+    }
+    assert_eq!(judge(FileAct::MoveAway, "/w/a/deploy"), Ok(()), "it is anchored at the workspace");
+}
+
+#[test]
+fn a_git_directory_is_known_by_what_it_holds() {
+    assert_eq!(judge_in(BARE, FileAct::Write, "/w/bare.git/hooks/update", 1), Err(".git/hooks".to_owned()));
+    assert_eq!(judge_in(BARE, FileAct::Write, "/w/bare.git/config", 1), Err(".git/config".to_owned()));
+    assert_eq!(judge_in(BARE, FileAct::Write, "/w/bare.git/objects/x", 1), Ok(()));
+    assert_eq!(judge_in(BARE, FileAct::Remove, "/w/bare.git/HEAD", 1), Err(GIT_DIRECTORY.to_owned()));
+    assert_eq!(judge_in(BARE, FileAct::MoveHere, "/w/bare.git/HEAD", 1), Ok(()), "a lock file becomes the head");
+    assert_eq!(judge_in(SUBMODULE, FileAct::Write, "/w/.git/modules/lib/sub/hooks/x", 1), Err(".git/hooks".into()));
+    assert_eq!(
+        judge_in(WORKTREE, FileAct::Write, "/m/.git/worktrees/x/config.worktree", 2),
+        Err(".git/config.worktree".into())
+    );
+    assert_eq!(judge_in(WORKTREE, FileAct::Write, "/m/.git/worktrees/x/index", 2), Ok(()));
+    assert_eq!(judge_in(NOTHING, FileAct::Write, "/m/.git/config", 2), Err(".git/config".into()), "the name is above");
+}
+
+#[test]
+fn nothing_becomes_a_git_directory() {
+    assert_eq!(judge_in(NEARLY, FileAct::Write, "/w/x/hooks/post-checkout", 1), Ok(()));
+    for act in [FileAct::Write, FileAct::Make, FileAct::MoveHere, FileAct::Link] {
+        assert_eq!(judge_in(NEARLY, act, "/w/x/HEAD", 1), Err(GIT_DIRECTORY.to_owned()), "{act:?}");
+    }
+    assert_eq!(judge_in(&[("/w/x", &["HEAD"])], FileAct::Write, "/w/x/commondir", 1), Err(GIT_DIRECTORY.to_owned()));
+    assert_eq!(judge_in(&[("/w/x", &["HEAD"])], FileAct::Make, "/w/x/objects", 1), Ok(()));
+}
+
+#[test]
+fn what_was_given_by_name_is_given() {
+    let home = 3;
+    assert_eq!(judge_in(NOTHING, FileAct::Write, "/home/ann/.vscode/x", home), Ok(()));
+    assert_eq!(
+        judge_in(NOTHING, FileAct::Write, "/home/ann/.claude/settings.json", home),
+        Err(".claude/settings.json".into())
+    );
+    assert_eq!(judge_in(NOTHING, FileAct::Write, "/home/ann/.claude/projects/a/b.jsonl", home), Ok(()));
+    assert_eq!(
+        judge_in(NOTHING, FileAct::Write, "/m/deploy/keys", 1),
+        Ok(()),
+        "a profile's patterns are the workspace's"
+    );
+}

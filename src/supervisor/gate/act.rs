@@ -1,0 +1,362 @@
+//! The acts: each finds where its operands lead, has that judged, and does on open descriptors what the kernel would have
+//! done for the caller. Process 1 has the harness's ids and no capability over files, so the kernel's own checks apply.
+
+use super::call::{At, Call, On};
+use super::caller::Caller;
+use super::place::{self, Place};
+use super::{Answer, Gate, Whose, reopen};
+use crate::model::FileAct;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Most links that one path may lead through (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+/// Largest value of an extended attribute (XATTR_SIZE_MAX, limits.h).
+const ATTRIBUTE_BYTES_MAX: usize = 65_536;
+/// The flag that asks for a file without a name, without the one for directories that is part of it.
+const NAMELESS: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+
+/// A place that was found for a caller: with the path as it read it.
+struct Found {
+    place: Place,
+    whose: Whose,
+}
+
+impl Gate<'_> {
+    pub(super) fn act(&mut self, id: u64, caller: Caller, call: Call) -> Result<Answer, Errno> {
+        match call {
+            Call::Open { at, flags, mode } => self.open_file(id, caller, at, flags, mode),
+            Call::MakeDirectory { at, mode } => self.make(id, caller, at, |found, mask| {
+                rustix::fs::mkdirat(&found.directory, &found.name, Mode::from_raw_mode(mode & !mask))
+            }),
+            Call::MakeNode { at, mode, device } => self.make_node(id, caller, at, mode, device),
+            Call::Rename { from, to, flags } => self.rename(id, caller, (from, to), flags),
+            Call::Link { from, to, flags } => self.link(id, caller, (from, to), flags),
+            Call::Symlink { target, at } => self.symlink(id, caller, target, at),
+            Call::Remove { at, directory } => self.remove(id, caller, at, directory),
+            Call::Truncate { at, length } => self.truncate(id, caller, at, length),
+            Call::Mode { on, mode } => {
+                let file = self.attributes_of(id, caller, on)?;
+                let set_group = mode & libc::S_ISGID != 0 && !is_directory(file.as_fd())?;
+                if set_group && matches!(self.whose(&place::path_of(file.as_fd())?), Whose::Hosts) {
+                    return Err(Errno::PERM);
+                }
+                done(rustix::fs::chmod(place::own(file.as_fd()), Mode::from_raw_mode(mode)))
+            }
+            Call::Owner { on, uid, gid } => {
+                let file = self.attributes_of(id, caller, on)?;
+                let id = |number: u32| (number != u32::MAX).then_some(number);
+                let (uid, gid) = (id(uid).map(Uid::from_raw), id(gid).map(Gid::from_raw));
+                done(rustix::fs::chownat(&file, c"", uid, gid, AtFlags::EMPTY_PATH))
+            }
+            Call::SetAttribute { on, name, value, size, flags } => {
+                let name = caller.text(name)?;
+                let size =
+                    usize::try_from(size).ok().filter(|size| *size <= ATTRIBUTE_BYTES_MAX).ok_or(Errno::TOOBIG)?;
+                let mut bytes = vec![0; size];
+                if size > 0 && caller.memory(value, &mut bytes)? < size {
+                    return Err(Errno::FAULT);
+                }
+                let file = self.attributes_of(id, caller, on)?;
+                let flags = XattrFlags::from_bits(flags.cast_unsigned()).ok_or(Errno::INVAL)?;
+                done(rustix::fs::setxattr(place::own(file.as_fd()), &name, &bytes, flags))
+            }
+            Call::RemoveAttribute { on, name } => {
+                let name = caller.text(name)?;
+                let file = self.attributes_of(id, caller, on)?;
+                done(rustix::fs::removexattr(place::own(file.as_fd()), &name))
+            }
+        }
+    }
+
+    /// Reads a path and finds where it leads, its last name left alone.
+    fn find(&self, id: u64, caller: Caller, at: At) -> Result<Found, Errno> {
+        let path = caller.text(at.path)?;
+        let base = base(caller, at, &path)?;
+        let place = Place::find(base.as_ref().map(AsFd::as_fd), &path)?;
+        self.still(id)?;
+        let whose = self.whose(&place.whole());
+        Ok(Found { place, whose })
+    }
+
+    /// Makes something new under a name.
+    fn make(
+        &mut self,
+        id: u64,
+        caller: Caller,
+        at: At,
+        deed: impl FnOnce(&Place, u32) -> Result<(), Errno>,
+    ) -> Result<Answer, Errno> {
+        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(Answer::Kernel) };
+        if whose == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        self.judge_name(FileAct::Make, &place)?;
+        done(deed(&place, caller.mask()?))
+    }
+
+    fn make_node(&mut self, id: u64, caller: Caller, at: At, mode: u32, device: u64) -> Result<Answer, Errno> {
+        let kind = FileType::from_raw_mode(mode);
+        // The kernel takes no kind for a file.
+        let kind = if mode & libc::S_IFMT == 0 { FileType::RegularFile } else { kind };
+        if mode & libc::S_ISGID != 0 {
+            return Err(Errno::PERM);
+        }
+        self.make(id, caller, at, |place, mask| {
+            rustix::fs::mknodat(&place.directory, &place.name, kind, Mode::from_raw_mode(mode & 0o7777 & !mask), device)
+        })
+    }
+
+    fn rename(&mut self, id: u64, caller: Caller, (from, to): (At, At), flags: u32) -> Result<Answer, Errno> {
+        let Some(source) = handed_back(self.find(id, caller, from))? else { return Ok(Answer::Kernel) };
+        let Some(target) = handed_back(self.find(id, caller, to))? else { return Ok(Answer::Kernel) };
+        if source.whose == Whose::Free && target.whose == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        let flags = RenameFlags::from_bits(flags).ok_or(Errno::INVAL)?;
+        self.judge_name(FileAct::MoveAway, &source.place)?;
+        self.judge_name(FileAct::MoveHere, &target.place)?;
+        if flags.contains(RenameFlags::EXCHANGE) {
+            self.judge_name(FileAct::MoveHere, &source.place)?;
+            self.judge_name(FileAct::MoveAway, &target.place)?;
+        }
+        let (source, target) = (source.place, target.place);
+        done(rustix::fs::renameat_with(&source.directory, &source.name, &target.directory, &target.name, flags))
+    }
+
+    fn link(&mut self, id: u64, caller: Caller, (from, to): (At, At), flags: i32) -> Result<Answer, Errno> {
+        if flags & !(libc::AT_SYMLINK_FOLLOW | libc::AT_EMPTY_PATH) != 0 {
+            return Err(Errno::INVAL);
+        }
+        let Some(target) = handed_back(self.find(id, caller, to))? else { return Ok(Answer::Kernel) };
+        if target.whose == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        let on = On::Path { at: from, follow: flags & libc::AT_SYMLINK_FOLLOW != 0 };
+        let source = self.opened(id, caller, on)?;
+        self.judge(FileAct::Link, &place::path_of(source.as_fd())?)?;
+        self.judge_name(FileAct::Link, &target.place)?;
+        let place = target.place;
+        let source = place::own(source.as_fd());
+        done(rustix::fs::linkat(CWD, source, &place.directory, &place.name, AtFlags::SYMLINK_FOLLOW))
+    }
+
+    fn symlink(&mut self, id: u64, caller: Caller, target: u64, at: At) -> Result<Answer, Errno> {
+        let target = caller.text(target)?;
+        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(Answer::Kernel) };
+        if whose == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        self.judge_name(FileAct::Link, &place)?;
+        done(rustix::fs::symlinkat(&target, &place.directory, &place.name))
+    }
+
+    fn remove(&mut self, id: u64, caller: Caller, at: At, directory: bool) -> Result<Answer, Errno> {
+        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(Answer::Kernel) };
+        if whose == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        self.judge_name(FileAct::Remove, &place)?;
+        let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        done(rustix::fs::unlinkat(&place.directory, &place.name, flags))
+    }
+
+    fn truncate(&mut self, id: u64, caller: Caller, at: At, length: u64) -> Result<Answer, Errno> {
+        let file = self.opened(id, caller, On::Path { at, follow: true })?;
+        self.judge(FileAct::Write, &place::path_of(file.as_fd())?)?;
+        if over_size_limit(caller, length)? {
+            return Err(Errno::FBIG);
+        }
+        if is_directory(file.as_fd())? {
+            return Err(Errno::ISDIR);
+        }
+        if !is_regular(file.as_fd())? {
+            return Err(Errno::INVAL);
+        }
+        let file = reopen(file.as_fd(), OFlags::WRONLY)?;
+        done(rustix::fs::ftruncate(&file, length))
+    }
+
+    /// Judges the name that an act is about, where it is one.
+    fn judge_name(&mut self, act: FileAct, place: &Place) -> Result<(), Errno> {
+        if place.is_named() { self.judge(act, &place.whole()) } else { Ok(()) }
+    }
+
+    /// What an act on attributes is about, judged. The gate does these everywhere, since Landlock would keep the harness
+    /// from none of them.
+    fn attributes_of(&mut self, id: u64, caller: Caller, on: On) -> Result<OwnedFd, Errno> {
+        let file = self.opened(id, caller, on)?;
+        self.judge(FileAct::Attributes, &place::path_of(file.as_fd())?)?;
+        Ok(file)
+    }
+
+    /// Opens as a path what is there already.
+    fn opened(&self, id: u64, caller: Caller, on: On) -> Result<OwnedFd, Errno> {
+        let file = match on {
+            On::Descriptor(number) => caller.opened(number)?,
+            On::Path { at, follow } => {
+                let path = caller.text(at.path)?;
+                match place::descriptor_in(&path) {
+                    Some(number) if follow => caller.opened(number)?,
+                    // An empty path is the descriptor itself, for the calls whose flags allow it; the others fail for it
+                    // outside, and here mean something that the caller could have said otherwise.
+                    _ if path.is_empty() => caller.opened(at.directory)?,
+                    _ => {
+                        let base = base(caller, at, &path)?;
+                        let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+                        place::open(base.as_ref().map(AsFd::as_fd), path.to_bytes(), flags)?
+                    }
+                }
+            }
+        };
+        self.still(id)?;
+        Ok(file)
+    }
+
+    fn open_file(&mut self, id: u64, caller: Caller, at: At, flags: i32, mode: u32) -> Result<Answer, Errno> {
+        let mut path = caller.text(at.path)?;
+        if let Some(number) = place::descriptor_in(&path) {
+            return self.open_again(id, caller, number, flags);
+        }
+        let mut base = base(caller, at, &path)?;
+        self.still(id)?;
+        if flags & NAMELESS == NAMELESS {
+            return self.open_nameless(caller, base.as_ref().map(AsFd::as_fd), &path, flags, mode);
+        }
+        if flags & libc::O_CREAT != 0 && mode & libc::S_ISGID != 0 {
+            return Err(Errno::PERM);
+        }
+        let follows =
+            flags & libc::O_NOFOLLOW == 0 && flags & (libc::O_CREAT | libc::O_EXCL) != libc::O_CREAT | libc::O_EXCL;
+        for _ in 0..LINKS_MAX {
+            let found = handed_back(Place::find(base.as_ref().map(AsFd::as_fd), &path))?;
+            let Some(place) = found else { return Ok(Answer::Kernel) };
+            match self.open_at(caller, &place, flags, mode) {
+                // A link is there: where it leads is judged anew.
+                Err(Errno::LOOP) if follows => {
+                    path = rustix::fs::readlinkat(&place.directory, &place.name, Vec::new())?;
+                    base = Some(place.directory);
+                }
+                other => return other,
+            }
+        }
+        Err(Errno::LOOP)
+    }
+
+    /// Opens a name that is no link; ELOOP if it is one.
+    fn open_at(&mut self, caller: Caller, place: &Place, flags: i32, mode: u32) -> Result<Answer, Errno> {
+        let whole = place.whole();
+        if self.whose(&whole) == Whose::Free {
+            let proc = whole.starts_with(b"/proc/");
+            let linked = !proc
+                && rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+            return if linked { Err(Errno::LOOP) } else { Ok(Answer::Kernel) };
+        }
+        self.judge_name(FileAct::Write, place)?;
+        let mask = if flags & libc::O_CREAT != 0 { caller.mask()? } else { 0 };
+        // Never waits: what is to be waited for is not known yet.
+        let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
+        let how = wanted | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&place.directory, &place.name, how, Mode::from_raw_mode(mode & 0o7777 & !mask))?;
+        as_asked(file, wanted)
+    }
+
+    /// Opens anew what the caller has open: what `/dev/stdout` and its like mean.
+    fn open_again(&mut self, id: u64, caller: Caller, number: i32, flags: i32) -> Result<Answer, Errno> {
+        let file = caller.opened(number)?;
+        self.still(id)?;
+        let path = place::path_of(file.as_fd())?;
+        if self.whose(&path) == Whose::Free || !is_regular(file.as_fd())? {
+            return Ok(Answer::Kernel);
+        }
+        self.judge(FileAct::Write, &path)?;
+        let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
+        let how = wanted - OFlags::CREATE - OFlags::EXCL - OFlags::NOFOLLOW;
+        as_asked(reopen(file.as_fd(), how | OFlags::NONBLOCK)?, wanted)
+    }
+
+    /// Opens a file without a name. Giving it one is an act of its own.
+    fn open_nameless(
+        &mut self,
+        caller: Caller,
+        base: Option<BorrowedFd<'_>>,
+        path: &CStr,
+        flags: i32,
+        mode: u32,
+    ) -> Result<Answer, Errno> {
+        let Some(directory) = handed_back(place::open(base, path.to_bytes(), OFlags::PATH | OFlags::DIRECTORY))? else {
+            return Ok(Answer::Kernel);
+        };
+        let inside = [&place::path_of(directory.as_fd())?[..], b"/."].concat();
+        if self.whose(&inside) == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        if mode & libc::S_ISGID != 0 {
+            return Err(Errno::PERM);
+        }
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.mask()?);
+        let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
+        as_asked(rustix::fs::openat(&directory, c".", wanted | OFlags::CLOEXEC, mode)?, wanted)
+    }
+}
+
+/// The directory that a path is relative to; none for one that is not.
+fn base(caller: Caller, at: At, path: &CStr) -> Result<Option<OwnedFd>, Errno> {
+    match path.to_bytes().first() {
+        Some(b'/') => Ok(None),
+        _ => caller.directory(at.directory).map(Some),
+    }
+}
+
+/// A path through links of `/proc` is the kernel's to follow, which does it for the caller: nothing comes of it where only
+/// the gate may write.
+fn handed_back<T>(found: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match found {
+        Err(Errno::LOOP) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn done(result: Result<(), Errno>) -> Result<Answer, Errno> {
+    result.map(|()| Answer::Done)
+}
+
+/// Hands a file over in the way that it was asked for.
+fn as_asked(file: OwnedFd, wanted: OFlags) -> Result<Answer, Errno> {
+    if !wanted.contains(OFlags::NONBLOCK) {
+        let flags = rustix::fs::fcntl_getfl(&file)?;
+        rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    }
+    Ok(Answer::File { file, close_on_exec: wanted.contains(OFlags::CLOEXEC) })
+}
+
+fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
+}
+
+fn is_regular(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::RegularFile)
+}
+
+/// Whether a file of this length is longer than the caller may make one (RLIMIT_FSIZE, getrlimit(2)).
+fn over_size_limit(caller: Caller, length: u64) -> Result<bool, Errno> {
+    let pid = i32::try_from(caller.0).ok().and_then(rustix::process::Pid::from_raw).ok_or(Errno::SRCH)?;
+    let limits =
+        crate::sys::file_size_limit_of(pid).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))?;
+    Ok(limits.is_some_and(|limit| length > limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_links_of_proc_are_handed_back() {
+        assert_eq!(handed_back::<()>(Err(Errno::LOOP)), Ok(None));
+        assert_eq!(handed_back::<()>(Err(Errno::NOENT)), Err(Errno::NOENT));
+        assert_eq!(handed_back(Ok(1)), Ok(Some(1)));
+    }
+}

@@ -1,0 +1,151 @@
+//! The write gate: process 1 judges and performs what the harness does to names in places of the host.
+//!
+//! Landlock forbids the harness itself every way of writing there. Its system calls that would write wait for an answer
+//! from here (seccomp_unotify(2)): the gate reads their operands once, finds where they lead, judges that and performs the
+//! act on what it has open. What it hands back to the kernel can only succeed where Landlock allows it, in the sandbox's
+//! own places, so it does not matter what the harness makes of its memory meanwhile. All acts come one after the other,
+//! so that no harness can swap what was judged.
+
+mod act;
+mod call;
+mod caller;
+mod place;
+mod refusals;
+
+pub(super) use call::ASKED;
+
+use super::plan::WriteGate;
+use crate::model::FileAct;
+use crate::sys::{self, CallAnswer, NotifiedCall};
+use caller::Caller;
+use refusals::Refusals;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The gate of one sandbox.
+pub(super) struct Gate<'a> {
+    listener: OwnedFd,
+    plan: &'a WriteGate,
+    refusals: Refusals,
+}
+
+/// What becomes of a call.
+enum Answer {
+    /// It was done, or came to nothing.
+    Done,
+    /// It gets this file.
+    File { file: OwnedFd, close_on_exec: bool },
+    /// The kernel may do it.
+    Kernel,
+}
+
+/// Whose a place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The sandbox's own, where Landlock lets the harness write.
+    Free,
+    /// The sandbox's own, or one where mounts forbid writing: nothing is judged, but the gate has to do it.
+    Own,
+    /// The host's.
+    Hosts,
+}
+
+impl<'a> Gate<'a> {
+    /// Takes over the answering of a filter's questions.
+    pub(super) fn open(listener: OwnedFd, plan: &'a WriteGate) -> Self {
+        // Permissions of new files are the caller's to reckon.
+        rustix::process::umask(Mode::empty());
+        // Only quicker.
+        let _ = sys::wake_callers_in_place(listener.as_fd());
+        Self { listener, plan, refusals: Refusals::default() }
+    }
+
+    /// Readable when a call waits.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Answers one call that waits.
+    pub(super) fn answer(&mut self, wire: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(call) = sys::receive_notified_call(self.listener.as_fd())? else { return Ok(()) };
+        let answer = self.perform(&call);
+        // A caller that was killed waits no more, and nobody misses the answer.
+        let _ = match answer {
+            Ok(Answer::Done) => self.say(&call, CallAnswer::Value(0)),
+            Ok(Answer::Kernel) => self.say(&call, CallAnswer::Kernel),
+            Ok(Answer::File { file, close_on_exec }) => {
+                match self.say(&call, CallAnswer::Descriptor { file: file.as_fd(), close_on_exec }) {
+                    Err(error) => self.say(&call, CallAnswer::Error(error.raw_os_error().unwrap_or(libc::EMFILE))),
+                    done => done,
+                }
+            }
+            Err(error) => self.say(&call, CallAnswer::Error(error.raw_os_error())),
+        };
+        self.refusals.tell(wire)
+    }
+
+    /// Tells how many refusals could not be told one by one.
+    pub(super) fn close(self, wire: BorrowedFd<'_>) -> io::Result<()> {
+        self.refusals.tell_rest(wire)
+    }
+
+    fn say(&self, call: &NotifiedCall, answer: CallAnswer<'_>) -> io::Result<()> {
+        sys::answer_call(self.listener.as_fd(), call.id, answer)
+    }
+
+    fn perform(&mut self, call: &NotifiedCall) -> Result<Answer, Errno> {
+        let Some(act) = call::decode(call) else { return Ok(Answer::Kernel) };
+        // Whoever is in no process namespace below this one is not the harness's.
+        if call.thread == 0 {
+            return Err(Errno::PERM);
+        }
+        self.act(call.id, Caller(call.thread), act)
+    }
+
+    /// Fails when the call does not wait any more, so that what was read of its process may be another's.
+    fn still(&self, id: u64) -> Result<(), Errno> {
+        if sys::notified_call_waits(self.listener.as_fd(), id) { Ok(()) } else { Err(Errno::INTR) }
+    }
+
+    /// Whose a path is.
+    fn whose(&self, path: &[u8]) -> Whose {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        if self.plan.hosts.iter().any(|place| path.starts_with(place)) {
+            return Whose::Hosts;
+        }
+        let free = self.plan.free.iter().any(|place| path.starts_with(place) && path != place);
+        if free { Whose::Free } else { Whose::Own }
+    }
+
+    /// Judges an act on a path; a refusal is remembered for the record.
+    fn judge(&mut self, act: FileAct, path: &[u8]) -> Result<(), Errno> {
+        let Some(judged) = self.plan.judged(Path::new(std::ffi::OsStr::from_bytes(path))) else { return Ok(()) };
+        let mut has = |depth: usize, name: &str| has(path, depth, name);
+        match self.plan.protection.judge(act, &judged, &mut has) {
+            Ok(()) => Ok(()),
+            Err(by) => {
+                self.refusals.note(act, path, by.rule);
+                Err(Errno::ACCESS)
+            }
+        }
+    }
+}
+
+/// Whether the directory that is so many names into a path has an entry of this name, a dangling link included. What
+/// cannot be looked at is taken for having it.
+fn has(path: &[u8], depth: usize, name: &str) -> bool {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).take(depth);
+    let directory: Vec<u8> = parts.flat_map(|part| [b"/", part].concat()).collect();
+    let entry = [&directory[..], b"/", name.as_bytes()].concat();
+    let found = rustix::fs::statat(CWD, entry, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    !matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
+}
+
+/// Opens for good what is open as a path alone.
+fn reopen(path: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, place::own(path), flags | OFlags::CLOEXEC, Mode::empty())
+}
