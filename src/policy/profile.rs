@@ -36,6 +36,8 @@ pub struct Profile {
     pub terminal: Terminal,
     /// The weakest tier of isolation that it may run in, where the profile says so.
     pub minimum_isolation: Option<Tier>,
+    /// Whether it may make sandboxes of its own within this one, which opens more of the kernel to it.
+    pub nested_sandboxes: bool,
 }
 
 /// A path as profiles and harnesses write it, with `~` replaced.

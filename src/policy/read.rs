@@ -42,6 +42,8 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let limits = fields.take("limits").map(|node| limits(node, complaints)).unwrap_or_default();
     let terminal = fields.take("terminal").map(|node| read_terminal::terminal(node, complaints)).unwrap_or_default();
     let minimum_isolation = fields.take("minimum_isolation").and_then(|node| tier(node, complaints));
+    let nested_sandboxes =
+        fields.take("nested_sandboxes").is_some_and(|node| switch(&node, "nested_sandboxes", complaints));
     fields.finish(complaints);
     if name.is_none() {
         complaints.push(no_name);
@@ -62,7 +64,18 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         limits,
         terminal,
         minimum_isolation,
+        nested_sandboxes,
     }
+}
+
+/// Reads one of true and false.
+pub(super) fn switch(node: &Node, key: &str, complaints: &mut Vec<Complaint>) -> bool {
+    let Value::Bool(value) = node.value else {
+        let message = format!("`{key}` must be true or false, not {}", node.kind());
+        complaints.push(node.complaint(message, "write `true` or `false`"));
+        return false;
+    };
+    value
 }
 
 /// Reads `minimum_isolation:`.

@@ -2,7 +2,7 @@
 
 use super::document::{Fields, Node, Value};
 use super::error::Complaint;
-use super::read::choice;
+use super::read::{choice, switch};
 use super::terminal::{Terminal, TerminalFilter};
 
 /// What a single capability can be.
@@ -27,7 +27,7 @@ pub(super) fn terminal(node: Node, complaints: &mut Vec<Complaint>) -> Terminal 
         |key: &'static str, complaints: &mut Vec<Complaint>| choice(fields.take(key), key, &ALLOWED, complaints).0;
     let (clipboard, title) = (capability("clipboard", complaints), capability("title", complaints));
     let (notifications, hyperlinks) = (capability("notifications", complaints), capability("hyperlinks", complaints));
-    let record = fields.take("record").is_some_and(|node| truth(&node, complaints));
+    let record = fields.take("record").is_some_and(|node| switch(&node, "record", complaints));
     fields.finish(complaints);
     let refusals = [clipboard, title, notifications, hyperlinks].contains(&Some(false));
     if filter == TerminalFilter::Off && refusals {
@@ -40,17 +40,6 @@ pub(super) fn terminal(node: Node, complaints: &mut Vec<Complaint>) -> Terminal 
         notifications: notifications == Some(true),
         hyperlinks,
         record,
-    }
-}
-
-fn truth(node: &Node, complaints: &mut Vec<Complaint>) -> bool {
-    match node.value {
-        Value::Bool(value) => value,
-        _ => {
-            let message = format!("`record` must be true or false, not {}", node.kind());
-            complaints.push(node.complaint(message, "write `record: true`"));
-            false
-        }
     }
 }
 

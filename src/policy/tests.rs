@@ -247,6 +247,45 @@ fn scheme_and_port_are_part_of_a_rule() {
     assert!(allows(line("GET", Scheme::Http, "b.com", 8080, "/x")));
 }
 
+/// The keys that the parser knows at a place, as its own hint lists them.
+fn known_keys(before: &str, after: &str) -> Vec<String> {
+    let text = format!("name: x\n{before}qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1{after}\n");
+    let told = errors(&text).join("\n");
+    let list = told.split("known here: ").nth(1).unwrap_or_else(|| panic!("{told}"));
+    let list = list.split(')').next().expect("a list");
+    let mut keys: Vec<String> = list.split(", ").map(str::to_owned).collect();
+    keys.sort();
+    keys
+}
+
+/// The keys of a table of the manual, by the heading of its first column.
+fn documented_keys(heading: &str) -> Vec<String> {
+    let manual = include_str!("../../docs/policy.md");
+    let table = manual.split(&format!("\n| {heading} | What it holds |\n")).nth(1).expect("a table");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let mut keys: Vec<String> = rows.filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn the_manual_tells_of_every_key_and_of_no_other() {
+    assert_eq!(documented_keys("Key"), known_keys("", ""));
+    assert_eq!(documented_keys("Key of `filesystem`"), known_keys("filesystem: { ", " }"));
+    assert_eq!(documented_keys("Key of `environment`"), known_keys("environment: { ", " }"));
+    assert_eq!(documented_keys("Key of a secret"), known_keys("secrets:\n  - name: y\n    ", ""));
+}
+
+#[test]
+fn a_profile_says_in_so_many_words_that_it_nests() {
+    let profile = |text: &str| Profile::parse("p.yaml", text).expect("a profile").nested_sandboxes;
+    assert!(profile("name: x\nnested_sandboxes: true\n") && !profile("name: x\n"));
+    assert_eq!(
+        errors("name: x\nnested_sandboxes: yes\n"),
+        ["p.yaml:2:19: `nested_sandboxes` must be true or false, not a text (write `true` or `false`)"]
+    );
+}
+
 #[test]
 fn a_denial_may_be_of_every_port_and_an_allowance_not() {
     let denied = WrittenRule::alone(Effect::Deny, "* *:*");

@@ -15,6 +15,12 @@ pub enum PlanError {
     /// A home in whose place the sandbox's own home cannot be.
     #[error("the home directory {0} is no place for a home of the sandbox's own: set HOME to a directory below it")]
     Home(PathBuf),
+    /// Whoever can mount could reach a place of the host's by another name.
+    #[error(
+        "{0} could be written, and with `nested_sandboxes` nothing could protect names in it: give the workspace with \
+         `--fs overlay` or `--ro`, and other places for reading alone"
+    )]
+    NestedWritable(PathBuf),
     /// Without namespaces, a place cannot be shown elsewhere.
     #[error("{0} cannot be shown at another place in the tier `landlock`, which has no mounts: mount it where it is")]
     Elsewhere(PathBuf),

@@ -57,7 +57,9 @@ fn prepare_step(step: &LockdownStep, tty: Option<&Path>) -> io::Result<Ready> {
             Ready::Enclosure(enclosure::file_rules(read, &devices, write)?)
         }
         LockdownStep::Gate(_) => Ready::Notifying(gate_program()?),
+        LockdownStep::LandlockScopes => Ready::Landlock(scopes()?),
         LockdownStep::Seccomp => Ready::Seccomp(filter::harness()?),
+        LockdownStep::SeccompNesting => Ready::Seccomp(filter::nesting_harness()?),
         LockdownStep::SeccompNotifying => Ready::Notifying(enclosure::program()?),
     })
 }
@@ -148,6 +150,16 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
 #[must_use]
 pub fn landlock_abi() -> u32 {
     sys::landlock_abi().unwrap_or(0)
+}
+
+/// Rules about signals and abstract sockets alone, which leave mounting as it is. None where the kernel has none.
+fn scopes() -> io::Result<Option<RulesetCreated>> {
+    if landlock_abi() < LANDLOCK_COMPLETE {
+        return Ok(None);
+    }
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let rules = rules.scope(Scope::from_all(LANDLOCK_NEWEST)).and_then(Ruleset::create);
+    rules.map(Some).map_err(io::Error::other)
 }
 
 /// Rules that allow reading and executing everywhere (the new root holds nothing else) and writing below `write` alone;

@@ -7,6 +7,7 @@ mod display;
 pub(super) mod enclosed;
 mod files;
 mod gate;
+mod nested;
 mod pins;
 mod sources;
 
@@ -259,8 +260,12 @@ pub enum LockdownStep {
     },
     /// Have process 1 judge and do what writes elsewhere.
     Gate(Box<WriteGate>),
+    /// Signals and abstract sockets inside alone, and no bounds on files: what is left where mounting must be possible.
+    LandlockScopes,
     /// Load the system call filter.
     Seccomp,
+    /// Load the filter that lets the harness make user namespaces, and mount in them.
+    SeccompNesting,
     /// Allow reading and executing, using devices and writing below these places alone, signals inside alone, and no TCP.
     Enclose {
         /// Where reading and executing is allowed.
@@ -359,12 +364,19 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
     let mounts: Vec<&Mount> = binds.iter().map(|(mount, _)| mount).collect();
     let mut lockdown = restrictions(request.limits);
+    if request.profile.nested_sandboxes {
+        nested::check(request, mounts.iter().copied())?;
+    }
     lockdown.extend([LockdownStep::DropCapabilities, LockdownStep::NoNewPrivileges]);
     lockdown.extend(gate::steps(request, &mounts)?);
     lockdown.push(LockdownStep::Seccomp);
+    let mut gaps = Vec::new();
+    if request.profile.nested_sandboxes {
+        (lockdown, gaps) = nested::relax(lockdown);
+    }
     Ok(Plan {
         tier: Tier::Full,
-        gaps: Vec::new(),
+        gaps,
         identity,
         limits: request.limits.clone(),
         steps,

@@ -16,6 +16,7 @@ mod kernel;
 mod life;
 mod limits;
 mod namespaces;
+mod nested;
 mod network;
 mod processes;
 mod protected;

@@ -134,6 +134,19 @@ pub(super) fn harness() -> io::Result<BpfProgram> {
     program(harness_rules()?, &[])
 }
 
+/// What a sandbox within the sandbox is made with: namespaces, and mounts by the calls that all of them use.
+const NESTING: [i64; 5] =
+    [libc::SYS_unshare, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot];
+
+/// The filter of a harness that may make sandboxes of its own.
+pub(super) fn nesting_harness() -> io::Result<BpfProgram> {
+    let mut refused = harness_rules()?;
+    for call in NESTING.iter().chain(&[libc::SYS_clone]) {
+        refused.remove(call);
+    }
+    program(refused, &[])
+}
+
 /// What every harness is refused.
 pub(super) fn harness_rules() -> io::Result<Rules> {
     let mut refused = always(REFUSED);

@@ -85,7 +85,9 @@ impl fmt::Display for LockdownStep {
                 f.write_str("write gate: but for protected names, write also below")?;
                 gate.hosts.iter().try_for_each(|place| write!(f, " {}", place.display()))
             }
+            Self::LandlockScopes => f.write_str("landlock: no signals out, no abstract sockets outside"),
             Self::Seccomp => f.write_str("system call filter"),
+            Self::SeccompNesting => f.write_str("system call filter, with user namespaces and mounts in them"),
             Self::Enclose { read, devices, write } => {
                 let shown = |f: &mut fmt::Formatter<'_>, paths: &[PathBuf]| {
                     paths.iter().try_for_each(|path| write!(f, " {}", path.display()))

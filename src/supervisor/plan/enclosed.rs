@@ -76,6 +76,10 @@ pub fn plan_enclosed(request: &PlanRequest<'_>, private: &PrivatePlace) -> Resul
         let why = "an overlay takes a mount".to_owned();
         return Err(PlanError::NotHeld { path: request.workspace.to_owned(), why });
     }
+    if request.profile.nested_sandboxes {
+        let why = "sandboxes within it take namespaces (`nested_sandboxes`)".to_owned();
+        return Err(PlanError::NotHeld { path: request.workspace.to_owned(), why });
+    }
     if request.limits.held.iter().any(|held| held.limit == LimitKind::Tmp) {
         let why = "its size cannot be limited on the disk (`limits.tmp`)".to_owned();
         return Err(PlanError::NotHeld { path: private.temporary(), why });
