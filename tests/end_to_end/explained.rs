@@ -15,7 +15,7 @@ filesystem:
 ";
 
 /// What is asked about: the path below the home or the workspace, whether to write, and what is to be said.
-const ASKED: [(&str, bool, &str); 10] = [
+const ASKED: [(&str, bool, &str); 12] = [
     ("~/shown/file", false, "allow"),
     ("~/shown/file", true, "deny"),
     ("~/shown/token", false, "deny"),
@@ -23,6 +23,8 @@ const ASKED: [(&str, bool, &str); 10] = [
     ("~/kept/file", true, "allow"),
     ("~/secret", false, "own"),
     ("inside", true, "allow"),
+    (".envrc", true, "deny"),
+    (".git/hooks/pre-commit", true, "deny"),
     ("way-out", false, "own"),
     ("/etc/passwd", false, "own"),
     ("/usr/bin/env", true, "deny"),

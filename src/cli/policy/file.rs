@@ -62,7 +62,11 @@ pub(super) fn explain(profile: Profile, asked: &Asked<'_>) -> anyhow::Result<OfF
         presence: name(found.presence),
         writable: found.writable,
         source: found.source.as_ref().map(|source| source.display().to_string()),
-        because: if hidden { HIDDEN.to_owned() } else { because(&prepared, &found) },
+        because: if hidden {
+            HIDDEN.to_owned()
+        } else {
+            because(&prepared, &found) + &protected(&prepared, &found, asked)
+        },
         by: found.step,
         notes,
     })
@@ -145,6 +149,12 @@ fn because(prepared: &Prepared, found: &Reach) -> String {
         Presence::Made => "omni writes it for the sandbox".to_owned(),
         Presence::Kernel => "the kernel makes it for the sandbox".to_owned(),
     }
+}
+
+/// Why nothing inside may write it, where its name is protected.
+fn protected(prepared: &Prepared, found: &Reach, asked: &Asked<'_>) -> String {
+    let by = prepared.plan.gate().filter(|_| asked.write).and_then(|gate| gate.refuses(&found.path));
+    by.map_or_else(String::new, |by| format!(", and its name is protected by `{}`, since {}", by.rule, by.reason))
 }
 
 /// Why a mount is there.
