@@ -5,9 +5,12 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 22] = [
     "",
     "exec",
+    "attach",
+    "stop",
+    "replay",
     "sessions",
     "show",
     "spend",
@@ -84,5 +87,20 @@ fn what_cannot_be_written_is_a_failure_with_a_reason() {
         let output = omni(&words.split(' ').collect::<Vec<_>>(), full.into());
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && told.starts_with("omni: ") && told.contains("No space left"), "{told}");
+    }
+}
+
+#[test]
+fn no_message_steers_the_terminal_that_it_is_read_on() {
+    for words in [
+        &["exec", "--", "./\x1b]0;spoofed\x07"][..],
+        &["exec", "--profile", "\x1b[2Jx", "--", "true"],
+        &["exec", "--mount", "/\u{9b}31m\u{202e}", "--", "true"],
+        &["policy", "check", "\x1b]52;c;YQ==\x07"],
+    ] {
+        let output = omni(words, Stdio::piped());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.starts_with("omni: "), "{words:?}: {told:?}");
+        assert!(!told.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{told:?}");
     }
 }

@@ -250,6 +250,7 @@ fn tell(what: std::fmt::Arguments<'_>) {
     if rustix::event::poll(&mut waits, Some(&TELL_MAX)) == Ok(0) {
         return;
     }
+    let what = super::listing::printable_lines(&what.to_string());
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("omni: {what}\n"));
 }
 

@@ -8,6 +8,11 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+/// As [`printable`], for what has several lines: they stay.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Whose records are shown, and to whom.
 pub(super) struct Viewer {
     home: Home,

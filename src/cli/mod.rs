@@ -132,7 +132,7 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => (completions::run(&args, &mut Cli::command()), 1),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("omni: {}", told(&error));
+        eprintln!("omni: {}", listing::printable_lines(&told(&error)));
         ExitCode::from(failure)
     })
 }
