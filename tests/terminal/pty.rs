@@ -79,6 +79,17 @@ impl Place {
     }
 }
 
+/// A test that fails leaves no session behind that nobody holds.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let sessions = std::fs::read_dir(self.omni_home().join("sessions")).into_iter().flatten().flatten();
+        for session in sessions.filter(|session| session.path().join("control").exists()) {
+            let id = session.file_name();
+            let _ = self.omni(&["stop", id.to_str().unwrap_or_default(), "--grace", "100ms"]).output();
+        }
+    }
+}
+
 /// A terminal with a program on it.
 pub struct Pty {
     master: Option<OwnedFd>,
