@@ -95,6 +95,7 @@ fn words(event: &Event) -> String {
         }
         Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
         Event::LimitReached(reached) => reached.to_string(),
+        Event::SecretFilesHidden { count, paths, incomplete } => hidden_words(*count, paths, *incomplete),
         Event::FileRefused { act, path, rule } => refused_file(*act, path, rule),
         Event::FileRefusalsUntold { count } => format!("REFUSED {count} more changes of protected files"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
@@ -135,6 +136,14 @@ pub(super) fn url(line: &RequestLine) -> String {
     };
     let port = if line.port.0 == usual { String::new() } else { format!(":{}", line.port.0) };
     format!("{scheme}://{}{port}{}", line.host, line.path)
+}
+
+fn hidden_words(count: u64, paths: &[String], incomplete: bool) -> String {
+    let some = if paths.is_empty() { String::new() } else { format!(": {}", paths.join(", ")) };
+    let more = if (paths.len() as u64) < count { ", …" } else { "" };
+    let rest =
+        if incomplete { "; the workspace was too large to look at all of it, and deeper ones are visible" } else { "" };
+    format!("{count} files hidden that look like secrets{some}{more}{rest}")
 }
 
 fn refused_file(act: FileAct, path: &str, rule: &str) -> String {

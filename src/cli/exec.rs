@@ -355,6 +355,9 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
     for rule in prepared.policy.rules() {
         writeln!(text, "rule {rule}")?;
     }
+    for (what, pattern) in prepared.names.listed() {
+        writeln!(text, "secret file {what} {pattern}")?;
+    }
     for by in prepared.plan.gate().iter().flat_map(|gate| gate.protection.listed()) {
         writeln!(text, "protect {}: {}", by.rule, by.reason)?;
     }

@@ -299,6 +299,15 @@ pub enum Event {
     },
     /// The session reached one of its limits.
     LimitReached(ReachedLimit),
+    /// Files of the workspace that look like secrets are hidden from the harness.
+    SecretFilesHidden {
+        /// How many.
+        count: u64,
+        /// The first of them, relative to the workspace.
+        paths: Vec<String>,
+        /// Whether the workspace holds more names than were looked at, so that such files deeper in it are visible.
+        incomplete: bool,
+    },
     /// A change of a protected name in a place of the host was refused; each is told once.
     FileRefused {
         /// What was tried.
@@ -374,6 +383,7 @@ impl Event {
             Self::OutputFiltered { .. } => "output_filtered",
             Self::RecordingStopped { .. } => "recording_stopped",
             Self::LimitReached(_) => "limit_reached",
+            Self::SecretFilesHidden { .. } => "secret_files_hidden",
             Self::FileRefused { .. } => "file_refused",
             Self::FileRefusalsUntold { .. } => "file_refusals_untold",
             Self::HarnessExited { .. } => "harness_exited",

@@ -36,6 +36,7 @@ fn is_invisible(character: char) -> bool {
 pub struct FilePattern {
     text: String,
     segments: Vec<Segment>,
+    directories: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,13 +102,19 @@ impl FilePattern {
         if segments.iter().all(|segment| *segment == Segment::Across) {
             segments.push(Segment::Name("*".to_owned()));
         }
-        Ok(Self { text: text.to_owned(), segments })
+        Ok(Self { text: text.to_owned(), segments, directories: text.ends_with('/') })
     }
 
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it was written with a slash at its end, and so is about directories alone.
+    #[must_use]
+    pub fn is_of_directories(&self) -> bool {
+        self.directories
     }
 
     /// The name that a path must have in it to be meant, where that can be said: what an index of patterns goes by.

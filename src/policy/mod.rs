@@ -23,6 +23,7 @@ mod read_secret;
 mod read_terminal;
 mod rule;
 mod secret;
+mod secret_files;
 mod terminal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -41,5 +42,6 @@ pub use protect::{JudgedPath, ProtectedBy, Protection};
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use rule::{Effect, Level, Rule, WrittenRule};
 pub use secret::{Binding, Place, SecretSource, SecretSpec, Shape};
+pub use secret_files::{SecretFiles, SecretNames, is_unseen};
 pub use terminal::{Terminal, TerminalFilter};
 pub use verdict::{Disagreement, Grant, Question, Refusal, RequestFacts, Verdict};

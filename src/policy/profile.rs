@@ -5,6 +5,7 @@ use super::error::PolicyErrors;
 use super::read;
 use super::rule::WrittenRule;
 use super::secret::SecretSpec;
+use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
 use crate::model::Tier;
 use std::collections::BTreeMap;
@@ -92,8 +93,10 @@ pub struct Filesystem {
     pub write: Vec<String>,
     /// What stays hidden within what is granted, such as a file of credentials.
     pub hide: Vec<String>,
-    /// What may not be written in the workspace, relative to it; added to the built-in list.
+    /// What may not be written in the workspace: patterns relative to it, added to the built-in list.
     pub protect: Vec<String>,
+    /// Which files of the workspace are hidden since they look like secrets, besides the built-in rule.
+    pub secret_files: SecretFiles,
 }
 
 /// How the workspace is given to the harness.

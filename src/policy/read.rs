@@ -9,6 +9,7 @@ use super::read_secret::read_variable;
 use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
+use super::secret_files::SecretFiles;
 use crate::model::Tier;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,8 +112,19 @@ fn filesystem(node: Node, complaints: &mut Vec<Complaint>) -> Filesystem {
     let write = take("write", granted_path, complaints);
     let hide = take("hide", full_path, complaints);
     let protect = take("protect", protected_pattern, complaints);
+    let secret_files = fields.take("secret_files").map(|node| secret_files(node, complaints)).unwrap_or_default();
     fields.finish(complaints);
-    Filesystem { workspace, read, write, hide, protect }
+    Filesystem { workspace, read, write, hide, protect, secret_files }
+}
+
+fn secret_files(node: Node, complaints: &mut Vec<Complaint>) -> SecretFiles {
+    let mut fields = Fields::of(node, "`secret_files`", complaints);
+    let mut take = |key: &'static str, complaints: &mut Vec<Complaint>| {
+        fields.take(key).map(|node| paths(node, key, protected_pattern, complaints)).unwrap_or_default()
+    };
+    let (hide, allow) = (take("hide", complaints), take("allow", complaints));
+    fields.finish(complaints);
+    SecretFiles { hide, allow }
 }
 
 fn paths(

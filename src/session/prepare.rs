@@ -6,18 +6,19 @@ use super::environment::{self, Place};
 use super::error::SessionError;
 use super::overlay::layer_path;
 use super::program::{self, Program};
+use super::secret_look::{Hidden, look};
 use super::tier::{self, Demand};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
 use crate::model::{Placeholder, SessionId, Tier};
 use crate::policy::{
-    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretSpec, WorkspaceMode, WrittenRule, expand_home,
-    parse_policy_file,
+    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, WorkspaceMode, WrittenRule,
+    expand_home, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
 use crate::store::Home;
 use crate::supervisor::{
-    Access, HostFacts, Mount, Plan, PlanRequest, PrivatePlace, TerminalStreams, granted_paths, pinned_paths, plan,
-    plan_enclosed, plan_limits,
+    Access, HostFacts, Mount, Plan, PlanError, PlanRequest, PrivatePlace, TerminalStreams, granted_paths, pinned_paths,
+    plan, plan_enclosed, plan_limits,
 };
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -114,6 +115,10 @@ pub struct Prepared {
     pub request: SessionRequest,
     /// The weakest tier of isolation that it may run in.
     pub demand: Demand,
+    /// What of the workspace is hidden since it looks like a secret.
+    pub hidden: Hidden,
+    /// By which names.
+    pub names: SecretNames,
 }
 
 /// Prepares a session.
@@ -146,6 +151,10 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
     let launch = launch(&request, &program, &inner_home, &workspace, &present);
     let layer = layer(&request, &session)?;
+    let names = SecretNames::compile(&request.profile.filesystem.secret_files);
+    let names = names.map_err(|(pattern, hint)| PlanError::Pattern { pattern, hint })?;
+    // Without mounts nothing can be hidden, as the tier says of itself.
+    let hidden = if private.is_none() { look(&names, &workspace) } else { Hidden::default() };
     let plan = make_plan(
         &request,
         &Stage {
@@ -156,6 +165,7 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
             shown: &shown,
             layer: layer.as_deref(),
             private: private.as_ref(),
+            hidden: &hidden,
         },
         &program,
         launch,
@@ -164,7 +174,19 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         let binding = spec.binding(placeholder);
         (spec, binding)
     });
-    Ok(Prepared { session, plan, policy, user, secrets: secrets.collect(), missing, home, request, demand })
+    Ok(Prepared {
+        session,
+        plan,
+        policy,
+        user,
+        secrets: secrets.collect(),
+        missing,
+        home,
+        request,
+        demand,
+        hidden,
+        names,
+    })
 }
 
 /// The policy files, each with what errors call it.
@@ -232,6 +254,7 @@ struct Stage<'a> {
     shown: &'a [PathBuf],
     layer: Option<&'a Path>,
     private: Option<&'a PrivatePlace>,
+    hidden: &'a Hidden,
 }
 
 /// The places outside the system's directories that the sandbox shows where they are.
@@ -247,7 +270,7 @@ fn make_plan(
     program: &Program,
     mut launch: LaunchSpec,
 ) -> Result<Plan, SessionError> {
-    let Stage { home, workspace, user, search, shown, layer, private } = stage;
+    let Stage { home, workspace, user, search, shown, layer, private, hidden } = stage;
     let mut candidates = granted_paths(&request.profile, home);
     candidates.extend(pinned_paths(&request.profile, home, workspace));
     candidates.extend(
@@ -288,6 +311,7 @@ fn make_plan(
         workspace,
         workspace_access: access(request),
         layer: *layer,
+        secret_files: &hidden.files,
         mounts: &request.mounts,
         program: &program.real,
         program_trees: &program.trees,

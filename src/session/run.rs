@@ -11,14 +11,18 @@ use super::proxy_process::ProxyProcess;
 use super::recording::{Head, Recording};
 use super::relay::{Ended, Relay};
 use super::screen::Screen;
+use super::secret_look::Hidden;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
 use crate::model::{EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, Group, LockdownStep, Standing};
+use crate::supervisor::{self, Group, LockdownStep, SecretFile, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
+
+/// Most hidden files that the record names.
+const HIDDEN_TOLD_MAX: usize = 32;
 
 /// Runs a prepared session to its end. Must be called while the process has one thread.
 ///
@@ -152,6 +156,20 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
         pid,
         pid_started_ticks: process_start_ticks(pid).unwrap_or_default(),
     };
+    journal.record(clock::now(), &event)?;
+    record_hidden(prepared, journal)
+}
+
+/// What the harness was not shown, or might have been and was not looked at.
+fn record_hidden(prepared: &Prepared, journal: &mut Journal) -> Result<(), SessionError> {
+    let Hidden { files, incomplete } = &prepared.hidden;
+    if files.is_empty() && !incomplete {
+        return Ok(());
+    }
+    let workspace = &prepared.plan.directory;
+    let relative = |file: &SecretFile| file.path.strip_prefix(workspace).unwrap_or(&file.path).display().to_string();
+    let paths = files.iter().take(HIDDEN_TOLD_MAX).map(relative).collect();
+    let event = Event::SecretFilesHidden { count: files.len() as u64, paths, incomplete: *incomplete };
     Ok(journal.record(clock::now(), &event)?)
 }
 

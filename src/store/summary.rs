@@ -216,6 +216,7 @@ impl Summary {
             | Event::OutputFiltered { .. }
             | Event::RecordingStopped { .. }
             | Event::LimitReached(_)
+            | Event::SecretFilesHidden { .. }
             | Event::FileRefused { .. }
             | Event::FileRefusalsUntold { .. }
             | Event::HarnessExited { .. }

@@ -152,7 +152,9 @@ fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::
         }
         Step::Overlay { mount, .. } => overlay::mount(root, site.trees(plan)?, mount),
         Step::File { path, mode, contents } => root.write(path, bytes(contents, built)?, *mode),
-        Step::Cover { path, contents } => root.cover(path, bytes(contents, built)?),
+        Step::Cover { path, contents } => {
+            root.cover(path, bytes(contents, built)?, if *contents == Contents::Unreadable { 0 } else { 0o444 })
+        }
         Step::Devices { bytes } => devices(root, site.trees(plan)?, *bytes),
         Step::Processes => processes(root),
         Step::SealRoot => root.seal(),
@@ -163,7 +165,7 @@ fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::
 
 /// Waits for the certificates when a step is the first to need them.
 fn fetch(contents: &Contents, site: &Site<'_>, built: &mut Built) -> io::Result<()> {
-    if matches!(contents, Contents::Text(_)) || built.bundle.is_some() {
+    if matches!(contents, Contents::Text(_) | Contents::Unreadable) || built.bundle.is_some() {
         return Ok(());
     }
     match wire::receive::<Order>(site.wire)? {
@@ -195,6 +197,7 @@ fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<&'a [u8]> {
         Contents::Text(text) => Ok(text.as_bytes()),
         Contents::CaBundle => Ok(&bundle()?.merged),
         Contents::CaCertificate => Ok(&bundle()?.own),
+        Contents::Unreadable => Ok(b""),
     }
 }
 

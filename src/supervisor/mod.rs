@@ -33,7 +33,7 @@ pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::enclosed::{PrivatePlace, plan_enclosed};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, OVERLAY_UPPER,
-    OVERLAY_WORK, Plan, PlanRequest, Step, TerminalStreams, WriteGate, granted_paths, pinned_paths, plan,
+    OVERLAY_WORK, Plan, PlanRequest, SecretFile, Step, TerminalStreams, WriteGate, granted_paths, pinned_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};

@@ -121,6 +121,17 @@ impl Identity {
     }
 }
 
+/// Something of the workspace that looks like a secret and is hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Where it lies on the host.
+    pub path: PathBuf,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Whether git keeps it. Such a file must not look empty, or its emptiness would be committed.
+    pub tracked: bool,
+}
+
 /// What a file of the sandbox holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents {
@@ -130,6 +141,8 @@ pub enum Contents {
     CaBundle,
     /// The session's CA certificate alone.
     CaCertificate,
+    /// Nothing that may be read.
+    Unreadable,
 }
 
 /// One step of building the sandbox, before the harness is let go.
@@ -319,6 +332,8 @@ pub struct PlanRequest<'a> {
     pub workspace_access: Access,
     /// The directory that takes the harness's changes of the workspace; none where they land in the workspace itself.
     pub layer: Option<&'a Path>,
+    /// What of the workspace looks like a secret, by its path on the host.
+    pub secret_files: &'a [SecretFile],
     /// Further mounts that the user asked for.
     pub mounts: &'a [Mount],
     /// The program's full path, with every symbolic link followed.
@@ -363,12 +378,13 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     steps.extend(files);
     steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
     let mounts: Vec<&Mount> = binds.iter().map(|(mount, _)| mount).collect();
-    let mut lockdown = restrictions(request.limits);
     if request.profile.nested_sandboxes {
         nested::check(request, mounts.iter().copied())?;
     }
-    lockdown.extend([LockdownStep::DropCapabilities, LockdownStep::NoNewPrivileges]);
+    let mut lockdown = vec![LockdownStep::DropCapabilities, LockdownStep::NoNewPrivileges];
     lockdown.extend(gate::steps(request, &mounts)?);
+    // After the gate's listener was passed on: how many descriptors may be under way is bounded by how many may be open.
+    lockdown.extend(restrictions(request.limits));
     lockdown.push(LockdownStep::Seccomp);
     let mut gaps = Vec::new();
     if request.profile.nested_sandboxes {

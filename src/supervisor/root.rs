@@ -118,9 +118,9 @@ impl Root {
     }
 
     /// Puts a read-only file in front of one that is there.
-    pub(super) fn cover(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+    pub(super) fn cover(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         let scratch = Path::new("/").join(SCRATCH);
-        self.write(&scratch, contents, 0o444)?;
+        self.write(&scratch, contents, mode)?;
         let cover = rustix::mount::open_tree(
             &self.0,
             SCRATCH,

@@ -32,7 +32,35 @@ pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity, shown: &[Ste
             steps.push(hide(path, directory));
         }
     }
+    let taken: BTreeSet<PathBuf> = steps.iter().filter_map(covered).cloned().collect();
+    for secret in request.secret_files {
+        let inside = shown_at(&secret.path, shown).filter(|path| !taken.contains(path));
+        steps.extend(inside.map(|path| match secret.tracked {
+            true if !secret.directory => Step::Cover { path, contents: Contents::Unreadable },
+            _ => hide(path, secret.directory),
+        }));
+    }
     steps
+}
+
+/// The path that a step stands in front of.
+fn covered(step: &Step) -> Option<&PathBuf> {
+    match step {
+        Step::Private { path, .. } | Step::Cover { path, .. } | Step::File { path, .. } => Some(path),
+        _ => None,
+    }
+}
+
+/// Where inside a place of the host is to be seen: once for each mount that shows it and is not itself covered there.
+fn shown_at<'a>(real: &'a Path, shown: &'a [Step]) -> impl Iterator<Item = PathBuf> + 'a {
+    let mounts = shown.iter().filter_map(Step::shown);
+    mounts.filter_map(move |mount| {
+        let rest = real.strip_prefix(&mount.source).ok()?;
+        let target = if rest.as_os_str().is_empty() { return None } else { mount.target.join(rest) };
+        let above = shown.iter().filter_map(Step::shown).filter(|other| target.starts_with(&other.target));
+        let deepest = above.max_by_key(|other| other.target.components().count())?;
+        real.starts_with(&deepest.source).then_some(target)
+    })
 }
 
 /// An empty file in front of a file, an empty directory in front of a directory.

@@ -1,0 +1,161 @@
+//! Looks for files of the workspace that look like secrets: breadth first, so many names at a time, following no link.
+
+use super::tracked::tracked;
+use crate::policy::{SecretNames, fold, is_unseen};
+use crate::supervisor::SecretFile;
+use std::collections::{BTreeSet, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Most names that are looked at before the start: what a project's first levels hold.
+pub(super) const NAMES_AT_START_MAX: usize = 4096;
+/// Most files that are hidden in one session, each of which takes a mount.
+const FOUND_MAX: usize = 512;
+/// Largest index of git's that is read.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
+/// Most directories that wait to be looked into.
+const AHEAD_MAX: usize = 65_536;
+
+/// What a look before the start came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// What was found, and is hidden.
+    pub files: Vec<SecretFile>,
+    /// Whether there is more than was looked at, which is visible.
+    pub incomplete: bool,
+}
+
+/// A look that can be gone on with.
+#[derive(Debug)]
+pub(super) struct Look<'a> {
+    names: &'a SecretNames,
+    ahead: VecDeque<(PathBuf, Vec<String>)>,
+    /// What was found.
+    pub found: Vec<SecretFile>,
+    /// Whether something was left out, by one of the bounds or since it could not be read.
+    pub incomplete: bool,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn begin(names: &'a SecretNames, workspace: &Path) -> Self {
+        let ahead = VecDeque::from([(workspace.to_owned(), Vec::new())]);
+        Self { names, ahead, found: Vec::new(), incomplete: false }
+    }
+
+    /// Goes on for so many names, to the end of the directory that the last of them is in.
+    pub(super) fn go_on(&mut self, names_max: usize) {
+        let mut seen = 0;
+        while seen < names_max
+            && let Some((directory, above)) = self.ahead.pop_front()
+        {
+            // What omni may not read, its harness may not either.
+            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+            for entry in entries.flatten() {
+                seen += 1;
+                // One directory of a million names must not hold the start up.
+                if seen > 2 * names_max {
+                    self.incomplete = true;
+                    break;
+                }
+                self.consider(&entry, &above);
+            }
+        }
+        self.incomplete |= !self.ahead.is_empty();
+    }
+
+    fn consider(&mut self, entry: &std::fs::DirEntry, above: &[String]) {
+        let Ok(kind) = entry.file_type() else { return };
+        let name = entry.file_name();
+        let mut path = above.to_vec();
+        path.push(fold(name.as_bytes()));
+        if self.names.hides(&path, kind.is_dir()) {
+            if self.found.len() < FOUND_MAX {
+                self.found.push(SecretFile { path: entry.path(), directory: kind.is_dir(), tracked: false });
+            } else {
+                self.incomplete = true;
+            }
+        } else if kind.is_dir() && !is_unseen(name.as_bytes()) {
+            if self.ahead.len() < AHEAD_MAX {
+                self.ahead.push_back((entry.path(), path));
+            } else {
+                self.incomplete = true;
+            }
+        }
+    }
+}
+
+/// Looks before the start. What git keeps is told from what it does not, where there is something to tell.
+pub(super) fn look(names: &SecretNames, workspace: &Path) -> Hidden {
+    let mut look = Look::begin(names, workspace);
+    look.go_on(NAMES_AT_START_MAX);
+    let mut found = look.found;
+    if !found.is_empty() {
+        let relative = |file: &SecretFile| {
+            file.path.strip_prefix(workspace).map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default()
+        };
+        let paths: BTreeSet<_> = found.iter().filter(|file| !file.directory).map(relative).collect();
+        let tracked = kept_by_git(workspace, &paths);
+        for file in &mut found {
+            file.tracked = tracked.contains(&relative(file));
+        }
+    }
+    Hidden { files: found, incomplete: look.incomplete }
+}
+
+/// Those of the paths that git keeps; all where its index cannot be understood.
+fn kept_by_git(workspace: &Path, paths: &BTreeSet<Vec<u8>>) -> BTreeSet<Vec<u8>> {
+    let index = workspace.join(".git/index");
+    match std::fs::metadata(&index) {
+        Ok(metadata) if metadata.len() <= INDEX_BYTES_MAX && metadata.is_file() => {}
+        Ok(_) => return paths.clone(),
+        // A workspace that is no repository's top: what is above it is not looked at.
+        Err(_) => return BTreeSet::new(),
+    }
+    let index = std::fs::read(index).unwrap_or_default();
+    tracked(&index, paths).unwrap_or_else(|| paths.clone())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::policy::SecretFiles;
+
+    fn tree(paths: &[&str]) -> tempfile::TempDir {
+        let place = tempfile::tempdir().unwrap();
+        for path in paths {
+            let path = place.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        place
+    }
+
+    fn look(place: &Path, names_max: usize) -> (Vec<String>, bool) {
+        let names = SecretNames::compile(&SecretFiles::default()).unwrap();
+        let mut look = Look::begin(&names, place);
+        look.go_on(names_max);
+        let relative = |file: &SecretFile| file.path.strip_prefix(place).unwrap().display().to_string();
+        let mut found: Vec<_> = look.found.iter().map(relative).collect();
+        found.sort();
+        (found, look.incomplete)
+    }
+
+    #[test]
+    fn finds_what_is_hidden_and_follows_no_link() {
+        let place = tree(&[".env", "a/b/c/.env", ".aws/credentials", "node_modules/x/.env", "src/main.rs"]);
+        let other = tree(&["id_rsa"]);
+        std::os::unix::fs::symlink(other.path(), place.path().join("link")).unwrap();
+        let found = [".aws", ".env", "a/b/c/.env"].map(str::to_owned).to_vec();
+        assert_eq!(look(place.path(), 1000), (found, false));
+    }
+
+    #[test]
+    fn stops_where_it_is_told_and_says_so() {
+        let paths: Vec<String> = (0..50).map(|number| format!("d{number}/e/f/.env")).collect();
+        let place = tree(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+        let (found, incomplete) = look(place.path(), 60);
+        assert!(found.is_empty() && incomplete);
+        assert_eq!(look(place.path(), 1000).0.len(), 50);
+    }
+}

@@ -1,0 +1,128 @@
+//! Reading what looks like a secret in the workspace.
+
+use crate::support::{World, finish};
+use serde_json::{Value, json};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+const SECRETS: [&str; 7] = [
+    ".env",
+    "api/.env.local",
+    "certs/server.pem",
+    "deep/er/id_ed25519",
+    ".aws/credentials",
+    "x.key",
+    "credentials.json",
+];
+const OPEN: [&str; 4] = [".env.example", "src/main.rs", "keys.md", "id_ed25519.pub"];
+
+/// What each file says, or why it says nothing.
+const READ: &str = "\
+def read(name):
+    try: return open(name).read()
+    except OSError as error: return errno.errorcode[error.errno]
+say([read(name) for name in arguments])";
+
+fn plant(world: &World) {
+    SECRETS.iter().chain(&OPEN).for_each(|name| world.write(&world.workspace().join(name), "told\n"));
+}
+
+fn hidden(world: &World) -> Vec<Value> {
+    let events = world.list(&["audit", "log", "--session", "last"]);
+    events.into_iter().filter(|event| event["event"] == "secret_files_hidden").collect()
+}
+
+attack! {
+    fn cannot_read_what_looks_like_a_secret(world) {
+        plant(world);
+        let told = vec!["told\n"; SECRETS.len()];
+        assert_eq!(world.probe_outside(READ, &SECRETS), json!(told));
+        let found = world.probe(READ, &SECRETS);
+        assert_eq!(found, json!(["", "", "", "", "ENOENT", "", ""]));
+        assert_eq!(world.probe(READ, &OPEN), json!(["told\n", "told\n", "told\n", "told\n"]));
+        let events = hidden(world);
+        assert_eq!((events.len(), events[0]["count"].clone(), events[0]["incomplete"].clone()), (1, json!(7), json!(false)), "{events:?}");
+    }
+}
+
+attack! {
+    /// Nor by other ways to the same file, and it stays as it was.
+    fn cannot_uncover_or_change_it_either(world) {
+        plant(world);
+        symlink(".env", world.workspace().join("link")).unwrap();
+        let code = "\
+ways = [
+    lambda: os.remove('.env'), lambda: os.rename('.env', 'x'), lambda: open('.env', 'w'), lambda: os.link('.env', 'x'),
+    lambda: os.truncate('.env', 0), lambda: os.chmod('.env', 0o777), lambda: os.rename('x.key', '.env'),
+]
+outcomes = [attempt(way) for way in ways]
+os.rename('api', 'moved')
+os.mkdir('api')
+say([outcomes, open('link').read(), open('moved/.env.local').read(), open('/proc/self/cwd/.env').read()])";
+        let found = world.probe(code, &[]);
+        let outcomes = found[0].as_array().unwrap();
+        assert!(outcomes.iter().all(|outcome| ["EBUSY", "EROFS", "EXDEV", "EACCES"].contains(&outcome.as_str().unwrap())), "{found}");
+        assert_eq!((&found[1], &found[2], &found[3]), (&json!(""), &json!(""), &json!("")));
+        assert_eq!(std::fs::read_to_string(world.workspace().join(".env")).unwrap(), "told\n");
+        assert_eq!(std::fs::read_to_string(world.workspace().join("moved/.env.local")).unwrap(), "told\n");
+    }
+}
+
+attack! {
+    fn it_is_hidden_in_a_read_only_workspace_and_behind_an_overlay_too(world) {
+        plant(world);
+        for flags in [&["--ro"][..], &["--fs", "overlay"]] {
+            assert_eq!(world.probe_with(flags, READ, &SECRETS[..2]), json!(["", ""]), "{flags:?}");
+        }
+    }
+}
+
+attack! {
+    fn a_profile_says_what_is_hidden_and_what_is_not(world) {
+        plant(world);
+        let file = world.place().join("open.yaml");
+        let profile = "name: open\nfilesystem:\n  workspace: direct\n  secret_files: { hide: [keys.md], allow: [certs, .env] }\n";
+        world.write(&file, profile);
+        let flags = ["--profile", file.to_str().unwrap()];
+        let found = world.probe_with(&flags, READ, &[".env", "certs/server.pem", "api/.env.local", "keys.md"]);
+        assert_eq!(found, json!(["told\n", "told\n", "", ""]));
+        world.write(&file, "name: odd\nfilesystem: { secret_files: { hid: [x] } }\n");
+        let outcome = finish(world.exec(&flags, &["true"]), b"");
+        assert_eq!(outcome.code(), Some(125), "{outcome:?}");
+        assert!(outcome.stderr.contains("unknown key `hid`"), "{outcome:?}");
+        let shown = finish(world.exec(&["--dry-run"], &["true"]), b"").text();
+        assert!(shown.contains("\nsecret file hide *.pem\n") && shown.contains("\ncover ") && shown.contains("/.env read-only: 0 bytes\n"), "{shown}");
+    }
+}
+
+attack! {
+    /// An empty file in its place would be committed as one.
+    fn what_git_keeps_cannot_be_read_rather_than_look_empty(world) {
+        plant(world);
+        for words in [&["init", "-q"][..], &["add", "certs/server.pem", "src"], &["commit", "-qm", "x"]] {
+            let mut git = world.command(Path::new("git"));
+            git.args(["-c", "user.name=T", "-c", "user.email=t@example.com"]).args(words);
+            assert!(finish(git, b"").status.success());
+        }
+        assert_eq!(world.probe(READ, &["certs/server.pem", ".env"]), json!(["EACCES", ""]));
+        let script = "git -c user.name=T -c user.email=t@example.com commit -qam y";
+        assert_ne!(world.shell(&[], script).code(), Some(0));
+        let mut git = world.command(Path::new("git"));
+        git.args(["status", "--porcelain", "--untracked-files=no"]);
+        assert_eq!(finish(git, b"").text(), "");
+    }
+}
+
+attack! {
+    /// What the look before the start does not come to is visible, and the record says so.
+    fn a_large_workspace_is_not_looked_through_and_that_is_recorded(world) {
+        world.write(&world.workspace().join("a/b/c/.env"), "told\n");
+        for number in 0..5000 {
+            std::fs::write(world.workspace().join(format!("f{number}")), "").unwrap();
+        }
+        world.write(&world.workspace().join(".env"), "told\n");
+        assert_eq!(world.probe(READ, &[".env"]), json!([""]));
+        let events = hidden(world);
+        assert_eq!((events[0]["count"].clone(), events[0]["incomplete"].clone()), (json!(1), json!(true)), "{events:?}");
+    }
+}
