@@ -1,7 +1,7 @@
 //! The names of system calls, and which of them are left alone.
 
 /// Calls whose failure says nothing about the set-up, and why.
-const LEFT_ALONE: [(i64, &str); 15] = [
+const LEFT_ALONE: [(i64, &str); 16] = [
     (libc::SYS_poll, RUNTIME),
     (libc::SYS_mmap, MEMORY),
     (libc::SYS_munmap, MEMORY),
@@ -17,6 +17,7 @@ const LEFT_ALONE: [(i64, &str); 15] = [
     (libc::SYS_getuid, ALWAYS),
     (libc::SYS_geteuid, ALWAYS),
     (libc::SYS_getegid, ALWAYS),
+    (libc::SYS_umask, ALWAYS),
 ];
 const MEMORY: &str = "what would fail is the allocator, and a process without memory ends";
 const RUNTIME: &str = "Rust's runtime looks at the standard streams by it, and aborts";

@@ -429,3 +429,33 @@ attack! {
         assert!(full >= empty && fuller <= full + 8, "{empty} {full} {fuller}");
     }
 }
+
+attack! {
+    /// Careful programs make files below a directory that they hold open, through `/proc/self/fd`: there too they may do
+    /// what they may, in the workspace and beside it, and nothing else.
+    fn works_below_a_directory_that_is_held_open_and_is_judged_there_too(world) {
+        repository(world, &world.workspace());
+        let code = "\
+os.mkdir('/tmp/own')
+hold = lambda path: os.open(path, os.O_PATH | os.O_DIRECTORY)
+below = lambda fd, name: '/proc/self/fd/%d/%s' % (fd, name)
+here, own, git = hold('.'), hold('/tmp/own'), hold('.git')
+ways = [
+    lambda: os.mkdir(below(own, 'made')),
+    lambda: open(below(own, 'made/file'), 'x'),
+    lambda: os.mkdir(below(here, 'made')),
+    lambda: open(below(here, 'made/file'), 'x').write('through'),
+    lambda: open('/proc/self/cwd/other', 'x'),
+    lambda: os.rename(below(here, 'other'), '/dev/fd/%d/made/other' % here),
+    lambda: open(below(git, 'config'), 'a'),
+    lambda: os.mkdir(below(here, '.vscode')),
+    lambda: open('/proc/%d/cwd/beside' % os.getpid(), 'x'),
+]
+say([attempt(way) for way in ways])";
+        let expected = json!(["ok", "ok", "ok", "ok", "ok", "ok", "EACCES", "EACCES", "EACCES"]);
+        assert_eq!(world.probe(code, &[]), expected);
+        assert_eq!(fs::read_to_string(world.workspace().join("made/file")).unwrap(), "through");
+        assert!(world.workspace().join("made/other").exists());
+        assert!(!world.workspace().join(".vscode").exists());
+    }
+}

@@ -8,7 +8,7 @@ use super::{Answer, Gate, Whose, reopen};
 use crate::model::FileAct;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most links that one path may lead through (path_resolution(7)).
@@ -73,8 +73,7 @@ impl Gate<'_> {
 
     /// Reads a path and finds where it leads, its last name left alone.
     fn find(&self, id: u64, caller: Caller, at: At) -> Result<Found, Errno> {
-        let path = caller.text(at.path)?;
-        let base = base(caller, at, &path)?;
+        let (base, path) = start(caller, at, caller.text(at.path)?)?;
         let place = Place::find(base.as_ref().map(AsFd::as_fd), &path)?;
         self.still(id)?;
         let whose = self.whose(&place.whole());
@@ -204,7 +203,7 @@ impl Gate<'_> {
                     // outside, and here mean something that the caller could have said otherwise.
                     _ if path.is_empty() => caller.opened(at.directory)?,
                     _ => {
-                        let base = base(caller, at, &path)?;
+                        let (base, path) = start(caller, at, path)?;
                         let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
                         place::open(base.as_ref().map(AsFd::as_fd), path.to_bytes(), flags)?
                     }
@@ -216,11 +215,11 @@ impl Gate<'_> {
     }
 
     fn open_file(&mut self, id: u64, caller: Caller, at: At, flags: i32, mode: u32) -> Result<Answer, Errno> {
-        let mut path = caller.text(at.path)?;
+        let path = caller.text(at.path)?;
         if let Some(number) = place::descriptor_in(&path) {
             return self.open_again(id, caller, number, flags);
         }
-        let mut base = base(caller, at, &path)?;
+        let Some((mut base, mut path)) = handed_back(start(caller, at, path))? else { return Ok(Answer::Kernel) };
         self.still(id)?;
         if flags & NAMELESS == NAMELESS {
             return self.open_nameless(caller, base.as_ref().map(AsFd::as_fd), &path, flags, mode);
@@ -303,11 +302,18 @@ impl Gate<'_> {
     }
 }
 
-/// The directory that a path is relative to; none for one that is not.
-fn base(caller: Caller, at: At, path: &CStr) -> Result<Option<OwnedFd>, Errno> {
-    match path.to_bytes().first() {
-        Some(b'/') => Ok(None),
-        _ => caller.directory(at.directory).map(Some),
+/// Where a path starts, if not at the root, and what is left of it from there. A path through the caller's own links in
+/// `/proc` starts where they lead, since to this process they would be links of its own; through those of others it is
+/// refused as a link that is not followed.
+fn start(caller: Caller, at: At, path: CString) -> Result<(Option<OwnedFd>, CString), Errno> {
+    if let Some((number, rest)) = place::through_own_link(path.to_bytes()) {
+        let rest = CString::new(rest).map_err(|_| Errno::INVAL)?;
+        return Ok((Some(caller.directory(number)?), rest));
+    }
+    match path.to_bytes() {
+        path if path.starts_with(b"/proc/") => Err(Errno::LOOP),
+        [b'/', ..] => Ok((None, path)),
+        _ => Ok((Some(caller.directory(at.directory)?), path)),
     }
 }
 

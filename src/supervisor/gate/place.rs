@@ -94,6 +94,26 @@ pub(super) fn descriptor_in(path: &CStr) -> Option<i32> {
     std::str::from_utf8(number).ok().filter(|_| digits)?.parse().ok()
 }
 
+/// A path below a directory that the caller has open, or works in, as named by its own links in `/proc`: the number of the
+/// descriptor, or AT_FDCWD, and the rest.
+pub(super) fn through_own_link(path: &[u8]) -> Option<(i32, &[u8])> {
+    let own = [&b"/proc/self/"[..], b"/proc/thread-self/"].into_iter().find_map(|own| path.strip_prefix(own));
+    let link = own.or_else(|| path.strip_prefix(b"/dev/"))?;
+    let rest = |link: &'static [u8]| own.and_then(|own| own.strip_prefix(link));
+    let (number, rest) = match rest(b"cwd/") {
+        Some(rest) => (libc::AT_FDCWD, rest),
+        None => {
+            let numbered = link.strip_prefix(b"fd/")?;
+            let slash = numbered.iter().position(|byte| *byte == b'/')?;
+            let number = std::str::from_utf8(&numbered[..slash]).ok()?;
+            let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+            (number.parse().ok().filter(|_| digits)?, &numbered[slash..])
+        }
+    };
+    let start = rest.iter().position(|byte| *byte != b'/')?;
+    Some((number, &rest[start..]))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -127,6 +147,26 @@ mod tests {
             ("/dev/fd/99999999999", None),
         ] {
             assert_eq!(descriptor_in(&CString::new(path).unwrap()), number, "{path}");
+        }
+    }
+
+    #[test]
+    fn own_links_lead_below_what_is_open() {
+        for (path, found) in [
+            ("/proc/self/fd/16/new", Some((16, "new"))),
+            ("/proc/thread-self/fd/3//a/b", Some((3, "a/b"))),
+            ("/dev/fd/7/x", Some((7, "x"))),
+            ("/proc/self/cwd/x/", Some((libc::AT_FDCWD, "x/"))),
+            ("/proc/self/fd/16", None),
+            ("/proc/self/fd/16/", None),
+            ("/proc/self/fd/+1/x", None),
+            ("/proc/self/root/x", None),
+            ("/proc/1/fd/3/x", None),
+            ("/dev/cwd/x", None),
+            ("/dev/shm/x", None),
+        ] {
+            let expected = found.map(|(number, rest)| (number, rest.as_bytes()));
+            assert_eq!(through_own_link(path.as_bytes()), expected, "{path}");
         }
     }
 
