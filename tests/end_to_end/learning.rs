@@ -90,11 +90,12 @@ fn what_no_rule_may_open_is_told_and_not_proposed() {
         let (stage, server) = staged(*actor);
         let ask = format!(
             "curl -s http://169.254.169.254/latest/meta-data; curl -s https://10.0.0.1/; curl -s 'https://{REFUSED}/**'; \
-             curl -s https://{ALLOWED}/; true"
+             curl -s https://{ALLOWED}/; echo evil > .envrc; true"
         );
         let deny = format!("* {ALLOWED}/**");
         let learned = text(&exec(&stage, &server, &["--learn", "--deny", &deny], &ask).stderr);
-        assert_eq!(learned.matches("# Not proposed: ").count(), 4, "{learned}");
+        assert_eq!(learned.matches("# Not proposed: ").count(), 5, "{learned}");
+        assert!(learned.lines().any(|line| line.contains("# Not proposed: ") && line.contains(".envrc")), "{learned}");
         assert!(!learned.contains("\n+"), "{learned}");
     }
 }

@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 
 /// How many events are in memory at once.
 const PAGE_EVENTS: u32 = 1_000;
-/// The event of a change of a file that was refused.
-const FILE_REFUSED: &str = "file_refused";
 /// Most refusals that are learned from; a session with more has shown what it is about.
 const REFUSALS_MAX: usize = 100_000;
 
@@ -165,11 +163,12 @@ fn refusals(home: &Home, session: &SessionId) -> anyhow::Result<Vec<Refused>> {
         for stored in &page {
             match stored.event() {
                 Some(Event::RequestDenied { line, reason, .. }) => refused.push(Refused::Request { line, reason }),
-                Some(Event::ConnectionRefused { .. } | Event::RequestFailed { .. }) => {
-                    refused.push(Refused::Other(describe(stored)));
-                }
-                // A change of a protected name, which no profile can allow.
-                _ if stored.kind == FILE_REFUSED => refused.push(Refused::Other(describe(stored))),
+                Some(
+                    Event::ConnectionRefused { .. }
+                    | Event::RequestFailed { .. }
+                    | Event::FileRefused { .. }
+                    | Event::FileRefusalsUntold { .. },
+                ) => refused.push(Refused::Other(describe(stored))),
                 _ => {}
             }
         }
