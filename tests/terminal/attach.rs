@@ -140,10 +140,13 @@ fn viewers_see_the_same_and_whoever_only_looks_types_nothing() {
 fn the_terminal_has_the_smallest_size_of_those_who_type() {
     let place = Place::new();
     detach(&place, &[], &SHELL);
-    let asks_for = |pty: &mut Pty, size: &str| {
+    let mut asked = 0;
+    let mut asks_for = |pty: &mut Pty, size: &str| {
+        // Every answer reaches all who look: by its number it is known for this question's.
+        asked += 1;
         // The size comes with a message of its own: ask until it has come.
-        pty.write(format!("until [ \"$(stty size)\" = '{size}' ]; do :; done; echo si''ze {size}\r").as_bytes());
-        pty.wait_for(&format!("size {size}"));
+        pty.write(format!("until [ \"$(stty size)\" = '{size}' ]; do :; done; echo si''ze {asked}\r").as_bytes());
+        pty.wait_for(&format!("size {asked}"));
     };
     let mut large = place.pty_of(&["attach", "last"], 120, 40);
     asks_for(&mut large, "40 120");
@@ -152,7 +155,7 @@ fn the_terminal_has_the_smallest_size_of_those_who_type() {
     small.resize(90, 20);
     asks_for(&mut large, "20 90");
     let mut looks = place.pty_of(&["attach", "last", "--read-only"], 10, 5);
-    looks.wait_for("size 20 90");
+    looks.wait_for("size 3");
     asks_for(&mut small, "20 90");
     small.write(LEAVE);
     small.wait();
@@ -217,7 +220,9 @@ fn a_viewers_terminal_that_vanishes_ends_nothing() {
     still.wait_for("ready>");
     assert_eq!(status(&place, &id), "running");
     // Nobody's shell has it as a job: what is stopped goes on.
-    still.write(b"cat\r");
+    still.write(b"(echo st''arted; exec cat)\r");
+    // Before, the shell reads the keys, to which they are nothing but keys.
+    still.wait_for("started");
     still.write(b"ec\x1aho\r");
     still.write(b"kill %%; echo on''ward\r");
     still.wait_for("onward");
