@@ -59,7 +59,7 @@ pub fn parse_machine_file(label: &str, text: &str) -> Result<MachineFile, Policy
             .map(|node| texts(node, "connect_to", &mut complaints))
             .unwrap_or_default(),
         upstream_ca: fields.take("upstream_ca").and_then(|node| full_path(node, &mut complaints)),
-        limits: fields.take("limits").map(|node| limits(node, &mut complaints)).unwrap_or_default(),
+        limits: fields.take("limits").map(|node| machine_limits(node, &mut complaints)).unwrap_or_default(),
     };
     fields.finish(&mut complaints);
     refuse_any(label, complaints)?;
@@ -96,6 +96,16 @@ pub fn parse_machine_secrets(label: &str, text: &str) -> Result<Vec<MachineSecre
     }
     refuse_any(label, complaints)?;
     Ok(secrets)
+}
+
+/// Reads `limits:` as in a profile, but for what bounds overlays, which do not go through the server.
+fn machine_limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
+    let place = node.clone();
+    let limits = limits(node, complaints);
+    if limits.disk.is_some() {
+        complaints.push(place.complaint("`disk` bounds overlays, which do not go through the server", "remove it"));
+    }
+    limits
 }
 
 fn machine_secret(mut node: Node, complaints: &mut Vec<Complaint>) -> Option<MachineSecret> {

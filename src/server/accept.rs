@@ -7,7 +7,7 @@ use super::peer::Peer;
 use super::place::Settings;
 use super::queue::{Queue, Seats};
 use super::roll::Roll;
-use crate::supervisor::wire;
+use crate::supervisor::{Share, make_room_for_shares, wire};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -73,6 +73,9 @@ pub fn serve(settings: &Settings, seats: Seats, ready: impl FnOnce()) -> Result<
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let signals = signals.map_err(ServerError::calling("take signals over"))?;
     let door = settings.open()?;
+    if let Err(error) = make_room_for_shares() {
+        log(&format!("limits and equal shares may not be had: cannot divide the control group: {error}"));
+    }
     let roll = Roll::new(settings.roll());
     let mut server =
         Server { settings, roll, queue: Queue::new(seats), visitors: BTreeMap::new(), visits: 0, serving: Vec::new() };
@@ -267,6 +270,9 @@ impl Server<'_> {
             if over.kind == Kind::Session {
                 self.roll.strike(over.pid);
                 self.queue.leave(over.uid);
+                if self.queue.running_of(over.uid) == 0 {
+                    Share::of(over.uid).remove();
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use super::error::ServerError;
 use super::message::{DESCRIPTORS, Kind, Request, Say, Word, unseal};
 use super::peer::Peer;
 use crate::model::ExitStatus;
-use crate::supervisor::wire;
+use crate::supervisor::{Share, wire};
 use crate::sys::{Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -58,6 +58,11 @@ pub enum Side {
 /// A [`ServerError`] when there will be no session. The visitor has been told.
 pub fn receive(connection: OwnedFd, kind: Kind) -> Result<Side, ServerError> {
     let begun = take_request(&connection).and_then(|(visit, streams)| {
+        if kind == Kind::Session
+            && let Err(error) = Share::of(visit.peer.uid).join()
+        {
+            log(&format!("no equal share of the processors for user {}: {error}", visit.peer.uid));
+        }
         let children = SigSet::from(Signal::SIGCHLD);
         children.thread_block().map_err(ServerError::calling("block signals"))?;
         match fork_single_threaded().map_err(ServerError::calling("fork the session"))? {

@@ -106,7 +106,10 @@ impl Machine {
             request.upstream_ca.get_or_insert_default().extend_from_slice(roots);
         }
         limit(&mut request.profile.limits, &self.file.limits);
-        request.timeout = least(request.timeout, self.file.limits.duration);
+        request.timeout =
+            request.timeout.map(|timeout| least(Some(timeout), self.file.limits.duration).unwrap_or(timeout));
+        let duration = request.timeout.or(request.profile.limits.duration);
+        request.caller.hold(&request.profile.limits, duration)?;
         Ok(())
     }
 }
@@ -117,6 +120,8 @@ fn limit(own: &mut Limits, machine: &Limits) {
     own.pids = least(own.pids, machine.pids);
     own.cpus = least(own.cpus, machine.cpus);
     own.duration = least(own.duration, machine.duration);
+    own.files = least(own.files, machine.files);
+    own.tmp = least(own.tmp, machine.tmp);
 }
 
 fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {

@@ -3,14 +3,17 @@
 //! Where it is another's, what they may be asked is what they sent, and their secrets lie in a file in memory that only
 //! the proxy reads.
 
+use super::error::SessionError;
 use super::secrets;
 use crate::model::Secret;
-use crate::policy::SecretSpec;
+use crate::policy::{Limits, SecretSpec};
+use crate::supervisor::{LimitPlan, plan_limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who asks for a session.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,7 @@ pub struct Caller {
     sent: Option<Arc<Sent>>,
     /// The machine's own secrets that this session may use, and whether each has a value.
     granted: BTreeMap<String, bool>,
+    limits: Option<LimitPlan>,
 }
 
 /// What another user sent.
@@ -43,12 +47,30 @@ impl Caller {
         read: fn(&OwnedFd) -> io::Result<SentSecrets>,
     ) -> Self {
         let secrets = secrets.into_iter().collect();
-        Self { sent: Some(Arc::new(Sent { environment, secrets, values, read })), granted: BTreeMap::new() }
+        Self {
+            sent: Some(Arc::new(Sent { environment, secrets, values, read })),
+            granted: BTreeMap::new(),
+            limits: None,
+        }
     }
 
     /// Lets the session use a secret of the machine's, which has a value or has none.
     pub fn grant(&mut self, secret: &str, has_value: bool) {
         self.granted.insert(secret.to_owned(), has_value);
+    }
+
+    /// Has the session held to its profile's limits by the means of this process, which may have more than the caller.
+    ///
+    /// # Errors
+    /// For a limit that nothing here can hold.
+    pub fn hold(&mut self, limits: &Limits, duration: Option<Duration>) -> Result<(), SessionError> {
+        self.limits = Some(plan_limits(limits, false, duration)?);
+        Ok(())
+    }
+
+    /// What holds the session's limits, where that was found out before.
+    pub(super) fn limits(&self) -> Option<&LimitPlan> {
+        self.limits.as_ref()
     }
 
     /// A variable of the caller's environment, if it is set and text.

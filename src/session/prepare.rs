@@ -304,7 +304,10 @@ fn make_plan(
     }
     launch.env = variables;
     let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay;
-    let limits = plan_limits(&request.profile.limits, overlay, request.duration())?;
+    let limits = match request.caller.limits() {
+        Some(limits) => limits.clone(),
+        None => plan_limits(&request.profile.limits, overlay, request.duration())?,
+    };
     let request = PlanRequest {
         facts: &facts,
         profile: &request.profile,

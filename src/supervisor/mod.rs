@@ -27,7 +27,7 @@ pub mod wire;
 
 pub use error::{PlanError, SupervisorError};
 pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
-pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, plan_limits};
+pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, Share, make_room_for_shares, plan_limits};
 pub use lockdown::{LANDLOCK_COMPLETE, confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::enclosed::{PrivatePlace, plan_enclosed};

@@ -7,8 +7,10 @@ mod decide;
 mod group;
 mod hierarchy;
 mod rlimit;
+mod share;
 mod victim;
 
 pub use decide::{GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, plan_limits};
 pub use group::Group;
 pub(super) use rlimit::restrict;
+pub use share::{Share, make_room_for_shares};
