@@ -155,12 +155,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 #[derive(Clone, Copy)]
 pub(super) struct Manner {
     dry_run: bool,
-    pub(super) quiet: bool,
+    quiet: bool,
 }
 
 impl Args {
     pub(super) fn manner(&self) -> Manner {
         Manner { dry_run: self.dry_run, quiet: self.quiet || !std::io::stderr().is_terminal() }
+    }
+
+    /// Whether it shall say nothing, in so many words.
+    pub(super) fn quiet(&self) -> bool {
+        self.quiet
     }
 
     /// The profile that was asked for, else the command's.

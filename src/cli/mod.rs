@@ -116,6 +116,7 @@ pub fn main() -> ExitCode {
     };
     let (outcome, failure) = match cli.verb {
         Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
+        Verb::ServeVisitor(args) if args.records => (server::serve_visitor(args), 1),
         Verb::ServeVisitor(args) => (server::serve_visitor(args), EXIT_OMNI_FAILED),
         Verb::Server(args) => (server::run(args), 1),
         Verb::Records(args) => (server::show_own_records(args), 1),

@@ -53,7 +53,7 @@ pub struct VisitorArgs {
     places: Places,
     /// Show records instead of running a session
     #[arg(long)]
-    records: bool,
+    pub(super) records: bool,
 }
 
 /// Whether to go through the machine's server.
@@ -148,7 +148,8 @@ fn show_records(visit: Visit, home: &std::path::Path) -> anyhow::Result<ExitCode
 /// # Errors
 /// When there was no session.
 pub(super) fn exec_through(socket: PathBuf, args: exec::Args) -> anyhow::Result<Result<ExitStatus, ServerError>> {
-    let quiet = args.manner().quiet;
+    // That it waits is said also where nobody watches: it is no banner, and explains why nothing happens.
+    let quiet = args.quiet();
     let (found, files) = (args.find_profile()?, args.files()?);
     let label = found.file.map_or_else(|| found.profile.name.clone(), |file| file.display().to_string());
     // What is wrong with it is found out here, where the files are.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Visitors who greet or wait, of all users. With them the server stays within the 1024 descriptors that processes have.
 const VISITORS_MAX: usize = 512;
 /// Visitors of one user who have not said what they want.
-const GREETING_EACH_MAX: usize = 16;
+const GREETING_EACH_MAX: usize = 64;
 /// Visits of one user to the records at a time.
 const RECORDS_EACH_MAX: usize = 8;
 /// How long a visitor may take to say what they want.
@@ -38,6 +38,8 @@ struct Visitor {
     uid: u32,
     /// Until when they may greet; none for who did and waits.
     greeting_until: Option<Instant>,
+    /// Whether they know that they wait.
+    told: bool,
 }
 
 /// A process that serves a visitor.
@@ -167,7 +169,7 @@ impl Server<'_> {
         }
         self.visits += 1;
         let greeting_until = Some(Instant::now() + GREETING);
-        self.visitors.insert(self.visits, Visitor { connection, uid, greeting_until });
+        self.visitors.insert(self.visits, Visitor { connection, uid, greeting_until, told: false });
     }
 
     /// Reads what a visitor wants, or finds that they went away.
@@ -191,20 +193,12 @@ impl Server<'_> {
     }
 
     fn line_up(&mut self, visit: u64, visitor: Visitor) {
-        let Seats { all, each, waiting } = self.queue.seats();
+        let Seats { waiting, .. } = self.queue.seats();
         let own = self.queue.running_of(visitor.uid);
         if !self.queue.arrive(visitor.uid, visit) {
             let why =
                 format!("{own} of your sessions run and {waiting} wait, which is as many as may: try again later");
             return tell(&visitor.connection, &Word::Refused(why));
-        }
-        let running = self.serving.iter().filter(|serving| serving.kind == Kind::Session).count();
-        if own >= each || running >= all {
-            let why = match own >= each {
-                true => format!("{own} of your sessions run, which is as many as a user may have at a time"),
-                false => format!("{running} sessions run, which is as many as this machine may have at a time"),
-            };
-            tell(&visitor.connection, &Word::Waiting(why));
         }
         self.visitors.insert(visit, visitor);
     }
@@ -229,6 +223,23 @@ impl Server<'_> {
             if let Some(visitor) = self.visitors.remove(&visit) {
                 self.start(visitor, Kind::Session);
             }
+        }
+        self.tell_who_waits();
+    }
+
+    /// Says why to everybody who waits and does not know it.
+    fn tell_who_waits(&mut self) {
+        let Seats { all, each, .. } = self.queue.seats();
+        let queue = &self.queue;
+        let waiting = self.visitors.values_mut().filter(|visitor| visitor.greeting_until.is_none() && !visitor.told);
+        for visitor in waiting {
+            visitor.told = true;
+            let own = queue.running_of(visitor.uid);
+            let why = match own >= each {
+                true => format!("{own} of your sessions run, which is as many as a user may have at a time"),
+                false => format!("{all} sessions run, which is as many as this machine may have at a time"),
+            };
+            tell(&visitor.connection, &Word::Waiting(why));
         }
     }
 

@@ -1,0 +1,19 @@
+//! `omni server --system` with two users who trust neither each other nor root's machine with more than it says.
+//!
+//! Only root can make such a machine, so that these say that they skip for anybody else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod boundaries;
+mod door;
+mod fairness;
+mod identity;
+mod jobs;
+mod life;
+mod machine;
+mod policies;
+mod records;
+#[path = "../terminal/screen.rs"]
+#[allow(dead_code)]
+mod screen;
+mod secrets;

@@ -1,0 +1,56 @@
+//! Root's policies and limits stand above what a user asks for.
+
+use crate::machine::{Files, on_a_machine};
+
+const NO_EXAMPLE: &str = "name: no-example\ntype: egress\nrules:\n  - deny: '* denied.example/**'\n";
+/// Asks for a page of two hosts and says what came.
+const ASK: &str = "for host in denied open; do curl -sk -o page -w '%{http_code} ' https://$host.example/; done";
+
+#[test]
+fn what_the_machine_denies_no_user_allows() {
+    on_a_machine(Files { policy: NO_EXAMPLE, ..Files::default() }, |machine| {
+        // Nobody listens there, so that what is let out fails as an upstream (502), and what is not is forbidden (403).
+        let flags = ["--allow", "* denied.example/**", "--allow", "* open.example/**", "--connect-to", "::127.0.0.1:1"];
+        let outcome = machine.shell(&machine.ada, &flags, ASK);
+        assert_eq!(outcome.stdout, "403 502 ", "{outcome:?}");
+        let show = machine.list(&machine.ada, &["show", "last"]);
+        let request = &show[0]["requests"][0];
+        assert_eq!(request["verdict"], "denied");
+        assert!(request["reason"].as_str().unwrap().contains("machine.yaml"), "{request}");
+    });
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_lets_nobody_in() {
+    on_a_machine(Files::default(), |machine| {
+        assert_eq!(machine.shell(&machine.ada, &[], "true").code(), Some(0));
+        let policies = machine.path("etc/policies");
+        for (name, text) in [("typo.yaml", "name: x\ntype: egres\n"), ("notes.txt", "no policy")] {
+            std::fs::write(policies.join(name), text).unwrap();
+            let outcome = machine.shell(&machine.ada, &[], "echo out");
+            assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(125), ""), "{name}: {outcome:?}");
+            assert!(outcome.stderr.contains(name), "{name}: {outcome:?}");
+            std::fs::remove_file(policies.join(name)).unwrap();
+        }
+        assert_eq!(machine.shell(&machine.ada, &[], "true").code(), Some(0));
+    });
+}
+
+#[test]
+fn nobody_has_more_time_or_files_than_the_machine_gives() {
+    on_a_machine(Files { system: "limits: { duration: 2s, files: 64 }\n", ..Files::default() }, |machine| {
+        let outcome = machine.shell(&machine.ada, &["--timeout", "1h"], "ulimit -n; sleep 1000");
+        assert_eq!((outcome.stdout.as_str(), outcome.code()), ("64\n", Some(121)), "{outcome:?}");
+    });
+}
+
+#[test]
+fn what_the_server_cannot_do_for_a_user_is_refused() {
+    on_a_machine(Files::default(), |machine| {
+        for flags in [&["--fs", "overlay"][..], &["--learn"]] {
+            let outcome = machine.shell(&machine.ada, flags, "echo out");
+            assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(125), ""), "{flags:?}: {outcome:?}");
+            assert!(outcome.stderr.contains("cannot go through the machine's server"), "{flags:?}: {outcome:?}");
+        }
+    });
+}

@@ -1,0 +1,110 @@
+//! A user sees the records of their own sessions, and root's hands alone touch any.
+
+use crate::machine::{Files, Machine, User, finish, on_a_machine};
+
+fn told(machine: &Machine, user: &User, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = machine.omni(user);
+    command.args(words);
+    let outcome = finish(command, b"");
+    (outcome.code(), outcome.stdout + &outcome.stderr)
+}
+
+#[test]
+fn each_user_sees_their_own_sessions_and_root_sees_all() {
+    on_a_machine(Files::default(), |machine| {
+        assert_eq!(machine.shell(&machine.ada, &["--name", "adas"], "exit 3").code(), Some(3));
+        assert_eq!(machine.shell(&machine.bob, &["--name", "bobs"], "exit 4").code(), Some(4));
+        let names = |user: &User| {
+            let sessions = machine.list(user, &["sessions"]);
+            sessions.iter().map(|session| session["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!((names(&machine.ada), names(&machine.bob)), (vec!["adas".to_owned()], vec!["bobs".to_owned()]));
+        assert_eq!(names(&machine.root()), ["bobs", "adas"]);
+        let sessions = machine.list(&machine.root(), &["sessions"]);
+        let users: Vec<_> = sessions.iter().map(|session| session["user"].as_str().unwrap()).collect();
+        assert_eq!(users, [machine.bob.name.as_str(), machine.ada.name.as_str()]);
+    });
+}
+
+#[test]
+fn another_users_session_is_as_if_it_were_not_there() {
+    on_a_machine(Files::default(), |machine| {
+        machine.shell(&machine.ada, &["--name", "adas"], "true");
+        machine.shell(&machine.bob, &["--name", "bobs"], "true");
+        let adas = machine.list(&machine.ada, &["sessions"])[0]["session"].as_str().unwrap().to_owned();
+        for words in [&["show", &adas][..], &["audit", "log", "--session", &adas], &["replay", &adas]] {
+            let (code, text) = told(machine, &machine.bob, words);
+            assert_eq!(code, Some(1), "{words:?}: {text}");
+            assert!(text.contains("no session") && !text.contains("adas"), "{words:?}: {text}");
+        }
+        let (_, own) = told(machine, &machine.ada, &["show", &adas]);
+        assert!(own.contains("adas"), "{own}");
+        let sessions = |user: &User| {
+            let log = machine.list(user, &["audit", "log"]);
+            log.iter()
+                .map(|line| line["session"].as_str().unwrap().to_owned())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(sessions(&machine.ada), [adas].into());
+        assert_eq!((sessions(&machine.bob).len(), sessions(&machine.root()).len()), (1, 2));
+        assert_eq!(machine.list(&machine.bob, &["audit", "verify"]).len(), 2, "the journals of one session");
+        assert_eq!(machine.list(&machine.root(), &["audit", "verify"]).len(), 4);
+    });
+}
+
+#[test]
+fn nobody_but_root_touches_the_records() {
+    on_a_machine(Files::default(), |machine| {
+        machine.shell(&machine.ada, &[], "true");
+        let (code, text) = told(machine, &machine.ada, &["audit", "rebuild"]);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("only root"), "{text}");
+        let mut command = machine.command(&machine.ada, std::path::Path::new("/bin/ls"));
+        let listed = finish(
+            {
+                command.arg(machine.path("records"));
+                command
+            },
+            b"",
+        );
+        assert!(!listed.status.success() && listed.stdout.is_empty(), "{listed:?}");
+        let records = machine.path("records").display().to_string();
+        let mounted = machine.shell(&machine.ada, &["--mount", &records], "true");
+        assert_eq!(mounted.code(), Some(125), "{mounted:?}");
+        // Nor does the harness of a root who comes by the server.
+        let mounted = machine.shell(&machine.root(), &["--mount", &records], "true");
+        assert_eq!(mounted.code(), Some(125), "{mounted:?}");
+        assert_eq!(told(machine, &machine.root(), &["audit", "rebuild"]).0, Some(0));
+    });
+}
+
+#[test]
+fn a_visit_for_records_runs_nothing_and_one_for_sessions_shows_nothing() {
+    on_a_machine(Files::default(), |machine| {
+        // The server's own words decide, whatever the command line says that comes after.
+        let source = "import socket, os, json, fcntl\n\
+            def seal(value):\n    f = os.memfd_create('r', os.MFD_ALLOW_SEALING)\n    os.write(f, json.dumps(value).encode())\n    \
+            fcntl.fcntl(f, 1033, 15)\n    return f\n\
+            def visit(kind, words):\n    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n    \
+            s.connect(os.environ['OMNI_SYSTEM_SOCKET'])\n    \
+            s.send(json.dumps({'version': VERSION, 'kind': kind}).encode())\n    \
+            request = {'words': words, 'directory': '/', 'environment': {'HOME': '/nowhere'}, 'profile': ['p', 'name: p'],\n        \
+            'files': {}, 'secrets': [], 'umask': 18}\n    \
+            socket.send_fds(s, [b'\"begin\"'], [seal(request), seal({}), 0, 1, 2])\n    words = []\n    \
+            while w := s.recv(4096): words.append(w.decode())\n    print(kind, words[-1], flush=True)\n\
+            visit('records', ['exec', '--', 'id'])\nvisit('session', ['sessions'])\nvisit('session', ['server', '--system'])\n";
+        let source = source.replace("VERSION", &format!("'{}'", env!("CARGO_PKG_VERSION")));
+        let mut command = machine.command(&machine.ada, std::path::Path::new("/usr/bin/python3"));
+        let outcome = finish(
+            {
+                command.args(["-I", "-c", &source]);
+                command
+            },
+            b"",
+        );
+        assert!(!outcome.stdout.contains("uid="), "{outcome:?}");
+        let ends: Vec<_> = outcome.stdout.lines().collect();
+        let ended = |kind: &str, code: i32| format!("{kind} {{\"ended\":{{\"code\":{code}}}}}");
+        assert_eq!(ends, [ended("records", 1), ended("session", 125), ended("session", 125)], "{outcome:?}");
+    });
+}
