@@ -77,7 +77,8 @@ fn each_user_has_a_group_with_an_equal_share_of_the_processors() {
     on_a_machine(Files::default(), |machine| {
         let mut adas = machine.start(&machine.ada, &[], "echo up; read word; : harness 40811");
         let mut bobs = machine.start(&machine.bob, &[], "echo up; read word; : harness 40812");
-        (adas.line(), bobs.line());
+        adas.line();
+        bobs.line();
         let group_of = |number: u32| {
             let pid = harnesses(&format!("harness {number}"))[0];
             let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();

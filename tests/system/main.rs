@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod boundaries;
+mod dist;
 mod door;
 mod fairness;
 mod identity;
@@ -12,6 +13,9 @@ mod jobs;
 mod life;
 mod machine;
 mod policies;
+#[path = "../terminal/pty.rs"]
+#[allow(dead_code)]
+mod pty;
 mod records;
 #[path = "../terminal/screen.rs"]
 #[allow(dead_code)]
