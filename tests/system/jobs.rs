@@ -42,8 +42,9 @@ fn ctrl_c_is_the_harnesss() {
         start(
             machine,
             &screen,
-            "-- sh -c 'trap \"echo caught; exit 6\" INT; echo re\"\"ady; while :; do sleep 1; done'",
-            "\nready",
+            "-- sh -c 'trap \"echo caught; exit 6\" INT; echo lis\"\"tening; while :; do sleep 1; done'",
+            // Not the word that the screen itself begins with.
+            "\nlistening",
         );
         screen.keys("C-c");
         screen.wait_for("caught");
