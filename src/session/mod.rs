@@ -23,6 +23,7 @@ mod proxy_process;
 mod recording;
 mod relay;
 mod replay;
+mod repository;
 mod run;
 mod screen;
 mod secret_look;

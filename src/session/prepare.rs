@@ -6,6 +6,7 @@ use super::environment::{self, Place};
 use super::error::SessionError;
 use super::overlay::layer_path;
 use super::program::{self, Program};
+use super::repository;
 use super::secret_look::{Hidden, look};
 use super::tier::{self, Demand};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
@@ -125,7 +126,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Whatever is wrong with the request, in words for the person who made it.
-pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
+pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let files = policy_files(&request)?;
     let policy = compile(&request, &files)?;
     let demand =
@@ -148,6 +149,8 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         Tier::Full => None,
         Tier::Landlock => Some(private_place(&session)?),
     };
+    let repository = repository::outside(&workspace).map(|place| repository_mount(place, &request, private.is_some()));
+    request.mounts.extend(repository);
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
     let launch = launch(&request, &program, &inner_home, &workspace, &present);
     let layer = layer(&request, &session)?;
@@ -187,6 +190,15 @@ pub fn prepare(request: SessionRequest) -> Result<Prepared, SessionError> {
         hidden,
         names,
     })
+}
+
+/// The repository of a workspace that does not hold it is given as the workspace is: for writing only where what is written
+/// in the workspace is there at once, and what of it runs on the host is guarded.
+fn repository_mount(place: PathBuf, request: &SessionRequest, without_gate: bool) -> Mount {
+    let direct = request.profile.filesystem.workspace == WorkspaceMode::Direct;
+    let guarded = !without_gate && !request.profile.nested_sandboxes;
+    let access = if direct && guarded { access(request) } else { Access::ReadOnly };
+    Mount { source: place.clone(), target: place, access }
 }
 
 /// The policy files, each with what errors call it.

@@ -49,12 +49,16 @@ pub(super) fn mind(
         let mut waits = vec![PollFd::new(&wire, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
         let calls = warden.as_ref().map(Warden::as_fd).or(minder.gate.as_ref().map(Gate::as_fd));
         waits.extend(calls.iter().map(|calls| PollFd::new(calls, PollFlags::IN)));
-        match poll(&mut waits, None) {
+        let again = minder.gate.as_ref().and_then(Gate::look_again);
+        match poll(&mut waits, again.as_ref()) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
         };
         let (order, child) = (!waits[0].revents().is_empty(), !waits[1].revents().is_empty());
         let calls = waits.get(2).map_or(PollFlags::empty(), PollFd::revents);
+        if let Some(gate) = &mut minder.gate {
+            gate.try_again();
+        }
         if calls.contains(PollFlags::IN) {
             if let Some(warden) = &warden {
                 warden.answer()?;

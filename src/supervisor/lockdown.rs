@@ -56,7 +56,7 @@ fn prepare_step(step: &LockdownStep, tty: Option<&Path>) -> io::Result<Ready> {
             let devices: Vec<_> = devices.iter().map(PathBuf::as_path).chain(tty).collect();
             Ready::Enclosure(enclosure::file_rules(read, &devices, write)?)
         }
-        LockdownStep::Gate(_) => Ready::Notifying(gate_program()?),
+        LockdownStep::Gate(_) => gate()?,
         LockdownStep::LandlockScopes => Ready::Landlock(scopes()?),
         LockdownStep::Seccomp => Ready::Seccomp(filter::harness()?),
         LockdownStep::SeccompNesting => Ready::Seccomp(filter::nesting_harness()?),
@@ -64,15 +64,15 @@ fn prepare_step(step: &LockdownStep, tty: Option<&Path>) -> io::Result<Ready> {
     })
 }
 
-/// The program of the write gate. Without Landlock, what it hands back to the kernel could write anywhere.
-fn gate_program() -> io::Result<BpfProgram> {
+/// The step of the write gate. Without Landlock, what it hands back to the kernel could write anywhere.
+pub(super) fn gate() -> io::Result<Ready> {
     if landlock_abi() == 0 {
         return Err(io::Error::other(
             "the kernel has no Landlock, without which protected files cannot be guarded in a place that may be written: \
              use `--ro` or `--fs overlay`, and grant no other place for writing",
         ));
     }
-    gate_filter::program()
+    gate_filter::program().map(Ready::Notifying)
 }
 
 impl Ready {

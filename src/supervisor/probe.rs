@@ -46,6 +46,8 @@ pub enum Feature {
     Seccomp,
     /// Filters that have another process answer, and put a descriptor in the place of the caller's.
     Notifications,
+    /// Having process 1 judge and do what the harness writes on the host.
+    WriteGate,
     /// close_range(2).
     CloseRange,
     /// openat2(2).
@@ -74,7 +76,7 @@ pub enum Outcome {
 
 impl Feature {
     /// All of them, each after those it needs.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::UserNamespaces,
         Self::Namespaces,
         Self::IdMaps,
@@ -90,6 +92,7 @@ impl Feature {
         Self::LandlockWhole,
         Self::Seccomp,
         Self::Notifications,
+        Self::WriteGate,
         Self::CloseRange,
         Self::OpenBeneath,
         Self::MemoryFiles,
@@ -114,6 +117,7 @@ impl Feature {
             Self::LandlockWhole => "landlock 6",
             Self::Seccomp => "seccomp",
             Self::Notifications => "seccomp answers",
+            Self::WriteGate => "write gate",
             Self::CloseRange => "close_range",
             Self::OpenBeneath => "openat2",
             Self::MemoryFiles => "memfd",
@@ -138,6 +142,7 @@ impl Feature {
             Self::Landlock => "a second lock on files, signals and abstract sockets",
             Self::LandlockWhole => "files, signals and TCP where there are no namespaces",
             Self::Seccomp => "refusing system calls that no harness needs",
+            Self::WriteGate => "a workspace that can be changed while what runs on the host later cannot",
             Self::Notifications => "handing connections to the proxy where there is no network namespace",
             Self::CloseRange => "closing what the harness must not inherit",
             Self::OpenBeneath => "paths that cannot lead out of the new root directory",
@@ -149,7 +154,10 @@ impl Feature {
     #[must_use]
     pub fn is_required(self, tier: Tier) -> bool {
         match tier {
-            Tier::Full => !matches!(self, Self::Overlays | Self::Landlock | Self::LandlockWhole | Self::Notifications),
+            Tier::Full => !matches!(
+                self,
+                Self::Overlays | Self::Landlock | Self::LandlockWhole | Self::Notifications | Self::WriteGate
+            ),
             Tier::Landlock => matches!(
                 self,
                 Self::Landlock
@@ -174,6 +182,7 @@ impl Feature {
             Self::Listeners => &[Self::Loopback, Self::Capture],
             Self::LandlockWhole => &[Self::Landlock],
             Self::Notifications => &[Self::Seccomp],
+            Self::WriteGate => &[Self::Landlock, Self::Seccomp],
             _ => &[],
         }
     }
@@ -249,6 +258,7 @@ fn try_out(feature: Feature, identity: &Identity, directory: &Path) -> Outcome {
         Feature::LandlockWhole => laboratory::run(Place::Here, deeds::landlock_whole),
         Feature::Seccomp => laboratory::run(Place::Here, deeds::seccomp),
         Feature::Notifications => laboratory::run(Place::Here, deeds::notifications),
+        Feature::WriteGate => laboratory::run(Place::Here, deeds::write_gate),
         Feature::CloseRange => laboratory::run(Place::Here, deeds::close_range),
         Feature::OpenBeneath => laboratory::run(Place::Here, deeds::open_beneath),
         Feature::MemoryFiles => laboratory::run(Place::Here, deeds::memory_files),

@@ -231,6 +231,27 @@ attack! {
 }
 
 attack! {
+    /// The repository that a worktree belongs to lies outside of the workspace: it is given, and guarded likewise.
+    fn a_linked_worktree_commits_and_cannot_touch_its_repositorys_hooks(world) {
+        let main = world.place().join("main");
+        repository(world, &main);
+        fs::remove_dir(world.workspace()).unwrap();
+        git(world, &main, &["worktree", "add", "-q", world.workspace().to_str().unwrap()]);
+        let before = everything(&main.join(".git/hooks"));
+        let script = "git -c user.name=T -c user.email=t@example.com commit -q --allow-empty -m inside";
+        let outcome = world.shell(&[], script);
+        assert_eq!(outcome.code(), Some(0), "{outcome:?}");
+        let targets = ["hooks/post-commit", "config", "worktrees/work/config.worktree", "worktrees/work/commondir"];
+        let targets: Vec<_> = targets.iter().map(|name| main.join(".git").join(name)).collect();
+        assert_eq!(world.probe(WRITE, &strings(&words(&targets))), crate::support::each("EACCES", 4));
+        assert_eq!(everything(&main.join(".git/hooks")), before);
+        let mut log = world.command(Path::new("git"));
+        log.args(["log", "--format=%s", "-1"]);
+        assert_eq!(finish(log, b"").text(), "inside\n");
+    }
+}
+
+attack! {
     /// Its settings would be git's for whoever enters the directory.
     fn cannot_turn_a_directory_into_a_repository(world) {
         let code = "\
@@ -327,6 +348,29 @@ say(out)";
         let expected = world.probe_outside(code, &[outside.to_str().unwrap()]);
         let found = world.probe(code, &[]);
         assert_eq!(found, expected);
+    }
+}
+
+attack! {
+    /// Process 1 does not wait with whoever opens it.
+    fn a_named_pipe_waits_for_its_reader_and_holds_nobody_up(world) {
+        let code = "\
+os.mkfifo('p')
+writer = os.fork()
+if writer == 0:
+    with open('p', 'w') as pipe: pipe.write('through')
+    os._exit(0)
+for number in range(50): open('f%d' % number, 'w').close()
+text = open('p').read()
+os.waitpid(writer, 0)
+killed = os.fork()
+if killed == 0: open('p', 'w')
+os.kill(killed, signal.SIGKILL)
+os.waitpid(killed, 0)
+open('after', 'w').close()
+say(text)";
+        assert_eq!(world.probe(code, &[]), "through");
+        assert!(world.workspace().join("f49").exists() && world.workspace().join("after").exists());
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn advice(feature: Feature, errno: Option<i32>, machine: &Machine) ->
         Feature::Overlays => kernel_option("CONFIG_OVERLAY_FS", machine),
         Feature::Landlock => landlock(errno),
         Feature::LandlockWhole => vec!["only the tier `landlock` needs it; Linux 6.12 and later have it".to_owned()],
-        Feature::Notifications => notifications(errno, machine),
+        Feature::Notifications | Feature::WriteGate => notifications(errno, machine),
         Feature::Seccomp => kernel_option("CONFIG_SECCOMP_FILTER", machine),
         Feature::CloseRange | Feature::OpenBeneath | Feature::MemoryFiles => newer_kernel(machine),
     }

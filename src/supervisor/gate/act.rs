@@ -259,8 +259,11 @@ impl Gate<'_> {
         // Never waits: what is to be waited for is not known yet.
         let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
         let how = wanted | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&place.directory, &place.name, how, Mode::from_raw_mode(mode & 0o7777 & !mask))?;
-        as_asked(file, wanted)
+        match rustix::fs::openat(&place.directory, &place.name, how, Mode::from_raw_mode(mode & 0o7777 & !mask)) {
+            // A named pipe that nobody reads yet (fifo(7)).
+            Err(Errno::NXIO) if !wanted.contains(OFlags::NONBLOCK) => Ok(Answer::Later),
+            opened => as_asked(opened?, wanted),
+        }
     }
 
     /// Opens anew what the caller has open: what `/dev/stdout` and its like mean.

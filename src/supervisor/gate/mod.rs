@@ -19,6 +19,7 @@ use crate::model::FileAct;
 use crate::sys::{self, CallAnswer, NotifiedCall};
 use caller::Caller;
 use refusals::Refusals;
+use rustix::event::Timespec;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
@@ -31,6 +32,8 @@ pub(super) struct Gate<'a> {
     listener: OwnedFd,
     plan: &'a WriteGate,
     refusals: Refusals,
+    /// Calls whose time has not come: opening a named pipe that nobody reads.
+    waiting: Vec<NotifiedCall>,
 }
 
 /// What becomes of a call.
@@ -41,7 +44,14 @@ enum Answer {
     File { file: OwnedFd, close_on_exec: bool },
     /// The kernel may do it.
     Kernel,
+    /// It is tried again.
+    Later,
 }
+
+/// Most calls that are tried again; what comes beyond fails as if it had been asked not to wait.
+const WAITING_MAX: usize = 64;
+/// How often they are.
+const WAITING_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Whose a place is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +71,7 @@ impl<'a> Gate<'a> {
         rustix::process::umask(Mode::empty());
         // Only quicker.
         let _ = sys::wake_callers_in_place(listener.as_fd());
-        Self { listener, plan, refusals: Refusals::default() }
+        Self { listener, plan, refusals: Refusals::default(), waiting: Vec::new() }
     }
 
     /// Readable when a call waits.
@@ -71,10 +81,33 @@ impl<'a> Gate<'a> {
 
     /// Answers one call that waits.
     pub(super) fn answer(&mut self, wire: BorrowedFd<'_>) -> io::Result<()> {
-        let Some(call) = sys::receive_notified_call(self.listener.as_fd())? else { return Ok(()) };
+        if let Some(call) = sys::receive_notified_call(self.listener.as_fd())? {
+            self.settle(call);
+        }
+        self.refusals.tell(wire)
+    }
+
+    /// After how long to try again what waits, if anything does.
+    pub(super) fn look_again(&self) -> Option<Timespec> {
+        (!self.waiting.is_empty()).then_some(WAITING_LOOK)
+    }
+
+    /// Tries again what waits.
+    pub(super) fn try_again(&mut self) {
+        for call in std::mem::take(&mut self.waiting) {
+            self.settle(call);
+        }
+    }
+
+    fn settle(&mut self, call: NotifiedCall) {
         let answer = self.perform(&call);
         // A caller that was killed waits no more, and nobody misses the answer.
         let _ = match answer {
+            Ok(Answer::Later) if self.waiting.len() < WAITING_MAX => {
+                self.waiting.push(call);
+                Ok(())
+            }
+            Ok(Answer::Later) => self.say(&call, CallAnswer::Error(libc::ENXIO)),
             Ok(Answer::Done) => self.say(&call, CallAnswer::Value(0)),
             Ok(Answer::Kernel) => self.say(&call, CallAnswer::Kernel),
             Ok(Answer::File { file, close_on_exec }) => {
@@ -85,7 +118,6 @@ impl<'a> Gate<'a> {
             }
             Err(error) => self.say(&call, CallAnswer::Error(error.raw_os_error())),
         };
-        self.refusals.tell(wire)
     }
 
     /// Tells how many refusals could not be told one by one.

@@ -8,7 +8,7 @@ use super::super::warden::Warden;
 use super::super::wire::{self, Notice};
 use super::super::{apply, capture, lockdown, network, overlay, trees};
 use super::unexpected;
-use crate::sys::{self, Forked, MountAttributes, set_mount_attributes};
+use crate::sys::{self, CallAnswer, Forked, MountAttributes, set_mount_attributes};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
@@ -193,6 +193,46 @@ pub(super) fn notifications() -> io::Result<String> {
             }
         }
     }
+}
+
+/// Has a process make a directory that the gate refuses.
+pub(super) fn write_gate() -> io::Result<String> {
+    let (post, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    match sys::fork_single_threaded()? {
+        Forked::Child => {
+            drop(post);
+            let refused = ask_for_a_directory(theirs.as_fd()).err();
+            std::process::exit(refused.map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)));
+        }
+        Forked::Parent { pidfd, .. } => {
+            drop(theirs);
+            let listener = match wire::receive::<Notice>(post.as_fd())? {
+                Some((Notice::Listening, mut descriptors)) => descriptors.pop(),
+                _ => None,
+            };
+            if let Some(listener) = listener
+                && let Some(call) = sys::receive_notified_call(listener.as_fd())?
+            {
+                sys::answer_call(listener.as_fd(), call.id, CallAnswer::Error(REFUSED_BY_GATE))?;
+            }
+            let ended = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+            match ended.and_then(|ended| ended.exit_status()) {
+                Some(REFUSED_BY_GATE) => Ok("a call waited for its answer".to_owned()),
+                Some(errno) if errno != 0 => Err(io::Error::from_raw_os_error(errno)),
+                _ => Err(unexpected("a call that was to be refused was not")),
+            }
+        }
+    }
+}
+
+/// An error that the kernel has for no directory that could not be made.
+const REFUSED_BY_GATE: i32 = libc::EKEYREJECTED;
+
+fn ask_for_a_directory(post: BorrowedFd<'_>) -> io::Result<()> {
+    die_with_parent()?;
+    lockdown::execute(&LockdownStep::NoNewPrivileges)?;
+    lockdown::gate()?.execute(Some(post))?;
+    Ok(rustix::fs::mkdir("/proc/self/never", Mode::empty())?)
 }
 
 fn ask_for_a_connection(post: BorrowedFd<'_>) -> io::Result<()> {
