@@ -2,6 +2,7 @@
 
 use super::exec::exit_as;
 use super::listing::Viewer;
+use super::server::Route;
 use crate::session::{self, Parting};
 use crate::store::Store;
 use std::process::ExitCode;
@@ -12,6 +13,8 @@ use std::process::ExitCode;
     after_help = "Examples:\n  omni exec --detach -- claude-code\n  omni attach last\n  omni attach 4f2 --read-only"
 )]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -24,8 +27,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no such session, it does not run, or has no terminal.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let viewer = Viewer::own()?;
+pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let session = viewer.open()?.find(&args.session)?;
     match session::attach(viewer.home(), &session, args.read_only)? {
         Parting::Left => {

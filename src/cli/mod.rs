@@ -49,8 +49,6 @@ enum Verb {
     Diff(diff::Args),
     Apply(apply::Args),
     Discard(discard::Args),
-    Attach(attach::Args),
-    Stop(stop::Args),
     /// Check what rules a file holds, or ask what they say of a request.
     Policy(policy::Args),
     /// See the profiles that come with omni.
@@ -65,11 +63,13 @@ enum Verb {
     Completions(completions::Args),
 }
 
-/// The verbs that read the record of what happened.
+/// The verbs about sessions that are recorded: of this user, or by the machine's server.
 #[derive(Subcommand)]
 enum Records {
     Sessions(sessions::Args),
     Show(show::Args),
+    Attach(attach::Args),
+    Stop(stop::Args),
     Replay(replay::Args),
     Spend(spend::Args),
     Audit(audit::Args),
@@ -80,6 +80,8 @@ impl Records {
         match self {
             Self::Sessions(args) => args.route,
             Self::Show(args) => args.route,
+            Self::Attach(args) => args.route,
+            Self::Stop(args) => args.route,
             Self::Replay(args) => args.route,
             Self::Spend(args) => args.route,
             Self::Audit(args) => args.route,
@@ -90,6 +92,8 @@ impl Records {
         match self {
             Self::Sessions(args) => sessions::run(args, viewer),
             Self::Show(args) => show::run(args, viewer),
+            Self::Attach(args) => attach::run(&args, viewer),
+            Self::Stop(args) => stop::run(&args, viewer),
             Self::Replay(args) => replay::run(&args, viewer),
             Self::Spend(args) => spend::run(args, viewer),
             Self::Audit(args) => audit::run(args, viewer),
@@ -123,8 +127,6 @@ pub fn main() -> ExitCode {
         Verb::Diff(args) => (diff::run(&args), 1),
         Verb::Apply(args) => (apply::run(&args), 1),
         Verb::Discard(args) => (discard::run(&args), 1),
-        Verb::Attach(args) => (attach::run(&args), 1),
-        Verb::Stop(args) => (stop::run(&args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
         Verb::Doctor(args) => (doctor::run(&args), 1),

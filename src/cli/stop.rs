@@ -1,6 +1,7 @@
 //! `omni stop`: end a running session.
 
 use super::listing::Viewer;
+use super::server::Route;
 use crate::policy::parse_duration;
 use crate::session;
 use crate::store::Store;
@@ -11,6 +12,8 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni stop last --grace 30s")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -27,8 +30,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When there is no such session, or it does not run.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let viewer = Viewer::own()?;
+pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let session = viewer.open()?.find(&args.session)?;
     session::stop(viewer.home(), &session, args.grace)?;
     Ok(ExitCode::SUCCESS)

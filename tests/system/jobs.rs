@@ -5,9 +5,15 @@ use crate::screen::Screen;
 
 /// Types the start of a session of Ada's; the shell then prints `exit=` and its status.
 fn start(machine: &Machine, screen: &Screen, words: &str, ready: &str) {
+    visit(machine, screen, &format!("exec -q {words}"));
+    screen.wait_for(ready);
+}
+
+/// Types a command line of omni's as Ada.
+fn visit(machine: &Machine, screen: &Screen, words: &str) {
     let ada = &machine.ada;
     screen.line(&format!(
-        "cd {} && clear && setpriv --reuid={} --regid={} --clear-groups env HOME={} OMNI_SYSTEM_SOCKET={} {} exec -q {words}; \
+        "cd {} && clear && setpriv --reuid={} --regid={} --clear-groups env HOME={} OMNI_SYSTEM_SOCKET={} {} {words}; \
          echo ex\"\"it=$?",
         ada.work().display(),
         ada.uid,
@@ -16,7 +22,6 @@ fn start(machine: &Machine, screen: &Screen, words: &str, ready: &str) {
         machine.socket().display(),
         machine.binary().display()
     ));
-    screen.wait_for(ready);
 }
 
 #[test]
@@ -109,5 +114,23 @@ fn a_session_ends_with_the_terminal() {
         assert!(!inside.is_empty());
         screen.hang_up();
         assert!(inside.into_iter().all(crate::machine::ends));
+    });
+}
+
+#[test]
+fn a_second_terminal_of_the_users_attaches_to_the_session() {
+    on_a_machine(Files::default(), |machine| {
+        let screen = Screen::open(200, 30);
+        start(machine, &screen, "-- sh -c 'echo u\"\"p; exec cat'", "\nup");
+        screen.line("typed");
+        screen.wait_for("typed\ntyped");
+        let second = Screen::open(200, 30);
+        visit(machine, &second, "attach last");
+        second.wait_for("typed\ntyped");
+        second.line("from the second");
+        screen.wait_for("from the second\nfrom the second");
+        screen.keys("C-d");
+        screen.wait_for("exit=0");
+        second.wait_for("exit=0");
     });
 }

@@ -108,3 +108,21 @@ fn a_visit_for_records_runs_nothing_and_one_for_sessions_shows_nothing() {
         assert_eq!(ends, [ended("records", 1), ended("session", 125), ended("session", 125)], "{outcome:?}");
     });
 }
+
+#[test]
+fn a_user_stops_their_own_sessions_and_nobody_elses() {
+    on_a_machine(Files::default(), |machine| {
+        let mut session = machine.start(&machine.ada, &[], "echo up; read word; echo $word");
+        session.line();
+        let id = machine.list(&machine.ada, &["sessions"])[0]["session"].as_str().unwrap().to_owned();
+        let (code, text) = told(machine, &machine.bob, &["stop", &id]);
+        assert_eq!(code, Some(1), "{text}");
+        session.say("alive\n");
+        assert_eq!(session.line(), "alive");
+        let mut session = machine.start(&machine.ada, &[], "echo up; read word; echo $word");
+        session.line();
+        let (code, text) = told(machine, &machine.ada, &["stop", "last"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(session.end().code().is_none(), "SIGTERM, as the harness had it");
+    });
+}
