@@ -153,6 +153,10 @@ say([os.getuid() != 0, os.getgid() != 0, status['CapEff'].strip(), status['CapPr
 
 #[test]
 fn root_is_told_that_its_workspace_would_make_the_harness_root() {
+    if !stage::has_whole_landlock() {
+        println!("skipped: this kernel's Landlock makes no weaker tier");
+        return;
+    }
     crate::support::try_as(Who::Root, |world| {
         let mut command = world.command("/usr/bin/python3".as_ref());
         command.args(["-I", "-c", include_str!("container.py")]).arg(world.binary());

@@ -192,7 +192,8 @@ pub(super) fn rule(argument: u8, how: Cmp, value: u64) -> io::Result<SeccompRule
     SeccompRule::new(vec![condition(argument, &how, value)?]).map_err(io::Error::other)
 }
 
-/// Refuses every family that is not named, netlink but for routes (which `getaddrinfo` reads), and raw sockets.
+/// Refuses every family that is not named, netlink but for routes (which `getaddrinfo` reads), and what is unusual in those
+/// of the internet.
 fn sockets(local: bool) -> io::Result<Vec<SeccompRule>> {
     let mut families = vec![libc::AF_INET, libc::AF_INET6];
     if local {
@@ -202,12 +203,7 @@ fn sockets(local: bool) -> io::Result<Vec<SeccompRule>> {
         families.iter().map(|family| condition(0, &Cmp::NotEqual, family.cast_unsigned().into())).collect();
     let mut rules = vec![SeccompRule::new(unknown?).map_err(io::Error::other)?];
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let raw = [
-            condition(0, &Cmp::Equal, family.cast_unsigned().into())?,
-            condition(1, &Cmp::AllOf(SOCKET_TYPE_MASK), libc::SOCK_RAW as u64)?,
-        ];
-        rules.push(SeccompRule::new(raw.to_vec()).map_err(io::Error::other)?);
-        rules.push(SeccompRule::new(ping(family)?).map_err(io::Error::other)?);
+        rules.extend(internet(family)?);
     }
     let netlink = [
         condition(0, &Cmp::Equal, libc::AF_NETLINK as u64)?,
@@ -220,14 +216,24 @@ fn sockets(local: bool) -> io::Result<Vec<SeccompRule>> {
 /// The bits of `socket(2)`'s second argument that are the type, without SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCKET_TYPE_MASK: u64 = 0xf;
 
-/// ICMP without privileges (icmp(7)): a datagram socket with an ICMP protocol.
-fn ping(family: i32) -> io::Result<Vec<SeccompCondition>> {
-    let protocol = if family == libc::AF_INET { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
-    Ok(vec![
-        condition(0, &Cmp::Equal, family.cast_unsigned().into())?,
-        condition(1, &Cmp::AllOf(SOCKET_TYPE_MASK), libc::SOCK_DGRAM as u64)?,
-        condition(2, &Cmp::Equal, protocol.cast_unsigned().into())?,
-    ])
+/// The protocols that sockets of the internet may have: what the type stands for, TCP, UDP, and several paths of TCP
+/// (IPPROTO_MPTCP). Any other name makes a kernel load the module that has it (SCTP, DCCP, SMC), or is ICMP.
+const INTERNET_PROTOCOLS: [i32; 4] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_MPTCP];
+
+/// Refuses what in a family of the internet is neither a stream nor datagrams, of the usual protocols.
+fn internet(family: i32) -> io::Result<Vec<SeccompRule>> {
+    let of_family = || condition(0, &Cmp::Equal, family.cast_unsigned().into());
+    let raw = vec![of_family()?, condition(1, &Cmp::AllOf(SOCKET_TYPE_MASK), libc::SOCK_RAW as u64)?];
+    let mut unusual = vec![of_family()?];
+    for protocol in INTERNET_PROTOCOLS {
+        unusual.push(condition(2, &Cmp::NotEqual, protocol.cast_unsigned().into())?);
+    }
+    let mut refused = vec![raw, unusual];
+    // SOCK_STREAM is 1, SOCK_DGRAM 2: every type that is neither they nor SOCK_RAW has one of these bits.
+    for bit in [4, 8] {
+        refused.push(vec![of_family()?, condition(1, &Cmp::AllOf(bit), bit)?]);
+    }
+    refused.into_iter().map(|conditions| SeccompRule::new(conditions).map_err(io::Error::other)).collect()
 }
 
 /// A `clone(2)` that asks for a user namespace; without one, every other needs a capability that is gone.
