@@ -113,6 +113,7 @@ async fn a_placeholder_is_not_carried_to_another_host() {
     let (status, body) = told(client.send_request(asked).await.unwrap()).await;
     assert!(status == 403 && body.contains("`vendor`") && !body.contains(PLACEHOLDER), "{status} {body}");
     let asked = request("GET", "api.openai.com", &format!("/?k={PLACEHOLDER}"), "");
+    client.ready().await.unwrap();
     assert_eq!(told(client.send_request(asked).await.unwrap()).await.0, 403);
     assert_eq!(upstream.requests(), 0);
     let events = proxy.stop();
