@@ -91,6 +91,8 @@ fn of_the_proxy() -> Vec<Event> {
             request: call,
             line: line("POST", "api.anthropic.com", "/v1/messages"),
             rule: "POST api.anthropic.com/v1/messages".to_owned(),
+            rule_from: None,
+            act: None,
             secrets: vec!["anthropic".to_owned()],
         },
         Event::RequestCompleted {
@@ -114,6 +116,8 @@ fn of_the_proxy() -> Vec<Event> {
             request: refused,
             line: line("GET", "evil.example", "/\u{1b}]0;owned\u{7}"),
             rule: None,
+            rule_from: None,
+            act: None,
             reason: "no rule allows it".to_owned(),
         },
         Event::ConnectionRefused {

@@ -66,13 +66,20 @@ fn words(event: &Event) -> String {
         Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
         Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
         Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
-        Event::RequestAllowed { request, line, rule, secrets } => {
+        Event::RequestAllowed { request, line, rule, secrets, .. } => {
             let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
             format!("#{} {} {}, allowed by `{rule}`{with}", request.0, line.method, url(line))
         }
         Event::RequestDenied { request, line, reason, .. } => {
             format!("#{} DENIED {} {}: {reason}", request.0, line.method, url(line))
         }
+        Event::PushRead { request, repository, updates, count, signed } => {
+            let (how, rest) =
+                (if *signed { "signed push" } else { "push" }, count.saturating_sub(updates.len() as u64));
+            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            format!("#{} {how} to {repository}: {}{rest}", request.0, updates.join(", "))
+        }
+        Event::RuleAdded { user, rule, .. } => format!("{user} added the rule `{rule}`"),
         Event::RequestFailed { request, reason } => format!("#{} failed: {reason}", request.0),
         Event::RequestCompleted { request, status, request_bytes, response_bytes, duration_ms, end } => {
             let end = body_end(*end);
@@ -174,6 +181,7 @@ fn body_end(end: BodyEnd) -> &'static str {
         BodyEnd::Complete => "",
         BodyEnd::ClientGone => ", the client went away",
         BodyEnd::UpstreamBroke => ", the upstream broke off",
+        BodyEnd::QuotaReached => ", cut off since a rule lets no more through",
         BodyEnd::SessionEnded => ", cut off by the session's end",
     }
 }

@@ -2,10 +2,11 @@
 
 mod explain;
 mod file;
+mod live;
 mod request;
 
 use super::profile;
-use crate::policy::{Profile, is_policy_file, parse_policy_file};
+use crate::policy::{Effect, Profile, is_policy_file, parse_policy_file};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +36,18 @@ enum Verb {
         omni policy explain --profile claude-code file ~/.claude/settings.json --write"
     )]
     Explain(explain::Args),
+    /// Allow requests in a session that runs, from its next one on. A denial still outweighs.
+    #[command(after_help = "Example:\n  omni policy allow last 'GET docs.example.com/**'")]
+    Allow(live::Args),
+    /// Have a person asked about requests in a session that runs.
+    #[command(after_help = "Example:\n  omni policy ask last 'POST api.example.com/**'")]
+    Ask(live::Args),
+    /// Refuse requests in a session that runs.
+    #[command(after_help = "Example:\n  omni policy deny last '* *.example.com:*'")]
+    Deny(live::Args),
+    /// Limit what is allowed in a session that runs.
+    #[command(after_help = "Example:\n  omni policy limit last '* *:* rate=60/min upload=10MiB'")]
+    Limit(live::Args),
 }
 
 /// Runs `omni policy`.
@@ -45,6 +58,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = match args.verb {
         Verb::Check { file } => check(&file)?,
         Verb::Explain(args) => explain::run(&args)?,
+        Verb::Allow(args) => live::run(&args, Effect::Allow)?,
+        Verb::Ask(args) => live::run(&args, Effect::Ask)?,
+        Verb::Deny(args) => live::run(&args, Effect::Deny)?,
+        Verb::Limit(args) => live::run(&args, Effect::Limit)?,
     };
     super::listing::emit(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -175,11 +175,11 @@ fn stories(events: &[StoredEvent]) -> (Vec<RequestStory>, Vec<RefusalStory>) {
 /// Takes in what an event says of its request; other events say nothing of one.
 fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &StoredEvent, event: Event) {
     match event {
-        Event::RequestAllowed { request, line, rule, secrets } => {
+        Event::RequestAllowed { request, line, rule, secrets, .. } => {
             let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "allowed");
             requests.insert(request, RequestStory { rule: Some(rule), secrets, ..new });
         }
-        Event::RequestDenied { request, line, rule, reason } => {
+        Event::RequestDenied { request, line, rule, reason, .. } => {
             let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "denied");
             requests.insert(request, RequestStory { rule, reason: Some(reason), ..new });
         }

@@ -132,6 +132,8 @@ pub enum BodyEnd {
     UpstreamBroke,
     /// The session ended first.
     SessionEnded,
+    /// A rule's quota of bytes was reached, here or in the request's body.
+    QuotaReached,
 }
 
 /// One fact. The variants are closed: a reader knows every thing that can happen.
@@ -207,6 +209,12 @@ pub enum Event {
         line: RequestLine,
         /// The rule that allowed it.
         rule: String,
+        /// Whose rule that is and where it stands, such as `profile claude-code:12`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule_from: Option<String>,
+        /// What it does, where its shape tells, such as `npm-publish`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        act: Option<String>,
         /// The names of the secrets that were put into it.
         secrets: Vec<String>,
     },
@@ -219,8 +227,36 @@ pub enum Event {
         line: RequestLine,
         /// The rule that refused it; none when no rule matched.
         rule: Option<String>,
+        /// Whose rule that is and where it stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule_from: Option<String>,
+        /// What it does, where its shape tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        act: Option<String>,
         /// Why, for a person.
         reason: String,
+    },
+    /// A request is a push with git, and this is what it is to change; written before it is judged.
+    PushRead {
+        /// Its number.
+        request: RequestNumber,
+        /// The repository's path at its host.
+        repository: String,
+        /// What becomes of each reference, such as `update refs/heads/main`; the first of them.
+        updates: Vec<String>,
+        /// How many there are.
+        count: u64,
+        /// Whether the client signed it.
+        signed: bool,
+    },
+    /// A rule was added while the session ran; written before it counts.
+    RuleAdded {
+        /// Who added it.
+        user: String,
+        /// The rule with its effect, in canonical form.
+        rule: String,
+        /// SHA-256 of the policy with it, in hexadecimal.
+        policy_hash: String,
     },
     /// An allowed request got no response from its upstream.
     RequestFailed {
@@ -373,6 +409,8 @@ impl Event {
             Self::ConnectionRefused { .. } => "connection_refused",
             Self::RequestAllowed { .. } => "request_allowed",
             Self::RequestDenied { .. } => "request_denied",
+            Self::PushRead { .. } => "push_read",
+            Self::RuleAdded { .. } => "rule_added",
             Self::RequestFailed { .. } => "request_failed",
             Self::RequestCompleted { .. } => "request_completed",
             Self::UsageMetered { .. } => "usage_metered",
@@ -400,6 +438,7 @@ impl Event {
     pub fn is_weighty(&self) -> bool {
         match self {
             Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
+            Self::RuleAdded { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
             _ => false,

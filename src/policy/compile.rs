@@ -1,9 +1,13 @@
 //! Rules become a policy, and a policy judges requests.
 
+use super::condition::Particulars;
 use super::error::{Complaint, PolicyErrors, refuse_any};
+use super::git_push::RefUpdate;
+use super::index::Index;
 use super::matcher::{Matcher, is_method};
+use super::quota::Quota;
 use super::rule::{Effect, Level, Rule, WrittenRule};
-use super::verdict::{Grant, Question, Refusal, RequestFacts, Verdict};
+use super::verdict::{Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};
 use crate::model::{Host, RequestLine, Scheme};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -23,11 +27,20 @@ pub struct RuleSource<'a> {
 }
 
 /// A compiled set of rules: canonical, immutable, cheap to clone. The order of what it was made from changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// Sorted, the strictest first, with no two of the same meaning.
     rules: Arc<[Rule]>,
+    index: Arc<Index>,
 }
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+}
+
+impl Eq for Policy {}
 
 impl Policy {
     /// Compiles rules of any number of origins.
@@ -38,51 +51,123 @@ impl Policy {
         let mut rules = Vec::new();
         let mut errors = Vec::new();
         for source in sources {
-            let mut complaints: Vec<Complaint> = Vec::new();
-            for written in source.rules {
-                match Rule::parse(source.level, source.label, written) {
-                    Ok(rule) => rules.push(rule),
-                    Err(complaint) => complaints.push(complaint),
-                }
-            }
-            if let Err(PolicyErrors(more)) = refuse_any(source.label, complaints) {
-                errors.extend(more);
+            match parsed(source) {
+                Ok(more) => rules.extend(more),
+                Err(PolicyErrors(more)) => errors.extend(more),
             }
         }
-        if !errors.is_empty() {
-            return Err(PolicyErrors(errors));
-        }
-        rules.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        rules.dedup_by(|later, earlier| later.means(earlier));
-        Ok(Self { rules: rules.into() })
+        if errors.is_empty() { Ok(Self::of(rules)) } else { Err(PolicyErrors(errors)) }
     }
 
-    /// Judges one request: the strictest rule that matches decides, and what no rule matches is refused.
+    /// The same policy with further rules. What it refused by a rule it still refuses: the strictest rule wins, whenever it
+    /// came.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each with its place and a hint.
+    pub fn adding(&self, source: &RuleSource<'_>) -> Result<Self, PolicyErrors> {
+        Ok(Self::of(self.rules.iter().cloned().chain(parsed(source)?).collect()))
+    }
+
+    fn of(mut rules: Vec<Rule>) -> Self {
+        rules.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        rules.dedup_by(|later, earlier| later.means(earlier));
+        let mut index = Index::default();
+        for (number, rule) in rules.iter().enumerate() {
+            index.add(number, rule.matcher());
+        }
+        Self { rules: rules.into(), index: Arc::new(index) }
+    }
+
+    /// Judges a request of which nothing is known but its line.
     pub fn decide(&self, facts: RequestFacts) -> Verdict {
+        self.decide_with(facts, &Particulars::default())
+    }
+
+    /// Judges one request: the strictest rule that matches decides, and what no rule matches is refused. A push is judged
+    /// for each reference that it changes, and the strictest of these verdicts is its verdict.
+    pub fn decide_with(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
         let RequestFacts { line, disagreement } = facts;
         if let Some(names) = disagreement {
             let reason = format!("{} and {} are not the same host", names.first, names.second);
             return Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add: None });
         }
-        let Some(rule) = self.matching(&line).next() else {
-            let reason = format!("no rule allows {}", url_line(&line));
-            let rule_to_add = rule_to_add(&line);
-            return Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add });
-        };
-        let text = rule.text().to_owned();
-        match rule.effect() {
-            Effect::Allow => Verdict::Allow(Grant::new(line, text)),
-            Effect::Ask => Verdict::Ask(Question { line, rule: text }),
-            Effect::Deny => {
-                let reason = format!("the rule `{rule}` of the {} ({}) refuses it", rule.level(), rule.label());
-                Verdict::Deny(Refusal { line, rule: Some(text), reason, rule_to_add: None })
+        let candidates = self.index.candidates(&line);
+        let found = self.of_updates(&candidates, &line, by);
+        match found {
+            Err(update) => {
+                let what = update.map_or_else(String::new, |update| format!(" to {update}"));
+                let reason = format!("no rule allows {}{what}", url_line(&line));
+                let rule_to_add = rule_to_add(&line, update);
+                Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add })
             }
+            Ok((rule, update)) => match rule.effect() {
+                Effect::Allow | Effect::Limit => {
+                    let quota = self.quota(&candidates, &line, by);
+                    Verdict::Allow(Grant::new(line, named(rule), quota))
+                }
+                Effect::Ask => Verdict::Ask(Question { line, rule: named(rule) }),
+                Effect::Deny => {
+                    let it = update.map_or_else(|| "it".to_owned(), ToString::to_string);
+                    let reason = format!("the rule `{rule}` of the {} ({}) refuses {it}", rule.level(), rule.place());
+                    Verdict::Deny(Refusal { line, rule: Some(named(rule)), reason, rule_to_add: None })
+                }
+            },
         }
     }
 
-    /// The rules that match a request, the one that decides first.
-    pub fn matching<'a>(&'a self, line: &'a RequestLine) -> impl Iterator<Item = &'a Rule> {
-        self.rules.iter().filter(move |rule| rule.matches(line))
+    /// The strictest of the rules that decide about each reference, with that reference; or the first reference about which
+    /// none does.
+    fn of_updates<'p, 'u>(
+        &'p self,
+        candidates: &[usize],
+        line: &RequestLine,
+        by: &Particulars<'u>,
+    ) -> Result<(&'p Rule, Option<&'u RefUpdate>), Option<&'u RefUpdate>> {
+        let decides = |update| self.among(candidates, line, by, update).find(|rule| rule.effect() != Effect::Limit);
+        let mut strictest: Option<(&Rule, Option<&RefUpdate>)> = None;
+        let mut missing = None;
+        for update in each(by.updates) {
+            let Some(rule) = decides(update) else {
+                missing.get_or_insert(update);
+                continue;
+            };
+            if strictest.is_none_or(|(other, _)| rule.effect() > other.effect()) {
+                strictest = Some((rule, update));
+            }
+        }
+        match (strictest, missing) {
+            // A refusal that a rule makes is told rather than one for want of a rule.
+            (Some((rule, update)), missing) if rule.effect() == Effect::Deny || missing.is_none() => Ok((rule, update)),
+            (_, missing) => Err(missing.flatten()),
+        }
+    }
+
+    /// What rules cap of a request that may go, each once.
+    fn quota(&self, candidates: &[usize], line: &RequestLine, by: &Particulars<'_>) -> Vec<(Arc<str>, Quota)> {
+        let rules = each(by.updates).flat_map(|update| self.among(candidates, line, by, update));
+        let capping = rules.filter(|rule| !rule.quota().is_none());
+        let mut quota: Vec<_> = capping.map(|rule| (rule.canonical().clone(), rule.quota().clone())).collect();
+        quota.sort();
+        quota.dedup();
+        quota
+    }
+
+    fn among<'p>(
+        &'p self,
+        candidates: &[usize],
+        line: &RequestLine,
+        by: &Particulars<'_>,
+        update: Option<&RefUpdate>,
+    ) -> impl Iterator<Item = &'p Rule> {
+        let rules = candidates.iter().filter_map(|number| self.rules.get(*number));
+        rules.filter(move |rule| rule.matches(line, by, update))
+    }
+
+    /// The rules that match a request, the one that decides first unless it is a limit.
+    pub fn matching(&self, line: &RequestLine, by: &Particulars<'_>) -> Vec<&Rule> {
+        let candidates = self.index.candidates(line);
+        let rules = candidates.iter().filter_map(|number| self.rules.get(*number));
+        rules.filter(|rule| each(by.updates).any(|update| rule.matches(line, by, update))).collect()
     }
 
     /// The rules that match some request to a host, the strictest first.
@@ -106,6 +191,29 @@ impl Policy {
     }
 }
 
+fn parsed(source: &RuleSource<'_>) -> Result<Vec<Rule>, PolicyErrors> {
+    let mut rules = Vec::new();
+    let mut complaints: Vec<Complaint> = Vec::new();
+    for written in source.rules {
+        match Rule::parse(source.level, source.label, written) {
+            Ok(rule) => rules.push(rule),
+            Err(complaint) => complaints.push(complaint),
+        }
+    }
+    refuse_any(source.label, complaints)?;
+    Ok(rules)
+}
+
+fn named(rule: &Rule) -> NamedRule {
+    NamedRule { text: rule.text().to_owned(), from: format!("{} {}", rule.level(), rule.place()) }
+}
+
+/// Each reference, or once none.
+fn each(updates: &[RefUpdate]) -> impl Iterator<Item = Option<&RefUpdate>> {
+    let none = updates.is_empty().then_some(None);
+    none.into_iter().chain(updates.iter().map(Some))
+}
+
 /// A request as a person reads it.
 pub(super) fn url_line(line: &RequestLine) -> String {
     format!("{} {}://{}{}", line.method, line.scheme, authority(line), line.path)
@@ -118,7 +226,7 @@ fn authority(line: &RequestLine) -> String {
 
 /// The narrowest rule text that would allow a request to a name. Addresses get none: what is reached by address should
 /// be named, or opened by a person who knows what it is.
-fn rule_to_add(line: &RequestLine) -> Option<String> {
+fn rule_to_add(line: &RequestLine, update: Option<&RefUpdate>) -> Option<String> {
     if !matches!(line.host, Host::Name(_)) {
         return None;
     }
@@ -126,8 +234,9 @@ fn rule_to_add(line: &RequestLine) -> Option<String> {
     let method = if is_method(&line.method) { line.method.as_str() } else { "*" };
     let allows = |text: &String| {
         let matcher = Matcher::parse(&WrittenRule::alone(Effect::Allow, text));
-        matcher.is_ok_and(|matcher| matcher.matches(line) && matcher.matches_decoded(line))
+        matcher.is_ok_and(|(matcher, _)| matcher.matches(line) && matcher.matches_decoded(line))
     };
-    let rule = |path: &str| format!("{method} {scheme}{}{path}", authority(line));
+    let push = update.map_or_else(String::new, |update| format!(" push={}", update.name));
+    let rule = |path: &str| format!("{method} {scheme}{}{path}{push}", authority(line));
     [rule(&line.path), rule("/**")].into_iter().find(allows)
 }

@@ -59,6 +59,13 @@ impl HostPattern {
         }
     }
 
+    /// The first address of the block of this length that an address is in; none where addresses have fewer bits.
+    pub(super) fn first_of_block(address: IpAddr, bits: u8) -> Option<IpAddr> {
+        let address = address.to_canonical();
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        (bits <= width).then(|| masked(address, bits))
+    }
+
     /// Whether the host matches.
     pub(super) fn matches(&self, host: &Host) -> bool {
         match (self, host) {

@@ -1,8 +1,11 @@
 //! Which requests a rule is about, and how that is written: `METHOD[,METHOD…]|* HOST[:PORT][/PATH]`.
 
+use super::condition::{Conditions, Particulars};
 use super::error::{Complaint, hint_of};
+use super::git_push::RefUpdate;
 use super::host_pattern::HostPattern;
 use super::path_glob::PathGlob;
+use super::quota::Quota;
 use super::rule::WrittenRule;
 use crate::model::{Host, Port, RequestLine, Scheme};
 use std::collections::BTreeSet;
@@ -65,6 +68,7 @@ pub(super) struct Matcher {
     /// The port; none for any.
     port: Option<Port>,
     path: PathGlob,
+    conditions: Conditions,
 }
 
 /// A slash that a client encoded so that it is no separator, as npm does in `/@scope%2Fname`. Some servers read it as one
@@ -81,7 +85,27 @@ fn drop_empty_segments(path: &str) -> String {
     format!("/{}{end}", segments.join("/"))
 }
 
+/// Whether servers could read a path in more ways than one.
+pub(super) fn has_several_readings(path: &str) -> bool {
+    path.contains("//") || path.contains(ENCODED_SLASH)
+}
+
 impl Matcher {
+    /// The hosts.
+    pub(super) fn host(&self) -> &HostPattern {
+        &self.host
+    }
+
+    /// The paths.
+    pub(super) fn path(&self) -> &PathGlob {
+        &self.path
+    }
+
+    /// Whether what the request says beyond its line is as the rule has it.
+    pub(super) fn conditions_are_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
+        self.conditions.are_met(by, update, strictly)
+    }
+
     /// Whether a rule is about this request.
     pub(super) fn matches(&self, line: &RequestLine) -> bool {
         self.matches_but_for_path(line) && self.path.matches(&line.path)
@@ -90,8 +114,7 @@ impl Matcher {
     /// Whether a rule is about this request in one of the other ways in which a server could read its path: encoded
     /// slashes as slashes, empty segments dropped, or both.
     pub(super) fn matches_another_reading(&self, line: &RequestLine) -> bool {
-        let one_reading = !line.path.contains("//") && !line.path.contains(ENCODED_SLASH);
-        if one_reading || !self.matches_but_for_path(line) {
+        if !has_several_readings(&line.path) || !self.matches_but_for_path(line) {
             return false;
         }
         let decoded = decode_slashes(&line.path);
@@ -124,15 +147,13 @@ impl Matcher {
             && self.host.matches(&line.host)
     }
 
-    /// Understands a rule's text.
-    pub(super) fn parse(written: &WrittenRule) -> Result<Self, Complaint> {
+    /// Understands a rule's text: which requests, and how much of them.
+    pub(super) fn parse(written: &WrittenRule) -> Result<(Self, Quota), Complaint> {
         let mut words = words(&written.text).into_iter();
         let (Some((at, methods)), Some((target_at, target))) = (words.next(), words.next()) else {
             return Err(written.complaint(0, "a rule has a method and a host", SHAPE));
         };
-        if let Some((at, word)) = words.next() {
-            return Err(written.complaint(at, format!("`{word}` is left over behind the rule"), SHAPE));
-        }
+        let (conditions, quota) = parse_conditions(written, words)?;
         let methods = parse_methods(written, at, methods)?;
         let (scheme, rest) = parse_scheme(written, target_at, target)?;
         let rest_at = target_at + count(target) - count(rest);
@@ -146,7 +167,7 @@ impl Matcher {
         let path = if path.is_empty() { "/**" } else { path };
         let path = PathGlob::parse(path)
             .map_err(|error| written.complaint(path_at + error.offset, error.message, error.hint))?;
-        Ok(Self { methods, scheme, host: pattern, port, path })
+        Ok((Self { methods, scheme, host: pattern, port, path, conditions }, quota))
     }
 }
 
@@ -165,6 +186,24 @@ fn words(text: &str) -> Vec<(usize, &str)> {
         at += count(word) + 1;
     }
     words
+}
+
+fn parse_conditions<'a>(
+    written: &WrittenRule,
+    words: impl Iterator<Item = (usize, &'a str)>,
+) -> Result<(Conditions, Quota), Complaint> {
+    let (mut conditions, mut quota) = (Conditions::default(), Quota::default());
+    for (at, word) in words {
+        let Some((key, value)) = word.split_once('=') else {
+            return Err(written.complaint(at, format!("`{word}` is left over behind the rule"), SHAPE));
+        };
+        let is_condition =
+            conditions.add(key, value).map_err(|error| written.complaint(at, error.message, error.hint))?;
+        if !is_condition {
+            quota.add(key, value).map_err(|error| written.complaint(at, error.message, error.hint))?;
+        }
+    }
+    Ok((conditions, quota))
 }
 
 fn parse_methods(written: &WrittenRule, at: usize, text: &str) -> Result<BTreeSet<&'static str>, Complaint> {
@@ -299,6 +338,6 @@ impl fmt::Display for Matcher {
             Some(port) if port != self.scheme.default_port() => write!(f, ":{port}")?,
             Some(_) => {}
         }
-        f.write_str(self.path.as_str())
+        write!(f, "{}{}", self.path.as_str(), self.conditions)
     }
 }

@@ -3,13 +3,20 @@
 //! Pure. Only [`Policy::compile`] makes a policy, and only [`Policy::decide`] makes a [`Grant`]. It deliberately does
 //! not know how a request was found out about, nor what a secret's value is.
 
+mod act;
 mod amend;
 mod compile;
+mod condition;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod condition_tests;
 mod document;
 mod error;
 mod file;
 mod file_pattern;
+mod git_push;
 mod host_pattern;
+mod index;
 mod learn;
 mod machine;
 mod matcher;
@@ -18,30 +25,38 @@ mod profile;
 mod protect;
 mod protected_names;
 mod quantity;
+mod query;
+mod quota;
 mod read;
 mod read_secret;
 mod read_terminal;
 mod rule;
 mod secret;
 mod secret_files;
+mod tally;
 mod terminal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 mod verdict;
 
+pub use act::Act;
 pub use amend::{Amended, amend};
 pub use compile::{Policy, RuleSource};
+pub use condition::Particulars;
 pub use error::{PolicyError, PolicyErrors, nearest};
 pub use file::{PolicyFile, is_policy_file, parse_policy_file};
 pub use file_pattern::{FilePattern, Standing, fold};
+pub use git_push::{Change, Push, PushError, RefUpdate, UPDATES_BYTES_MAX};
 pub use learn::{Lesson, Proposed, Refused};
 pub use machine::{MachineFile, MachineSecret, parse_machine_file, parse_machine_secrets};
 pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode, expand_home};
 pub use protect::{JudgedPath, ProtectedBy, Protection};
 pub use quantity::{QuantityError, parse_duration, parse_size};
+pub use quota::{Quota, Rate};
 pub use rule::{Effect, Level, Rule, WrittenRule};
 pub use secret::{Binding, Place, SecretSource, SecretSpec, Shape};
 pub use secret_files::{SecretFiles, SecretNames, is_unseen};
+pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};
 pub use terminal::{Terminal, TerminalFilter};
-pub use verdict::{Disagreement, Grant, Question, Refusal, RequestFacts, Verdict};
+pub use verdict::{Disagreement, Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};

@@ -8,11 +8,13 @@ const PATTERN_BYTES_MAX: usize = 1024;
 /// What stands in a path as it is, beside letters and digits (RFC 3986, section 3.3).
 const PLAIN: &str = "-._~/!$&'()*+,;=:@";
 
-/// A compiled pattern of paths.
+/// A compiled pattern of paths, or of other texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PathGlob {
     text: String,
     tokens: Vec<Token>,
+    /// How many tokens at the beginning stand for themselves.
+    literal: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,15 +49,54 @@ impl PathGlob {
             return wrong(written[..offset].chars().count(), "`***` means nothing", "write `*` or `**`");
         }
         let text = canonical(written)?;
-        if text.len() > PATTERN_BYTES_MAX {
-            return wrong(0, "the path is longer than 1024 bytes", "shorten it with `**`");
-        }
+        check_length(&text)?;
         let dotted = text.split('/').any(|segment| matches!(segment, "." | ".."));
         if dotted {
             let hint = "requests are judged by their normalised path: leave `.` and `..` out";
             return wrong(0, "no request's path looks like this", hint);
         }
-        Ok(Self { tokens: tokens(text.as_bytes()), text })
+        Ok(Self::of_tokens(tokens(text.as_bytes()), text))
+    }
+
+    /// A pattern of names with segments, such as those of references: `*` within a segment, `**` across.
+    pub(super) fn of_name(text: &str) -> Result<Self, GlobError> {
+        check_length(text)?;
+        Ok(Self::of_tokens(tokens(text.as_bytes()), text.to_owned()))
+    }
+
+    /// A pattern of values without segments: `*` is any run of bytes, `%` with two digits the byte they stand for.
+    pub(super) fn of_value(text: &str) -> Result<Self, GlobError> {
+        check_length(text)?;
+        let mut tokens = Vec::with_capacity(text.len());
+        let mut bytes = text.bytes();
+        while let Some(byte) = bytes.next() {
+            tokens.push(match byte {
+                b'*' => Token::Across,
+                b'%' => {
+                    let mut digit = || char::from(bytes.next()?).to_digit(16);
+                    let byte = digit().and_then(|high| u8::try_from(high * 16 + digit()?).ok());
+                    let message = "`%` begins no encoded byte".to_owned();
+                    let hint = "write `%25` for a percent sign, `%20` for a space and `%2A` for a star";
+                    Token::Byte(byte.ok_or(GlobError { offset: 0, message, hint })?)
+                }
+                byte => Token::Byte(byte),
+            });
+        }
+        Ok(Self::of_tokens(tokens, text.to_owned()))
+    }
+
+    fn of_tokens(tokens: Vec<Token>, text: String) -> Self {
+        let literal = tokens.iter().take_while(|token| matches!(token, Token::Byte(_))).count();
+        Self { text, tokens, literal }
+    }
+
+    /// The whole segments that every path begins with that matches, without the slash before the first.
+    pub(super) fn literal_segments(&self) -> impl Iterator<Item = &str> {
+        // All tokens before the first star are bytes of the text as it stands.
+        let text = self.text.get(..self.literal).unwrap_or_default();
+        let end = if self.literal == self.tokens.len() { text.len() } else { text.rfind('/').unwrap_or(0) };
+        let segments = text.get(1..end).filter(|_| end > 0);
+        segments.into_iter().flat_map(|segments| segments.split('/'))
     }
 
     /// The pattern in its canonical form.
@@ -65,15 +106,35 @@ impl PathGlob {
 
     /// Whether the whole path matches.
     pub(super) fn matches(&self, path: &str) -> bool {
+        self.matches_bytes(path.as_bytes())
+    }
+
+    /// Whether the whole value matches.
+    pub(super) fn matches_bytes(&self, path: &[u8]) -> bool {
+        let Some((first, rest)) = path.split_at_checked(self.literal) else { return false };
+        let (literal, tokens) = self.tokens.split_at(self.literal);
+        let same = |(token, byte): (&Token, &u8)| *token == Token::Byte(*byte);
+        if !literal.iter().zip(first).all(same) {
+            return false;
+        }
+        match tokens {
+            [] => rest.is_empty(),
+            [Token::Across] => true,
+            _ => self.matches_from(self.literal, rest),
+        }
+    }
+
+    fn matches_from(&self, start: usize, path: &[u8]) -> bool {
         let end = self.tokens.len();
         let mut now = vec![false; end + 1];
-        self.enter(&mut now, 0);
-        for byte in path.bytes() {
-            let mut next = vec![false; end + 1];
-            for at in (0..end).filter(|at| now[*at]) {
-                self.step(&mut next, at, byte);
+        let mut next = vec![false; end + 1];
+        self.enter(&mut now, start);
+        for byte in path {
+            next.fill(false);
+            for at in (start..end).filter(|at| now[*at]) {
+                self.step(&mut next, at, *byte);
             }
-            now = next;
+            std::mem::swap(&mut now, &mut next);
         }
         now[end]
     }
@@ -105,6 +166,12 @@ impl PathGlob {
             }
         }
     }
+}
+
+fn check_length(text: &str) -> Result<(), GlobError> {
+    let message = format!("it is longer than {PATTERN_BYTES_MAX} bytes");
+    let long = text.len() > PATTERN_BYTES_MAX;
+    if long { Err(GlobError { offset: 0, message, hint: "shorten it with `**`" }) } else { Ok(()) }
 }
 
 /// Splits a canonical pattern into tokens.

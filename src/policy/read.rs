@@ -225,6 +225,7 @@ fn rule(node: Node, complaints: &mut Vec<Complaint>) -> Option<WrittenRule> {
     let (key, node) = entries.next()?;
     let effect = match key.text.as_str() {
         "allow" => Effect::Allow,
+        "limit" => Effect::Limit,
         "ask" => Effect::Ask,
         "deny" => Effect::Deny,
         "tcp" => {
@@ -233,8 +234,9 @@ fn rule(node: Node, complaints: &mut Vec<Complaint>) -> Option<WrittenRule> {
             return None;
         }
         other => {
-            complaints
-                .push(key.complaint(format!("unknown effect `{other}`"), hint_of(other, &["allow", "ask", "deny"])));
+            complaints.push(
+                key.complaint(format!("unknown effect `{other}`"), hint_of(other, &["allow", "ask", "deny", "limit"])),
+            );
             return None;
         }
     };

@@ -1,18 +1,24 @@
 //! One rule: which requests it is about, and what it says of them.
 //!
-//! `METHOD[,METHOD…]|* HOST[:PORT][/PATH]`; HTTPS unless written `http://…`, the scheme's own port unless one is
-//! written, and every path unless one is written.
+//! `METHOD[,METHOD…]|* HOST[:PORT][/PATH] [KEY=VALUE…]`; HTTPS unless written `http://…`, the scheme's own port unless one
+//! is written, and every path unless one is written. What follows are conditions and quota.
 
+use super::condition::Particulars;
 use super::error::Complaint;
+use super::git_push::RefUpdate;
 use super::matcher::Matcher;
+use super::quota::Quota;
 use crate::model::{Host, RequestLine};
 use std::fmt;
+use std::sync::Arc;
 
 /// What a rule says of the requests it matches, from the mildest to the strictest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// They may go.
     Allow,
+    /// They may go where another rule allows it, but only so much of them.
+    Limit,
     /// A person must say.
     Ask,
     /// They may not go.
@@ -20,11 +26,18 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The effect that a word names.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Allow, Self::Limit, Self::Ask, Self::Deny].into_iter().find(|effect| effect.as_str() == word)
+    }
+
     /// The word it is written as.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Limit => "limit",
             Self::Ask => "ask",
             Self::Deny => "deny",
         }
@@ -76,7 +89,7 @@ pub struct WrittenRule {
     pub effect: Effect,
     /// The rule's text, without the effect.
     pub text: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 where it stands in no file.
     pub line: usize,
     /// The column of the text's first character, from 1.
     pub column: usize,
@@ -86,12 +99,12 @@ impl WrittenRule {
     /// A rule that stands in no file, such as one of the command line.
     #[must_use]
     pub fn alone(effect: Effect, text: &str) -> Self {
-        Self { effect, text: text.to_owned(), line: 1, column: 1 }
+        Self { effect, text: text.to_owned(), line: 0, column: 1 }
     }
 
     pub(super) fn complaint(&self, offset: usize, message: impl Into<String>, hint: impl Into<String>) -> Complaint {
         let (message, hint) = (message.into(), Some(hint.into()));
-        Complaint { line: self.line, column: self.column + offset, message, hint }
+        Complaint { line: self.line.max(1), column: self.column + offset, message, hint }
     }
 }
 
@@ -101,8 +114,11 @@ pub struct Rule {
     effect: Effect,
     level: Level,
     label: String,
+    line: usize,
     written: String,
     matcher: Matcher,
+    quota: Quota,
+    canonical: Arc<str>,
 }
 
 impl Rule {
@@ -124,6 +140,27 @@ impl Rule {
         &self.label
     }
 
+    /// Where it stands: its file with the line, or where else it comes from.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.line == 0 { self.label.clone() } else { format!("{}:{}", self.label, self.line) }
+    }
+
+    /// How much it lets through.
+    #[must_use]
+    pub fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// Its canonical form, with the effect.
+    pub(super) fn canonical(&self) -> &Arc<str> {
+        &self.canonical
+    }
+
+    pub(super) fn matcher(&self) -> &Matcher {
+        &self.matcher
+    }
+
     /// Its text as written, without the effect.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -131,13 +168,15 @@ impl Rule {
     }
 
     /// Whether it is about this request. Where servers could read a path in several ways, what is allowed must be so in
-    /// each, and what is refused or asked about is so in any.
+    /// each, and what is refused, asked about or limited is so in any. A push is judged for each reference it changes.
     #[must_use]
-    pub fn matches(&self, line: &RequestLine) -> bool {
-        match self.effect {
-            Effect::Allow => self.matcher.matches(line) && self.matcher.matches_decoded(line),
-            Effect::Ask | Effect::Deny => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
-        }
+    pub fn matches(&self, line: &RequestLine, by: &Particulars<'_>, update: Option<&RefUpdate>) -> bool {
+        let strictly = self.effect == Effect::Allow;
+        let about = match strictly {
+            true => self.matcher.matches(line) && self.matcher.matches_decoded(line),
+            false => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
+        };
+        about && self.matcher.conditions_are_met(by, update, strictly)
     }
 
     /// Whether some request to this host matches.
@@ -148,29 +187,41 @@ impl Rule {
 
     /// Understands a written rule.
     pub(super) fn parse(level: Level, label: &str, written: &WrittenRule) -> Result<Self, Complaint> {
-        let matcher = Matcher::parse(written)?;
+        let (matcher, quota) = Matcher::parse(written)?;
         if written.effect == Effect::Allow
             && let Some(message) = matcher.too_wide_to_allow()
         {
             return Err(written.complaint(0, message, "name the hosts that are needed, or use `ask`"));
         }
-        let text = written.text.trim().to_owned();
-        Ok(Self { effect: written.effect, level, label: label.to_owned(), written: text, matcher })
+        match (written.effect, quota.is_none()) {
+            (Effect::Limit, true) => {
+                let hint = "add `upload=10MiB`, `download=1GiB`, `rate=60/min` or the like behind it";
+                return Err(written.complaint(0, "the rule limits nothing", hint));
+            }
+            (Effect::Ask | Effect::Deny, false) => {
+                let message = format!("`{}` lets nothing through that could be limited", written.effect);
+                return Err(written.complaint(0, message, "write the limit as a rule of its own, with `limit:`"));
+            }
+            _ => {}
+        }
+        let (text, label) = (written.text.trim().to_owned(), label.to_owned());
+        let canonical = format!("{} {matcher}{quota}", written.effect).into();
+        Ok(Self { effect: written.effect, level, label, line: written.line, written: text, matcher, quota, canonical })
     }
 
     /// What rules are ordered by: the strictest first, then the widest level, then the text.
     pub(super) fn rank(&self) -> impl Ord + '_ {
-        (std::cmp::Reverse(self.effect), &self.matcher, self.level, &self.label, &self.written)
+        (std::cmp::Reverse(self.effect), &self.matcher, &self.quota, self.level, &self.label, self.line, &self.written)
     }
 
     /// Whether two rules say the same of the same requests.
     pub(super) fn means(&self, other: &Self) -> bool {
-        self.effect == other.effect && self.matcher == other.matcher
+        self.effect == other.effect && self.matcher == other.matcher && self.quota == other.quota
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.effect, self.matcher)
+        f.write_str(&self.canonical)
     }
 }

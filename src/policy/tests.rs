@@ -55,8 +55,8 @@ fn decide(policy: &Policy, line: &RequestLine) -> Verdict {
 fn outcome(policy: &Policy, line: &RequestLine) -> (Effect, Option<String>) {
     match decide(policy, line) {
         Verdict::Allow(grant) => (Effect::Allow, Some(grant.rule().to_owned())),
-        Verdict::Ask(question) => (Effect::Ask, Some(question.rule)),
-        Verdict::Deny(refusal) => (Effect::Deny, refusal.rule),
+        Verdict::Ask(question) => (Effect::Ask, Some(question.rule.text)),
+        Verdict::Deny(refusal) => (Effect::Deny, refusal.rule.map(|rule| rule.text)),
     }
 }
 
@@ -290,8 +290,12 @@ fn a_profile_says_in_so_many_words_that_it_nests() {
 fn a_denial_may_be_of_every_port_and_an_allowance_not() {
     let denied = WrittenRule::alone(Effect::Deny, "* *:*");
     let rule = Rule::parse(Level::Profile, "test", &denied).expect("a rule");
-    assert!([1, 443, 65_535].iter().all(|port| rule.matches(&line("GET", Scheme::Https, "a.com", *port, "/"))));
-    assert!(!rule.matches(&line("GET", Scheme::Http, "a.com", 80, "/")));
+    assert!([1, 443, 65_535].iter().all(|port| rule.matches(
+        &line("GET", Scheme::Https, "a.com", *port, "/"),
+        &Particulars::default(),
+        None
+    )));
+    assert!(!rule.matches(&line("GET", Scheme::Http, "a.com", 80, "/"), &Particulars::default(), None));
     assert_eq!(rule.to_string(), "deny * *:*/**");
     let allowed = WrittenRule::alone(Effect::Allow, "GET a.com:*/");
     let complaint = Rule::parse(Level::Profile, "test", &allowed).expect_err("too wide");

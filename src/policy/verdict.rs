@@ -1,6 +1,8 @@
 //! What goes into a decision, and what comes out.
 
+use super::quota::Quota;
 use crate::model::RequestLine;
+use std::sync::Arc;
 
 /// Everything a decision about one request rests on, in canonical form. Built in one place, in the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +38,33 @@ pub enum Verdict {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Grant {
     line: RequestLine,
-    rule: String,
+    rule: NamedRule,
+    quota: Vec<(Arc<str>, Quota)>,
+}
+
+/// The rule that a verdict rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedRule {
+    /// As written, without its effect.
+    pub text: String,
+    /// Whose rule it is and where it stands, such as `profile claude-code:12`.
+    pub from: String,
 }
 
 impl Grant {
-    pub(super) fn new(line: RequestLine, rule: String) -> Self {
-        Self { line, rule }
+    pub(super) fn new(line: RequestLine, rule: NamedRule, quota: Vec<(Arc<str>, Quota)>) -> Self {
+        Self { line, rule, quota }
+    }
+
+    /// What it and others cap, each by the rule in its canonical form.
+    pub(super) fn quota(&self) -> &[(Arc<str>, Quota)] {
+        &self.quota
+    }
+
+    /// Whose the rule is that allowed it, and where it stands.
+    #[must_use]
+    pub fn rule_from(&self) -> &str {
+        &self.rule.from
     }
 
     /// What may be sent.
@@ -53,7 +76,7 @@ impl Grant {
     /// The rule that allowed it, as written.
     #[must_use]
     pub fn rule(&self) -> &str {
-        &self.rule
+        &self.rule.text
     }
 }
 
@@ -62,8 +85,8 @@ impl Grant {
 pub struct Question {
     /// What is to be sent.
     pub line: RequestLine,
-    /// The rule that asks, as written.
-    pub rule: String,
+    /// The rule that asks.
+    pub rule: NamedRule,
 }
 
 /// Why a request may not go.
@@ -71,8 +94,8 @@ pub struct Question {
 pub struct Refusal {
     /// What was to be sent.
     pub line: RequestLine,
-    /// The rule that refused it, as written; none when no rule matched.
-    pub rule: Option<String>,
+    /// The rule that refused it; none when no rule matched.
+    pub rule: Option<NamedRule>,
     /// Why, for a person.
     pub reason: String,
     /// The rule text that would allow it, such as `GET example.com/`; none where no rule could.

@@ -18,31 +18,79 @@ const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Why a body breaks off.
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client's body, of which something may have been read already.
+pub(super) struct Held {
+    begun: Bytes,
+    rest: Incoming,
+}
+
+impl Held {
+    /// A body of which nothing was read.
+    pub(super) fn untouched(rest: Incoming) -> Self {
+        Self { begun: Bytes::new(), rest }
+    }
+
+    /// A body with what was read of it.
+    pub(super) fn new(begun: Bytes, rest: Incoming) -> Self {
+        Self { begun, rest }
+    }
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.begun.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (begun, rest) = (self.begun.len() as u64, self.rest.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(begun));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(begun));
+        }
+        hint
+    }
+}
+
 /// A request's body on its way to the upstream.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    inner: Held,
     upload: Arc<Upload>,
 }
 
 impl RequestBody {
     /// Lets `upload` see what passes.
-    pub(super) fn new(inner: Incoming, upload: Arc<Upload>) -> Self {
+    pub(super) fn new(inner: Held, upload: Arc<Upload>) -> Self {
         Self { inner, upload }
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(bytes) = frame.data_ref()
+            && let Err(too_much) = self.upload.chunk(bytes)
         {
-            self.upload.chunk(bytes);
+            return Poll::Ready(Some(Err(too_much.into())));
         }
-        polled
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -92,12 +140,15 @@ impl Streamed {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(bytes) = frame.data_ref() {
-                    self.open.chunk(bytes);
+                    if let Err(too_much) = self.open.chunk(bytes) {
+                        self.open.end(BodyEnd::QuotaReached);
+                        return Poll::Ready(Some(Err(too_much.into())));
+                    }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_response(trailers);
                     self.shared.vault.redact(trailers);
@@ -108,15 +159,15 @@ impl Streamed {
             Poll::Ready(None) => self.open.end(BodyEnd::Complete),
             Poll::Pending => {}
         }
-        polled
+        polled.map_err(Into::into)
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Stream(streamed) => streamed.poll_frame(cx),
@@ -140,15 +191,20 @@ impl Body for ResponseBody {
 
 /// Reads away what a refused request still sends. A client that is writing when the connection closes may never see
 /// the answer.
-pub(super) async fn drain(mut body: Incoming) {
+pub(super) async fn drain(body: impl Body<Data = Bytes> + Unpin) {
+    drain_up_to(body, DRAIN_BYTES_MAX, DRAIN_TIMEOUT).await;
+}
+
+/// Reads away so much of a body, for so long.
+pub(super) async fn drain_up_to(mut body: impl Body<Data = Bytes> + Unpin, bytes_max: usize, timeout: Duration) {
     let reading = async {
         let mut total = 0;
         while let Some(Ok(frame)) = body.frame().await {
             total += frame.data_ref().map_or(0, Bytes::len);
-            if total > DRAIN_BYTES_MAX {
+            if total > bytes_max {
                 break;
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
+    let _ = tokio::time::timeout(timeout, reading).await;
 }

@@ -4,7 +4,7 @@
 //! answers can never mean different things.
 
 use crate::model::{Host, Port, RequestLine, Scheme};
-use crate::policy::{Disagreement, RequestFacts};
+use crate::policy::{Act, Disagreement, RequestFacts};
 use http::header::HOST;
 use http::{HeaderMap, Method, Uri, request};
 
@@ -33,6 +33,8 @@ pub(super) struct Judged {
     pub facts: RequestFacts,
     /// The path and query that go upstream: the very path that is judged.
     pub target: String,
+    /// What the request does, where its shape tells.
+    pub act: Option<Act>,
 }
 
 /// A request that cannot be judged.
@@ -67,7 +69,9 @@ pub(super) fn facts(claim: &Claim, head: &request::Parts) -> Result<Judged, Malf
         Some(query) => format!("{path}?{query}"),
         None => path.clone(),
     };
-    Ok(Judged { facts: RequestFacts { line: line(claim, &head.method, &path), disagreement }, target })
+    let line = line(claim, &head.method, &path);
+    let act = Act::of(&line, head.uri.query(), &head.headers);
+    Ok(Judged { facts: RequestFacts { line, disagreement }, target, act })
 }
 
 fn line(claim: &Claim, method: &Method, path: &str) -> RequestLine {

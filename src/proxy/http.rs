@@ -1,34 +1,41 @@
 //! One request: facts, decision, record, forward. Every request of every connection goes through [`handle`].
 
 use super::Shared;
-use super::body::{RequestBody, ResponseBody, drain};
+use super::body::{self, Held, RequestBody, ResponseBody};
 use super::facts::{self, Claim, Judged, Malformed};
 use super::headers;
 use super::inject::{Misplaced, Plan};
 use super::lanes::Slot;
+use super::push;
 use super::refusal::{self, Audience, Reply};
 use super::settle::Open;
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
-use crate::policy::{Grant, Question, Refusal, Verdict};
+use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
 use http::header::{ACCEPT_ENCODING, EXPECT};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
+use hyper::body::{Body, Incoming};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What can go upstream.
 struct Cleared {
     grant: Grant,
+    allowance: Allowance,
     plan: Plan,
     target: String,
+    act: Option<Act>,
 }
 
 /// What cannot, with all that is said about it.
 struct Denied {
     status: u16,
     line: RequestLine,
-    rule: Option<String>,
+    rule: Option<NamedRule>,
+    act: Option<Act>,
     reason: String,
     rule_to_add: Option<String>,
+    /// When asking again may help.
+    retry_after: Option<Duration>,
 }
 
 /// Answers one request. The answer is the upstream's, or explains why there is none.
@@ -41,43 +48,108 @@ pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request
     let audience = Audience::new(&claim.host, &head.headers);
     let judged = facts::facts(claim, &head);
     headers::clean_request(&mut head.headers);
-    let cleared = judged
-        .map_err(|malformed| Box::new(Denied::from(malformed)))
-        .and_then(|judged| judge(shared, judged, &head.headers, wants_upgrade));
+    let (held, push, judged) = open_push(shared, number, &head, body, judged).await;
+    let asked = Asked {
+        query: head.uri.query(),
+        headers: &head.headers,
+        wants_upgrade,
+        push: push.as_ref(),
+        length: held.size_hint().exact(),
+    };
+    let cleared = judged.and_then(|judged| judge(shared, judged, &asked));
     match cleared {
-        Ok(cleared) => forward(shared, number, cleared, head.headers, body, &audience).await,
+        Ok(cleared) => forward(shared, number, cleared, head.headers, held, &audience).await,
         Err(denied) => {
-            let reply = deny(shared, number, *denied).await;
+            let reply = deny(shared, number, *denied, push.as_ref()).await;
             // What follows a CONNECT was meant for a tunnel, and is no request.
             let reply = if head.method == Method::CONNECT { reply.closing() } else { reply };
-            if !waits {
-                drain(body).await;
+            match push {
+                Some(_) => push::drain(held).await,
+                None if !waits => body::drain(held).await,
+                None => {}
             }
             reply.into_response(&audience)
         }
     }
 }
 
+/// Reads what a push is to change, and records it.
+async fn open_push(
+    shared: &Shared,
+    number: RequestNumber,
+    head: &request::Parts,
+    body: Incoming,
+    judged: Result<Judged, Malformed>,
+) -> (Held, Option<Push>, Result<Judged, Box<Denied>>) {
+    let judged = match judged {
+        Ok(judged) if judged.act == Some(Act::GitPush) && judged.facts.disagreement.is_none() => judged,
+        other => return (Held::untouched(body), None, other.map_err(|malformed| Box::new(malformed.into()))),
+    };
+    let line = &judged.facts.line;
+    match push::read(&head.method, line, &head.headers, body).await {
+        Ok(push::Read { push, body }) => {
+            // What cannot be recorded is not allowed either, which is recorded before it counts.
+            let _ = shared.books.clerk.record(push::event(number, line, &push)).await;
+            (body, Some(push), Ok(judged))
+        }
+        Err((push::Unreadable(reason), body)) => {
+            let act = judged.act;
+            let denied = Denied { act, ..Denied::because(line.clone(), 403, reason) };
+            (Held::untouched(body), None, Err(Box::new(denied)))
+        }
+    }
+}
+
+/// What is known of a request beside its facts.
+struct Asked<'a> {
+    query: Option<&'a str>,
+    headers: &'a HeaderMap,
+    wants_upgrade: bool,
+    push: Option<&'a Push>,
+    /// Bytes of its body, where it says so.
+    length: Option<u64>,
+}
+
 /// Decides. Nothing has left and nothing is recorded yet.
-fn judge(shared: &Shared, judged: Judged, headers: &HeaderMap, wants_upgrade: bool) -> Result<Cleared, Box<Denied>> {
-    let Judged { facts, target } = judged;
+fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>) -> Result<Cleared, Box<Denied>> {
+    let Judged { facts, target, act } = judged;
     let disagreed = facts.disagreement.is_some();
-    let grant = match shared.policy.decide(facts) {
+    let updates = asked.push.map_or(&[][..], |push| &push.updates);
+    let by = Particulars { query: asked.query, headers: Some(asked.headers), act, updates };
+    let refused = |denied: Denied| Box::new(Denied { act, ..denied });
+    let grant = match shared.policy.decide_with(facts, &by) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(question) => return Err(Box::new(question.into())),
+        Verdict::Ask(question) => return Err(refused(question.into())),
         Verdict::Deny(refusal) => {
             let status = if disagreed { 421 } else { 403 };
-            return Err(Box::new(Denied { status, ..refusal.into() }));
+            return Err(refused(Denied { status, ..refusal.into() }));
         }
     };
-    if wants_upgrade {
+    if asked.wants_upgrade {
         let reason = "WebSocket connections are not carried: use plain HTTPS requests".to_owned();
-        return Err(Box::new(Denied::of(grant, 426, reason)));
+        return Err(refused(Denied::of(&grant, 426, reason)));
     }
-    match shared.vault.plan(grant.line(), &target, headers) {
-        Ok(plan) => Ok(Cleared { grant, plan, target }),
-        Err(misplaced) => Err(Box::new(Denied::of(grant, 403, explain_misplaced(&misplaced)))),
+    let plan = match shared.vault.plan(grant.line(), &target, asked.headers) {
+        Ok(plan) => plan,
+        Err(misplaced) => return Err(refused(Denied::of(&grant, 403, explain_misplaced(&misplaced)))),
+    };
+    match admit(shared, &grant, asked.length) {
+        Ok(allowance) => Ok(Cleared { grant, allowance, plan, target, act }),
+        Err(denied) => Err(refused(*denied)),
     }
+}
+
+/// Counts a request where a rule caps something, unless there is no room for it.
+fn admit(shared: &Shared, grant: &Grant, length: Option<u64>) -> Result<Allowance, Box<Denied>> {
+    let allowance = shared.policy.admit(grant).map_err(|TooMany { rule, retry_after }| {
+        let reason = format!("the rule `{rule}` lets no more requests through for now");
+        Box::new(Denied { retry_after: Some(retry_after), ..Denied::of(grant, 429, reason) })
+    })?;
+    // Of a body whose length is not said, what is too much is cut off.
+    allowance
+        .expect(Way::Up, length.unwrap_or_default())
+        .map_err(|too_much| Box::new(Denied::of(grant, 413, too_much.to_string())))?;
+    Ok(allowance)
 }
 
 /// Records the permission, then uses it.
@@ -86,18 +158,25 @@ async fn forward(
     number: RequestNumber,
     cleared: Cleared,
     mut headers: HeaderMap,
-    body: Incoming,
+    body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, plan, target } = cleared;
+    let Cleared { grant, allowance, plan, target, act } = cleared;
     let line = grant.line().clone();
     let secrets = shared.vault.planned(&plan);
-    let allowed = Event::RequestAllowed { request: number, line: line.clone(), rule: grant.rule().to_owned(), secrets };
+    let allowed = Event::RequestAllowed {
+        request: number,
+        line: line.clone(),
+        rule: grant.rule().to_owned(),
+        rule_from: Some(grant.rule_from().to_owned()),
+        act: act.map(|act| act.to_string()),
+        secrets,
+    };
     if let Err(error) = shared.books.clerk.record(allowed).await {
-        drain(body).await;
+        body::drain(body).await;
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
-    let open = Open::new(shared.books.clone(), number, &line);
+    let open = Open::new(shared.books.clone(), number, &line, allowance);
     if open.is_metered() {
         // A compressed answer could not be read as it passes.
         headers.remove(ACCEPT_ENCODING);
@@ -135,6 +214,11 @@ fn answer(
     if line.method == "HEAD" || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // It is over with its head, and its body may never be asked for.
         open.end(BodyEnd::Complete);
+    } else if let Err(too_much) = open.expect(body.size_hint().exact().unwrap_or_default()) {
+        // Known ahead, so that the client is told rather than left with a part of it.
+        open.end(BodyEnd::QuotaReached);
+        return Reply::refused(403, format!("omni refused the answer to {}: {too_much}", refusal::url(line)))
+            .into_response(audience);
     }
     // What the client's side adds must come from this side alone.
     head.extensions.clear();
@@ -142,12 +226,16 @@ fn answer(
 }
 
 /// Records the refusal, then says it.
-async fn deny(shared: &Shared, number: RequestNumber, denied: Denied) -> Reply {
-    let Denied { status, line, rule, reason, rule_to_add } = denied;
+async fn deny(shared: &Shared, number: RequestNumber, denied: Denied, push: Option<&Push>) -> Reply {
+    let Denied { status, line, rule, act, reason, rule_to_add, retry_after } = denied;
     let message = refusal::explain(&line, &reason, rule_to_add.as_deref());
     // A refusal needs no permission of the journal's: what is refused stays refused, recorded or not.
-    let _ = shared.books.clerk.record(Event::RequestDenied { request: number, line, rule, reason }).await;
-    Reply::refused(status, message)
+    let (rule, rule_from) = rule.map(|NamedRule { text, from }| (text, from)).unzip();
+    let act = act.map(|act| act.to_string());
+    let denied = Event::RequestDenied { request: number, line, rule, rule_from, act, reason };
+    let _ = shared.books.clerk.record(denied).await;
+    let report = push.and_then(|push| push::refusal(push, &message));
+    Reply::refused(status, message).after(retry_after).reporting(report)
 }
 
 fn explain_misplaced(misplaced: &Misplaced) -> String {
@@ -156,29 +244,34 @@ fn explain_misplaced(misplaced: &Misplaced) -> String {
 }
 
 impl Denied {
-    fn of(grant: Grant, status: u16, reason: String) -> Self {
-        Self { status, line: grant.line().clone(), rule: None, reason, rule_to_add: None }
+    fn of(grant: &Grant, status: u16, reason: String) -> Self {
+        Self::because(grant.line().clone(), status, reason)
+    }
+
+    fn because(line: RequestLine, status: u16, reason: String) -> Self {
+        Self { status, line, rule: None, act: None, reason, rule_to_add: None, retry_after: None }
     }
 }
 
 impl From<Malformed> for Denied {
     fn from(malformed: Malformed) -> Self {
         let Malformed { status, reason, line } = malformed;
-        Self { status, line, rule: None, reason, rule_to_add: None }
+        Self::because(line, status, reason)
     }
 }
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         let Refusal { line, rule, reason, rule_to_add } = refusal;
-        Self { status: 403, line, rule, reason, rule_to_add }
+        Self { rule, rule_to_add, ..Self::because(line, 403, reason) }
     }
 }
 
 impl From<Question> for Denied {
     fn from(question: Question) -> Self {
         let Question { line, rule } = question;
-        let reason = format!("the rule `ask {rule}` wants a person's answer, and this version cannot ask for one");
-        Self { status: 403, line, rule: Some(rule), reason, rule_to_add: None }
+        let text = &rule.text;
+        let reason = format!("the rule `ask {text}` wants a person's answer, and this version cannot ask for one");
+        Self { rule: Some(rule), ..Self::because(line, 403, reason) }
     }
 }

@@ -4,6 +4,7 @@
 //! without a record of it. The room deliberately does not know how the sandbox's traffic gets to its sockets.
 
 mod address;
+mod amend;
 mod authority;
 mod body;
 mod connect_to;
@@ -23,10 +24,12 @@ mod leg;
 mod listen;
 mod lookup;
 mod names;
+mod push;
 mod record;
 mod refusal;
 mod resolve;
 mod roots;
+mod ruling;
 mod serve;
 mod settle;
 mod shared;
@@ -38,6 +41,7 @@ mod upstream;
 mod writes_through;
 
 pub use address::refused as not_public;
+pub use amend::{Amended, Amendment};
 pub use authority::Authority;
 pub use connect_to::{ConnectTo, ConnectToError};
 pub use error::ProxyError;

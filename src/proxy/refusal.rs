@@ -1,15 +1,24 @@
 //! What a client is told when its request goes nowhere, in the form it can show to a person.
 
 use super::body::ResponseBody;
+use super::push;
 use crate::model::{Host, RequestLine};
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE, USER_AGENT};
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE, USER_AGENT};
 use http::{Response, StatusCode};
 use serde_json::json;
+use std::time::Duration;
+
+/// What a person reads as it is.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The host whose clients read Anthropic's form of an error.
 const ANTHROPIC: &str = "api.anthropic.com";
 /// How Codex names itself. It asks six times when it is refused with 403, and shows a plain 400 at once.
 const CODEX: &[u8] = b"codex";
+
+/// How git names itself.
+const GIT: &[u8] = b"git/";
 
 /// Whom an answer is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +27,8 @@ pub(super) struct Audience {
     host: Option<Host>,
     /// Whether the client is Codex.
     codex: bool,
+    /// Whether it is git, which shows plain text alone.
+    git: bool,
 }
 
 impl Audience {
@@ -25,7 +36,8 @@ impl Audience {
     pub(super) fn new(host: &Host, headers: &HeaderMap) -> Self {
         let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
         let begins = |agent: &[u8]| agent.get(..CODEX.len()).is_some_and(|name| name.eq_ignore_ascii_case(CODEX));
-        Self { host: Some(host.clone()), codex: agent.is_some_and(begins) }
+        let git = agent.is_some_and(|agent| agent.starts_with(GIT));
+        Self { host: Some(host.clone()), codex: agent.is_some_and(begins), git }
     }
 }
 
@@ -36,13 +48,17 @@ pub(super) struct Reply {
     message: String,
     refused: bool,
     closes: bool,
+    /// When asking again may help.
+    retry_after: Option<Duration>,
+    /// The same in the words of git's own protocol.
+    report: Option<Bytes>,
 }
 
 impl Reply {
     /// The request was refused.
     pub(super) fn refused(status: u16, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-        Self { status, message: message.into(), refused: true, closes: false }
+        Self { status, message: message.into(), refused: true, closes: false, retry_after: None, report: None }
     }
 
     /// The request was allowed and its upstream gave no answer.
@@ -55,20 +71,35 @@ impl Reply {
         Self { closes: true, ..self }
     }
 
+    /// The same answer, for who may ask again after a while.
+    pub(super) fn after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    /// The same answer for a push, as a report on each reference.
+    pub(super) fn reporting(self, report: Option<Bytes>) -> Self {
+        Self { report, ..self }
+    }
+
     /// The answer, in the form that this client understands.
     pub(super) fn into_response(self, audience: &Audience) -> Response<ResponseBody> {
         let decided = matches!(self.status, StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST);
-        let plain = audience.codex && self.refused && decided;
-        let (status, kind, body) = if plain {
-            (StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{}\n", self.message))
-        } else {
-            (self.status, "application/json", self.json(audience))
+        let plain = || Bytes::from(format!("{}\n", self.message));
+        let (status, kind, body) = match &self.report {
+            // Git reads a report from a success alone; the report says that nothing was done.
+            Some(report) => (StatusCode::OK, push::RESULT_TYPE, report.clone()),
+            None if audience.codex && self.refused && decided => (StatusCode::BAD_REQUEST, TEXT, plain()),
+            None if audience.git => (self.status, TEXT, plain()),
+            None => (self.status, "application/json", self.json(audience).into()),
         };
         let mut response = Response::new(ResponseBody::text(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        if self.refused || decided {
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never too early.
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        } else if self.refused || decided {
             // Asking again changes nothing; clients of both big vendors heed this.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }

@@ -6,6 +6,7 @@
 use super::record::Clerk;
 use crate::meter::{Dialect, Meter, PriceTable};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
+use crate::policy::{Allowance, TooMuch, Way};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -24,13 +25,18 @@ pub(super) struct Books {
 pub(super) struct Upload {
     bytes: AtomicU64,
     meter: Option<Mutex<Meter>>,
+    allowance: Allowance,
+    /// Whether the body was cut off since it was more than is allowed.
+    cut: AtomicBool,
 }
 
 impl Upload {
-    /// Takes the next bytes of the request's body.
-    pub(super) fn chunk(&self, bytes: &[u8]) {
+    /// Takes the next bytes of the request's body, unless they are more than may pass.
+    pub(super) fn chunk(&self, bytes: &[u8]) -> Result<(), TooMuch> {
+        self.allowance.take(Way::Up, bytes.len() as u64).inspect_err(|_| self.cut.store(true, Ordering::Relaxed))?;
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.with_meter(|meter| meter.request(bytes));
+        Ok(())
     }
 
     fn with_meter(&self, act: impl FnOnce(&mut Meter)) {
@@ -54,10 +60,10 @@ pub(super) struct Open {
 
 impl Open {
     /// Opens a request that was recorded as allowed.
-    pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine) -> Self {
+    pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine, allowance: Allowance) -> Self {
         let dialect = Dialect::of(line);
         let meter = dialect.map(|dialect| Mutex::new(Meter::new(dialect).naming(Dialect::model_in(line))));
-        let upload = Arc::new(Upload { bytes: AtomicU64::new(0), meter });
+        let upload = Arc::new(Upload { bytes: AtomicU64::new(0), meter, allowance, cut: AtomicBool::new(false) });
         let started = Instant::now();
         Self { books, number, dialect, upload, started, status: None, response_bytes: 0, settled: false }
     }
@@ -81,10 +87,17 @@ impl Open {
         self.upload.with_meter(|meter| meter.response_head(head.status.as_u16(), kind, encoding));
     }
 
-    /// The next bytes of the answer's body passed.
-    pub(super) fn chunk(&mut self, bytes: &[u8]) {
+    /// Whether so many bytes of an answer may pass.
+    pub(super) fn expect(&self, bytes: u64) -> Result<(), TooMuch> {
+        self.upload.allowance.expect(Way::Down, bytes)
+    }
+
+    /// The next bytes of the answer's body are to pass, unless they are more than may.
+    pub(super) fn chunk(&mut self, bytes: &[u8]) -> Result<(), TooMuch> {
+        self.upload.allowance.take(Way::Down, bytes.len() as u64)?;
         self.response_bytes += bytes.len() as u64;
         self.upload.with_meter(|meter| meter.response(bytes));
+        Ok(())
     }
 
     /// There will be no answer.
@@ -95,6 +108,9 @@ impl Open {
     /// The answer ended. Only the first call counts.
     pub(super) fn end(&mut self, end: BodyEnd) {
         let Some(status) = self.status else { return };
+        // The upstream breaks off when a request's body does.
+        let cut = end == BodyEnd::UpstreamBroke && self.upload.cut.load(Ordering::Relaxed);
+        let end = if cut { BodyEnd::QuotaReached } else { end };
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
@@ -163,7 +179,7 @@ mod tests {
             port: Port(443),
             path: "/".to_owned(),
         };
-        Open::new(Arc::new(books), RequestNumber(1), &line)
+        Open::new(Arc::new(books), RequestNumber(1), &line, Allowance::default())
     }
 
     fn ok() -> http::response::Parts {
@@ -183,7 +199,7 @@ mod tests {
         let memory = Memory::new();
         let mut request = open(&memory);
         request.answered(&ok());
-        request.chunk(b"hello");
+        request.chunk(b"hello").unwrap();
         request.end(BodyEnd::Complete);
         request.end(BodyEnd::UpstreamBroke);
         drop(request);

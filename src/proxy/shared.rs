@@ -2,19 +2,19 @@
 
 use super::inject::Vault;
 use super::names::Names;
+use super::ruling::Ruling;
 use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::{Authority, Gateway};
 use crate::model::{Event, RefusalKind};
-use crate::policy::Policy;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// The state of the proxy.
 pub(super) struct Shared {
     /// What may go.
-    pub policy: Policy,
+    pub policy: Ruling,
     /// The session's secrets.
     pub vault: Vault,
     /// Who signs for the hosts that are claimed.
@@ -70,7 +70,7 @@ impl Shared {
         let roots = super::Roots::from_pem(Vec::new(), None).unwrap();
         let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, Vec::new());
         let shared = Self {
-            policy: Policy::compile(&[]).unwrap(),
+            policy: Ruling::new(crate::policy::Policy::compile(&[]).unwrap()),
             vault: Vault::new(Vec::new()).unwrap(),
             authority: Authority::generate(&session, std::time::SystemTime::now()).unwrap(),
             upstream: Upstream::new(dialer),

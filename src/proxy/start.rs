@@ -5,10 +5,11 @@ use super::inject::Vault;
 use super::listen::{self, CONNECTIONS_MAX};
 use super::names::Names;
 use super::record::Clerk;
+use super::ruling::Ruling;
 use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
-use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, lookup};
+use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, amend, handed, lookup};
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret, SessionId};
 use crate::policy::{Binding, Policy};
@@ -71,6 +72,8 @@ pub struct Setup {
     pub sync: Option<SyncHandle>,
     /// What model calls cost.
     pub prices: PriceTable,
+    /// Where rules come from that are added while the session runs.
+    pub amendments: Option<OwnedFd>,
     /// Readable or at its end when the proxy is to stop.
     pub shutdown: UnixStream,
     /// How names are found outside.
@@ -84,7 +87,7 @@ pub struct Setup {
 /// A [`ProxyError`] when it cannot start. What goes wrong later is answered and recorded.
 pub fn serve(setup: Setup) -> Result<(), ProxyError> {
     let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
-    let Setup { listeners, shutdown, recorder, sync, prices, .. } = setup;
+    let Setup { listeners, shutdown, recorder, sync, prices, amendments, .. } = setup;
     let clerk = Clerk::new(recorder, sync).map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
     let books = Arc::new(Books { clerk: Arc::new(clerk), prices, ending: AtomicBool::new(false) });
     let vault = Vault::new(setup.bindings)?;
@@ -92,7 +95,7 @@ pub fn serve(setup: Setup) -> Result<(), ProxyError> {
     let shared = runtime.block_on(async {
         let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to);
         Shared {
-            policy: setup.policy,
+            policy: Ruling::new(setup.policy),
             vault,
             authority: setup.authority,
             upstream: Upstream::new(dialer),
@@ -103,7 +106,16 @@ pub fn serve(setup: Setup) -> Result<(), ProxyError> {
             ending,
         }
     });
-    let served = runtime.block_on(run(Arc::new(shared), setup.session, listeners, shutdown, end));
+    let shared = Arc::new(shared);
+    let served = runtime.block_on(async {
+        if let Some(socket) = amendments {
+            let opened =
+                amend::open(socket).map_err(|source| ProxyError::Start { step: "the socket for rules", source });
+            // It ends with the runtime.
+            tokio::spawn(amend::take(shared.clone(), opened?));
+        }
+        run(shared, setup.session, listeners, shutdown, end).await
+    });
     // Dropping the runtime drops every request still open, and each settles itself in being dropped.
     drop(runtime);
     drop(books);

@@ -4,7 +4,7 @@ use super::body::RequestBody;
 use super::dial::{DialError, Dialer, origin};
 use super::lanes::{LANES_MAX, Lanes, STREAMS_MAX, Slot};
 use crate::model::RequestLine;
-use crate::policy::Grant;
+use crate::policy::{Grant, TooMuch};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error};
@@ -112,6 +112,9 @@ fn explain(error: &Error) -> SendError {
     while let Some(inner) = cause {
         if let Some(dial) = inner.downcast_ref::<DialError>() {
             return SendError { status: dial.status(), reason: dial.to_string() };
+        }
+        if let Some(too_much) = inner.downcast_ref::<TooMuch>() {
+            return SendError { status: 413, reason: too_much.to_string() };
         }
         last = inner.to_string();
         cause = inner.source();

@@ -6,6 +6,7 @@ use super::leave_key::LeaveKey;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
 use crate::model::{ExitStatus, SessionId};
+use crate::policy::Effect;
 use crate::store::Home;
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -49,6 +50,14 @@ pub enum AttachError {
         /// Why.
         why: String,
     },
+    /// It does not take a rule.
+    #[error("session {session} does not take the rule: {why}")]
+    Rule {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: String,
+    },
     /// There is nothing to show it on.
     #[error("attaching takes a terminal, and standard input or output leads to none")]
     NoTerminal,
@@ -80,6 +89,26 @@ pub fn stop(home: &Home, session: &SessionId, grace: Duration) -> Result<Option<
             }
             Some(_) => {}
             None => return Ok(None),
+        }
+    }
+}
+
+/// Lets a rule count in a running session, from its next request on.
+///
+/// # Errors
+/// When the session cannot be reached, or the rule is not sound.
+pub fn amend(home: &Home, session: &SessionId, effect: Effect, rule: &str) -> Result<(), AttachError> {
+    let socket = connect(home, session)?;
+    let said = Said::Amend { effect: effect.as_str().to_owned(), rule: rule.to_owned() };
+    control::send(socket.as_fd(), &said).map_err(AttachError::Lost)?;
+    loop {
+        match control::receive::<Told>(socket.as_fd()).map_err(AttachError::Lost)? {
+            Some(Packet::Message(Told::Accepted)) => return Ok(()),
+            Some(Packet::Message(Told::Refused(why))) => {
+                return Err(AttachError::Rule { session: session.clone(), why });
+            }
+            Some(Packet::Bytes(_)) => {}
+            Some(Packet::Message(Told::Ended(_))) | None => return Err(AttachError::NotRunning(session.clone())),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::control::{self, Listener, PIECE_BYTES_MAX, Packet, Said, Told};
 use super::filter::{Modes, Passed};
 use super::screen::Source;
 use crate::model::ExitStatus;
+use crate::proxy::Amendment;
 use rustix::event::PollFlags;
 use rustix::net::SocketFlags;
 use std::io;
@@ -32,6 +33,8 @@ pub(super) enum Act {
     Left { viewer: u32, attached: bool },
     /// It wants the session's end.
     Stop { user: String, grace: Duration },
+    /// It wants a rule to count.
+    Amend(Amendment),
 }
 
 /// How output is shown.
@@ -138,6 +141,9 @@ impl Audience {
                 let seat = viewer.seat.as_mut()?;
                 (seat.columns, seat.rows) = (columns, rows);
                 Some(Act::Resized)
+            }
+            Ok(Some(Packet::Message(Said::Amend { effect, rule }))) => {
+                Some(Act::Amend(Amendment { number, user: viewer.user.clone(), effect, rule }))
             }
             Ok(Some(Packet::Message(Said::Stop { grace_ms }))) => {
                 let grace = Duration::from_millis(grace_ms);

@@ -22,7 +22,7 @@ pub(super) const PIECE_BYTES_MAX: usize = 16 * 1024;
 const BYTES: u8 = b'=';
 
 /// What a person's omni says to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Said {
     /// Show me the terminal, which mine is so large.
     Attach {
@@ -44,6 +44,13 @@ pub(super) enum Said {
     Stop {
         /// What the harness gets between the polite signal and the end, in milliseconds.
         grace_ms: u64,
+    },
+    /// Let this rule count from now on.
+    Amend {
+        /// Its effect, as a word.
+        effect: String,
+        /// Its text.
+        rule: String,
     },
 }
 

@@ -33,7 +33,7 @@ mod terminal;
 mod tier;
 mod tracked;
 
-pub use attach::{AttachError, Parting, attach, stop};
+pub use attach::{AttachError, Parting, amend, attach, stop};
 pub use caller::{Caller, SentSecrets, gather_secrets, has_value, own_variables};
 pub use detach::run_detached;
 pub use error::SessionError;

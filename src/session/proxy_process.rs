@@ -7,12 +7,12 @@ use super::signals::Signals;
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
-use crate::proxy::{self, Authority, Gateway, ResolverConfig, Roots, Setup};
+use crate::proxy::{self, Amended, Amendment, Authority, Gateway, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
 use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime};
 
 /// How long the proxy may take to settle what is under way once the session is over.
 const SETTLE: Duration = Duration::from_secs(4);
+
+/// Longest answer about a rule: what is wrong with it, in words.
+const ANSWER_BYTES_MAX: usize = 32 * 1024;
 
 /// What the proxy tells the session.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +107,25 @@ impl ProxyProcess {
             }
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Readable when it has answered about a rule.
+    pub(super) fn answers(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// Gives it a rule to add; it answers later.
+    pub(super) fn amend(&self, amendment: &Amendment) -> io::Result<()> {
+        let packet = serde_json::to_vec(amendment)?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        Ok(rustix::net::send(&self.control, &packet, flags).map(drop)?)
+    }
+
+    /// What it says about a rule; none when it says nothing more.
+    pub(super) fn amended(&self) -> Option<Amended> {
+        let mut packet = vec![0; ANSWER_BYTES_MAX];
+        let (count, _) = rustix::net::recv(&self.control, &mut packet, RecvFlags::DONTWAIT).ok()?;
+        serde_json::from_slice(packet.get(..count)?).ok()
     }
 
     /// Readable when the proxy has died.
@@ -213,6 +235,7 @@ fn prepare(
         recorder,
         sync,
         prices,
+        amendments: Some(control.try_clone().map_err(SessionError::preparing("keep the way for rules"))?),
         shutdown,
         resolver,
     })

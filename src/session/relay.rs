@@ -7,6 +7,7 @@ use super::proxy_process::ProxyProcess;
 use super::screen::{Happening, Screen, Source};
 use super::signals::Signals;
 use crate::model::{EndReason, Event, ExitStatus};
+use crate::proxy::Amended;
 use crate::store::{Journal, Recorder};
 use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
 use nix::sys::signal::Signal;
@@ -41,6 +42,8 @@ pub(super) struct Relay<'a> {
     disk: Option<&'a mut DiskWatch>,
     /// Why the harness was asked to end, if it was.
     ending: Option<EndReason>,
+    /// Whether the proxy still answers about rules.
+    amendable: bool,
 }
 
 impl<'a> Relay<'a> {
@@ -55,7 +58,7 @@ impl<'a> Relay<'a> {
     ) -> Self {
         // A time that no clock reaches is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { sandbox, proxy, signals, screen, journal, deadline, disk, ending: None }
+        Self { sandbox, proxy, signals, screen, journal, deadline, disk, ending: None, amendable: true }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -76,6 +79,9 @@ impl<'a> Relay<'a> {
             {
                 return Ok(ended);
             }
+            if ready.amended {
+                self.hear_proxy();
+            }
             if ready.no_memory {
                 return Ok(Ended { reason: EndReason::MemoryLimit, status: None, not_started: None });
             }
@@ -95,10 +101,12 @@ impl<'a> Relay<'a> {
 
     fn wait(&self) -> io::Result<Ready> {
         let (notices, proxy, signals) = (self.sandbox.as_fd(), self.proxy.as_fd(), self.signals.as_fd());
+        let answers = self.proxy.answers();
         let mut waits = vec![
             PollFd::new(&notices, PollFlags::IN),
             PollFd::new(&proxy, PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(&answers, if self.amendable { PollFlags::IN } else { PollFlags::empty() }),
         ];
         let alarm = self.sandbox.alarm();
         waits.extend(alarm.iter().map(|alarm| PollFd::new(alarm, PollFlags::IN)));
@@ -119,7 +127,8 @@ impl<'a> Relay<'a> {
             notice: !happened(0).is_empty(),
             proxy_gone: !happened(1).is_empty(),
             signal: !happened(2).is_empty(),
-            no_memory: alarm.is_some() && !happened(3).is_empty(),
+            amended: self.amendable && !happened(3).is_empty(),
+            no_memory: alarm.is_some() && !happened(4).is_empty(),
             sources: (own..)
                 .zip(&sources)
                 .map(|(index, (source, ..))| (*source, happened(index)))
@@ -196,6 +205,14 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Passes on what became of a rule.
+    fn hear_proxy(&mut self) {
+        match self.proxy.amended() {
+            Some(amended) => self.screen.answer(amended),
+            None => self.amendable = false,
+        }
+    }
+
     /// First a polite signal, then the end.
     fn time_is_up(&mut self) -> Option<Ended> {
         if let Some(reason) = self.ending {
@@ -224,6 +241,14 @@ impl<'a> Relay<'a> {
                 self.ask_to_end(EndReason::Stopped, grace);
                 Event::StopRequested { user }
             }
+            Happening::Amend(amendment) => {
+                // The proxy records it and answers, since it lets it count.
+                if self.proxy.amend(&amendment).is_err() {
+                    let refused = Some("the session is ending, or busy with other rules".to_owned());
+                    self.screen.answer(Amended { number: amendment.number, refused });
+                }
+                return;
+            }
         };
         // A journal that fails once fails for good, and the session's end says so.
         let _ = self.journal.record(clock::now(), &fact);
@@ -234,6 +259,7 @@ struct Ready {
     notice: bool,
     proxy_gone: bool,
     signal: bool,
+    amended: bool,
     no_memory: bool,
     sources: Vec<(Source, PollFlags)>,
 }

@@ -10,6 +10,7 @@ use super::recording::Recording;
 use super::terminal::{DEFAULT_SIZE, UserTerminal};
 use crate::model::{Event, ExitStatus};
 use crate::policy::{Terminal, TerminalFilter};
+use crate::proxy::{Amended, Amendment};
 use rustix::event::PollFlags;
 use rustix::termios::Winsize;
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub enum Happening {
         /// How long.
         grace: Duration,
     },
+    /// Somebody wants a rule to count.
+    Amend(Amendment),
 }
 
 /// The two terminals, as far as there are any.
@@ -230,10 +233,20 @@ impl Screen {
                 self.resize();
                 attached.then(|| Happening::Fact(Box::new(Event::ViewerLeft { viewer })))
             }
+            Act::Amend(amendment) => Some(Happening::Amend(amendment)),
             Act::Stop { user, grace } => {
                 self.audience.as_mut()?.accept(viewer, None);
                 Some(Happening::Stop { user, grace })
             }
+        }
+    }
+
+    /// Answers whoever wanted a rule to count.
+    pub fn answer(&mut self, Amended { number, refused }: Amended) {
+        let Some(audience) = self.audience.as_mut() else { return };
+        match refused {
+            None => audience.accept(number, None),
+            Some(why) => audience.refuse(number, &why),
         }
     }
 

@@ -210,6 +210,8 @@ impl Summary {
             | Event::SecretMissing { .. }
             | Event::NameResolved { .. }
             | Event::RequestCompleted { .. }
+            | Event::PushRead { .. }
+            | Event::RuleAdded { .. }
             | Event::ViewerAttached { .. }
             | Event::ViewerLeft { .. }
             | Event::StopRequested { .. }

@@ -66,11 +66,25 @@ fn line() -> RequestLine {
 
 fn allowed(request: u64) -> Event {
     let rule = "POST api.example.com/**".to_owned();
-    Event::RequestAllowed { request: RequestNumber(request), line: line(), rule, secrets: Vec::new() }
+    Event::RequestAllowed {
+        request: RequestNumber(request),
+        line: line(),
+        rule,
+        rule_from: None,
+        act: None,
+        secrets: Vec::new(),
+    }
 }
 
 fn denied(request: u64) -> Event {
-    Event::RequestDenied { request: RequestNumber(request), line: line(), rule: None, reason: "no rule".to_owned() }
+    Event::RequestDenied {
+        request: RequestNumber(request),
+        line: line(),
+        rule: None,
+        rule_from: None,
+        act: None,
+        reason: "no rule".to_owned(),
+    }
 }
 
 fn metered(request: u64, model: &str, cost: i64) -> Event {

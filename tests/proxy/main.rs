@@ -3,11 +3,13 @@
 
 mod bodies;
 mod flow;
+mod git;
 mod http2;
 mod memory;
 mod metering;
 mod names;
 mod refusals;
+mod rules;
 mod secrets;
 mod support;
 mod wire;

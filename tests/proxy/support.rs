@@ -177,18 +177,36 @@ pub struct Wanted<'a> {
     pub secret_host: &'a str,
     /// How long the session has lasted already.
     pub age: Duration,
+    pub amendments: Option<std::os::fd::OwnedFd>,
+    pub denials: &'a [&'a str],
+    pub limits: &'a [&'a str],
 }
 
 impl Default for Wanted<'_> {
     fn default() -> Self {
-        Self { rules: &[], trust: None, recorder: None, secret_host: "api.example.com", age: Duration::ZERO }
+        let (trust, recorder, amendments) = (None, None, None);
+        let (rules, denials, limits): (&[&str], &[&str], &[&str]) = (&[], &[], &[]);
+        Self {
+            rules,
+            trust,
+            recorder,
+            secret_host: "api.example.com",
+            age: Duration::ZERO,
+            amendments,
+            denials,
+            limits,
+        }
     }
 }
 
 impl Proxy {
     pub fn start(upstream: Option<&Upstream>, wanted: Wanted<'_>) -> Self {
         let session = SessionId::from_entropy([9; 10]);
-        let rules: Vec<WrittenRule> = wanted.rules.iter().map(|text| WrittenRule::alone(Effect::Allow, text)).collect();
+        let effects = [(Effect::Allow, wanted.rules), (Effect::Deny, wanted.denials), (Effect::Limit, wanted.limits)];
+        let written = |(effect, texts): &(Effect, &[&str])| {
+            texts.iter().map(|text| WrittenRule::alone(*effect, text)).collect::<Vec<_>>()
+        };
+        let rules: Vec<WrittenRule> = effects.iter().flat_map(written).collect();
         let source = RuleSource { level: Level::Profile, label: "test", rules: &rules };
         let authority = Authority::generate(&session, SystemTime::now() - wanted.age).unwrap();
         let ca_pem = authority.certificate_pem().to_owned();
@@ -213,6 +231,7 @@ impl Proxy {
             recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
             sync: None,
             prices: PriceTable::embedded(),
+            amendments: wanted.amendments,
             shutdown: stop,
             resolver: ResolverConfig::default(),
         };
@@ -225,6 +244,11 @@ impl Proxy {
         drop(self.shutdown.take());
         self.thread.take().unwrap().join().unwrap();
         self.memory.events()
+    }
+
+    /// The certificate of the session's authority.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
     pub async fn tunnel(&self, target: &str) -> TcpStream {

@@ -4,7 +4,7 @@ use super::request::request_line;
 use crate::cli::listing::{json_line, printable};
 use crate::cli::profile;
 use crate::model::{Host, RequestLine};
-use crate::policy::{Effect, Level, Policy, Profile, RequestFacts, Rule, RuleSource, Verdict};
+use crate::policy::{Effect, Level, Particulars, Policy, Profile, RequestFacts, Rule, RuleSource, Verdict};
 use crate::proxy::not_public;
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -98,7 +98,7 @@ struct Named {
 
 impl Named {
     fn of(rule: &Rule) -> Self {
-        Self { rule: rule.to_string(), level: rule.level().as_str(), label: rule.label().to_owned() }
+        Self { rule: rule.to_string(), level: rule.level().as_str(), label: rule.place() }
     }
 
     fn line(&self) -> String {
@@ -124,7 +124,8 @@ struct OfRequest {
 /// The verdict, the rule that made it, and the other rules that are about the request.
 fn request(profile: &Profile, line: RequestLine) -> anyhow::Result<OfRequest> {
     let policy = compiled(profile)?;
-    let mut rules = policy.matching(&line).map(Named::of).collect::<Vec<_>>().into_iter();
+    let by = Particulars::default();
+    let mut rules = policy.matching(&line, &by).into_iter().map(Named::of).collect::<Vec<_>>().into_iter();
     let (by, outweighed) = (rules.next(), rules.collect());
     let (verdict, because, rule_to_add) = match policy.decide(RequestFacts { line, disagreement: None }) {
         Verdict::Allow(_) => ("allow", None, None),
@@ -209,7 +210,7 @@ mod tests {
     fn names_the_rule_that_decides() {
         assert_eq!(
             explained("claude-code", &["post", "https://api.anthropic.com/v1/messages?beta=true"]),
-            "allow\nby allow POST api.anthropic.com/v1/messages   (profile, claude-code)\n"
+            "allow\nby allow POST api.anthropic.com/v1/messages   (profile, claude-code:40)\n"
         );
     }
 
@@ -227,8 +228,8 @@ mod tests {
         assert_eq!(
             explained("openai-agents", &["api.openai.com"]),
             "some requests to api.openai.com may go, by these rules; a denial outweighs:\n\
-             \x20 allow POST api.openai.com/v1/chat/completions   (profile, openai-agents)\n\
-             \x20 allow POST api.openai.com/v1/responses   (profile, openai-agents)\n\
+             \x20 allow POST api.openai.com/v1/chat/completions   (profile, openai-agents:21)\n\
+             \x20 allow POST api.openai.com/v1/responses   (profile, openai-agents:20)\n\
              with the secret openai\n\
              note: its name resolves whatever the rules say, to an address that means something inside alone\n"
         );

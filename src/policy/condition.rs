@@ -1,0 +1,191 @@
+//! What a rule asks of a request beyond method, host and path: `header:NAME=GLOB`, `query:NAME=GLOB`, `act=NAME` and
+//! `push=REFERENCE` behind its target.
+//!
+//! What is allowed must meet a condition in every reading there is; for what is refused, asked about or limited, one
+//! reading suffices, and what cannot be read counts as met.
+
+use super::act::Act;
+use super::error::hint_of;
+use super::git_push::{Change, RefUpdate};
+use super::path_glob::PathGlob;
+use super::query;
+use http::HeaderMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Most conditions of one rule.
+const CONDITIONS_MAX: usize = 32;
+
+/// What a request says beyond its line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Particulars<'a> {
+    /// Its query, as it is written.
+    pub query: Option<&'a str>,
+    /// Its headers.
+    pub headers: Option<&'a HeaderMap>,
+    /// What it does, where its shape tells.
+    pub act: Option<Act>,
+    /// The references that it changes, where it is a push.
+    pub updates: &'a [RefUpdate],
+}
+
+/// The conditions of one rule; all of them must be met.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Conditions(BTreeSet<Condition>);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Condition {
+    /// A header by its name in small letters, and its value.
+    Header(String, PathGlob),
+    /// A parameter of the query, and its value.
+    Query(String, PathGlob),
+    /// What the request does: one of these.
+    Act { written: String, acts: BTreeSet<Act> },
+    /// The references of a push, by their full names, and what becomes of them; no change written is any.
+    Push { changes: BTreeSet<Change>, names: BTreeSet<PathGlob> },
+}
+
+/// Why a word is no condition.
+pub(super) struct ConditionError {
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+fn wrong<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T, ConditionError> {
+    Err(ConditionError { message: message.into(), hint: hint.into() })
+}
+
+impl Conditions {
+    /// Adds a condition, given what stands before and behind the first `=`; false if the key is of none.
+    pub(super) fn add(&mut self, key: &str, value: &str) -> Result<bool, ConditionError> {
+        let (kind, argument) = key.split_once(':').map_or((key, None), |(kind, argument)| (kind, Some(argument)));
+        let condition = match (kind, argument) {
+            ("header", Some(name)) => header(name, value)?,
+            ("query", Some(name)) if !name.is_empty() => Condition::Query(name.to_owned(), glob(value)?),
+            ("header" | "query", _) => {
+                return wrong(format!("`{kind}` names none"), format!("write `{kind}:NAME=VALUE`"));
+            }
+            ("act", None) => acts(value)?,
+            ("push", changes) => push(changes, value)?,
+            _ => return Ok(false),
+        };
+        self.0.insert(condition);
+        if self.0.len() > CONDITIONS_MAX {
+            return wrong(format!("a rule has at most {CONDITIONS_MAX} conditions"), "write several rules");
+        }
+        Ok(true)
+    }
+
+    /// Whether all are met, by one of the references where it is a push.
+    pub(super) fn are_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
+        self.0.iter().all(|condition| condition.is_met(by, update, strictly))
+    }
+}
+
+impl Condition {
+    fn is_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
+        match self {
+            Self::Header(name, glob) => {
+                let values = by.headers.map(|headers| headers.get_all(name).iter());
+                every_or_any(values.into_iter().flatten().map(|value| glob.matches_bytes(value.as_bytes())), strictly)
+            }
+            Self::Query(name, glob) => match query::pairs(by.query.unwrap_or_default()) {
+                None => !strictly,
+                Some(pairs) => {
+                    let named = pairs.iter().filter(|(found, _)| found == name.as_bytes());
+                    every_or_any(named.map(|(_, value)| glob.matches_bytes(value)), strictly)
+                }
+            },
+            Self::Act { acts, .. } => by.act.is_some_and(|act| acts.contains(&act)),
+            Self::Push { changes, names } => match update {
+                _ if by.act != Some(Act::GitPush) => false,
+                // Asking what the references are belongs to pushing, and changes none.
+                None => strictly,
+                Some(update) => {
+                    (changes.is_empty() || changes.contains(&update.change))
+                        && names.iter().any(|name| name.matches(&update.name))
+                }
+            },
+        }
+    }
+}
+
+/// At least one, and where it counts none that is not.
+fn every_or_any(mut matches: impl Iterator<Item = bool>, strictly: bool) -> bool {
+    if strictly {
+        let Some(first) = matches.next() else { return false };
+        return first && matches.all(|matches| matches);
+    }
+    matches.any(|matches| matches)
+}
+
+fn header(name: &str, value: &str) -> Result<Condition, ConditionError> {
+    let Ok(known) = http::HeaderName::try_from(name) else {
+        return wrong(format!("`{name}` is not the name of a header"), "write it like `header:accept=text/*`");
+    };
+    Ok(Condition::Header(known.as_str().to_owned(), glob(value)?))
+}
+
+fn glob(value: &str) -> Result<PathGlob, ConditionError> {
+    PathGlob::of_value(value).map_err(|error| ConditionError { message: error.message, hint: error.hint.to_owned() })
+}
+
+fn acts(value: &str) -> Result<Condition, ConditionError> {
+    let mut acts = BTreeSet::new();
+    for word in value.split(',') {
+        match Act::named(word) {
+            Ok(named) => acts.extend(named),
+            Err(hint) => return wrong(format!("`{word}` is not something that requests do"), hint),
+        }
+    }
+    Ok(Condition::Act { written: value.to_owned(), acts })
+}
+
+fn push(changes: Option<&str>, value: &str) -> Result<Condition, ConditionError> {
+    let mut kinds = BTreeSet::new();
+    for word in changes.into_iter().flat_map(|changes| changes.split(',')) {
+        let Some((_, change)) = Change::ALL.iter().find(|(name, _)| *name == word) else {
+            let hint = hint_of(word, &Change::ALL.map(|(name, _)| name));
+            return wrong(format!("`{word}` is nothing that becomes of a reference"), hint);
+        };
+        kinds.insert(*change);
+    }
+    let mut names = BTreeSet::new();
+    for name in value.split(',') {
+        if name.is_empty() || name.starts_with('/') {
+            return wrong("`push` names no reference", "write it like `push=feature/*` or `push=refs/tags/*`");
+        }
+        let full = name.starts_with("refs/") || name == "**";
+        let full = if full { name.to_owned() } else { format!("refs/heads/{name}") };
+        names.insert(
+            PathGlob::of_name(&full)
+                .map_err(|error| ConditionError { message: error.message, hint: error.hint.to_owned() })?,
+        );
+    }
+    Ok(Condition::Push { changes: kinds, names })
+}
+
+impl fmt::Display for Conditions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|condition| write!(f, " {condition}"))
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name, glob) => write!(f, "header:{name}={}", glob.as_str()),
+            Self::Query(name, glob) => write!(f, "query:{name}={}", glob.as_str()),
+            Self::Act { written, .. } => write!(f, "act={written}"),
+            Self::Push { changes, names } => {
+                f.write_str("push")?;
+                let changes: Vec<&str> = changes.iter().map(|change| change.as_str()).collect();
+                if !changes.is_empty() {
+                    write!(f, ":{}", changes.join(","))?;
+                }
+                let names: Vec<&str> = names.iter().map(PathGlob::as_str).collect();
+                write!(f, "={}", names.join(","))
+            }
+        }
+    }
+}

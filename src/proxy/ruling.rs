@@ -1,0 +1,51 @@
+//! The session's policy as it stands, and what its rules have let through by now.
+
+use crate::policy::{Allowance, Grant, Level, Particulars, Policy, PolicyErrors, RequestFacts, RuleSource};
+use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+/// What rules are called that were added while the session ran.
+const ADDED: &str = "added while it runs";
+
+/// Judges requests, by rules that can be added to.
+pub(super) struct Ruling {
+    policy: RwLock<Policy>,
+    tally: Mutex<Tally>,
+    started: Instant,
+}
+
+impl Ruling {
+    /// Begins with this policy, nothing let through yet.
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy: RwLock::new(policy), tally: Mutex::default(), started: Instant::now() }
+    }
+
+    /// The policy as it is now.
+    fn policy(&self) -> Policy {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Judges one request.
+    pub(super) fn decide_with(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).decide_with(facts, by)
+    }
+
+    /// Counts a request that was granted.
+    pub(super) fn admit(&self, grant: &Grant) -> Result<Allowance, TooMany> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).admit(grant, self.started.elapsed())
+    }
+
+    /// The policy with one more rule of the session's level, which does not count yet, and that rule's canonical form.
+    pub(super) fn with(&self, rule: &WrittenRule) -> Result<(Policy, String), PolicyErrors> {
+        let source = RuleSource { level: Level::Session, label: ADDED, rules: std::slice::from_ref(rule) };
+        let alone = Policy::compile(&[source])?;
+        let canonical = alone.rules().map(ToString::to_string).collect();
+        Ok((self.policy().adding(&source)?, canonical))
+    }
+
+    /// Lets a policy count from the next request on, on every connection.
+    pub(super) fn replace(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+}
