@@ -26,8 +26,11 @@ const HOME_VARIABLE: &str = "OMNI_HOME";
 )]
 pub struct Args {
     /// Serve the users of this machine over a Unix socket
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "keep_group")]
     system: bool,
+    /// Only keep the control group that the sessions of a server are in (dist/omni-sessions.service)
+    #[arg(long, conflicts_with_all = ["system", "socket", "config", "home"])]
+    keep_group: bool,
     /// The socket
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
@@ -80,12 +83,19 @@ impl Route {
 /// # Errors
 /// When the server cannot begin.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.keep_group {
+        server::keep_group()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let home = home(args.places.home);
     let settings = Settings { socket: args.socket, configuration: args.places.config, home };
     let machine = Machine::read(&settings.configuration)?;
     Home::open(&settings.home)?;
     let socket = settings.socket.clone();
-    server::serve(&settings, machine.seats(), || eprintln!("omni: serving at {}", socket.display()))?;
+    server::serve(&settings, machine.seats(), || {
+        eprintln!("omni: serving at {}", socket.display());
+        server::tell_ready()
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -65,7 +65,11 @@ struct Server<'a> {
 ///
 /// # Errors
 /// A [`ServerError`] when it cannot begin; later failures concern one visitor and are logged.
-pub fn serve(settings: &Settings, seats: Seats, ready: impl FnOnce()) -> Result<(), ServerError> {
+pub fn serve(
+    settings: &Settings,
+    seats: Seats,
+    ready: impl FnOnce() -> Result<(), ServerError>,
+) -> Result<(), ServerError> {
     if !rustix::process::geteuid().is_root() {
         return Err(ServerError::NotRoot);
     }
@@ -82,7 +86,7 @@ pub fn serve(settings: &Settings, seats: Seats, ready: impl FnOnce()) -> Result<
     let mut server =
         Server { settings, roll, queue: Queue::new(seats), visitors: BTreeMap::new(), visits: 0, serving: Vec::new() };
     server.adopt()?;
-    ready();
+    ready()?;
     loop {
         let ready = server.wait(&door.listener, &signals)?;
         if ready.ended {

@@ -16,6 +16,7 @@ mod place;
 mod queue;
 mod rights;
 mod roll;
+mod unit;
 
 pub use accept::serve;
 pub use client::{Call, call};
@@ -26,3 +27,4 @@ pub use message::{Kind, Request, sent_secrets};
 pub use peer::Peer;
 pub use place::{CONFIGURATION, HOME, SOCKET, Settings};
 pub use rights::with_rights_of;
+pub use unit::{keep_group, tell_ready};

@@ -19,10 +19,11 @@ fn run(program: &str, arguments: &[&str], file: &Path) -> Option<Output> {
     Some(Command::new(path).args(arguments).arg(file).output().unwrap())
 }
 
-fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+/// Files beside each other; the path of the first.
+fn written(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
-    let path = place.path().join(name);
-    fs::write(&path, text).unwrap();
+    files.iter().for_each(|(name, text)| fs::write(place.path().join(name), text).unwrap());
+    let path = place.path().join(files[0].0);
     (place, path)
 }
 
@@ -31,16 +32,21 @@ fn complaints(output: &Output) -> String {
 }
 
 #[test]
-fn systemd_understands_the_unit() {
-    let unit = shipped("omni-server.service");
+fn systemd_understands_the_units() {
     // The binary of these tests stands for the one that is installed.
-    let unit = unit.replace("/usr/local/bin/omni", env!("CARGO_BIN_EXE_omni"));
-    let (_place, path) = written("omni-server.service", &unit);
-    let Some(output) = run("systemd-analyze", &["verify", "--man=no"], &path) else { return };
-    assert_eq!((output.status.success(), complaints(&output).as_str()), (true, ""), "{unit}");
-    let (_place, path) = written("omni-server.service", &unit.replace("KillMode=process", "KillMode=sometimes"));
-    let Some(output) = run("systemd-analyze", &["verify", "--man=no"], &path) else { return };
+    let unit = |name| shipped(name).replace("/usr/local/bin/omni", env!("CARGO_BIN_EXE_omni"));
+    let (server, sessions) = (unit("omni-server.service"), unit("omni-sessions.service"));
+    // The server's unit wants the other one, so that both are read.
+    let check = |server: &str, sessions: &str| {
+        let (_place, path) = written(&[("omni-server.service", server), ("omni-sessions.service", sessions)]);
+        run("systemd-analyze", &["verify", "--man=no"], &path)
+    };
+    let Some(output) = check(&server, &sessions) else { return };
+    assert_eq!((output.status.success(), complaints(&output).as_str()), (true, ""), "{server}");
+    let Some(output) = check(&server.replace("KillMode=process", "KillMode=sometimes"), &sessions) else { return };
     assert!(complaints(&output).contains("kill mode"), "the control: {output:?}");
+    let Some(output) = check(&server, &sessions.replace("Type=notify", "Type=told")) else { return };
+    assert!(complaints(&output).contains("service type"), "the control: {output:?}");
 }
 
 #[test]
@@ -48,7 +54,7 @@ fn apparmor_understands_the_profile_as_far_as_its_parser_knows() {
     let profile = shipped("apparmor/omni");
     assert!(profile.contains("  userns,\n"));
     let check = |text: &str| {
-        let (_place, path) = written("omni", text);
+        let (_place, path) = written(&[("omni", text)]);
         run("apparmor_parser", &["--skip-kernel-load", "--skip-cache", "--quiet"], &path)
     };
     // Parsers before 4.0 know neither the rule nor the version of the rules that has it.

@@ -1,6 +1,11 @@
-//! However much one user wants, another gets their turn.
+//! However much one user wants, another gets their turn, and their part of the processors.
 
-use crate::machine::{Files, harnesses, on_a_machine};
+use crate::machine::{Files, Machine, harnesses, on_a_machine};
+
+/// Processor time that each of the modest user's programs needs, in seconds.
+const WORK: u64 = 1;
+/// The unit of proc_pid_stat(5), USER_HZ, on every architecture that omni runs on.
+const TICKS_PER_SECOND: u64 = 100;
 
 #[test]
 fn forty_sessions_of_one_user_do_not_keep_another_waiting() {
@@ -93,4 +98,52 @@ fn each_user_has_a_group_with_an_equal_share_of_the_processors() {
             session.end();
         }
     });
+}
+
+#[test]
+fn forty_busy_sessions_of_one_user_leave_another_half_of_the_processors() {
+    on_a_machine(Files { system: "sessions: 200\nsessions_per_user: 100\n", ..Files::default() }, |machine| {
+        share_with_busy_sessions(machine, 40, 1);
+    });
+}
+
+/// One user's sessions spin, in so many loops each, while another does a piece of work on each processor: what the first
+/// got meanwhile is about what the second needed, since both want more than there is. As single processes they would have got
+/// a multiple of it. What the machine does otherwise takes from both alike.
+pub fn share_with_busy_sessions(machine: &Machine, sessions: usize, loops: usize) {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let spin =
+        format!("echo up; read word; for i in $(seq {loops}); do (while :; do :; done) & done; wait; : harness 40821");
+    let mut busy: Vec<_> = (0..sessions).map(|_| machine.start(&machine.ada, &[], &spin)).collect();
+    let work = format!(
+        "exec python3 -c 'import time\nprint(\"up\", flush=True)\ninput()\nbegun = time.process_time()\n\
+         while time.process_time() < begun + {WORK}: pass\nprint(\"done\")'"
+    );
+    let mut modest: Vec<_> = (0..processors).map(|_| machine.start(&machine.bob, &[], &work)).collect();
+    busy.iter_mut().chain(&mut modest).for_each(|session| assert_eq!(session.line(), "up"));
+    busy.iter_mut().for_each(|session| session.say("go\n"));
+    let before = ticks_of("harness 40821");
+    modest.iter_mut().for_each(|session| session.say("go\n"));
+    for session in &mut modest {
+        assert_eq!(session.line(), "done");
+    }
+    let got = ticks_of("harness 40821") - before;
+    let needed = WORK * processors as u64 * TICKS_PER_SECOND;
+    println!("{} loops of one user got {got} ticks while another's {processors} used {needed}", sessions * loops);
+    assert!(got < 3 * needed, "no equal share: {got} to {needed} ticks");
+    assert!(sessions * loops < 2 * processors || got > needed / 3, "nobody was in the way: {got} to {needed} ticks");
+    busy.iter().for_each(|session| session.signal(nix::sys::signal::Signal::SIGTERM));
+    for session in busy.iter_mut().chain(&mut modest) {
+        session.end();
+    }
+}
+
+/// Processor time that harnesses with this text had so far (proc_pid_stat(5), fields 14 and 15).
+fn ticks_of(text: &str) -> u64 {
+    let ticks = |pid: u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = line.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
+    };
+    harnesses(text).into_iter().map(ticks).sum()
 }

@@ -8,10 +8,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Longest that anything may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The users' accounts; another of the tests' directories uses the first too.
 const ACCOUNTS: [&str; 2] = ["omni-test", "omni-test-2"];
@@ -29,9 +30,16 @@ pub struct Machine {
     pub place: tempfile::TempDir,
     omni: PathBuf,
     server: Option<Child>,
+    group: Option<Delegated>,
+    /// Whether the server is the one that users find without being told where.
+    is_installed: bool,
     pub ada: User,
     pub bob: User,
 }
+
+/// A control group of version 2 that the server may divide, as systemd's `Delegate=yes` gives one: the group that the
+/// tests are in holds others too. Dropping removes it.
+struct Delegated(PathBuf);
 
 /// One user of it.
 #[derive(Clone, Debug)]
@@ -62,28 +70,44 @@ pub fn on_a_machine(files: Files<'_>, test: impl FnOnce(&mut Machine)) {
     test(&mut machine);
 }
 
+impl Files<'_> {
+    pub fn lay_down(&self, directory: &Path) {
+        std::fs::create_dir_all(directory.join("policies")).unwrap();
+        let write = |name: &str, text: &str, mode| {
+            if !text.is_empty() {
+                std::fs::write(directory.join(name), text).unwrap();
+                std::fs::set_permissions(directory.join(name), PermissionsExt::from_mode(mode)).unwrap();
+            }
+        };
+        write("system.yaml", self.system, 0o644);
+        write("secrets.yaml", self.secrets, 0o600);
+        write("policies/machine.yaml", self.policy, 0o644);
+    }
+}
+
 impl Machine {
     fn new(files: Files<'_>) -> Self {
+        let mut machine = Self::without_a_server();
+        machine.group = Delegated::make();
+        files.lay_down(&machine.path("etc"));
+        std::fs::create_dir(machine.path("run")).unwrap();
+        machine.start_server();
+        machine
+    }
+
+    /// Two users, with homes and workspaces.
+    pub fn without_a_server() -> Self {
         let place = tempfile::Builder::new().prefix("omni-machine-").tempdir().unwrap();
         std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let omni = reachable_binary(place.path());
-        let at = |name: &str| place.path().join(name);
-        for name in ["etc", "etc/policies", "run"] {
-            std::fs::create_dir(at(name)).unwrap();
-        }
-        let write = |name: &str, text: &str, mode| {
-            if !text.is_empty() {
-                std::fs::write(at(name), text).unwrap();
-                std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).unwrap();
-            }
-        };
-        write("etc/system.yaml", files.system, 0o644);
-        write("etc/secrets.yaml", files.secrets, 0o600);
-        write("etc/policies/machine.yaml", files.policy, 0o644);
         let [ada, bob] = ACCOUNTS.map(|name| user(name, place.path()));
-        let mut machine = Self { place, omni, server: None, ada, bob };
-        machine.start_server();
-        machine
+        Self { place, omni, server: None, group: None, is_installed: false, ada, bob }
+    }
+
+    /// From now on, users take the program and the server that everybody has.
+    pub fn find_installed(&mut self, program: &Path) {
+        self.is_installed = true;
+        program.clone_into(&mut self.omni);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -99,12 +123,16 @@ impl Machine {
         let mut command = Command::new(&self.omni);
         command.args(["server", "--system", "--socket"]).arg(self.socket());
         command.arg("--config").arg(self.path("etc")).arg("--home").arg(self.path("records"));
-        command.env_clear().env("PATH", PATH).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        as_a_server(&mut command);
         command
     }
 
     pub fn start_server(&mut self) {
-        let mut server = self.server().spawn().unwrap();
+        let mut server = self.server();
+        if let Some(group) = &self.group {
+            server = group.start(&server);
+        }
+        let mut server = server.spawn().unwrap();
         let mut log = BufReader::new(server.stderr.take().unwrap());
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
@@ -133,8 +161,10 @@ impl Machine {
             .arg(format!("--regid={}", user.gid))
             .arg(&user.groups)
             .arg(program);
-        command.env_clear().env("PATH", PATH).env("HOME", &user.home).env("OMNI_SYSTEM_SOCKET", self.socket());
-        command.current_dir(user.work());
+        command.env_clear().env("PATH", PATH).env("HOME", &user.home).current_dir(user.work());
+        if !self.is_installed {
+            command.env("OMNI_SYSTEM_SOCKET", self.socket());
+        }
         command
     }
 
@@ -190,6 +220,46 @@ impl Drop for Machine {
             let _ = server.wait();
         }
     }
+}
+
+impl Delegated {
+    /// None where no version 2 deals processors out, or only root's own groups may be made.
+    fn make() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let root = Path::new("/sys/fs/cgroup");
+        let handed_on = std::fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let group = root.join(format!("omni-machine-{}-{number}", std::process::id()));
+        (handed_on.contains("cpu") && std::fs::create_dir(&group).is_ok()).then_some(Self(group))
+    }
+
+    /// The server, starting in the group or in the part of it that the one before went to.
+    fn start(&self, server: &Command) -> Command {
+        let own = self.0.join("omni-supervisors");
+        let place = if own.exists() { &own } else { &self.0 };
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("echo $$ >{}/cgroup.procs && exec \"$@\"", place.display())).arg("sh");
+        command.arg(server.get_program()).args(server.get_args());
+        as_a_server(&mut command);
+        command
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        remove_groups(&self.0);
+    }
+}
+
+/// Groups within others first. What is still in use stays.
+fn remove_groups(group: &Path) {
+    let below = std::fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
+    below.filter(|path| path.is_dir()).for_each(|path| remove_groups(&path));
+    let _ = std::fs::remove_dir(group);
+}
+
+fn as_a_server(command: &mut Command) {
+    command.env_clear().env("PATH", PATH).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 }
 
 impl User {

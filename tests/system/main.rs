@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod boundaries;
+mod delegated;
 mod dist;
 mod door;
 mod fairness;
 mod identity;
+mod installed;
 mod jobs;
 mod life;
 mod machine;

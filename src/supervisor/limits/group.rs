@@ -213,7 +213,7 @@ fn prepare_parent(wanted: &GroupPlan) -> io::Result<()> {
 }
 
 /// Removes groups whose session is gone. What the kernel does not let go, or who cannot be looked at, stays.
-fn sweep(parent: &Path) {
+pub(super) fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.take(SWEPT_MAX).flatten() {
         if entry.file_name().to_str().and_then(owner).is_some_and(is_gone) {

@@ -38,7 +38,7 @@ pub(super) enum Controller {
 }
 
 impl Controller {
-    pub(super) fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Pids => "pids",
