@@ -21,6 +21,7 @@ mod network;
 mod processes;
 mod protected;
 mod reach;
+mod rules;
 mod secret_files;
 mod secrets;
 mod shipped;
