@@ -9,6 +9,7 @@ mod memory;
 mod metering;
 mod names;
 mod refusals;
+mod registries;
 mod rules;
 mod secrets;
 mod support;
