@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 26] = [
     "",
     "exec",
     "attach",

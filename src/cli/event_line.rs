@@ -66,9 +66,11 @@ fn words(event: &Event) -> String {
         Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
         Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
         Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
-        Event::RequestAllowed { request, line, rule, secrets, .. } => {
+        Event::RequestAllowed { request, line, rule, rule_from, act, secrets } => {
             let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
-            format!("#{} {} {}, allowed by `{rule}`{with}", request.0, line.method, url(line))
+            let from = rule_from.as_ref().map_or_else(String::new, |from| format!(" ({from})"));
+            let what = act.as_ref().map_or_else(String::new, |act| format!(", {act}"));
+            format!("#{} {} {}{what}, allowed by `{rule}`{from}{with}", request.0, line.method, url(line))
         }
         Event::RequestDenied { request, line, reason, .. } => {
             format!("#{} DENIED {} {}: {reason}", request.0, line.method, url(line))

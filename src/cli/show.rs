@@ -54,6 +54,12 @@ struct RequestStory {
     url: String,
     verdict: &'static str,
     rule: Option<String>,
+    /// Whose rule that is, and where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_from: Option<String>,
+    /// What it does, where its shape tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<String>,
     secrets: Vec<String>,
     status: Option<u16>,
     request_bytes: Option<u64>,
@@ -175,13 +181,13 @@ fn stories(events: &[StoredEvent]) -> (Vec<RequestStory>, Vec<RefusalStory>) {
 /// Takes in what an event says of its request; other events say nothing of one.
 fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &StoredEvent, event: Event) {
     match event {
-        Event::RequestAllowed { request, line, rule, secrets, .. } => {
+        Event::RequestAllowed { request, line, rule, rule_from, act, secrets } => {
             let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "allowed");
-            requests.insert(request, RequestStory { rule: Some(rule), secrets, ..new });
+            requests.insert(request, RequestStory { rule: Some(rule), rule_from, act, secrets, ..new });
         }
-        Event::RequestDenied { request, line, rule, reason, .. } => {
+        Event::RequestDenied { request, line, rule, rule_from, act, reason } => {
             let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "denied");
-            requests.insert(request, RequestStory { rule, reason: Some(reason), ..new });
+            requests.insert(request, RequestStory { rule, rule_from, act, reason: Some(reason), ..new });
         }
         Event::RequestFailed { request, reason } => {
             requests.entry(request).and_modify(|story| story.reason = Some(reason));
@@ -215,6 +221,8 @@ impl RequestStory {
             url,
             verdict,
             rule: None,
+            rule_from: None,
+            act: None,
             secrets: Vec::new(),
             status: None,
             request_bytes: None,

@@ -162,16 +162,16 @@ fn git(asked: &Asked<'_>, query: Option<&str>) -> Option<Act> {
             _ => None,
         };
     }
-    if asked.path.ends_with(&format!("/{RECEIVE_PACK}")) || kind.contains(RECEIVE_PACK) || is_dav_push(asked) {
+    if asked.path.ends_with("/git-receive-pack") || kind.contains(RECEIVE_PACK) || is_dav_push(asked) {
         return Some(Act::GitPush);
     }
-    (asked.path.ends_with(&format!("/{UPLOAD_PACK}")) && asked.method == "POST").then_some(Act::GitFetch)
+    (asked.path.ends_with("/git-upload-pack") && asked.method == "POST").then_some(Act::GitFetch)
 }
 
 /// A push by the old protocol, which writes a repository's files one by one (`http-push` of git).
-pub(super) fn is_dav_push_path(path: &str) -> bool {
-    ["/objects/", "/refs/", "/info/", "/head", "/packed-refs"].iter().any(|part| path.contains(&format!(".git{part}")))
-        && !path.contains("/info/lfs/")
+fn is_dav_push_path(path: &str) -> bool {
+    let parts = [".git/objects/", ".git/refs/", ".git/info/", ".git/head", ".git/packed-refs"];
+    parts.iter().any(|part| path.contains(part)) && !path.contains("/info/lfs/")
 }
 
 fn is_dav_push(asked: &Asked<'_>) -> bool {

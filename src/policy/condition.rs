@@ -144,11 +144,11 @@ fn acts(value: &str) -> Result<Condition, ConditionError> {
 fn push(changes: Option<&str>, value: &str) -> Result<Condition, ConditionError> {
     let mut kinds = BTreeSet::new();
     for word in changes.into_iter().flat_map(|changes| changes.split(',')) {
-        let Some((_, change)) = Change::ALL.iter().find(|(name, _)| *name == word) else {
+        let Some(change) = Change::named(word) else {
             let hint = hint_of(word, &Change::ALL.map(|(name, _)| name));
             return wrong(format!("`{word}` is nothing that becomes of a reference"), hint);
         };
-        kinds.insert(*change);
+        kinds.insert(change);
     }
     let mut names = BTreeSet::new();
     for name in value.split(',') {

@@ -33,6 +33,12 @@ impl Change {
     pub(super) const ALL: [(&'static str, Self); 3] =
         [("create", Self::Create), ("update", Self::Update), ("delete", Self::Delete)];
 
+    /// The change that a word names.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(name, _)| *name == word).map(|(_, change)| *change)
+    }
+
     /// The word it is written as.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -49,7 +49,8 @@ pub(super) struct BadQuota {
 
 impl Quota {
     /// Whether nothing is capped.
-    pub(super) fn is_none(&self) -> bool {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 

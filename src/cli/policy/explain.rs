@@ -1,10 +1,10 @@
 //! `omni policy explain`: what becomes of a request, of everything for one host, or of a file, and by which rule or step.
 
-use super::request::request_line;
+use super::request::{self, request_line};
 use crate::cli::listing::{json_line, printable};
 use crate::cli::profile;
 use crate::model::{Host, RequestLine};
-use crate::policy::{Effect, Level, Particulars, Policy, Profile, RequestFacts, Rule, RuleSource, Verdict};
+use crate::policy::{Effect, Level, Policy, Profile, Rule, RuleSource};
 use crate::proxy::not_public;
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -22,6 +22,12 @@ pub(super) struct Args {
     /// Whether a file may be changed, rather than read.
     #[arg(long)]
     write: bool,
+    /// A header of the request, as `NAME: VALUE`; repeatable.
+    #[arg(long, value_name = "HEADER")]
+    pub(super) header: Vec<String>,
+    /// A reference that the request changes as a push with git: `main`, or `delete:refs/tags/v1`; repeatable.
+    #[arg(long = "ref", value_name = "[create|update|delete:]NAME")]
+    pub(super) references: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -33,7 +39,7 @@ pub(super) struct Args {
 /// What is asked about, told apart.
 #[derive(Debug, PartialEq, Eq)]
 enum Subject {
-    Request(RequestLine),
+    Request(RequestLine, Option<String>),
     Host(Host),
     File(String),
 }
@@ -44,7 +50,10 @@ impl Subject {
         Ok(match words.as_slice() {
             ["file", path] => Self::File((*path).to_owned()),
             ["host", host] => Self::Host(a_host(host)?),
-            [method, url] => Self::Request(request_line(method, url)?),
+            [method, url] => {
+                let (line, query) = request_line(method, url)?;
+                Self::Request(line, query)
+            }
             [path] if path.starts_with(['/', '~', '.']) => Self::File((*path).to_owned()),
             [url] if url.contains('/') => bail!("`{url}` is asked for by some method: write `GET {url}`"),
             [host] => Self::Host(a_host(host)?),
@@ -64,9 +73,9 @@ fn a_host(text: &str) -> anyhow::Result<Host> {
 pub(super) fn run(args: &Args) -> anyhow::Result<String> {
     let profile = profile::load(&args.profile)?;
     let (text, json) = match Subject::of(&args.subject)? {
-        Subject::Request(line) => {
+        Subject::Request(line, query) => {
             anyhow::ensure!(!args.write, "`--write` is about files: write `file PATH --write`");
-            told(&request(&profile, line)?)?
+            told(&request::explain(&profile, line, query.as_deref(), args)?)?
         }
         Subject::Host(host) => told(&of_host(&profile, &host)?)?,
         Subject::File(path) => {
@@ -90,61 +99,25 @@ fn told(answer: &impl Answer) -> anyhow::Result<(String, String)> {
 
 /// A rule as it is told of.
 #[derive(Debug, Serialize, PartialEq, Eq)]
-struct Named {
+pub(super) struct Named {
     rule: String,
     level: &'static str,
     label: String,
 }
 
 impl Named {
-    fn of(rule: &Rule) -> Self {
+    pub(super) fn of(rule: &Rule) -> Self {
         Self { rule: rule.to_string(), level: rule.level().as_str(), label: rule.place() }
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         format!("{}   ({}, {})", self.rule, self.level, self.label)
     }
 }
 
-fn compiled(profile: &Profile) -> anyhow::Result<Policy> {
+pub(super) fn compiled(profile: &Profile) -> anyhow::Result<Policy> {
     let source = RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress };
     Ok(Policy::compile(&[source])?)
-}
-
-/// What becomes of one request.
-#[derive(Serialize)]
-struct OfRequest {
-    verdict: &'static str,
-    because: Option<String>,
-    by: Option<Named>,
-    outweighed: Vec<Named>,
-    rule_to_add: Option<String>,
-}
-
-/// The verdict, the rule that made it, and the other rules that are about the request.
-fn request(profile: &Profile, line: RequestLine) -> anyhow::Result<OfRequest> {
-    let policy = compiled(profile)?;
-    let by = Particulars::default();
-    let mut rules = policy.matching(&line, &by).into_iter().map(Named::of).collect::<Vec<_>>().into_iter();
-    let (by, outweighed) = (rules.next(), rules.collect());
-    let (verdict, because, rule_to_add) = match policy.decide(RequestFacts { line, disagreement: None }) {
-        Verdict::Allow(_) => ("allow", None, None),
-        Verdict::Ask(_) => ("ask", None, None),
-        Verdict::Deny(refusal) if refusal.rule.is_some() => ("deny", None, None),
-        Verdict::Deny(refusal) => ("deny", Some(refusal.reason), refusal.rule_to_add),
-    };
-    Ok(OfRequest { verdict, because, by, outweighed, rule_to_add })
-}
-
-impl Answer for OfRequest {
-    fn lines(&self) -> Vec<String> {
-        let mut lines = vec![self.verdict.to_owned()];
-        lines.extend(self.because.iter().map(|reason| format!("because {reason}")));
-        lines.extend(self.rule_to_add.iter().map(|rule| format!("to allow it, add   allow: {rule}")));
-        lines.extend(self.by.iter().map(|rule| format!("by {}", rule.line())));
-        lines.extend(self.outweighed.iter().map(|rule| format!("outweighed: {}", rule.line())));
-        lines
-    }
 }
 
 /// What becomes of requests to one host.
@@ -203,7 +176,8 @@ mod tests {
     fn explained(profile: &str, words: &[&str]) -> String {
         let subject = words.iter().map(|word| (*word).to_owned()).collect();
         let (profile, workspace) = (profile.to_owned(), None);
-        run(&Args { profile, workspace, write: false, json: false, subject }).expect("an answer")
+        let (header, references) = (Vec::new(), Vec::new());
+        run(&Args { profile, workspace, write: false, header, references, json: false, subject }).expect("an answer")
     }
 
     #[test]
@@ -212,6 +186,36 @@ mod tests {
             explained("claude-code", &["post", "https://api.anthropic.com/v1/messages?beta=true"]),
             "allow\nby allow POST api.anthropic.com/v1/messages   (profile, claude-code:40)\n"
         );
+    }
+
+    #[test]
+    fn conditions_are_judged_by_what_is_said_of_the_request() {
+        let text = "name: t\negress:\n  - allow: POST git.com/it.git/** push=feature/* rate=5/min\n  - allow: GET a.com/** \
+                    header:accept=text/* query:q=*\n  - limit: '* *:* upload=10'\n  - deny: '* *:* push:delete=**'\n";
+        let place = tempfile::tempdir().expect("a place");
+        let file = place.path().join("t.yaml");
+        std::fs::write(&file, text).expect("written");
+        let ask = |words: &[&str], header: &[&str], references: &[&str]| {
+            let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            let (profile, header, references) = (file.display().to_string(), own(header), own(references));
+            let subject = own(words);
+            run(&Args { profile, workspace: None, write: false, header, references, json: false, subject })
+        };
+        let push = ["POST", "https://git.com/it.git/git-receive-pack"];
+        let limits = "limited by limit * *:*/** upload=10   (profile, t:5)\n";
+        assert_eq!(
+            ask(&push, &[], &["feature/a"]).expect("an answer"),
+            format!(
+                "allow\nby allow POST git.com/it.git/** push=refs/heads/feature/* rate=5/min   (profile, t:3)\n{limits}it is a git-push\n"
+            )
+        );
+        assert!(ask(&push, &[], &["main"]).expect("an answer").starts_with("deny\nbecause no rule allows POST"));
+        let told = ask(&push, &[], &["feature/a", "delete:refs/heads/b"]).expect("an answer");
+        assert!(told.starts_with("deny\nby deny * *:*/** push:delete=**   (profile, t:6)\n"), "{told}");
+        let get = ["GET", "https://a.com/?q=1"];
+        assert!(ask(&get, &["Accept: text/html"], &[]).expect("an answer").starts_with("allow\n"));
+        assert!(ask(&get, &[], &[]).expect("an answer").starts_with("deny\n"));
+        assert!(ask(&get, &["no colon"], &[]).is_err() && ask(&push, &[], &["moved:main"]).is_err());
     }
 
     #[test]
