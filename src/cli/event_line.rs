@@ -66,31 +66,13 @@ fn words(event: &Event) -> String {
         Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
         Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
         Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
-        Event::RequestAllowed { request, line, rule, rule_from, act, secrets } => {
-            let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
-            let from = rule_from.as_ref().map_or_else(String::new, |from| format!(" ({from})"));
-            let what = act.as_ref().map_or_else(String::new, |act| format!(", {act}"));
-            format!("#{} {} {}{what}, allowed by `{rule}`{from}{with}", request.0, line.method, url(line))
-        }
-        Event::RequestDenied { request, line, reason, .. } => {
-            format!("#{} DENIED {} {}: {reason}", request.0, line.method, url(line))
-        }
-        Event::PushRead { request, repository, updates, count, signed } => {
-            let (how, rest) =
-                (if *signed { "signed push" } else { "push" }, count.saturating_sub(updates.len() as u64));
-            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-            format!("#{} {how} to {repository}: {}{rest}", request.0, updates.join(", "))
-        }
+        Event::RequestAllowed { .. }
+        | Event::RequestDenied { .. }
+        | Event::PushRead { .. }
+        | Event::RequestFailed { .. }
+        | Event::RequestCompleted { .. }
+        | Event::UsageMetered { .. } => words_of_request(event),
         Event::RuleAdded { user, rule, .. } => format!("{user} added the rule `{rule}`"),
-        Event::RequestFailed { request, reason } => format!("#{} failed: {reason}", request.0),
-        Event::RequestCompleted { request, status, request_bytes, response_bytes, duration_ms, end } => {
-            let end = body_end(*end);
-            format!("#{} {status}, {request_bytes} B up, {response_bytes} B down, {duration_ms} ms{end}", request.0)
-        }
-        Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
-            let cost = listing::money(*cost, 0);
-            format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
-        }
         Event::ViewerAttached { viewer, user, read_only } => {
             let how = if *read_only { " to look" } else { "" };
             format!("viewer {viewer} attached{how}: {user}")
@@ -121,6 +103,37 @@ fn words(event: &Event) -> String {
         Event::ChangesRolledBack { reason } => format!("changes rolled back: {reason}"),
         Event::ChangesDiscarded { changes: Some(changes) } => format!("changes discarded: {changes}"),
         Event::ChangesDiscarded { changes: None } => "changes discarded, uncounted".to_owned(),
+    }
+}
+
+/// What happened to one request; nothing for other events.
+fn words_of_request(event: &Event) -> String {
+    match event {
+        Event::RequestAllowed { request, line, rule, rule_from, act, secrets } => {
+            let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
+            let from = rule_from.as_ref().map_or_else(String::new, |from| format!(" ({from})"));
+            let what = act.as_ref().map_or_else(String::new, |act| format!(", {act}"));
+            format!("#{} {} {}{what}, allowed by `{rule}`{from}{with}", request.0, line.method, url(line))
+        }
+        Event::RequestDenied { request, line, reason, .. } => {
+            format!("#{} DENIED {} {}: {reason}", request.0, line.method, url(line))
+        }
+        Event::PushRead { request, repository, updates, count, signed } => {
+            let (how, rest) =
+                (if *signed { "signed push" } else { "push" }, count.saturating_sub(updates.len() as u64));
+            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            format!("#{} {how} to {repository}: {}{rest}", request.0, updates.join(", "))
+        }
+        Event::RequestFailed { request, reason } => format!("#{} failed: {reason}", request.0),
+        Event::RequestCompleted { request, status, request_bytes, response_bytes, duration_ms, end } => {
+            let end = body_end(*end);
+            format!("#{} {status}, {request_bytes} B up, {response_bytes} B down, {duration_ms} ms{end}", request.0)
+        }
+        Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
+            let cost = listing::money(*cost, 0);
+            format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
+        }
+        _ => String::new(),
     }
 }
 
