@@ -305,6 +305,10 @@ os.umask(0o027)
 os.close(os.open('a', os.O_CREAT | os.O_WRONLY, 0o777)); out.append(oct(os.stat('a').st_mode))
 os.mkdir('d', 0o777); out.append(oct(os.stat('d').st_mode))
 os.mkfifo('p', 0o666); out.append(oct(os.stat('p').st_mode))
+import threading
+for number, mask in enumerate([0o077, 0o022, 0, 0o027]):
+    other = threading.Thread(target=os.umask, args=(mask,)); other.start(); other.join()
+    os.close(os.open(f'm{number}', os.O_CREAT | os.O_WRONLY, 0o777)); out.append(oct(os.stat(f'm{number}').st_mode))
 out.append(os.stat('a').st_uid == os.getuid() and os.stat('a').st_gid == os.getgid())
 fd = os.open('a', os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 out.append([fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK), fcntl.fcntl(fd, fcntl.F_GETFD)])

@@ -63,6 +63,10 @@ impl Gate<'_> {
                 let flags = XattrFlags::from_bits(flags.cast_unsigned()).ok_or(Errno::INVAL)?;
                 done(rustix::fs::setxattr(place::own(file.as_fd()), &name, &bytes, flags))
             }
+            Call::Mask => {
+                self.callers.changes_mask(caller);
+                Ok(Answer::Kernel)
+            }
             Call::RemoveAttribute { on, name } => {
                 let name = caller.text(name)?;
                 let file = self.attributes_of(id, caller, on)?;
@@ -72,9 +76,9 @@ impl Gate<'_> {
     }
 
     /// Reads a path and finds where it leads, its last name left alone.
-    fn find(&self, id: u64, caller: Caller, at: At) -> Result<Found, Errno> {
-        let (base, path) = start(caller, at, caller.text(at.path)?)?;
-        let place = Place::find(base.as_ref().map(AsFd::as_fd), &path)?;
+    fn find(&mut self, id: u64, caller: Caller, at: At) -> Result<Found, Errno> {
+        let (base, path) = self.start(caller, at, caller.text(at.path)?)?;
+        let place = Place::find(base, &path)?;
         self.still(id)?;
         let whose = self.whose(&place.whole());
         Ok(Found { place, whose })
@@ -93,7 +97,7 @@ impl Gate<'_> {
             return Ok(Answer::Kernel);
         }
         self.judge_name(FileAct::Make, &place)?;
-        done(deed(&place, caller.mask()?))
+        done(deed(&place, self.callers.mask(caller)?))
     }
 
     fn make_node(&mut self, id: u64, caller: Caller, at: At, mode: u32, device: u64) -> Result<Answer, Errno> {
@@ -192,18 +196,18 @@ impl Gate<'_> {
     }
 
     /// Opens as a path what is there already.
-    fn opened(&self, id: u64, caller: Caller, on: On) -> Result<OwnedFd, Errno> {
+    fn opened(&mut self, id: u64, caller: Caller, on: On) -> Result<OwnedFd, Errno> {
         let file = match on {
-            On::Descriptor(number) => caller.opened(number)?,
+            On::Descriptor(number) => self.callers.opened(caller, number)?,
             On::Path { at, follow } => {
                 let path = caller.text(at.path)?;
                 match place::descriptor_in(&path) {
-                    Some(number) if follow => caller.opened(number)?,
+                    Some(number) if follow => self.callers.opened(caller, number)?,
                     // An empty path is the descriptor itself, for the calls whose flags allow it; the others fail for it
                     // outside, and here mean something that the caller could have said otherwise.
-                    _ if path.is_empty() => caller.opened(at.directory)?,
+                    _ if path.is_empty() => self.callers.opened(caller, at.directory)?,
                     _ => {
-                        let (base, path) = start(caller, at, path)?;
+                        let (base, path) = self.start(caller, at, path)?;
                         let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
                         place::open(base.as_ref().map(AsFd::as_fd), path.to_bytes(), flags)?
                     }
@@ -214,12 +218,27 @@ impl Gate<'_> {
         Ok(file)
     }
 
+    /// Where a path starts, if not at the root, and what is left of it from there. A path through the caller's own links in
+    /// `/proc` starts where they lead, since to this process they would be links of its own; through those of others it is
+    /// refused as a link that is not followed.
+    fn start(&mut self, caller: Caller, at: At, path: CString) -> Result<(Option<OwnedFd>, CString), Errno> {
+        if let Some((number, rest)) = place::through_own_link(path.to_bytes()) {
+            let rest = CString::new(rest).map_err(|_| Errno::INVAL)?;
+            return Ok((Some(self.callers.directory(caller, number)?), rest));
+        }
+        match path.to_bytes() {
+            path if path.starts_with(b"/proc/") => Err(Errno::LOOP),
+            [b'/', ..] => Ok((None, path)),
+            _ => Ok((Some(self.callers.directory(caller, at.directory)?), path)),
+        }
+    }
+
     fn open_file(&mut self, id: u64, caller: Caller, at: At, flags: i32, mode: u32) -> Result<Answer, Errno> {
         let path = caller.text(at.path)?;
         if let Some(number) = place::descriptor_in(&path) {
             return self.open_again(id, caller, number, flags);
         }
-        let Some((mut base, mut path)) = handed_back(start(caller, at, path))? else { return Ok(Answer::Kernel) };
+        let Some((mut base, mut path)) = handed_back(self.start(caller, at, path))? else { return Ok(Answer::Kernel) };
         self.still(id)?;
         if flags & NAMELESS == NAMELESS {
             return self.open_nameless(caller, base.as_ref().map(AsFd::as_fd), &path, flags, mode);
@@ -230,7 +249,7 @@ impl Gate<'_> {
         let follows =
             flags & libc::O_NOFOLLOW == 0 && flags & (libc::O_CREAT | libc::O_EXCL) != libc::O_CREAT | libc::O_EXCL;
         for _ in 0..LINKS_MAX {
-            let found = handed_back(Place::find(base.as_ref().map(AsFd::as_fd), &path))?;
+            let found = handed_back(Place::find(base.take(), &path))?;
             let Some(place) = found else { return Ok(Answer::Kernel) };
             match self.open_at(caller, &place, flags, mode) {
                 // A link is there: where it leads is judged anew.
@@ -255,7 +274,7 @@ impl Gate<'_> {
             return if linked { Err(Errno::LOOP) } else { Ok(Answer::Kernel) };
         }
         self.judge_name(FileAct::Write, place)?;
-        let mask = if flags & libc::O_CREAT != 0 { caller.mask()? } else { 0 };
+        let mask = if flags & libc::O_CREAT != 0 { self.callers.mask(caller)? } else { 0 };
         // Never waits: what is to be waited for is not known yet.
         let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
         let how = wanted | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -268,7 +287,7 @@ impl Gate<'_> {
 
     /// Opens anew what the caller has open: what `/dev/stdout` and its like mean.
     fn open_again(&mut self, id: u64, caller: Caller, number: i32, flags: i32) -> Result<Answer, Errno> {
-        let file = caller.opened(number)?;
+        let file = self.callers.opened(caller, number)?;
         self.still(id)?;
         let path = place::path_of(file.as_fd())?;
         if self.whose(&path) == Whose::Free || !is_regular(file.as_fd())? {
@@ -299,24 +318,9 @@ impl Gate<'_> {
         if mode & libc::S_ISGID != 0 {
             return Err(Errno::PERM);
         }
-        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.mask()?);
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !self.callers.mask(caller)?);
         let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
         as_asked(rustix::fs::openat(&directory, c".", wanted | OFlags::CLOEXEC, mode)?, wanted)
-    }
-}
-
-/// Where a path starts, if not at the root, and what is left of it from there. A path through the caller's own links in
-/// `/proc` starts where they lead, since to this process they would be links of its own; through those of others it is
-/// refused as a link that is not followed.
-fn start(caller: Caller, at: At, path: CString) -> Result<(Option<OwnedFd>, CString), Errno> {
-    if let Some((number, rest)) = place::through_own_link(path.to_bytes()) {
-        let rest = CString::new(rest).map_err(|_| Errno::INVAL)?;
-        return Ok((Some(caller.directory(number)?), rest));
-    }
-    match path.to_bytes() {
-        path if path.starts_with(b"/proc/") => Err(Errno::LOOP),
-        [b'/', ..] => Ok((None, path)),
-        _ => Ok((Some(caller.directory(at.directory)?), path)),
     }
 }
 

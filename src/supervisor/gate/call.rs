@@ -21,18 +21,64 @@ pub(super) enum On {
 /// An act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    Open { at: At, flags: i32, mode: u32 },
-    MakeDirectory { at: At, mode: u32 },
-    MakeNode { at: At, mode: u32, device: u64 },
-    Rename { from: At, to: At, flags: u32 },
-    Link { from: At, to: At, flags: i32 },
-    Symlink { target: u64, at: At },
-    Remove { at: At, directory: bool },
-    Truncate { at: At, length: u64 },
-    Mode { on: On, mode: u32 },
-    Owner { on: On, uid: u32, gid: u32 },
-    SetAttribute { on: On, name: u64, value: u64, size: u64, flags: i32 },
-    RemoveAttribute { on: On, name: u64 },
+    Open {
+        at: At,
+        flags: i32,
+        mode: u32,
+    },
+    MakeDirectory {
+        at: At,
+        mode: u32,
+    },
+    MakeNode {
+        at: At,
+        mode: u32,
+        device: u64,
+    },
+    Rename {
+        from: At,
+        to: At,
+        flags: u32,
+    },
+    Link {
+        from: At,
+        to: At,
+        flags: i32,
+    },
+    Symlink {
+        target: u64,
+        at: At,
+    },
+    Remove {
+        at: At,
+        directory: bool,
+    },
+    Truncate {
+        at: At,
+        length: u64,
+    },
+    Mode {
+        on: On,
+        mode: u32,
+    },
+    Owner {
+        on: On,
+        uid: u32,
+        gid: u32,
+    },
+    SetAttribute {
+        on: On,
+        name: u64,
+        value: u64,
+        size: u64,
+        flags: i32,
+    },
+    RemoveAttribute {
+        on: On,
+        name: u64,
+    },
+    /// The kernel does it, and the gate knows of it.
+    Mask,
 }
 
 /// Every call that the gate is asked about whatever its arguments are. Those that open files come with their flags: see
@@ -68,6 +114,7 @@ pub(in crate::supervisor) const ASKED: &[i64] = &[
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,
+    libc::SYS_umask,
 ];
 
 /// fchmodat2(2), Linux 6.6.
@@ -128,6 +175,7 @@ pub(super) fn decode(call: &NotifiedCall) -> Option<Call> {
         libc::SYS_removexattr => Call::RemoveAttribute { on: on(a, true), name: b },
         libc::SYS_lremovexattr => Call::RemoveAttribute { on: on(a, false), name: b },
         libc::SYS_fremovexattr => Call::RemoveAttribute { on: On::Descriptor(int(a)), name: b },
+        libc::SYS_umask => Call::Mask,
         _ => return None,
     })
 }

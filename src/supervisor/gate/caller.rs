@@ -17,7 +17,7 @@ const PAGE_BYTES: u64 = 4096;
 const STATUS_BYTES_MAX: usize = 4096;
 
 /// A thread that waits for an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caller(pub u32);
 
 impl Caller {
@@ -75,19 +75,34 @@ impl Caller {
         })
     }
 
-    /// The permissions that it takes from every file it makes (umask(2)), as proc_pid_status(5) tells them.
-    pub(super) fn mask(self) -> Result<u32, Errno> {
+    /// Its process and the permissions that it takes from every file it makes (umask(2)), as proc_pid_status(5) tells them.
+    pub(super) fn status(self) -> Result<Status, Errno> {
         let path = format!("/proc/{}/status", self.0);
         let status = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut bytes = [0; STATUS_BYTES_MAX];
         let read = rustix::io::read(&status, &mut bytes)?;
-        mask_in(&bytes[..read]).ok_or(Errno::ACCESS)
+        Status::read(&bytes[..read]).ok_or(Errno::ACCESS)
     }
 }
 
-fn mask_in(status: &[u8]) -> Option<u32> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Umask:"))?;
-    u32::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 8).ok()
+/// What is known of a thread by its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// The process that it is a thread of.
+    pub process: u32,
+    /// Its file mode mask.
+    pub mask: u32,
+}
+
+impl Status {
+    fn read(status: &[u8]) -> Option<Self> {
+        let line = |name: &[u8]| {
+            let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+            std::str::from_utf8(line).ok().map(str::trim)
+        };
+        let mask = u32::from_str_radix(line(b"Umask:")?, 8).ok()?;
+        Some(Self { process: line(b"Tgid:")?.parse().ok()?, mask })
+    }
 }
 
 #[cfg(test)]
@@ -95,9 +110,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mask_is_a_line_of_the_status() {
-        assert_eq!(mask_in(b"Name:\tUmask:\nUmask:\t0027\nState:\tR"), Some(0o027));
-        assert_eq!(mask_in(b"Name:\tx\n"), None);
+    fn the_status_tells_process_and_mask() {
+        let told = Status::read(b"Name:\tUmask:\nUmask:\t0027\nState:\tR\nTgid:\t41\nPid:\t42");
+        assert_eq!(told, Some(Status { process: 41, mask: 0o027 }));
+        assert_eq!(Status::read(b"Name:\tx\nUmask:\t0022\n"), None);
     }
 
     #[test]

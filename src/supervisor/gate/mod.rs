@@ -9,6 +9,7 @@
 mod act;
 mod call;
 mod caller;
+mod callers;
 mod place;
 mod refusals;
 
@@ -18,6 +19,7 @@ use super::plan::WriteGate;
 use crate::model::FileAct;
 use crate::sys::{self, CallAnswer, NotifiedCall};
 use caller::Caller;
+use callers::Callers;
 use refusals::Refusals;
 use rustix::event::Timespec;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -32,6 +34,7 @@ pub(super) struct Gate<'a> {
     listener: OwnedFd,
     plan: &'a WriteGate,
     refusals: Refusals,
+    callers: Callers,
     /// Calls whose time has not come: opening a named pipe that nobody reads.
     waiting: Vec<NotifiedCall>,
 }
@@ -71,7 +74,7 @@ impl<'a> Gate<'a> {
         rustix::process::umask(Mode::empty());
         // Only quicker.
         let _ = sys::wake_callers_in_place(listener.as_fd());
-        Self { listener, plan, refusals: Refusals::default(), waiting: Vec::new() }
+        Self { listener, plan, refusals: Refusals::default(), callers: Callers::default(), waiting: Vec::new() }
     }
 
     /// Readable when a call waits.
@@ -135,7 +138,9 @@ impl<'a> Gate<'a> {
         if call.thread == 0 {
             return Err(Errno::PERM);
         }
-        self.act(call.id, Caller(call.thread), act)
+        let caller = Caller(call.thread);
+        self.callers.calls(caller);
+        self.act(call.id, caller, act)
     }
 
     /// Fails when the call does not wait any more, so that what was read of its process may be another's.

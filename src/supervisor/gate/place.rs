@@ -8,6 +8,9 @@ use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+/// Few paths are longer.
+const PATH_BYTES_USUAL: usize = 256;
+
 /// A name in a directory.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -21,13 +24,16 @@ pub(super) struct Place {
 
 impl Place {
     /// Finds where a path leads, its last name left alone.
-    pub(super) fn find(base: Option<BorrowedFd<'_>>, path: &CStr) -> Result<Self, Errno> {
+    pub(super) fn find(base: Option<OwnedFd>, path: &CStr) -> Result<Self, Errno> {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
         let (above, name) = split(path.to_bytes());
-        let directory = open(base, above, OFlags::PATH | OFlags::DIRECTORY)?;
-        let path = path_of(directory.as_fd())?;
+        let directory = match base {
+            Some(base) if above == b"." => base,
+            base => open(base.as_ref().map(AsFd::as_fd), above, OFlags::PATH | OFlags::DIRECTORY)?,
+        };
+        let path = path_of_directory(directory.as_fd())?;
         Ok(Self { directory, path, name: CString::new(name).map_err(|_| Errno::INVAL)? })
     }
 
@@ -72,7 +78,16 @@ pub(super) fn open(base: Option<BorrowedFd<'_>>, path: &[u8], flags: OFlags) -> 
 /// Where something that is open lies (proc_pid_fd(5)). What has been removed has ` (deleted)` behind its name, and what
 /// was never anywhere has no slash before it.
 pub(super) fn path_of(file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    Ok(rustix::fs::readlinkat(CWD, own(file), Vec::with_capacity(256))?.into_bytes())
+    Ok(rustix::fs::readlinkat(CWD, own(file), Vec::with_capacity(PATH_BYTES_USUAL))?.into_bytes())
+}
+
+/// Where a directory lies. Entering it and asking for the way takes a fifth of the time of a look at the link that
+/// [`path_of`] reads. A directory that was removed is nowhere, and nothing can be made in it; one that the root directory
+/// does not lead to is told without a slash at its beginning (getcwd(2)), and is nobody's business here.
+fn path_of_directory(directory: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+    rustix::process::fchdir(directory)?;
+    let path = rustix::process::getcwd(Vec::with_capacity(PATH_BYTES_USUAL))?.into_bytes();
+    if path.starts_with(b"/") { Ok(path) } else { Err(Errno::ACCESS) }
 }
 
 /// The path by which this process reaches what it has open.
