@@ -26,6 +26,9 @@ use tokio::sync::{Semaphore, watch};
 
 /// How long requests in flight may go on after the session's end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the proxy has been up when it gives memory back, and after how long it does so again.
+const REST_AFTER: Duration = Duration::from_secs(1);
+const REST_AGAIN: Duration = Duration::from_secs(60);
 
 /// The addresses at which the sandbox finds the proxy itself: its resolver, and a plain HTTP proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,8 @@ pub struct Setup {
     pub shutdown: UnixStream,
     /// How names are found outside.
     pub resolver: ResolverConfig,
+    /// Gives memory back that is not needed at the moment.
+    pub rest: fn(),
 }
 
 /// Runs the proxy until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns,
@@ -114,6 +119,7 @@ pub fn serve(setup: Setup) -> Result<(), ProxyError> {
             // It ends with the runtime.
             tokio::spawn(amend::take(shared.clone(), opened?));
         }
+        tokio::spawn(rest(setup.rest));
         run(shared, setup.session, listeners, shutdown, end).await
     });
     // Dropping the runtime drops every request still open, and each settles itself in being dropped.
@@ -167,4 +173,14 @@ async fn run(
     // All permits back means all connections done. Those that are not done in time are cut off.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, room.acquire_many(CONNECTIONS_MAX)).await;
     Ok(())
+}
+
+/// Gives memory back: what only the start needed, and later what requests since then did. What is in use comes back by itself,
+/// for some microseconds.
+async fn rest(lie_down: fn()) {
+    tokio::time::sleep(REST_AFTER).await;
+    loop {
+        lie_down();
+        tokio::time::sleep(REST_AGAIN).await;
+    }
 }

@@ -9,7 +9,7 @@ use crate::model::{Event, Secret};
 use crate::policy::Binding;
 use crate::proxy::{self, Amended, Amendment, Authority, Gateway, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
-use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, wire};
+use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, wire};
 use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
@@ -238,6 +238,7 @@ fn prepare(
         amendments: Some(control.try_clone().map_err(SessionError::preparing("keep the way for rules"))?),
         shutdown,
         resolver,
+        rest: lie_down,
     })
 }
 

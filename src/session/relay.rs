@@ -9,7 +9,7 @@ use super::signals::Signals;
 use crate::model::{EndReason, Event, ExitStatus};
 use crate::proxy::Amended;
 use crate::store::{Journal, Recorder};
-use crate::supervisor::{Notice, Order, Sandbox, SupervisorError};
+use crate::supervisor::{Notice, Order, Rest, Sandbox, SupervisorError};
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
@@ -40,6 +40,7 @@ pub(super) struct Relay<'a> {
     journal: &'a mut Journal,
     deadline: Option<Instant>,
     disk: Option<&'a mut DiskWatch>,
+    rest: Rest,
     /// Why the harness was asked to end, if it was.
     ending: Option<EndReason>,
     /// Whether the proxy still answers about rules.
@@ -58,7 +59,8 @@ impl<'a> Relay<'a> {
     ) -> Self {
         // A time that no clock reaches is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { sandbox, proxy, signals, screen, journal, deadline, disk, ending: None, amendable: true }
+        let rest = Rest::default();
+        Self { sandbox, proxy, signals, screen, journal, deadline, disk, rest, ending: None, amendable: true }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -99,7 +101,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&mut self) -> io::Result<Ready> {
         let (notices, proxy, signals) = (self.sandbox.as_fd(), self.proxy.as_fd(), self.signals.as_fd());
         let answers = self.proxy.answers();
         let mut waits = vec![
@@ -116,10 +118,13 @@ impl<'a> Relay<'a> {
         let moments = self.deadline.into_iter().chain(self.disk.as_ref().map(|disk| disk.next()));
         let left = moments.min().map(|moment| moment.saturating_duration_since(Instant::now()));
         let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
-        let wait = left.into_iter().chain(look).min();
+        let wait = left.into_iter().chain(look).chain(self.rest.due()).min();
         let timeout = wait.and_then(clock::timespec);
         match poll(&mut waits, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) | Ok(_) => {}
+            // A wait that was cut short for something else was none.
+            Ok(0) if wait != self.rest.due() => {}
+            Ok(events) => self.rest.pass(events > 0),
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let happened = |index: usize| waits.get(index).map_or(PollFlags::empty(), PollFd::revents);

@@ -5,6 +5,7 @@
 use super::gate::Gate;
 use super::lockdown::{self, Ready};
 use super::plan::Plan;
+use super::rest::Rest;
 use super::spawn::die_with_parent;
 use super::terminal::Terminal;
 use super::warden::Warden;
@@ -13,7 +14,7 @@ use crate::model::{ExitStatus, Tier};
 use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions};
 use std::ffi::CString;
@@ -45,15 +46,18 @@ pub(super) fn mind(
     let slave = terminal.map(|terminal| terminal.slave);
     give_up(gate.is_some())?;
     let mut minder = Minder { wire, harness, slave, gate };
+    let mut rest = Rest::default();
     loop {
         let mut waits = vec![PollFd::new(&wire, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
         let calls = warden.as_ref().map(Warden::as_fd).or(minder.gate.as_ref().map(Gate::as_fd));
         waits.extend(calls.iter().map(|calls| PollFd::new(calls, PollFlags::IN)));
         let again = minder.gate.as_ref().and_then(Gate::look_again);
-        match poll(&mut waits, again.as_ref()) {
+        // What is tried again is something to do.
+        let wait = again.or_else(|| rest.due().and_then(|due| Timespec::try_from(due).ok()));
+        match poll(&mut waits, wait.as_ref()) {
             Err(rustix::io::Errno::INTR) => continue,
-            other => other?,
-        };
+            other => rest.pass(other? > 0 || again.is_some()),
+        }
         let (order, child) = (!waits[0].revents().is_empty(), !waits[1].revents().is_empty());
         let calls = waits.get(2).map_or(PollFlags::empty(), PollFd::revents);
         if let Some(gate) = &mut minder.gate {

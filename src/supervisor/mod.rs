@@ -17,6 +17,7 @@ mod plan;
 mod private_place;
 mod probe;
 mod reach;
+mod rest;
 mod root;
 mod spawn;
 mod sweep;
@@ -37,5 +38,6 @@ pub use plan::{
 };
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};
+pub use rest::{Rest, lie_down};
 pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};
 pub use wire::{Notice, Order};

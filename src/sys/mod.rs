@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod environment;
+mod memory;
 mod mount;
 mod netlink;
 mod notify;
@@ -15,6 +16,7 @@ mod signal;
 mod socket;
 
 pub use environment::{environment_has, erase_environment, replace_command_line};
+pub use memory::{let_go_of_code, return_free_memory};
 pub use mount::{MountAttributes, set_mount_attributes};
 pub use netlink::{Attributes, Netlink, NetlinkMessage};
 pub use notify::{

@@ -234,6 +234,7 @@ impl Proxy {
             amendments: wanted.amendments,
             shutdown: stop,
             resolver: ResolverConfig::default(),
+            rest: || {},
         };
         let thread = std::thread::spawn(move || omni::proxy::serve(setup).unwrap());
         Self { address, dns: dns_address, memory, ca_pem, shutdown: Some(shutdown), thread: Some(thread) }
