@@ -61,6 +61,9 @@ pub struct Args {
     /// Want a person's answer to requests (repeatable).
     #[arg(long, value_name = "RULE")]
     ask: Vec<String>,
+    /// Limit what is allowed, as in `* *:* rate=60/min upload=10MiB` (repeatable).
+    #[arg(long, value_name = "RULE")]
+    limit: Vec<String>,
     /// A policy file (repeatable).
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
@@ -293,8 +296,13 @@ pub(super) fn request(
         read_only: args.ro,
         mounts: mounts.collect::<anyhow::Result<_>>()?,
         workspace,
-        rules: [rules(&args.allow, Effect::Allow), rules(&args.deny, Effect::Deny), rules(&args.ask, Effect::Ask)]
-            .concat(),
+        rules: [
+            rules(&args.allow, Effect::Allow),
+            rules(&args.deny, Effect::Deny),
+            rules(&args.ask, Effect::Ask),
+            rules(&args.limit, Effect::Limit),
+        ]
+        .concat(),
         policies: policies.collect::<anyhow::Result<_>>()?,
         environment: args.env.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
         connect_to: args.connect_to,

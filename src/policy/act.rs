@@ -16,6 +16,8 @@ use std::fmt;
 pub enum Act {
     /// Changing references of a git repository, or asking what they are in order to.
     GitPush,
+    /// Uploading large files of a git repository, or locking them.
+    LfsUpload,
     /// Reading a git repository.
     GitFetch,
     /// Publishing to a registry of npm packages, or changing what is published.
@@ -44,8 +46,9 @@ pub enum Act {
 
 impl Act {
     /// Every act by the name it is written as.
-    const ALL: [(&'static str, Self); 13] = [
+    const ALL: [(&'static str, Self); 14] = [
         ("git-push", Self::GitPush),
+        ("git-lfs-upload", Self::LfsUpload),
         ("git-fetch", Self::GitFetch),
         ("npm-publish", Self::NpmPublish),
         ("npm-install", Self::NpmInstall),
@@ -73,7 +76,7 @@ impl Act {
 
     /// Whether it fetches what others published.
     fn installs(self) -> bool {
-        !self.publishes() && !matches!(self, Self::GitPush | Self::GitFetch)
+        !self.publishes() && !matches!(self, Self::GitPush | Self::LfsUpload | Self::GitFetch)
     }
 
     /// The acts that a word of a rule stands for; a hint where it stands for none.
@@ -82,6 +85,8 @@ impl Act {
         match word {
             "package-publish" => return Ok(all().filter(|act| act.publishes()).collect()),
             "package-install" => return Ok(all().filter(|act| act.installs()).collect()),
+            // Whoever may push its references may push what belongs to them.
+            "git-push" => return Ok(vec![Self::GitPush, Self::LfsUpload]),
             _ => {}
         }
         let found = Self::ALL.iter().find(|(name, _)| *name == word);
@@ -150,8 +155,23 @@ const RECEIVE_PACK: &str = "git-receive-pack";
 /// The service that fetches.
 const UPLOAD_PACK: &str = "git-upload-pack";
 
+/// What stands before the large files of a repository (the Git LFS API).
+const LFS: &str = "/info/lfs/";
+/// Where several are asked for.
+const LFS_BATCH: &str = "/info/lfs/objects/batch";
+
+/// Where is asked what is locked, by POST.
+const LFS_LOCKS: &str = "/info/lfs/locks/verify";
+
 fn git(asked: &Asked<'_>, query: Option<&str>) -> Option<Act> {
     let kind = asked.header(CONTENT_TYPE);
+    // Which way a batch goes stands in its body.
+    if asked.path.ends_with(LFS_LOCKS) {
+        return Some(Act::GitFetch);
+    }
+    if asked.path.contains(LFS) && (asked.path.ends_with(LFS_BATCH) || asked.changes()) {
+        return Some(Act::LfsUpload);
+    }
     let names = |service: &str| query.is_some_and(|query| may_mention(query, service));
     if let Some(repository) = asked.path.strip_suffix("/info/refs") {
         // Whatever else stands in the query: one mention of pushing makes it a push.
@@ -279,13 +299,15 @@ mod tests {
     fn what_clients_send_is_told_apart() {
         let json = ("content-type", "application/json");
         type Case<'a> = (&'a str, &'a str, &'a [(&'static str, &'static str)], Option<&'a str>);
-        let cases: [Case<'_>; 24] = [
+        let cases: [Case<'_>; 26] = [
             ("GET", "/a/b.git/info/refs?service=git-receive-pack", &[], Some("git-push")),
             ("GET", "/a/b.git/info/refs?service=git-upload-pack", &[], Some("git-fetch")),
             ("POST", "/a/b.git/git-receive-pack", &[], Some("git-push")),
             ("POST", "/a/b.git/git-upload-pack", &[], Some("git-fetch")),
             ("PUT", "/a/b.git/objects/12/34", &[], Some("git-push")),
             ("LOCK", "/a/b.git/refs/heads/main", &[], Some("git-push")),
+            ("POST", "/a/b.git/info/lfs/objects/batch", &[], Some("git-lfs-upload")),
+            ("POST", "/a/b/info/lfs/locks", &[], Some("git-lfs-upload")),
             ("GET", "/a/b.git/objects/12/34", &[], None),
             ("PUT", "/leftpad", &[json], Some("npm-publish")),
             ("PUT", "/@me%2Fleftpad", &[json], Some("npm-publish")),

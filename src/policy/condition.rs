@@ -98,9 +98,9 @@ impl Condition {
             },
             Self::Act { acts, .. } => by.act.is_some_and(|act| acts.contains(&act)),
             Self::Push { changes, names } => match update {
-                _ if by.act != Some(Act::GitPush) => false,
-                // Asking what the references are belongs to pushing, and changes none.
-                None => strictly,
+                _ if !matches!(by.act, Some(Act::GitPush | Act::LfsUpload)) => false,
+                // Asking what the references are belongs to pushing, and changes none. Large files may be of any.
+                None => strictly && by.act == Some(Act::GitPush),
                 Some(update) => {
                     (changes.is_empty() || changes.contains(&update.change))
                         && names.iter().any(|name| name.matches(&update.name))

@@ -99,28 +99,35 @@ pub enum PushError {
     Twice,
 }
 
-impl Push {
-    /// Reads a push from the beginning of its body; none while more of it is needed.
+/// Reads a push from the beginning of its body, each line once however the body comes in pieces.
+#[derive(Default)]
+pub struct PushReader {
+    reading: Reading,
+    /// Bytes of the lines that were read.
+    at: usize,
+}
+
+impl PushReader {
+    /// Reads on, given all of the body that there is by now; none while more of it is needed.
     ///
     /// # Errors
     /// [`PushError`] for what is not as git writes it. [`PushError::Short`] is the caller's to give, at the body's end.
-    pub fn read(body: &[u8]) -> Result<Option<Self>, PushError> {
-        let mut reading = Reading::default();
-        let mut rest = body;
+    pub fn read(&mut self, body: &[u8]) -> Result<Option<Push>, PushError> {
         loop {
+            let rest = body.get(self.at..).unwrap_or_default();
             let (line, after) = match next_line(rest)? {
                 Some(next) => next,
                 None if body.len() > UPDATES_BYTES_MAX => return Err(PushError::Long),
                 None => return Ok(None),
             };
-            if body.len() - after.len() > UPDATES_BYTES_MAX {
+            self.at = body.len() - after.len();
+            if self.at > UPDATES_BYTES_MAX {
                 return Err(PushError::Long);
             }
             match line {
-                Some(line) => reading.take(line)?,
-                None => return reading.finish().map(Some),
+                Some(line) => self.reading.take(line)?,
+                None => return std::mem::take(&mut self.reading).finish().map(Some),
             }
-            rest = after;
         }
     }
 }

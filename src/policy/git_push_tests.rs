@@ -17,8 +17,12 @@ fn lines(lines: &[&str]) -> Vec<u8> {
     out
 }
 
+fn whole(body: &[u8]) -> Result<Option<Push>, PushError> {
+    PushReader::default().read(body)
+}
+
 fn read(written: &[&str]) -> Result<Vec<String>, PushError> {
-    Push::read(&lines(written)).map(|push| push.unwrap().updates.iter().map(ToString::to_string).collect())
+    whole(&lines(written)).map(|push| push.unwrap().updates.iter().map(ToString::to_string).collect())
 }
 
 #[test]
@@ -27,7 +31,7 @@ fn every_kind_of_change_is_read() {
     let written = [first.as_str(), &format!("{ZERO} {A} refs/heads/new"), &format!("{A} {ZERO} refs/tags/v1\n")];
     let mut body = lines(&written);
     body.extend_from_slice(b"PACK....");
-    let push = Push::read(&body).unwrap().unwrap();
+    let push = whole(&body).unwrap().unwrap();
     let told: Vec<String> = push.updates.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["update refs/heads/main", "create refs/heads/new", "delete refs/tags/v1"]);
     assert_eq!((push.signed, push.reports, push.bands), (false, true, true));
@@ -59,21 +63,21 @@ fn a_signed_push_is_read_from_its_certificate() {
         "-----END PGP SIGNATURE-----\n",
         "push-cert-end\n",
     ];
-    let push = Push::read(&lines(&certificate)).unwrap().unwrap();
+    let push = whole(&lines(&certificate)).unwrap().unwrap();
     assert!(push.signed && push.reports);
     assert_eq!(push.updates[0].name, "refs/heads/main");
     let mut beside = certificate.to_vec();
     let plain = format!("{A} {B} refs/heads/other");
     beside.push(&plain);
-    assert_eq!(Push::read(&lines(&beside)), Err(PushError::Malformed));
+    assert_eq!(whole(&lines(&beside)), Err(PushError::Malformed));
     beside.rotate_right(1);
-    assert_eq!(Push::read(&lines(&beside)), Err(PushError::Malformed));
+    assert_eq!(whole(&lines(&beside)), Err(PushError::Malformed));
     // Two lines in one would be two commands to git.
     let smuggled = format!("{A} {B} refs/heads/a\n{A} {B} refs/heads/main\n");
     let mut hidden = certificate;
     hidden[4] = &smuggled;
-    assert_eq!(Push::read(&lines(&hidden)), Err(PushError::Malformed));
-    assert_eq!(Push::read(&lines(&certificate[..8])), Err(PushError::Malformed));
+    assert_eq!(whole(&lines(&hidden)), Err(PushError::Malformed));
+    assert_eq!(whole(&lines(&certificate[..8])), Err(PushError::Malformed));
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn what_git_would_not_write_is_refused() {
     let twice = format!("{A} {B} refs/heads/a");
     assert_eq!(read(&[&twice, &twice]), Err(PushError::Twice));
     for raw in [&b"0001"[..], b"0004", b"00zz", b"+005a", b"GET /"] {
-        assert_eq!(Push::read(raw), Err(PushError::Malformed), "{raw:?}");
+        assert_eq!(whole(raw), Err(PushError::Malformed), "{raw:?}");
     }
 }
 
@@ -107,10 +111,10 @@ fn what_git_would_not_write_is_refused() {
 fn a_list_without_end_is_given_up() {
     let many: Vec<String> = (0..20_000).map(|number| format!("{A} {B} refs/heads/{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(Push::read(&lines(&many)), Err(PushError::Long));
+    assert_eq!(whole(&lines(&many)), Err(PushError::Long));
     assert_eq!(read(&many[..5_000]).unwrap().len(), 5_000);
     let body = lines(&many);
-    assert_eq!(Push::read(&body[..UPDATES_BYTES_MAX / 2]), Ok(None));
+    assert_eq!(whole(&body[..UPDATES_BYTES_MAX / 2]), Ok(None));
 }
 
 proptest! {
@@ -118,12 +122,16 @@ proptest! {
     fn it_does_not_matter_where_the_body_is_cut(cut in 0usize..200) {
         let body = lines(&[&format!("{A} {B} refs/heads/main\0 report-status"), &format!("{A} {ZERO} refs/heads/b")]);
         let cut = cut.min(body.len());
-        let expected = if cut == body.len() { Push::read(&body).unwrap() } else { None };
-        prop_assert_eq!(Push::read(&body[..cut]), Ok(expected));
+        let expected = if cut == body.len() { whole(&body).unwrap() } else { None };
+        let mut reader = PushReader::default();
+        prop_assert_eq!(reader.read(&body[..cut]), Ok(expected.clone()));
+        if expected.is_none() {
+            prop_assert_eq!(reader.read(&body), whole(&body));
+        }
     }
 
     #[test]
     fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Push::read(&body);
+        let _ = whole(&body);
     }
 }

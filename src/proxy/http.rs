@@ -73,6 +73,11 @@ pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request
     }
 }
 
+/// Whether what a request does stands in its body.
+fn reads_body(act: Option<Act>) -> bool {
+    matches!(act, Some(Act::GitPush | Act::LfsUpload))
+}
+
 /// Reads what a push is to change, and records it.
 async fn open_push(
     shared: &Shared,
@@ -82,15 +87,21 @@ async fn open_push(
     judged: Result<Judged, Malformed>,
 ) -> (Held, Option<Push>, Result<Judged, Box<Denied>>) {
     let judged = match judged {
-        Ok(judged) if judged.act == Some(Act::GitPush) && judged.facts.disagreement.is_none() => judged,
+        Ok(judged) if judged.facts.disagreement.is_none() && reads_body(judged.act) => judged,
         other => return (Held::untouched(body), None, other.map_err(|malformed| Box::new(malformed.into()))),
     };
     let line = &judged.facts.line;
-    match push::read(&head.method, line, &head.headers, body).await {
-        Ok(push::Read { push, body }) => {
-            // What cannot be recorded is not allowed either, which is recorded before it counts.
-            let _ = shared.books.clerk.record(push::event(number, line, &push)).await;
-            (body, Some(push), Ok(judged))
+    let read = match judged.act {
+        Some(Act::LfsUpload) => push::read_batch(&head.method, line, &head.headers, body).await,
+        _ => push::read(&head.method, line, &head.headers, body).await,
+    };
+    match read {
+        Ok(push::Read { act, push, body }) => {
+            if act == Act::GitPush {
+                // What cannot be recorded is not allowed either, which is recorded before it counts.
+                let _ = shared.books.clerk.record(push::event(number, line, &push)).await;
+            }
+            (body, Some(push), Ok(Judged { act: Some(act), ..judged }))
         }
         Err((push::Unreadable(reason), body)) => {
             let act = judged.act;

@@ -3,7 +3,7 @@
 
 use super::body::{self, Held};
 use crate::model::{Event, RequestLine, RequestNumber};
-use crate::policy::{Push, PushError, RefUpdate, UPDATES_BYTES_MAX};
+use crate::policy::{Act, BATCH_BYTES_MAX, LfsBatch, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method};
@@ -29,12 +29,17 @@ const REQUEST_TYPE: &str = "application/x-git-receive-pack-request";
 /// What its answer is.
 pub(super) const RESULT_TYPE: &str = "application/x-git-receive-pack-result";
 
+/// Where large files are asked for, and what the question is.
+const BATCH: &str = "/info/lfs/objects/batch";
+
 /// Why a push is not judged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable(pub(super) String);
 
 /// A push that was read, and its body with what was read of it.
 pub(super) struct Read {
+    /// What it turned out to do.
+    pub(super) act: Act,
     pub(super) push: Push,
     pub(super) body: Held,
 }
@@ -51,7 +56,7 @@ pub(super) async fn read(
 ) -> Result<Read, (Unreadable, Incoming)> {
     let unreadable = |why: &str| Unreadable(format!("it is a push, and {why}"));
     if *method == Method::GET && line.path.ends_with("/info/refs") {
-        return Ok(Read { push: Push::default(), body: Held::untouched(body) });
+        return Ok(Read { act: Act::GitPush, push: Push::default(), body: Held::untouched(body) });
     }
     let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     if *method != Method::POST || !line.path.ends_with(SERVICE) || kind != Some(REQUEST_TYPE.as_bytes()) {
@@ -64,17 +69,62 @@ pub(super) async fn read(
     }
     let mut body = body;
     match tokio::time::timeout(LIST_TIMEOUT, list(&mut body)).await {
-        Ok(Ok((push, begun))) => Ok(Read { push, body: Held::new(begun, body) }),
+        Ok(Ok((push, begun))) => Ok(Read { act: Act::GitPush, push, body: Held::new(begun, body) }),
         Ok(Err(error)) => Err((unreadable(&error.to_string()), body)),
         Err(_) => Err((unreadable("its list of references did not come in time"), body)),
     }
 }
 
-async fn list(body: &mut Incoming) -> Result<(Push, Bytes), PushError> {
+/// Reads which way large files are to go.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_batch(
+    method: &Method,
+    line: &RequestLine,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Read, (Unreadable, Incoming)> {
+    let act = Act::LfsUpload;
+    if *method != Method::POST || !line.path.ends_with(BATCH) {
+        return Ok(Read { act, push: Push::default(), body: Held::untouched(body) });
+    }
+    let unreadable = |why: &str| Unreadable(format!("it asks for large files of git, and {why}"));
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err((unreadable("its body is compressed, so what it asks for cannot be read"), body));
+    }
+    let mut body = body;
+    let (batch, begun) = match tokio::time::timeout(LIST_TIMEOUT, whole(&mut body)).await {
+        Ok(Ok(begun)) => (LfsBatch::read(&begun), begun),
+        Ok(Err(error)) => (Err(error), Bytes::new()),
+        Err(_) => return Err((unreadable("its body did not come in time"), body)),
+    };
+    let (act, updates) = match batch {
+        Ok(LfsBatch::Download) => (Act::GitFetch, Vec::new()),
+        Ok(LfsBatch::Upload(update)) => (act, update.into_iter().collect()),
+        Err(_) => return Err((unreadable("what it asks for is not as its client writes it"), body)),
+    };
+    Ok(Read { act, push: Push { updates, ..Push::default() }, body: Held::new(begun, body) })
+}
+
+async fn whole(body: &mut Incoming) -> Result<Bytes, PushError> {
     let mut begun = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| PushError::Short)?;
+        // Trailers say nothing that counts.
+        begun.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        if begun.len() > BATCH_BYTES_MAX {
+            return Err(PushError::Long);
+        }
+    }
+    Ok(begun.freeze())
+}
+
+async fn list(body: &mut Incoming) -> Result<(Push, Bytes), PushError> {
+    let (mut reader, mut begun) = (PushReader::default(), BytesMut::new());
     loop {
-        // A frame is bounded by what is read from the connection at once, and the list by its parser.
-        if let Some(push) = Push::read(&begun)? {
+        // A frame is bounded by what is read from the connection at once, and the list by its reader.
+        if let Some(push) = reader.read(&begun)? {
             return Ok((push, begun.freeze()));
         }
         if begun.len() > UPDATES_BYTES_MAX {

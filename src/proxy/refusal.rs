@@ -20,6 +20,9 @@ const CODEX: &[u8] = b"codex";
 /// How git names itself.
 const GIT: &[u8] = b"git/";
 
+/// How its client for large files does.
+const LFS: &[u8] = b"git-lfs/";
+
 /// Whom an answer is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Audience {
@@ -29,6 +32,8 @@ pub(super) struct Audience {
     codex: bool,
     /// Whether it is git, which shows plain text alone.
     git: bool,
+    /// Whether it is git's client for large files, which shows a message of its own form.
+    lfs: bool,
 }
 
 impl Audience {
@@ -37,7 +42,8 @@ impl Audience {
         let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
         let begins = |agent: &[u8]| agent.get(..CODEX.len()).is_some_and(|name| name.eq_ignore_ascii_case(CODEX));
         let git = agent.is_some_and(|agent| agent.starts_with(GIT));
-        Self { host: Some(host.clone()), codex: agent.is_some_and(begins), git }
+        let lfs = agent.is_some_and(|agent| agent.starts_with(LFS));
+        Self { host: Some(host.clone()), codex: agent.is_some_and(begins), git, lfs }
     }
 }
 
@@ -119,7 +125,9 @@ impl Reply {
 
     fn json(&self, audience: &Audience) -> String {
         let anthropic = matches!(&audience.host, Some(Host::Name(name)) if name.as_str() == ANTHROPIC);
-        let body = if anthropic {
+        let body = if audience.lfs {
+            json!({"message": self.message})
+        } else if anthropic {
             let kind = if self.refused { "permission_error" } else { "api_error" };
             json!({"type": "error", "error": {"type": kind, "message": self.message}})
         } else {

@@ -54,6 +54,21 @@ fn backend(root: &Path, head: &request::Parts, body: &Bytes) -> Answer {
     response
 }
 
+/// A server of large files that takes everything and remembers nothing (the Git LFS API).
+fn large_files(path: &str, body: &Bytes) -> Answer {
+    let answer = if path.ends_with("/objects/batch") {
+        let asked: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let (oid, size) = (&asked["objects"][0]["oid"], &asked["objects"][0]["size"]);
+        let href = format!("https://api.example.com/store/{}", oid.as_str().unwrap());
+        serde_json::json!({"transfer": "basic", "objects": [{"oid": oid, "size": size, "actions": {"upload": {"href": href}}}]})
+    } else {
+        serde_json::json!({"ours": [], "theirs": []})
+    };
+    let mut response = Response::new(text(&answer.to_string()));
+    response.headers_mut().insert("content-type", "application/vnd.git-lfs+json".parse().unwrap());
+    response
+}
+
 /// A repository at a server, a clone of it, and a proxy between them.
 struct Bench {
     place: TempDir,
@@ -72,7 +87,11 @@ impl Bench {
         run(git(&root.join("me/it.git")).args(["config", "receive.certNonceSeed", "seed"]));
         run(git(place.path()).args(["init", "-q", "-b", "main", "clone"]));
         let served = root.clone();
-        let upstream = Upstream::start(&["h2", "http/1.1"], move |head, body| backend(&served, head, body)).await;
+        let upstream = Upstream::start(&["h2", "http/1.1"], move |head, body| match head.uri.path() {
+            path if path.contains("/info/lfs/") || path.starts_with("/store/") => large_files(path, body),
+            _ => backend(&served, head, body),
+        })
+        .await;
         let proxy = Proxy::start(Some(&upstream), Wanted { rules, denials, ..Wanted::default() });
         std::fs::write(place.path().join("ca.pem"), proxy.ca_pem()).unwrap();
         let bench = Self { place, proxy, upstream };
@@ -268,14 +287,68 @@ async fn a_push_in_a_form_that_cannot_be_read_goes_nowhere_whatever_the_rules() 
             builder = builder.header(*name, *value);
         }
         let request = builder.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+        client.ready().await.unwrap();
         let (status, said) = told(client.send_request(request).await.unwrap()).await;
         assert!(status == 403 && said.contains(reason), "{method} {path} {body:?}: {status} {said}");
     }
     assert_eq!(bench.upstream.requests(), 0);
     let mut builder = http::Request::builder().method("POST").uri(service).header("host", "api.example.com");
     builder = builder.header(kind.0, kind.1);
+    client.ready().await.unwrap();
     let answer = client.send_request(builder.body(Full::new(Bytes::from(good))).unwrap()).await.unwrap();
     drop(answer.into_body().collect().await);
     assert_eq!(bench.upstream.requests(), 1, "the same push in git's own form arrives");
     assert_eq!(bench.upstream.last().1.len(), line.len() + 8, "whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_go_where_their_branch_may() {
+    if !Command::new("git").args(["lfs", "version"]).output().unwrap().status.success() {
+        println!("skipped: there is no git-lfs");
+        return;
+    }
+    let rules = [FETCH, "GET,POST api.example.com/me/it.git/** push=feature/*", "PUT api.example.com/store/**"];
+    let bench = Bench::new(&rules, &[]).await;
+    let here = bench.clone();
+    run(git(&here).args(["lfs", "install", "--local"]));
+    run(git(&here).args(["lfs", "track", "*.bin"]));
+    std::fs::write(here.join("large.bin"), "large").unwrap();
+    run(git(&here).args(["add", "."]));
+    bench.commit("large");
+    let stored = || bench.upstream.seen.lock().unwrap().iter().filter(|(head, _)| head.method == "PUT").count();
+    let (done, said) = bench.git(&["lfs", "push", "origin", "main"]).await;
+    assert!(
+        !done && said.contains("omni refused POST https://api.example.com/me/it.git/info/lfs/objects/batch"),
+        "{said}"
+    );
+    assert_eq!(stored(), 0);
+    run(git(&here).args(["checkout", "-q", "-b", "feature/a"]));
+    let (done, said) = bench.git(&["push", "origin", "feature/a"]).await;
+    assert!(done, "{said}");
+    assert_eq!((stored(), bench.id("served/me/it.git", "feature/a")), (1, bench.id("clone", "HEAD")));
+    let act = |event: Event| match event {
+        Event::RequestDenied { act, .. } => act,
+        _ => None,
+    };
+    assert_eq!(bench.proxy.stop().into_iter().filter_map(act).collect::<Vec<_>>(), ["git-lfs-upload"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_large_files_that_could_be_read_in_two_ways_goes_nowhere() {
+    let bench = Bench::new(&["* api.example.com/**"], &["* api.example.com/** act=git-lfs-upload"]).await;
+    let mut client = bench.proxy.client::<Full<Bytes>>("api.example.com").await;
+    let path = "/me/it.git/info/lfs/objects/batch";
+    for (body, expected) in [
+        (r#"{"operation":"upload","objects":[{"oid":"a","size":1}]}"#, 403),
+        (r#"{"operation":"download","Operation":"upload","objects":[{"oid":"a","size":1}]}"#, 403),
+        ("not json", 403),
+        (r#"{"operation":"download","objects":[{"oid":"a","size":1}]}"#, 200),
+    ] {
+        client.ready().await.unwrap();
+        let request = crate::support::request("POST", "api.example.com", path, body);
+        let (status, said) = told(client.send_request(request).await.unwrap()).await;
+        assert_eq!(status, expected, "{body}: {said}");
+    }
+    assert_eq!(bench.upstream.requests(), 1);
+    assert!(String::from_utf8_lossy(&bench.upstream.last().1).starts_with(r#"{"operation":"download","objects""#));
 }
