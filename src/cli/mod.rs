@@ -35,15 +35,15 @@ const EXIT_OMNI_FAILED: u8 = 125;
 #[derive(Parser)]
 #[command(name = "omni", version, about = "Run AI agent harnesses in a sandbox with one guarded way out")]
 #[command(after_help = "Examples:\n  omni exec -- claude-code\n  omni show last")]
-struct Cli {
+struct Cli<V: Subcommand> {
     #[command(subcommand)]
-    verb: Verb,
+    verb: V,
 }
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a harness in a sandbox.
-    Exec(Box<exec::Args>),
+    #[command(flatten)]
+    Start(Start),
     #[command(flatten)]
     Records(Records),
     Diff(diff::Args),
@@ -61,6 +61,14 @@ enum Verb {
     Prices(prices::Args),
     /// Print a completion script for a shell, or the manual page.
     Completions(completions::Args),
+}
+
+/// The verb that people wait for: it is read without setting up what all the others may be given, which would take as long
+/// as a sandbox's network.
+#[derive(Subcommand)]
+enum Start {
+    /// Run a harness in a sandbox.
+    Exec(Box<exec::Args>),
 }
 
 /// The verbs about sessions that are recorded: of this user, or by the machine's server.
@@ -108,18 +116,22 @@ fn own_words() -> Vec<String> {
 
 /// Reads the command line of another process.
 fn parse(words: Vec<String>) -> anyhow::Result<Verb> {
-    Ok(Cli::try_parse_from(std::iter::once("omni".to_owned()).chain(words))?.verb)
+    Ok(Cli::<Verb>::try_parse_from(std::iter::once("omni".to_owned()).chain(words))?.verb)
 }
 
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let verb = match is_exec() {
+        true => Cli::<Start>::try_parse().map(|cli| Verb::Start(cli.verb)),
+        false => Cli::<Verb>::try_parse().map(|cli| cli.verb),
+    };
+    let verb = match verb {
+        Ok(verb) => verb,
         Err(error) => return refuse(&error),
     };
-    let (outcome, failure) = match cli.verb {
-        Verb::Exec(args) => (exec::run(*args), EXIT_OMNI_FAILED),
+    let (outcome, failure) = match verb {
+        Verb::Start(Start::Exec(args)) => (exec::run(*args), EXIT_OMNI_FAILED),
         Verb::ServeVisitor(args) if args.records => (server::serve_visitor(args), 1),
         Verb::ServeVisitor(args) => (server::serve_visitor(args), EXIT_OMNI_FAILED),
         Verb::Server(args) => (server::run(args), 1),
@@ -132,7 +144,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => (doctor::run(&args), 1),
         Verb::Sim(args) => (sim::run(args), 1),
         Verb::Prices(args) => (prices::run(args), 1),
-        Verb::Completions(args) => (completions::run(&args, &mut Cli::command()), 1),
+        Verb::Completions(args) => (completions::run(&args, &mut Cli::<Verb>::command()), 1),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omni: {}", listing::printable_lines(&told(&error)));
@@ -140,15 +152,19 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Whether the command line is that of `exec`.
+fn is_exec() -> bool {
+    std::env::args_os().nth(1).is_some_and(|verb| verb == "exec")
+}
+
 /// Prints help where it was asked for, else what is wrong with the command line. For `exec`, whose other exit codes are
 /// the harness's own, a wrong one exits as every failure before the start does.
 fn refuse(error: &clap::Error) -> ExitCode {
     // A closed stdout or stderr leaves nobody to tell.
     let _ = error.print();
-    let exec = std::env::args_os().nth(1).is_some_and(|verb| verb == "exec");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
-        _ if exec => ExitCode::from(EXIT_OMNI_FAILED),
+        _ if is_exec() => ExitCode::from(EXIT_OMNI_FAILED),
         _ => ExitCode::from(2),
     }
 }

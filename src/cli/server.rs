@@ -2,7 +2,7 @@
 
 use super::listing::Viewer;
 use super::sources::Sources;
-use super::{Records, Verb, exec};
+use super::{Records, Start, Verb, exec};
 use crate::model::ExitStatus;
 use crate::policy::Profile;
 use crate::server::{
@@ -128,7 +128,7 @@ pub fn serve_visitor(args: VisitorArgs) -> anyhow::Result<ExitCode> {
 fn run_session(visit: Visit, machine: &Machine, home: &std::path::Path) -> anyhow::Result<ExitCode> {
     let Visit { peer, request, secrets } = visit;
     let Request { words, directory, environment, profile: (label, profile), files, secrets: names, .. } = request;
-    let Verb::Exec(args) = super::parse(words)? else { bail!("this visit is for sessions alone") };
+    let Verb::Start(Start::Exec(args)) = super::parse(words)? else { bail!("this visit is for sessions alone") };
     ensure!(!args.detaches(), "a session of the machine's server keeps its terminal: detach one by --no-system");
     ensure!(!args.learns(), "learning cannot go through the machine's server: run it by --no-system");
     let manner = args.manner();

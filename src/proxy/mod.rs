@@ -47,6 +47,6 @@ pub use connect_to::{ConnectTo, ConnectToError};
 pub use error::ProxyError;
 pub use resolve::ResolverConfig;
 pub use roots::Roots;
-pub use start::{Gateway, Listeners, Setup, serve};
+pub use start::{Gateway, Listeners, Proxy, Setup};
 
 use shared::Shared;

@@ -61,17 +61,17 @@ impl Roots {
         Ok(Self { builtin: system.is_empty(), system, extra })
     }
 
-    /// The bundle that programs in the sandbox are to trust: the host's roots and the session's authority, as PEM.
+    /// The bundle that programs in the sandbox are to trust, in parts: the host's roots and the session's authority, as PEM.
     #[must_use]
-    pub fn bundle_pem(&self, authority: &Authority) -> String {
-        let mut bundle = String::from_utf8_lossy(&self.system).into_owned();
-        for part in [String::from_utf8_lossy(&self.extra).as_ref(), authority.certificate_pem()] {
-            if !bundle.is_empty() && !bundle.ends_with('\n') {
-                bundle.push('\n');
+    pub fn bundle<'a>(&'a self, authority: &'a Authority) -> Vec<&'a [u8]> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in [&self.system[..], &self.extra, authority.certificate_pem().as_bytes()] {
+            if parts.last().is_some_and(|last| !last.is_empty() && !last.ends_with(b"\n")) {
+                parts.push(b"\n");
             }
-            bundle.push_str(part);
+            parts.push(part);
         }
-        bundle
+        parts
     }
 
     /// What a TLS client that verifies against these roots needs. Costs milliseconds: it parses all of them.
@@ -122,8 +122,8 @@ mod tests {
         let host = Authority::generate(&session, SystemTime::now()).unwrap();
         let ours = Authority::generate(&session, SystemTime::now()).unwrap();
         let roots = Roots::from_pem(host.certificate_pem().trim_end().as_bytes().to_vec(), None).unwrap();
-        let bundle = roots.bundle_pem(&ours);
-        assert_eq!(CertificateDer::pem_slice_iter(bundle.as_bytes()).flatten().count(), 2);
+        let bundle = roots.bundle(&ours).concat();
+        assert_eq!(CertificateDer::pem_slice_iter(&bundle).flatten().count(), 2);
     }
 
     #[test]

@@ -67,8 +67,6 @@ pub struct Setup {
     pub connect_to: Vec<ConnectTo>,
     /// The proxy's own addresses.
     pub gateway: Gateway,
-    /// The way in.
-    pub listeners: Listeners,
     /// Where facts are kept.
     pub recorder: Box<dyn Recorder>,
     /// Syncs what the recorder wrote without stopping it; without one, recording waits while the disk does.
@@ -85,47 +83,70 @@ pub struct Setup {
     pub rest: fn(),
 }
 
-/// Runs the proxy until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns,
-/// every request is settled and every record on the disk.
-///
-/// # Errors
-/// A [`ProxyError`] when it cannot start. What goes wrong later is answered and recorded.
-pub fn serve(setup: Setup) -> Result<(), ProxyError> {
-    let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
-    let Setup { listeners, shutdown, recorder, sync, prices, amendments, .. } = setup;
-    let clerk = Clerk::new(recorder, sync).map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
-    let books = Arc::new(Books { clerk: Arc::new(clerk), prices, ending: AtomicBool::new(false) });
-    let vault = Vault::new(setup.bindings)?;
-    let (end, ending) = watch::channel(false);
-    let shared = runtime.block_on(async {
-        let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to);
-        Shared {
-            policy: Ruling::new(setup.policy),
-            vault,
-            authority: setup.authority,
-            upstream: Upstream::new(dialer),
-            books: books.clone(),
-            names: Mutex::new(Names::default()),
-            gateway: setup.gateway,
-            throttle: Throttle::new(),
-            ending,
-        }
-    });
-    let shared = Arc::new(shared);
-    let served = runtime.block_on(async {
-        if let Some(socket) = amendments {
-            let opened =
-                amend::open(socket).map_err(|source| ProxyError::Start { step: "the socket for rules", source });
-            // It ends with the runtime.
-            tokio::spawn(amend::take(shared.clone(), opened?));
-        }
-        tokio::spawn(rest(setup.rest));
-        run(shared, setup.session, listeners, shutdown, end).await
-    });
-    // Dropping the runtime drops every request still open, and each settles itself in being dropped.
-    drop(runtime);
-    drop(books);
-    served
+/// A proxy that is ready but for its way in.
+pub struct Proxy {
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    session: SessionId,
+    shutdown: UnixStream,
+    amendments: Option<OwnedFd>,
+    rest: fn(),
+    end: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// Makes everything that takes time, so that nothing waits for it once there are listeners.
+    ///
+    /// # Errors
+    /// A [`ProxyError`] when it cannot start.
+    pub fn new(setup: Setup) -> Result<Self, ProxyError> {
+        let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
+        let Setup { session, shutdown, recorder, sync, prices, amendments, rest, .. } = setup;
+        let clerk = Clerk::new(recorder, sync);
+        let clerk = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
+        let books = Arc::new(Books { clerk: Arc::new(clerk), prices, ending: AtomicBool::new(false) });
+        let vault = Vault::new(setup.bindings)?;
+        let (end, ending) = watch::channel(false);
+        let shared = runtime.block_on(async {
+            let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to);
+            Shared {
+                policy: Ruling::new(setup.policy),
+                vault,
+                authority: setup.authority,
+                upstream: Upstream::new(dialer),
+                books,
+                names: Mutex::new(Names::default()),
+                gateway: setup.gateway,
+                throttle: Throttle::new(),
+                ending,
+            }
+        });
+        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, amendments, rest, end })
+    }
+
+    /// Serves until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns, every
+    /// request is settled and every record on the disk.
+    ///
+    /// # Errors
+    /// A [`ProxyError`] when it cannot begin. What goes wrong later is answered and recorded.
+    pub fn serve(self, listeners: Listeners) -> Result<(), ProxyError> {
+        let Self { runtime, shared, session, shutdown, amendments, rest, end } = self;
+        let books = shared.books.clone();
+        let served = runtime.block_on(async {
+            if let Some(socket) = amendments {
+                let opened =
+                    amend::open(socket).map_err(|source| ProxyError::Start { step: "the socket for rules", source });
+                // It ends with the runtime.
+                tokio::spawn(amend::take(shared.clone(), opened?));
+            }
+            tokio::spawn(lie_down(rest));
+            run(shared, session, listeners, shutdown, end).await
+        });
+        // Dropping the runtime drops every request still open, and each settles itself in being dropped.
+        drop(runtime);
+        drop(books);
+        served
+    }
 }
 
 /// One thread: a request passes from socket to socket without changing hands.
@@ -177,7 +198,7 @@ async fn run(
 
 /// Gives memory back: what only the start needed, and later what requests since then did. What is in use comes back by itself,
 /// for some microseconds.
-async fn rest(lie_down: fn()) {
+async fn lie_down(lie_down: fn()) {
     tokio::time::sleep(REST_AFTER).await;
     loop {
         lie_down();

@@ -7,19 +7,20 @@ use super::signals::Signals;
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
-use crate::proxy::{self, Amended, Amendment, Authority, Gateway, ResolverConfig, Roots, Setup};
+use crate::proxy::{self, Amended, Amendment, Authority, Gateway, Proxy, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
-use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, wire};
+use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, wire, write_bundle};
 use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the proxy may take to settle what is under way once the session is over.
 const SETTLE: Duration = Duration::from_secs(4);
@@ -36,6 +37,8 @@ enum Word {
     Ready,
     /// It could not start.
     Failed(String),
+    /// The session's end was heard, and everything is settled and recorded.
+    Settled,
 }
 
 /// What the session tells the proxy: the listeners come with it.
@@ -54,6 +57,7 @@ pub(super) struct ProxyProcess {
     shutdown: Option<UnixStream>,
     /// Whether it said that it serves. Before, it has nothing to settle, and may wait for a command that fetches a secret.
     serving: bool,
+    settled: bool,
     reaped: bool,
 }
 
@@ -71,9 +75,15 @@ impl ProxyProcess {
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
-            Forked::Parent { pid, pidfd } => {
-                Ok(Self { pid, pidfd, control: ours, shutdown: Some(ours_off), serving: false, reaped: false })
-            }
+            Forked::Parent { pid, pidfd } => Ok(Self {
+                pid,
+                pidfd,
+                control: ours,
+                shutdown: Some(ours_off),
+                serving: false,
+                settled: false,
+                reaped: false,
+            }),
             Forked::Child => {
                 drop((ours, ours_off));
                 let site = Site { control: theirs, shutdown: theirs_off, certificates, journal };
@@ -137,7 +147,49 @@ impl ProxyProcess {
     pub(super) fn begin_to_stop(&mut self) {
         self.shutdown = None;
         // It may still wait for listeners that will never come; hearing nothing more, it ends.
-        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Write);
+    }
+
+    /// Lets it settle what is under way. When this returns, it records nothing more: it has said so, is gone, or will be
+    /// killed now.
+    pub(super) fn settle(&mut self) {
+        self.begin_to_stop();
+        if self.settled {
+            return;
+        }
+        self.settled = true;
+        if self.serving {
+            self.await_settled();
+        }
+        if !self.serving {
+            // With the command that it may be waiting for, which is in the group that it leads. Nobody reaped it, so its id
+            // is nobody else's.
+            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        }
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Waits until it says that everything is settled, or is gone, or has had its time.
+    fn await_settled(&self) {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let left = clock::timespec(deadline.saturating_duration_since(Instant::now()));
+            let mut waits = [PollFd::new(&self.control, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
+            match rustix::event::poll(&mut waits, left.as_ref()) {
+                Ok(0) => return,
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) if waits[0].revents().contains(PollFlags::IN) => {}
+                // Whatever this is, the kill that follows is harmless to a process that is gone.
+                _ => return,
+            }
+            // An answer about a rule may still be on its way.
+            let mut packet = vec![0; ANSWER_BYTES_MAX];
+            let heard = rustix::net::recv(&self.control, &mut packet, RecvFlags::DONTWAIT);
+            let Ok((count @ 1.., _)) = heard else { return };
+            if matches!(serde_json::from_slice(&packet[..count]), Ok(Word::Settled)) {
+                return;
+            }
+        }
     }
 
     /// Lets it settle what is under way, and waits until it is gone.
@@ -146,17 +198,7 @@ impl ProxyProcess {
             return;
         }
         self.reaped = true;
-        self.begin_to_stop();
-        let settle = if self.serving { SETTLE } else { Duration::ZERO };
-        let mut waits = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
-        // Whatever poll says, the kill that follows is harmless to a process that is gone.
-        let _ = rustix::event::poll(&mut waits, clock::timespec(settle).as_ref());
-        if !self.serving {
-            // With the command that it may be waiting for, which is in the group that it leads. Nobody reaped it, so its id
-            // is nobody else's.
-            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
-        }
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.settle();
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
@@ -193,10 +235,15 @@ fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
     };
     let setup =
         prepare(prepared, &control, shutdown, certificates, journal).map_err(|error| told(error.to_string()))?;
+    let proxy = Proxy::new(setup).map_err(|error| told(error.to_string()))?;
+    let listeners = receive_listeners(&control).map_err(|error| told(error.to_string()))?;
     wire::send(control.as_fd(), &Word::Ready, &[]).map_err(drop)?;
     // From here on the session's end is heard through the shutdown socket, so that what is under way can be settled.
     rustix::process::set_parent_process_death_signal(None).map_err(drop)?;
-    proxy::serve(setup).map_err(drop)
+    let served = proxy.serve(listeners).map_err(drop);
+    // Nobody listens where the session is gone.
+    let _ = wire::send(control.as_fd(), &Word::Settled, &[]);
+    served
 }
 
 fn prepare(
@@ -211,7 +258,8 @@ fn prepare(
     detach(&keep).map_err(SessionError::preparing("detach the proxy"))?;
     let authority = Authority::generate(&prepared.session, SystemTime::now())?;
     let roots = Roots::from_system(prepared.request.upstream_ca.as_deref())?;
-    write_certificates(certificates, &authority, &roots).map_err(SessionError::preparing("write the certificates"))?;
+    write_bundle(certificates, authority.certificate_pem().as_bytes(), &roots.bundle(&authority))
+        .map_err(SessionError::preparing("write the certificates"))?;
     wire::send(control.as_fd(), &Word::CertificatesWritten, &[])
         .map_err(SessionError::preparing("tell the session"))?;
 
@@ -220,7 +268,6 @@ fn prepare(
     let prices = PriceTable::embedded();
     // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
-    let listeners = receive_listeners(control)?;
     let sync = Some(journal.sync_handle()?);
     let recorder: Box<dyn Recorder> = Box::new(journal);
     Ok(Setup {
@@ -231,7 +278,6 @@ fn prepare(
         roots,
         connect_to: prepared.request.connect_to.clone(),
         gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
-        listeners,
         recorder,
         sync,
         prices,
@@ -252,15 +298,6 @@ fn detach(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(rustix::stdio::dup2_stdout(&null)?)
-}
-
-/// As `supervisor::apply` reads it: the length of the CA's certificate, that certificate, the merged bundle.
-fn write_certificates(file: &OwnedFd, authority: &Authority, roots: &Roots) -> io::Result<()> {
-    let own = authority.certificate_pem();
-    let mut file = File::from(file.try_clone()?);
-    file.write_all(&u32::try_from(own.len()).map_err(io::Error::other)?.to_ne_bytes())?;
-    file.write_all(own.as_bytes())?;
-    file.write_all(roots.bundle_pem(authority).as_bytes())
 }
 
 fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Binding, Secret)>, SessionError> {

@@ -17,7 +17,7 @@ use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
 use crate::model::{EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, Group, LockdownStep, SecretFile, Standing};
+use crate::supervisor::{self, Group, LockdownStep, Sandbox, SecretFile, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -45,7 +45,7 @@ pub(super) fn run_and_tell(
     let lived = live(prepared, home, &signals, &mut journal, starter);
     // A layer with nothing in it that cannot be removed now is shown as empty later.
     let _ = remove_if_empty(home, &prepared.session);
-    let (ended, reached, store, mut screen) = match lived {
+    let Lived { ended, reached, store, mut screen, mut sandbox, mut proxy } = match lived {
         Ok(lived) => lived,
         Err(error) => {
             let exit = match error {
@@ -65,7 +65,10 @@ pub(super) fn run_and_tell(
     // Whoever hears of the end finds it in the record.
     screen.dismiss(ended.status);
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
-    let (summary, message) = match fold(prepared, store) {
+    let folded = fold(prepared, store);
+    sandbox.end();
+    proxy.stop();
+    let (summary, message) = match folded {
         Ok(summary) => (finish::summarise(&summary, &reached), message),
         Err(error) => {
             (String::new(), Some(message.map_or_else(|| error.to_string(), |first| format!("{first}; {error}"))))
@@ -108,42 +111,37 @@ fn start(
     home: &Home,
     signals: &Signals,
     journal: &mut Journal,
-) -> Result<(Standing, ProxyProcess), SessionError> {
+) -> Result<(Standing, ProxyProcess, Audience), SessionError> {
     // While this is the only process of the session, since it may have to move to another group first.
     let group = Group::make(&prepared.plan.limits)?;
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
     create_layer(&prepared.plan)?;
-    let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
-    let (standing, listeners) = build(prepared, &proxy, signals, &certificates, group)?;
-    proxy.serve(listeners, signals)?;
-    record_start(prepared, journal)?;
-    Ok((standing, proxy))
-}
-
-fn build(
-    prepared: &Prepared,
-    proxy: &ProxyProcess,
-    signals: &Signals,
-    certificates: &std::os::fd::OwnedFd,
-    group: Option<Group>,
-) -> Result<(Standing, supervisor::Listeners), SessionError> {
     let size = terminal::size().or(prepared.request.detached.then_some(terminal::DEFAULT_SIZE));
-    let building = supervisor::spawn(&prepared.plan, certificates, size, group)?;
-    let certified = proxy.certificates(signals);
-    certified?;
+    // The sandbox first: it has the most to do, and does it while the proxy is made.
+    let mut building = supervisor::spawn(&prepared.plan, &certificates, size, group)?;
+    let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
+    building.furnish(&prepared.plan)?;
+    // There is time for it while the others work.
+    let audience =
+        Audience::open(&home.session(&prepared.session)).map_err(SessionError::preparing("make the control socket"))?;
+    let started = started(prepared);
+    proxy.certificates(signals)?;
     building.bundle_is_ready()?;
     signals.wait_for(building.as_fd())?;
     let mut standing = building.finish()?;
-    let listeners = std::mem::take(&mut standing.listeners);
-    Ok((standing, listeners))
+    proxy.serve(std::mem::take(&mut standing.listeners), signals)?;
+    journal.record(clock::now(), &started)?;
+    record_hidden(prepared, journal)?;
+    Ok((standing, proxy, audience))
 }
 
-fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), SessionError> {
+/// What the record says of the start.
+fn started(prepared: &Prepared) -> Event {
     let request = &prepared.request;
     let pid = std::process::id();
-    let event = Event::SessionStarted {
+    Event::SessionStarted {
         session: prepared.session.clone(),
         name: request.name.clone(),
         user: prepared.user.clone(),
@@ -155,9 +153,7 @@ fn record_start(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessio
         omni_version: env!("CARGO_PKG_VERSION").to_owned(),
         pid,
         pid_started_ticks: process_start_ticks(pid).unwrap_or_default(),
-    };
-    journal.record(clock::now(), &event)?;
-    record_hidden(prepared, journal)
+    }
 }
 
 /// What the harness was not shown, or might have been and was not looked at.
@@ -173,9 +169,19 @@ fn record_hidden(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessi
     Ok(journal.record(clock::now(), &event)?)
 }
 
-/// What is left of a session when its harness has ended and proxy and sandbox are gone: how it ended, the limits that it
-/// reached, the store, which was opened meanwhile, and the screen, where others may wait for the end.
-type Lived = (Ended, Vec<ReachedLimit>, Result<Sqlite, StoreError>, Screen);
+/// What is left of a session when its harness has ended and the proxy has settled.
+struct Lived {
+    ended: Ended,
+    /// The limits that it reached.
+    reached: Vec<ReachedLimit>,
+    /// The store, which was opened meanwhile.
+    store: Result<Sqlite, StoreError>,
+    /// Where others may wait for the end.
+    screen: Screen,
+    /// What the kernel is taking apart.
+    sandbox: Sandbox,
+    proxy: ProxyProcess,
+}
 
 /// Lets the harness go and stays with it to its end.
 fn live(
@@ -185,8 +191,8 @@ fn live(
     journal: &mut Journal,
     starter: Option<Starter>,
 ) -> Result<Lived, SessionError> {
-    let (Standing { mut sandbox, terminal, .. }, mut proxy) = start(prepared, home, signals, journal)?;
-    let mut screen = screen(prepared, home, terminal)?;
+    let (Standing { mut sandbox, terminal, .. }, mut proxy, audience) = start(prepared, home, signals, journal)?;
+    let mut screen = screen(prepared, home, terminal, audience)?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
     if let Some(starter) = starter {
@@ -197,10 +203,13 @@ fn live(
     let duration = prepared.request.duration();
     let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, disk.as_mut()).run();
     proxy.begin_to_stop();
-    sandbox.end();
-    // Only now: what still lives could write for ever.
+    sandbox.begin_to_end();
+    if screen.is_there() {
+        // What still lives could write for ever.
+        sandbox.end();
+    }
     screen.drain();
-    proxy.stop();
+    proxy.settle();
     let ended = ended?;
     let mut reached = sandbox.reached();
     reached.extend(disk.filter(|_| ended.reason == EndReason::DiskLimit).map(|disk| disk.reached()));
@@ -212,11 +221,16 @@ fn live(
         journal.record(clock::now(), &Event::LimitReached(limit.clone()))?;
     }
     record_screen(&mut screen, &ended, journal)?;
-    Ok((ended, reached, store, screen))
+    Ok(Lived { ended, reached, store, screen, sandbox, proxy })
 }
 
 /// The screen of a session that is about to start.
-fn screen(prepared: &Prepared, home: &Home, master: Option<OwnedFd>) -> Result<Screen, SessionError> {
+fn screen(
+    prepared: &Prepared,
+    home: &Home,
+    master: Option<OwnedFd>,
+    audience: Audience,
+) -> Result<Screen, SessionError> {
     let request = &prepared.request;
     let user = match master {
         Some(_) if !request.detached => UserTerminal::standard(),
@@ -227,8 +241,6 @@ fn screen(prepared: &Prepared, home: &Home, master: Option<OwnedFd>) -> Result<S
         true => Some(begin_recording(prepared, home, &user).map_err(SessionError::preparing("begin the recording"))?),
         false => None,
     };
-    let directory = home.session(&prepared.session);
-    let audience = Audience::open(&directory).map_err(SessionError::preparing("make the control socket"))?;
     let screen = Screen::open(master, user, &request.profile.terminal, recording, Some(audience));
     screen.map_err(SessionError::preparing("take the terminal over"))
 }

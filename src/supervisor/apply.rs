@@ -1,5 +1,6 @@
 //! The one interpreter of plans. Runs inside the new namespaces, before the go.
 
+use super::bundle::Bundle;
 use super::plan::{Contents, Identity, Plan, Step};
 use super::root::Root;
 use super::spawn::Listeners;
@@ -9,9 +10,11 @@ use super::{capture, network, overlay, private_place};
 use crate::model::Tier;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use std::io::{self, Read, Seek};
+use std::borrow::Cow;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 /// The devices that every program may have, by name and number (Documentation/admin-guide/devices.txt): they hold and
 /// reveal nothing.
@@ -33,18 +36,11 @@ const DEVICE_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Built {
     /// The listeners for the proxy.
     pub listeners: Listeners,
-    /// Whether the host's bundle was read, so that a wait for it is not repeated.
+    /// The certificates, once a step needed them.
     bundle: Option<Bundle>,
-    root: Option<Root>,
+    root: Option<Rc<Root>>,
     /// Our end of the way by which connections are handed over, if there is one.
     lane: Option<OwnedFd>,
-}
-
-/// The two certificate files.
-#[derive(Debug)]
-struct Bundle {
-    merged: Vec<u8>,
-    own: Vec<u8>,
 }
 
 /// A step that failed.
@@ -62,7 +58,7 @@ pub(super) struct Site<'a> {
     pub trees: Option<Trees>,
     /// The other side, for waiting until the certificates are made.
     pub wire: BorrowedFd<'a>,
-    /// Where the proxy writes the certificates: the CA's own, then the merged bundle, see [`read_bundle`].
+    /// Where the proxy writes the certificates, see [`Bundle`].
     pub certificates: &'a OwnedFd,
 }
 
@@ -83,10 +79,33 @@ pub(super) fn make_mounts_private() -> io::Result<()> {
     Ok(rustix::mount::mount_change("/", all)?)
 }
 
-/// Executes every step before the go.
-pub(super) fn build(plan: &Plan, site: &mut Site<'_>) -> Result<(Listeners, Option<OwnedFd>), Failure> {
-    let mut built = Built { listeners: Listeners::default(), bundle: None, root: None, lane: None };
-    for step in &plan.steps {
+/// Executes the steps that make the network, which take no user and no place of the host: there is time for them while the
+/// supervisor sees to both.
+pub(super) fn build_network(plan: &Plan) -> Result<Listeners, Failure> {
+    let mut listeners = Listeners::default();
+    for step in plan.steps.iter().filter(|step| step.is_of_network()) {
+        network_step(step, &mut listeners).map_err(|error| Failure { step: step.to_string(), error })?;
+    }
+    Ok(listeners)
+}
+
+fn network_step(step: &Step, listeners: &mut Listeners) -> io::Result<()> {
+    match step {
+        Step::Loopback => network::bring_up(),
+        Step::Capture => capture::load_filter(),
+        Step::Listen => network::listen().map(|made| *listeners = made),
+        _ => Err(io::Error::other("not a step of the network")),
+    }
+}
+
+/// Executes every other step before the go.
+pub(super) fn build(
+    plan: &Plan,
+    network: Listeners,
+    site: &mut Site<'_>,
+) -> Result<(Listeners, Option<OwnedFd>), Failure> {
+    let mut built = Built { listeners: network, bundle: None, root: None, lane: None };
+    for step in plan.steps.iter().filter(|step| !step.is_of_network()) {
         execute(plan, step, site, &mut built).map_err(|error| Failure { step: step.to_string(), error })?;
     }
     Ok((built.listeners, built.lane))
@@ -112,20 +131,14 @@ fn execute(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &mut Built) -> 
         Step::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
         Step::PrivateMounts => make_mounts_private(),
         Step::Root { bytes } => {
-            built.root = Some(Root::create(*bytes)?);
-            Ok(())
-        }
-        Step::Loopback => network::bring_up(),
-        Step::Capture => capture::load_filter(),
-        Step::Listen => {
-            built.listeners = network::listen()?;
+            built.root = Some(Rc::new(Root::create(*bytes)?));
             Ok(())
         }
         Step::Directory { path, mode } => private_place::make_directory(path, *mode),
         Step::Link { path, target } if plan.tier == Tier::Landlock => Ok(std::os::unix::fs::symlink(target, path)?),
         Step::File { path, mode, contents } if plan.tier == Tier::Landlock => {
             fetch(contents, site, built)?;
-            private_place::write(path, bytes(contents, built)?, *mode)
+            private_place::write(path, &bytes(contents, built)?, *mode)
         }
         Step::HandOver => {
             let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -142,8 +155,9 @@ fn execute(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &mut Built) -> 
 }
 
 /// The steps that happen below the new root.
-fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::Result<()> {
-    let root = built.root.as_ref().ok_or_else(|| io::Error::other("there is no root yet"))?;
+fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &mut Built) -> io::Result<()> {
+    let root = built.root.clone().ok_or_else(|| io::Error::other("there is no root yet"))?;
+    let root = &*root;
     match step {
         Step::Private { path, mode, bytes } => root.mount_private(path, *mode, *bytes),
         Step::Link { path, target } => root.link(path, target),
@@ -151,10 +165,8 @@ fn in_root(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &Built) -> io::
             root.bind(site.trees(plan)?.take(&mount.target)?.as_fd(), mount, *directory)
         }
         Step::Overlay { mount, .. } => overlay::mount(root, site.trees(plan)?, mount),
-        Step::File { path, mode, contents } => root.write(path, bytes(contents, built)?, *mode),
-        Step::Cover { path, contents } => {
-            root.cover(path, bytes(contents, built)?, if *contents == Contents::Unreadable { 0 } else { 0o444 })
-        }
+        Step::File { path, mode, contents } => write(root, path, *mode, contents, built),
+        Step::Cover { path, contents } => cover(root, path, contents, built),
         Step::Devices { bytes } => devices(root, site.trees(plan)?, *bytes),
         Step::Processes => processes(root),
         Step::SealRoot => root.seal(),
@@ -170,34 +182,39 @@ fn fetch(contents: &Contents, site: &Site<'_>, built: &mut Built) -> io::Result<
     }
     match wire::receive::<Order>(site.wire)? {
         Some((Order::BundleReady, _)) => {
-            built.bundle = Some(read_bundle(site.certificates)?);
+            built.bundle = Some(Bundle::open(site.certificates)?);
             Ok(())
         }
         _ => Err(io::Error::other("the certificates were not made")),
     }
 }
 
-/// Reads what the proxy wrote: the length of the CA's certificate (four bytes, native order), that certificate, the
-/// merged bundle.
-fn read_bundle(certificates: &OwnedFd) -> io::Result<Bundle> {
-    let mut file = std::fs::File::from(certificates.try_clone()?);
-    file.rewind()?;
-    let mut length = [0u8; 4];
-    file.read_exact(&mut length)?;
-    let mut own = vec![0; u32::from_ne_bytes(length) as usize];
-    file.read_exact(&mut own)?;
-    let mut merged = Vec::new();
-    file.read_to_end(&mut merged)?;
-    Ok(Bundle { merged, own })
+/// What a file holds that is small enough to be taken in.
+fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<Cow<'a, [u8]>> {
+    let bundle = || built.bundle.as_ref().ok_or_else(|| io::Error::other("the certificates were not read"));
+    Ok(match contents {
+        Contents::Text(text) => text.as_bytes().into(),
+        Contents::CaBundle => bundle()?.read()?.into(),
+        Contents::CaCertificate => bundle()?.own().into(),
+        Contents::Unreadable => Cow::default(),
+    })
 }
 
-fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<&'a [u8]> {
-    let bundle = || built.bundle.as_ref().ok_or_else(|| io::Error::other("the certificates were not read"));
-    match contents {
-        Contents::Text(text) => Ok(text.as_bytes()),
-        Contents::CaBundle => Ok(&bundle()?.merged),
-        Contents::CaCertificate => Ok(&bundle()?.own),
-        Contents::Unreadable => Ok(b""),
+/// Writes a file below the root.
+fn write(root: &Root, path: &Path, mode: u32, contents: &Contents, built: &mut Built) -> io::Result<()> {
+    match (contents, &mut built.bundle) {
+        (Contents::CaBundle, Some(bundle)) => bundle.write_to(root, path, mode),
+        _ => root.write(path, &bytes(contents, built)?, mode),
+    }
+}
+
+/// Covers a file below the root; by the bundle that is there already, where it is the bundle.
+fn cover(root: &Root, path: &Path, contents: &Contents, built: &Built) -> io::Result<()> {
+    let written = built.bundle.as_ref().and_then(Bundle::written);
+    match (contents, written) {
+        (Contents::CaBundle, Some(written)) => root.cover_by(written, path),
+        (Contents::Unreadable, _) => root.cover(path, b"", 0),
+        _ => root.cover(path, &bytes(contents, built)?, 0o444),
     }
 }
 

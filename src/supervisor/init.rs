@@ -16,13 +16,15 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// Runs the harness to its end and answers for it. The sandbox is built and the go has come.
+/// Runs the harness to its end and answers for it. The sandbox is built; the harness's process is locked down while the
+/// supervisor gets the proxy and the record ready, and executes nothing before the go.
 pub(super) fn mind(
     plan: &Plan,
     wire: BorrowedFd<'_>,
@@ -39,9 +41,13 @@ pub(super) fn mind(
         rustix::process::ioctl_tiocsctty(&terminal.slave)?;
     }
     let (post, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let started = start(plan, wire, terminal.as_ref(), lockdown, theirs.as_fd())?;
+    let parked = Parked::start(plan, terminal.as_ref(), lockdown, theirs.as_fd())?;
     drop(theirs);
-    let Some(harness) = started else { return Ok(()) };
+    match wire::receive::<Order>(wire)? {
+        Some((Order::Go, _)) => {}
+        _ => return Ok(()),
+    }
+    let Some(harness) = parked.release(wire)? else { return Ok(()) };
     let (mut warden, gate) = answerers(post, lane, plan)?;
     let slave = terminal.map(|terminal| terminal.slave);
     give_up(gate.is_some())?;
@@ -185,68 +191,92 @@ fn exit_status(status: rustix::process::WaitStatus) -> Option<ExitStatus> {
     code.or_else(|| status.terminating_signal().map(ExitStatus::Signal))
 }
 
-/// Starts the harness; `None` after a failure, which has been reported.
-fn start(
+/// The harness's process, locked down and waiting to execute.
+struct Parked {
+    pid: Pid,
+    go: OwnedFd,
+    failure: OwnedFd,
+}
+
+impl Parked {
+    fn start(plan: &Plan, terminal: Option<&Terminal>, lockdown: Vec<Ready>, post: BorrowedFd<'_>) -> io::Result<Self> {
+        let (failure, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (wait, go) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let forked = match plan.tier {
+            Tier::Full => clone_into_namespaces(Namespaces::NONE),
+            // Containers let nobody call clone3(2), whose flags their filters cannot read.
+            Tier::Landlock => fork_single_threaded(),
+        };
+        match forked? {
+            Forked::Parent { pid, .. } => Ok(Self { pid, go, failure }),
+            Forked::Child => {
+                drop((failure, go));
+                if let Err(problem) = become_harness(plan, terminal, lockdown, post, &wait) {
+                    let text = serde_json::to_vec(&problem).unwrap_or_default();
+                    let _ = rustix::io::write(&tell, &text);
+                }
+                std::process::exit(127);
+            }
+        }
+    }
+
+    /// Lets it execute; `None` after a failure, which has been reported.
+    fn release(self, wire: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
+        let Self { pid, go, failure } = self;
+        match rustix::io::write(&go, &[1]) {
+            // It is gone, and has said why.
+            Ok(_) | Err(rustix::io::Errno::PIPE) => drop(go),
+            Err(error) => return Err(error.into()),
+        }
+        let mut report = Vec::new();
+        io::Read::read_to_end(&mut std::fs::File::from(failure), &mut report)?;
+        if report.is_empty() {
+            return Ok(Some(pid));
+        }
+        wire::send(wire, &serde_json::from_slice::<Notice>(&report)?, &[])?;
+        Ok(None)
+    }
+}
+
+/// Locks this process down, waits for the go, and executes the harness's program in it. Returns with a problem, or when
+/// the go will never come.
+fn become_harness(
     plan: &Plan,
-    wire: BorrowedFd<'_>,
     terminal: Option<&Terminal>,
     lockdown: Vec<Ready>,
     post: BorrowedFd<'_>,
-) -> io::Result<Option<Pid>> {
-    let (failure, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let forked = match plan.tier {
-        Tier::Full => clone_into_namespaces(Namespaces::NONE),
-        // Containers let nobody call clone3(2), whose flags their filters cannot read.
-        Tier::Landlock => fork_single_threaded(),
-    };
-    let pid = match forked? {
-        Forked::Parent { pid, .. } => pid,
-        Forked::Child => {
-            drop(failure);
-            let problem = become_harness(plan, terminal, lockdown, post);
-            let text = serde_json::to_vec(&problem).unwrap_or_default();
-            let _ = rustix::io::write(&tell, &text);
-            std::process::exit(127);
-        }
-    };
-    drop(tell);
-    let mut report = Vec::new();
-    io::Read::read_to_end(&mut std::fs::File::from(failure), &mut report)?;
-    if report.is_empty() {
-        return Ok(Some(pid));
+    go: &OwnedFd,
+) -> Result<(), Notice> {
+    let failed = |step: &str, error: io::Error| Notice::Failed { step: step.to_owned(), error: error.to_string() };
+    take_stage(terminal).map_err(|error| failed("take the foreground of the terminal", error))?;
+    rustix::process::chdir(&plan.directory).map_err(|error| failed("enter the workspace", error.into()))?;
+    if plan.tier == Tier::Landlock {
+        die_with_parent().map_err(|error| failed("die with process 1", error))?;
     }
-    wire::send(wire, &serde_json::from_slice::<Notice>(&report)?, &[])?;
-    Ok(None)
+    let unreadable = |_| failed("execute", io::Error::other("the command line or environment holds a NUL byte"));
+    let argv = c_strings(plan.argv.iter().cloned()).map_err(unreadable)?;
+    let environment = c_strings(environment(plan)).map_err(unreadable)?;
+    let program = CString::new(plan.program.as_os_str().as_bytes()).map_err(unreadable)?;
+    for (ready, step) in lockdown.into_iter().zip(&plan.lockdown) {
+        ready.execute(Some(post)).map_err(|error| failed(&step.to_string(), error))?;
+    }
+    if !hear_go(go).map_err(|error| failed("wait for the go", error))? {
+        return Ok(());
+    }
+    match nix::unistd::execve(&program, &argv, &environment) {
+        Err(error) => Err(Notice::NotExecuted(error as i32)),
+        Ok(never) => match never {},
+    }
 }
 
-/// Never returns when all goes well: the harness's program takes the process over.
-fn become_harness(plan: &Plan, terminal: Option<&Terminal>, lockdown: Vec<Ready>, post: BorrowedFd<'_>) -> Notice {
-    let failed = |step: &str, error: io::Error| Notice::Failed { step: step.to_owned(), error: error.to_string() };
-    if let Err(error) = take_stage(terminal) {
-        return failed("take the foreground of the terminal", error);
-    }
-    if let Err(error) = rustix::process::chdir(&plan.directory) {
-        return failed("enter the workspace", error.into());
-    }
-    if plan.tier == Tier::Landlock
-        && let Err(error) = die_with_parent()
-    {
-        return failed("die with process 1", error);
-    }
-    for (ready, step) in lockdown.into_iter().zip(&plan.lockdown) {
-        if let Err(error) = ready.execute(Some(post)) {
-            return failed(&step.to_string(), error);
+/// Waits for the go; false when whoever would give it is gone.
+fn hear_go(go: &OwnedFd) -> io::Result<bool> {
+    loop {
+        match rustix::io::read(go, &mut [0; 1]) {
+            Ok(count) => return Ok(count == 1),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-    }
-    let (Ok(argv), Ok(environment)) = (c_strings(plan.argv.iter().cloned()), c_strings(environment(plan))) else {
-        return failed("execute", io::Error::other("the command line or environment holds a NUL byte"));
-    };
-    let Ok(program) = CString::new(plan.program.as_os_str().as_bytes()) else {
-        return failed("execute", io::Error::other("the program's path holds a NUL byte"));
-    };
-    match nix::unistd::execve(&program, &argv, &environment) {
-        Err(error) => Notice::NotExecuted(error as i32),
-        Ok(never) => match never {},
     }
 }
 

@@ -15,9 +15,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+mod bpf;
 pub(super) mod enclosure;
 mod filter;
 mod gate_filter;
+mod search;
 
 /// The newest Landlock rights that are asked for; a kernel with fewer gives what it has, and the session record says
 /// which.

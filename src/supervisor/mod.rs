@@ -4,6 +4,7 @@
 //! along. It deliberately does not know what a session, a request or a secret is.
 
 mod apply;
+mod bundle;
 mod capture;
 mod error;
 mod gate;
@@ -26,6 +27,7 @@ mod trees;
 mod warden;
 pub mod wire;
 
+pub use bundle::write_bundle;
 pub use error::{PlanError, SupervisorError};
 pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
 pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, Share, make_room_for_shares, plan_limits};

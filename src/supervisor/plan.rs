@@ -240,6 +240,12 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it makes the network, which is done first.
+    #[must_use]
+    pub fn is_of_network(&self) -> bool {
+        matches!(self, Self::Loopback | Self::Capture | Self::Listen)
+    }
+
     /// The place of the host that it shows, directly or behind a layer.
     #[must_use]
     pub fn shown(&self) -> Option<&Mount> {
@@ -362,7 +368,8 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     let identity = identity(facts);
     let binds = binds(request)?;
     sources::check_names(&files::hidden(request), facts, &binds)?;
-    let mut steps = vec![Step::Hostname("omni".into()), Step::PrivateMounts, Step::Root { bytes: ROOT_BYTES_MAX }];
+    let mut steps = vec![Step::Loopback, Step::Capture, Step::Listen, Step::Hostname("omni".into())];
+    steps.extend([Step::PrivateMounts, Step::Root { bytes: ROOT_BYTES_MAX }]);
     let bytes = tmp_bytes(request.limits, PRIVATE_BYTES_MAX);
     steps.extend(private_places(bytes));
     steps.extend(system(facts));
@@ -376,7 +383,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     refuse_ways_around(&steps)?;
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
-    steps.extend([Step::SealRoot, Step::Enter, Step::Loopback, Step::Capture, Step::Listen]);
+    steps.extend([Step::SealRoot, Step::Enter]);
     let mounts: Vec<&Mount> = binds.iter().map(|(mount, _)| mount).collect();
     if request.profile.nested_sandboxes {
         nested::check(request, mounts.iter().copied())?;

@@ -5,9 +5,10 @@ use super::plan::{Access, Mount};
 use crate::sys::{MountAttributes, set_mount_attributes};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, move_mount, open_tree,
 };
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -106,6 +107,11 @@ impl Root {
 
     /// Writes a new file, making the directories above it.
     pub(super) fn write(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+        self.make_file(path, mode)?.write_all(contents)
+    }
+
+    /// Makes a new file, and the directories above it.
+    pub(super) fn make_file(&self, path: &Path, mode: u32) -> io::Result<File> {
         if let Some(parent) = path.parent() {
             self.make_directory(parent)?;
         }
@@ -114,23 +120,29 @@ impl Root {
         let mode = Mode::from_raw_mode(mode);
         let file = rustix::fs::openat2(&self.0, relative(path), flags | OFlags::CLOEXEC, mode, how)?;
         rustix::fs::fchmod(&file, mode)?;
-        std::fs::File::from(file).write_all(contents)
+        Ok(file.into())
     }
 
     /// Puts a read-only file in front of one that is there.
     pub(super) fn cover(&self, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         let scratch = Path::new("/").join(SCRATCH);
         self.write(&scratch, contents, mode)?;
-        let cover = rustix::mount::open_tree(
-            &self.0,
-            SCRATCH,
-            rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE | rustix::mount::OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        self.cover_by(&scratch, path)?;
+        // Only now: a file without a name cannot be attached.
+        Ok(rustix::fs::unlinkat(&self.0, SCRATCH, rustix::fs::AtFlags::empty())?)
+    }
+
+    /// Puts a file of the root, read-only, in front of another that is there.
+    pub(super) fn cover_by(&self, file: &Path, path: &Path) -> io::Result<()> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let cover = open_tree(
+            self.open_beneath(file, OFlags::PATH | OFlags::NOFOLLOW)?,
+            "",
+            flags | OpenTreeFlags::AT_EMPTY_PATH,
         )?;
         let set = HARMLESS | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
         set_mount_attributes(cover.as_fd(), MountAttributes { set, ..Default::default() })?;
-        self.attach(cover.as_fd(), path)?;
-        // Only now: a file without a name cannot be attached.
-        Ok(rustix::fs::unlinkat(&self.0, SCRATCH, rustix::fs::AtFlags::empty())?)
+        self.attach(cover.as_fd(), path)
     }
 
     /// Attaches a detached mount at a place that only the set-up sees.

@@ -9,7 +9,7 @@ use super::trees::Trees;
 use super::wire::{self, Notice, Order};
 use super::{init, lockdown, private_place, sweep};
 use crate::model::{ReachedLimit, Tier};
-use crate::sys::{self, Forked, Namespaces, clone_into_namespaces, fork_single_threaded};
+use crate::sys::{self, Forked, NamespaceHolder, Namespaces, clone_into_namespaces, fork_single_threaded};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -57,7 +57,11 @@ pub struct Standing {
 
 /// A sandbox that is being built while the caller prepares the proxy.
 #[derive(Debug)]
-pub struct Building(Sandbox);
+pub struct Building {
+    sandbox: Sandbox,
+    /// Processes that end while there is something else to wait for.
+    ending: Vec<NamespaceHolder>,
+}
 
 /// Starts building a sandbox.
 ///
@@ -93,48 +97,52 @@ pub fn spawn(
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
             let sandbox = Sandbox { pidfd, wire: ours, reaped: false, group, sweeps: plan.tier == Tier::Landlock };
-            match furnish(plan, pid, &sandbox) {
-                Err(error) => Err(sandbox.explain(error)),
-                other => other,
-            }?;
-            Ok(Building(sandbox))
+            identify(plan, pid, &sandbox).map_err(|error| sandbox.explain(error))?;
+            Ok(Building { sandbox, ending: Vec::new() })
         }
     }
 }
 
-/// Gives the process inside what only the outside can.
-fn furnish(plan: &Plan, pid: Pid, sandbox: &Sandbox) -> Result<(), SupervisorError> {
+/// Puts the process inside into its group and gives it its user.
+fn identify(plan: &Plan, pid: Pid, sandbox: &Sandbox) -> Result<(), SupervisorError> {
     if let Some(group) = &sandbox.group {
         group.take_in(pid)?;
     }
     if plan.tier == Tier::Full {
         write_id_maps(pid, &plan.identity).map_err(SupervisorError::Identity)?;
     }
-    sandbox.order(&Order::Mapped)?;
-    // Root on behalf of a user opens nothing for them: what they may not reach, their sandbox may not show.
-    if plan.identity.is_roots() && plan.tier == Tier::Full {
-        let trees = Trees::open(plan)?;
-        trees.translate_owners(plan)?;
-        hand_over_pipes(&plan.identity)
-            .map_err(|error| SupervisorError::Prepare { what: "hand the standard streams over", error })?;
-        trees.send(sandbox.as_fd()).map_err(SupervisorError::Wire)?;
-    }
-    Ok(())
+    sandbox.order(&Order::Mapped)
 }
 
 impl Building {
+    /// Gives the process inside the host's places, where it may not open them itself: root on behalf of a user opens
+    /// nothing for them, since what they may not reach, their sandbox may not show.
+    ///
+    /// # Errors
+    /// Why the process inside is gone, where it said so, else the place that could not be given.
+    pub fn furnish(&mut self, plan: &Plan) -> Result<(), SupervisorError> {
+        if !plan.identity.is_roots() || plan.tier != Tier::Full {
+            return Ok(());
+        }
+        let trees = Trees::open(plan)?;
+        self.ending = trees.translate_owners(plan)?;
+        hand_over_pipes(&plan.identity)
+            .map_err(|error| SupervisorError::Prepare { what: "hand the standard streams over", error })?;
+        trees.send(self.sandbox.as_fd()).map_err(|error| self.sandbox.explain(SupervisorError::Wire(error)))
+    }
+
     /// Says that the certificates are written.
     ///
     /// # Errors
     /// Why the process inside is gone, where it said so, else [`SupervisorError::Wire`].
     pub fn bundle_is_ready(&self) -> Result<(), SupervisorError> {
-        self.0.order(&Order::BundleReady).map_err(|error| self.0.explain(error))
+        self.sandbox.order(&Order::BundleReady).map_err(|error| self.sandbox.explain(error))
     }
 
     /// Readable when [`Building::finish`] would not wait.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.sandbox.as_fd()
     }
 
     /// Waits until the sandbox stands.
@@ -142,18 +150,18 @@ impl Building {
     /// # Errors
     /// The step that failed, as the process inside reported it.
     pub fn finish(self) -> Result<Standing, SupervisorError> {
-        match self.0.notice()? {
-            Some((Notice::Built, descriptors)) if self.0.sweeps && !descriptors.is_empty() => {
+        match self.sandbox.notice()? {
+            Some((Notice::Built, descriptors)) if self.sandbox.sweeps && !descriptors.is_empty() => {
                 let mut descriptors = descriptors.into_iter();
                 let listeners = Listeners { handed: descriptors.next(), ..Listeners::default() };
-                Ok(Standing { sandbox: self.0, listeners, terminal: descriptors.next() })
+                Ok(Standing { sandbox: self.sandbox, listeners, terminal: descriptors.next() })
             }
             Some((Notice::Built, mut descriptors)) if descriptors.len() >= 3 => {
                 let rest = descriptors.split_off(2);
                 let mut rest = rest.into_iter();
                 let dns = rest.next().into_iter().collect();
                 let listeners = Listeners { tcp: descriptors, dns, handed: None };
-                Ok(Standing { sandbox: self.0, listeners, terminal: rest.next() })
+                Ok(Standing { sandbox: self.sandbox, listeners, terminal: rest.next() })
             }
             Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
             _ => Err(SupervisorError::Vanished),
@@ -230,17 +238,22 @@ impl Sandbox {
         let _ = rustix::event::poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit));
     }
 
+    /// Has everything in the sandbox ended. The kernel may need a moment for it: see [`Sandbox::end`].
+    pub fn begin_to_end(&self) {
+        if self.sweeps {
+            self.let_sweep();
+        }
+        // It may have ended by itself; then there is nothing to kill, only to reap.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
     /// Ends everything in the sandbox and waits until the kernel is done with it.
     pub fn end(&mut self) {
         if self.reaped {
             return;
         }
         self.reaped = true;
-        if self.sweeps {
-            self.let_sweep();
-        }
-        // It may have ended by itself; then there is nothing to kill, only to reap.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.begin_to_end();
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
@@ -295,10 +308,6 @@ fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Wins
         Ok(lockdown) => lockdown,
         Err(error) => return report("prepare the lockdown", error.to_string()),
     };
-    match wire::receive::<Order>(wire.as_fd()) {
-        Ok(Some((Order::Go, _))) => {}
-        _ => return,
-    }
     if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown, lane) {
         report("mind the harness", error.to_string());
     }
@@ -320,6 +329,11 @@ fn prepare(
     sys::close_inherited_except(&[wire.as_fd(), certificates.as_fd()]).map_err(at("close inherited descriptors"))?;
     let session = rustix::process::setsid().map_err(io::Error::from);
     session.map_err(at("leave the terminal"))?;
+    sys::erase_environment();
+    // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
+    sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
+    let failed = |failure: apply::Failure| (failure.step, failure.error.to_string());
+    let network = apply::build_network(plan).map_err(failed)?;
     match wire::receive::<Order>(wire.as_fd()) {
         Ok(Some((Order::Mapped, _))) => {}
         _ => return Err(("map the user".into(), "the supervisor is gone".into())),
@@ -329,9 +343,6 @@ fn prepare(
         // Only now is this process in its group, where its view of groups shall begin.
         sys::unshare_control_groups().map_err(at("begin a view of control groups"))?;
     }
-    sys::erase_environment();
-    // The harness sees process 1, and everybody may read a command line: omni's own has rules and values in it.
-    sys::replace_command_line(TITLE).map_err(at("erase the command line"))?;
     apply::become_user(&plan.identity).map_err(at("become the sandbox's user"))?;
     // Changing ids cleared it (prctl(2), PR_SET_PDEATHSIG).
     outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
@@ -339,8 +350,7 @@ fn prepare(
     let opened = if plan.identity.is_roots() || enclosed { Ok(None) } else { Trees::open(plan).map(Some) };
     let trees = opened.map_err(|error| ("open the host's places".to_owned(), error.to_string()))?;
     let mut site = Site { trees, wire: wire.as_fd(), certificates };
-    let (listeners, lane) =
-        apply::build(plan, &mut site).map_err(|failure| (failure.step, failure.error.to_string()))?;
+    let (listeners, lane) = apply::build(plan, network, &mut site).map_err(failed)?;
     let terminal = match plan.terminal {
         Some(streams) => Some(Terminal::open(streams, size).map_err(at("open a terminal"))?),
         None => None,

@@ -47,8 +47,10 @@ impl Trees {
     }
 
     /// Translates owners where the plan says so, such that the harness's files land on the disk as the place's owner's.
-    pub(super) fn translate_owners(&self, plan: &Plan) -> Result<(), SupervisorError> {
+    /// What comes back is of no further use, and takes the kernel a moment to end.
+    pub(super) fn translate_owners(&self, plan: &Plan) -> Result<Vec<NamespaceHolder>, SupervisorError> {
         let mut namespaces: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
+        let mut holders = Vec::new();
         for step in &plan.steps {
             let (Step::Bind { mount, owner: Some(owner), .. } | Step::Overlay { mount, owner: Some(owner), .. }) = step
             else {
@@ -56,13 +58,15 @@ impl Trees {
             };
             let failed = |error| SupervisorError::Owner { path: mount.source.clone(), error };
             if !namespaces.contains_key(owner) {
-                namespaces.insert(*owner, id_map(*owner, &plan.identity).map_err(failed)?);
+                let (map, holder) = id_map(*owner, &plan.identity).map_err(failed)?;
+                namespaces.insert(*owner, map);
+                holders.push(holder);
             }
             let (Some(tree), Some(map)) = (self.0.get(&mount.target), namespaces.get(owner)) else { continue };
             let wanted = MountAttributes { id_map: Some(map.as_fd()), recursive: true, ..Default::default() };
             set_mount_attributes(tree.as_fd(), wanted).map_err(failed)?;
         }
-        Ok(())
+        Ok(holders)
     }
 
     /// Takes the mount for a path inside.
@@ -132,10 +136,12 @@ pub(super) fn clone_tree(path: &Path) -> Result<OwnedFd, SupervisorError> {
 }
 
 /// A user namespace whose map says "the disk's owner is the harness's user": what an id-mapped mount is told by. It
-/// lives as long as the descriptor; the process it takes to make one is gone when this returns.
-pub(super) fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {
+/// lives as long as the descriptor; the process it takes to make one comes with it, and is ending.
+pub(super) fn id_map(owner: (u32, u32), identity: &Identity) -> io::Result<(OwnedFd, NamespaceHolder)> {
     let holder = NamespaceHolder::start()?;
-    write_maps(holder.pid(), owner, identity)
+    let map = write_maps(holder.pid(), owner, identity)?;
+    holder.let_go()?;
+    Ok((map, holder))
 }
 
 fn write_maps(pid: rustix::process::Pid, owner: (u32, u32), identity: &Identity) -> io::Result<OwnedFd> {

@@ -121,11 +121,20 @@ extern "C" fn hold(parent: *mut libc::c_void) -> libc::c_int {
     0
 }
 
+impl NamespaceHolder {
+    /// Lets it end, which takes the kernel a moment: whoever has more to do drops it later.
+    ///
+    /// # Errors
+    /// The call's error; a child that only this value knows of can always be killed.
+    pub fn let_go(&self) -> io::Result<()> {
+        Ok(rustix::process::kill_process(self.pid, rustix::process::Signal::KILL)?)
+    }
+}
+
 impl Drop for NamespaceHolder {
     fn drop(&mut self) {
-        // A child that only this value knows of can always be killed. Were it not so, waiting for it would be for ever, and
-        // what it runs on must stay.
-        match rustix::process::kill_process(self.pid, rustix::process::Signal::KILL) {
+        // Were it not killed, waiting for it would be for ever, and what it runs on must stay.
+        match self.let_go() {
             Ok(()) => drop(rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty())),
             Err(_) => std::mem::forget(self.stack.take()),
         }

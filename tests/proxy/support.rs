@@ -227,7 +227,6 @@ impl Proxy {
             roots: Roots::from_pem(Vec::new(), trusted.as_deref().map(str::as_bytes)).unwrap(),
             connect_to: connect_to.into_iter().collect(),
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
-            listeners: Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new() },
             recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
             sync: None,
             prices: PriceTable::embedded(),
@@ -236,7 +235,8 @@ impl Proxy {
             resolver: ResolverConfig::default(),
             rest: || {},
         };
-        let thread = std::thread::spawn(move || omni::proxy::serve(setup).unwrap());
+        let listeners = Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new() };
+        let thread = std::thread::spawn(move || omni::proxy::Proxy::new(setup).unwrap().serve(listeners).unwrap());
         Self { address, dns: dns_address, memory, ca_pem, shutdown: Some(shutdown), thread: Some(thread) }
     }
 

@@ -3,9 +3,10 @@
 //! Both are lists of what is refused, on top of namespaces, capabilities and Landlock; sockets are the other way round:
 //! only the named families exist.
 
+use super::bpf;
+use super::search::{Answer, tree};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -127,7 +128,7 @@ const HARMLESS_PERSONALITIES: [u64; 3] = [0, 0xffff_ffff, libc::ADDR_NO_RANDOMIZ
 
 /// The newest system call that these lists were made in the knowledge of: `mseal(2)`, Linux 6.10. What a kernel adds
 /// later is unknown to them, and so are the numbers of the x32 ABI, which begin far above.
-const NEWEST_KNOWN: u32 = 462;
+pub(super) const NEWEST_KNOWN: u32 = 462;
 
 /// The harness's filter.
 pub(super) fn harness() -> io::Result<BpfProgram> {
@@ -282,46 +283,37 @@ fn personalities() -> io::Result<SeccompRule> {
     SeccompRule::new(others?).map_err(io::Error::other)
 }
 
-/// Puts together: calls after [`NEWEST_KNOWN`] and [`ABSENT`] fail as unknown, `refused` as not permitted, another architecture's calls
-/// kill, `notified` are answered by whoever holds the listener, the rest is allowed.
+/// Puts together: calls after [`NEWEST_KNOWN`] and [`ABSENT`] fail as unknown, `refused` as not permitted, another
+/// architecture's calls, which have other numbers, kill, `notified` are answered by whoever holds the listener, the rest is
+/// allowed.
 pub(super) fn program(refused: Rules, notified: &[i64]) -> io::Result<BpfProgram> {
+    let number = |call: &i64| u32::try_from(*call).map_err(io::Error::other);
+    let mut answers = BTreeMap::new();
+    for (call, rules) in &refused {
+        let answer = if rules.is_empty() { Answer::Fail(libc::EPERM) } else { Answer::Look };
+        answers.insert(number(call)?, answer);
+    }
+    for (calls, answer) in [(notified, Answer::Ask), (ABSENT, Answer::Fail(libc::ENOSYS))] {
+        for call in calls {
+            answers.insert(number(call)?, answer);
+        }
+    }
+    let mut program = vec![
+        bpf::load(bpf::ARCHITECTURE),
+        bpf::equal(AUDIT_ARCHITECTURE, 1, 0),
+        bpf::answer(libc::SECCOMP_RET_KILL_PROCESS),
+        bpf::load(bpf::NUMBER),
+    ];
+    program.extend(tree(&answers, NEWEST_KNOWN)?);
+    let looked_at: Rules = refused.into_iter().filter(|(_, rules)| !rules.is_empty()).collect();
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let permitted = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(refused, SeccompAction::Allow, permitted, arch).map_err(io::Error::other)?;
-    let rest: BpfProgram = filter.try_into().map_err(io::Error::other)?;
-    let mut program = Vec::with_capacity(rest.len() + 2 * ABSENT.len() + 3);
-    let errno = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
-    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    let at_least = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
-    // struct seccomp_data begins with the call's number (linux/seccomp.h).
-    program.push(sock_filter { code: load, jt: 0, jf: 0, k: 0 });
-    program.push(sock_filter { code: at_least, jt: 0, jf: 1, k: NEWEST_KNOWN + 1 });
-    program.push(sock_filter { code: answer, jt: 0, jf: 0, k: errno });
-    for call in ABSENT {
-        let number = u32::try_from(*call).map_err(io::Error::other)?;
-        program.push(sock_filter { code: equal, jt: 0, jf: 1, k: number });
-        program.push(sock_filter { code: answer, jt: 0, jf: 0, k: errno });
-    }
-    if !notified.is_empty() {
-        // Another architecture's calls have other numbers, and are killed before any of them is taken for one of these.
-        program.push(sock_filter { code: load, jt: 0, jf: 0, k: ARCHITECTURE_OFFSET });
-        program.push(sock_filter { code: equal, jt: 1, jf: 0, k: AUDIT_ARCHITECTURE });
-        program.push(sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_KILL_PROCESS });
-        program.push(sock_filter { code: load, jt: 0, jf: 0, k: 0 });
-    }
-    for call in notified {
-        let number = u32::try_from(*call).map_err(io::Error::other)?;
-        program.push(sock_filter { code: equal, jt: 0, jf: 1, k: number });
-        program.push(sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_USER_NOTIF });
-    }
-    program.extend(rest);
+    let filter = SeccompFilter::new(looked_at, SeccompAction::Allow, permitted, arch).map_err(io::Error::other)?;
+    program.extend(BpfProgram::try_from(filter).map_err(io::Error::other)?);
     Ok(program)
 }
 
-/// Where `struct seccomp_data` has the architecture, and what stands there for this one (linux/audit.h).
-const ARCHITECTURE_OFFSET: u32 = 4;
+/// What stands for this architecture in `struct seccomp_data` (linux/audit.h).
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]

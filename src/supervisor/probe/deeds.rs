@@ -111,7 +111,7 @@ pub(super) fn owners(identity: &Identity, directory: &Path) -> io::Result<String
         other => io::Error::other(other),
     })?;
     let found = rustix::fs::stat(directory)?;
-    let map = trees::id_map((found.st_uid, found.st_gid), identity)?;
+    let (map, _ending) = trees::id_map((found.st_uid, found.st_gid), identity)?;
     let wanted = MountAttributes { id_map: Some(map.as_fd()), recursive: true, ..Default::default() };
     set_mount_attributes(tree.as_fd(), wanted)?;
     Ok(format!("{} can be shown with another owner", directory.display()))
