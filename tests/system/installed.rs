@@ -16,13 +16,13 @@ use std::sync::Mutex;
 
 const GUIDE: &str = include_str!("../../docs/shared-box.md");
 const UNITS: [&str; 2] = ["omni-server.service", "omni-sessions.service"];
-const INSTALLED: &str = "/usr/local/bin/omni";
+pub const INSTALLED: &str = "/usr/local/bin/omni";
 const RUNTIME: &str = "/run/omni";
 /// Most that `systemd-analyze security` may find the server exposed, of 10.
 const EXPOSURE_MAX: &str = "88";
 
 /// Installs the server, and removes it after the test, whatever came of that.
-fn on_an_installed_machine(files: Files<'_>, test: impl FnOnce(&mut Machine)) {
+pub fn on_an_installed_machine(files: Files<'_>, test: impl FnOnce(&mut Machine)) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     if std::env::var("OMNI_TEST_MAY_INSTALL").as_deref() != Ok("1") || !Path::new("/run/systemd/system").is_dir() {
         println!("skipped: installs units, which takes systemd and OMNI_TEST_MAY_INSTALL=1");
@@ -73,6 +73,15 @@ fn systemctl(arguments: &[&str]) -> String {
 
 fn property(name: &str) -> String {
     systemctl(&["show", "--value", "--property", name, UNITS[0]])
+}
+
+/// The server's process.
+pub fn main_pid() -> u32 {
+    property("MainPID").parse().unwrap()
+}
+
+pub fn restart() {
+    systemctl(&["restart", UNITS[0]]);
 }
 
 /// The group of version 2 that a process is in.
@@ -190,11 +199,11 @@ fn a_server_that_is_killed_is_started_again() {
     on_an_installed_machine(Files { system: "default: true\n", ..Files::default() }, |machine| {
         let mut session = machine.start(&machine.ada, &["--memory", "200MiB"], "echo up; read word; echo $word");
         assert_eq!(session.line(), "up");
-        let pid = property("MainPID");
+        let pid = main_pid();
         let opened = watch_the_door();
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
         opened();
-        assert_ne!(property("MainPID"), pid);
+        assert_ne!(main_pid(), pid);
         assert_eq!(property("NRestarts"), "1");
         assert_eq!(machine.shell(&machine.bob, &[], "echo served").stdout, "served\n");
         session.say("still here\n");
@@ -242,42 +251,5 @@ fn the_unit_is_no_more_exposed_than_it_says() {
         println!("{}", text.lines().last().unwrap_or_default());
         assert!(output.status.success(), "{text}");
         assert!(!looked("10").status.success(), "the control");
-    });
-}
-
-/// The parser of Debian 12 knows no rule for user namespaces, nor does its kernel ask: there the rest of the profile is what is tried.
-#[test]
-fn apparmor_puts_the_installed_program_under_its_profile() {
-    if fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default().trim() != "Y" {
-        println!("skipped: this kernel runs without AppArmor");
-        return;
-    }
-    on_an_installed_machine(Files { system: "default: true\n", ..Files::default() }, |machine| {
-        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/apparmor/omni")).unwrap();
-        let known = match Path::new("/etc/apparmor.d/abi/4.0").exists() {
-            true => shipped,
-            false => shipped.replace("abi <abi/4.0>,\n", "").replace("  userns,\n", ""),
-        };
-        let profile = machine.path("omni.apparmor");
-        fs::write(&profile, known).unwrap();
-        let parser = |option: &str| {
-            let mut command = Command::new("apparmor_parser");
-            command.arg(option).arg(&profile).output().unwrap()
-        };
-        let mut before = machine.start(&machine.ada, &["--no-system"], "echo up; read word");
-        assert_eq!(before.line(), "up");
-        let attached = |pid: u32| fs::read_to_string(format!("/proc/{pid}/attr/apparmor/current")).unwrap();
-        assert_eq!(attached(before.child.id()), "unconfined\n", "the control");
-        let output = parser("--replace");
-        assert!(output.status.success(), "{output:?}");
-        let mut own = machine.start(&machine.ada, &["--no-system"], "echo up; read word; echo $word");
-        assert_eq!(own.line(), "up");
-        assert_eq!(attached(own.child.id()), "omni (unconfined)\n");
-        own.say("works\n");
-        assert_eq!(own.line(), "works");
-        systemctl(&["restart", UNITS[0]]);
-        assert_eq!(attached(property("MainPID").parse().unwrap()), "omni (unconfined)\n");
-        assert_eq!(machine.shell(&machine.bob, &[], "echo served").stdout, "served\n");
-        assert!(parser("--remove").status.success());
     });
 }

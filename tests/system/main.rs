@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod apparmor;
 mod boundaries;
 mod delegated;
 mod dist;
