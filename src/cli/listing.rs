@@ -35,6 +35,11 @@ impl Viewer {
         self.user.is_none()
     }
 
+    /// The user whom the machine's server shows only their own, if it does.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// The home with the records.
     pub(super) fn home(&self) -> &Home {
         &self.home

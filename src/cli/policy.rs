@@ -5,8 +5,11 @@ mod file;
 mod live;
 mod request;
 
+use super::listing::Viewer;
 use super::profile;
+use super::server::{self, Route};
 use crate::policy::{Effect, Profile, is_policy_file, parse_policy_file};
+use anyhow::Context;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,18 +56,42 @@ enum Verb {
 /// Runs `omni policy`.
 ///
 /// # Errors
-/// For a file that cannot be read or is not sound, and for a question that makes no sense.
+/// For a file that cannot be read or is not sound, for a question that makes no sense, and when a session does not take a
+/// rule.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = match args.verb {
         Verb::Check { file } => check(&file)?,
         Verb::Explain(args) => explain::run(&args)?,
-        Verb::Allow(args) => live::run(&args, Effect::Allow)?,
-        Verb::Ask(args) => live::run(&args, Effect::Ask)?,
-        Verb::Deny(args) => live::run(&args, Effect::Deny)?,
-        Verb::Limit(args) => live::run(&args, Effect::Limit)?,
+        _ => return server::by_route(args.route(), |viewer| args.amend(viewer)),
     };
     super::listing::emit(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn live(&self) -> Option<(Effect, &live::Args)> {
+        match &self.verb {
+            Verb::Allow(args) => Some((Effect::Allow, args)),
+            Verb::Ask(args) => Some((Effect::Ask, args)),
+            Verb::Deny(args) => Some((Effect::Deny, args)),
+            Verb::Limit(args) => Some((Effect::Limit, args)),
+            Verb::Check { .. } | Verb::Explain(_) => None,
+        }
+    }
+
+    fn route(&self) -> Route {
+        self.live().map(|(_, args)| args.route).unwrap_or_default()
+    }
+
+    /// Gives a session that this viewer may see a rule.
+    ///
+    /// # Errors
+    /// When the session does not take it, and for verbs that are about no session.
+    pub(super) fn amend(&self, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+        let (effect, args) = self.live().context("this verb is about no session")?;
+        super::listing::emit(&live::run(args, effect, viewer)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 fn check(file: &Path) -> anyhow::Result<String> {

@@ -149,8 +149,12 @@ fn run_session(visit: Visit, machine: &Machine, home: &std::path::Path) -> anyho
 fn show_records(visit: Visit, home: &std::path::Path) -> anyhow::Result<ExitCode> {
     let Visit { peer, request, .. } = visit;
     let user = if peer.is_root() { None } else { Some(peer.name) };
-    let Verb::Records(records) = super::parse(request.words)? else { bail!("this visit is for records alone") };
-    records.show(&Viewer::of_user(Home::open(home)?, user))
+    let viewer = Viewer::of_user(Home::open(home)?, user);
+    match super::parse(request.words)? {
+        Verb::Records(records) => records.show(&viewer),
+        Verb::Policy(policy) => policy.amend(&viewer),
+        _ => bail!("this visit is for records alone"),
+    }
 }
 
 /// Has the machine's server run what this command line says.
@@ -187,7 +191,19 @@ pub(super) fn exec_through(socket: PathBuf, args: exec::Args) -> anyhow::Result<
 /// # Errors
 /// When they cannot be shown.
 pub(super) fn show_own_records(records: Records) -> anyhow::Result<ExitCode> {
-    let Some(socket) = records.route().socket()? else { return records.show(&Viewer::own()?) };
+    by_route(records.route(), |viewer| records.show(viewer))
+}
+
+/// Does something with this user's own records, or has the machine's server do what this command line says with its
+/// records of this user's sessions.
+///
+/// # Errors
+/// When it cannot be done.
+pub(super) fn by_route(
+    route: Route,
+    act: impl FnOnce(&Viewer) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let Some(socket) = route.socket()? else { return act(&Viewer::own()?) };
     let request = Request { words: super::own_words(), umask: umask(), ..Request::default() };
     let call = Call { socket, kind: Kind::Records, request, secrets: SentSecrets::new(), quiet: true };
     Ok(exec::exit_as(server::call(call)?))

@@ -93,13 +93,22 @@ pub fn stop(home: &Home, session: &SessionId, grace: Duration) -> Result<Option<
     }
 }
 
-/// Lets a rule count in a running session, from its next request on.
+/// Lets a rule count in a running session, from its next request on. Root can do so in another user's name.
 ///
 /// # Errors
 /// When the session cannot be reached, or the rule is not sound.
-pub fn amend(home: &Home, session: &SessionId, effect: Effect, rule: &str) -> Result<(), AttachError> {
+pub fn amend(
+    home: &Home,
+    session: &SessionId,
+    (effect, rule): (Effect, &str),
+    on_behalf_of: Option<&str>,
+) -> Result<(), AttachError> {
     let socket = connect(home, session)?;
-    let said = Said::Amend { effect: effect.as_str().to_owned(), rule: rule.to_owned() };
+    let said = Said::Amend {
+        effect: effect.as_str().to_owned(),
+        rule: rule.to_owned(),
+        on_behalf_of: on_behalf_of.map(str::to_owned),
+    };
     control::send(socket.as_fd(), &said).map_err(AttachError::Lost)?;
     loop {
         match control::receive::<Told>(socket.as_fd()).map_err(AttachError::Lost)? {

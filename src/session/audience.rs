@@ -60,6 +60,7 @@ struct Seat {
 struct Viewer {
     number: u32,
     user: String,
+    is_root: bool,
     socket: OwnedFd,
     seat: Option<Seat>,
     /// A picture of the whole screen on its way.
@@ -112,7 +113,15 @@ impl Audience {
         }
         let (number, user) = (self.next, user_name(peer.uid.as_raw()));
         self.next += 1;
-        self.viewers.push(Viewer { number, user, socket, seat: None, pending: Vec::new(), behind: None });
+        self.viewers.push(Viewer {
+            number,
+            user,
+            is_root: peer.uid.is_root(),
+            socket,
+            seat: None,
+            pending: Vec::new(),
+            behind: None,
+        });
     }
 
     /// Hears what a viewer has to say.
@@ -142,8 +151,10 @@ impl Audience {
                 (seat.columns, seat.rows) = (columns, rows);
                 Some(Act::Resized)
             }
-            Ok(Some(Packet::Message(Said::Amend { effect, rule }))) => {
-                Some(Act::Amend(Amendment { number, user: viewer.user.clone(), effect, rule }))
+            Ok(Some(Packet::Message(Said::Amend { effect, rule, on_behalf_of }))) => {
+                // Only root acts for others, as the machine's server does.
+                let user = on_behalf_of.filter(|_| viewer.is_root).unwrap_or_else(|| viewer.user.clone());
+                Some(Act::Amend(Amendment { number, user, effect, rule }))
             }
             Ok(Some(Packet::Message(Said::Stop { grace_ms }))) => {
                 let grace = Duration::from_millis(grace_ms);

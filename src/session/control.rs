@@ -51,6 +51,8 @@ pub(super) enum Said {
         effect: String,
         /// Its text.
         rule: String,
+        /// In whose name root adds it.
+        on_behalf_of: Option<String>,
     },
 }
 

@@ -126,3 +126,32 @@ fn a_user_stops_their_own_sessions_and_nobody_elses() {
         assert!(session.end().code().is_none(), "SIGTERM, as the harness had it");
     });
 }
+
+#[test]
+fn a_user_gives_rules_to_their_own_sessions_and_nobody_elses() {
+    let policy = "name: m\ntype: egress\nrules: [{ deny: '* never.example/**' }]\n";
+    on_a_machine(Files { policy, ..Files::default() }, |machine| {
+        let mut session = machine.start(
+            &machine.ada,
+            &[],
+            "echo up; read word; curl -s -o /dev/null -w '%{http_code}\n' https://never.example/",
+        );
+        session.line();
+        let id = machine.list(&machine.ada, &["sessions"])[0]["session"].as_str().unwrap().to_owned();
+        let rule = ["policy", "allow", &id, "GET never.example/**"];
+        let (code, text) = told(machine, &machine.bob, &rule);
+        assert!(code == Some(1) && text.contains("no session"), "{text}");
+        let (code, text) = told(machine, &machine.ada, &rule);
+        assert!(code == Some(0) && text.contains("has the rule `allow GET never.example/**`"), "{text}");
+        // What the machine's policy denies stays denied.
+        session.say("go\n");
+        assert_eq!(session.line(), "403");
+        session.end();
+        let log = machine.list(&machine.ada, &["audit", "log", "--session", &id]);
+        let added: Vec<_> = log.iter().filter(|line| line["event"] == "rule_added").collect();
+        assert_eq!(added.len(), 1);
+        assert_eq!(added[0]["user"], machine.ada.name.as_str(), "the user's own name, not root's");
+        let denied = log.iter().find(|line| line["event"] == "request_denied").unwrap();
+        assert!(denied["rule_from"].as_str().unwrap().starts_with("organisation "), "{denied}");
+    });
+}

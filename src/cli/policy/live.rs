@@ -1,6 +1,7 @@
 //! `omni policy allow|ask|deny|limit`: a rule for a session that runs.
 
 use crate::cli::listing::Viewer;
+use crate::cli::server::Route;
 use crate::policy::{Effect, Level, Policy, RuleSource, WrittenRule};
 use crate::session;
 use crate::store::Store;
@@ -8,6 +9,8 @@ use crate::store::Store;
 /// Which session, and which rule.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -20,13 +23,12 @@ pub(super) struct Args {
 ///
 /// # Errors
 /// When the rule is not sound, or there is no such session or it does not run.
-pub(super) fn run(args: &Args, effect: Effect) -> anyhow::Result<String> {
+pub(super) fn run(args: &Args, effect: Effect, viewer: &Viewer) -> anyhow::Result<String> {
     // What is wrong with it is told even where no session runs; the session checks again.
     let rules = [WrittenRule::alone(effect, &args.rule)];
     let policy = Policy::compile(&[RuleSource { level: Level::Session, label: "the rule", rules: &rules }])?;
-    let viewer = Viewer::own()?;
     let session = viewer.open()?.find(&args.session)?;
-    session::amend(viewer.home(), &session, effect, &args.rule)?;
+    session::amend(viewer.home(), &session, (effect, &args.rule), viewer.user())?;
     let rule: String = policy.rules().map(ToString::to_string).collect();
     Ok(format!("session {session} has the rule `{rule}` from its next request on\n"))
 }
