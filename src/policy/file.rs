@@ -3,7 +3,7 @@
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::read::{rules, tier};
-use super::rule::{Level, Rule, WrittenRule};
+use super::rule::{Effect, Level, Rule, WrittenRule};
 use crate::model::Tier;
 
 /// The types of policies this project knows, each with the keys it has beyond `name` and `type`. Those with no keys
@@ -41,6 +41,19 @@ pub fn parse_policy_file(label: &str, text: &str) -> Result<PolicyFile, PolicyEr
         policy(node, &mut file, &mut complaints);
     }
     complaints.extend(file.rules.iter().filter_map(|rule| Rule::parse(Level::Session, label, rule).err()));
+    refuse_any(label, complaints)?;
+    Ok(file)
+}
+
+/// Reads the policy file of a workspace, which can only make things stricter.
+///
+/// # Errors
+/// As [`parse_policy_file`], and for every rule that allows something.
+pub fn parse_project_file(label: &str, text: &str) -> Result<PolicyFile, PolicyErrors> {
+    let file = parse_policy_file(label, text)?;
+    let hint = "write `ask`, `deny` or `limit` here, and allow things in a profile";
+    let allowing = file.rules.iter().filter(|rule| rule.effect == Effect::Allow);
+    let complaints = allowing.map(|rule| rule.complaint(0, "a workspace cannot allow anything", hint)).collect();
     refuse_any(label, complaints)?;
     Ok(file)
 }

@@ -177,5 +177,6 @@ pub(super) const NAMES: &[Names] = &[
         "a build tool takes the programs that it runs, or where its keys go, from it",
         &[".npmrc", ".yarnrc", ".yarnrc.yml", "**/.cargo/config", "**/.cargo/config.toml", ".pypirc"],
     ),
+    tree("it says what omni's later sessions here may do", &[".omni"]),
     tree("it holds keys and says what may log in", &[".ssh", ".gnupg", ".netrc", ".rhosts"]),
 ];

@@ -16,6 +16,14 @@ pub enum SessionError {
     /// The policy does not compile.
     #[error(transparent)]
     Policy(#[from] PolicyErrors),
+    /// The workspace's own policy cannot be read.
+    #[error("cannot read {}, which may forbid something: {error}; make it a plain file, or remove it", path.display())]
+    ProjectPolicy {
+        /// Which.
+        path: std::path::PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
     /// The sandbox cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -6,6 +6,7 @@ use super::environment::{self, Place};
 use super::error::SessionError;
 use super::overlay::layer_path;
 use super::program::{self, Program};
+use super::project_policy::project_policy;
 use super::repository;
 use super::secret_look::{Hidden, look};
 use super::tier::{self, Demand};
@@ -128,9 +129,11 @@ pub struct Prepared {
 /// Whatever is wrong with the request, in words for the person who made it.
 pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let files = policy_files(&request)?;
-    let policy = compile(&request, &files)?;
-    let demand =
-        tier::demand(request.minimum_isolation, &request.profile, files.iter().map(|(label, file)| (*label, file)));
+    let project = project_policy(&request.workspace)?;
+    let policy = compile(&request, &files, project.as_ref())?;
+    let demanding = files.iter().map(|(label, file)| (*label, file));
+    let demanding = demanding.chain(project.iter().map(|(label, file)| (label, file)));
+    let demand = tier::demand(request.minimum_isolation, &request.profile, demanding);
     let home = home_directory(&request.caller)?;
     let workspace = request.workspace.canonicalize().and_then(|path| match path.is_dir() {
         true => Ok(path),
@@ -208,11 +211,16 @@ fn policy_files(request: &SessionRequest) -> Result<PolicyFiles<'_>, SessionErro
     request.policies.iter().map(|(label, text)| Ok((label, parse_policy_file(label, text)?))).collect()
 }
 
-fn compile(request: &SessionRequest, files: &PolicyFiles<'_>) -> Result<Policy, SessionError> {
+fn compile(
+    request: &SessionRequest,
+    files: &PolicyFiles<'_>,
+    project: Option<&(String, PolicyFile)>,
+) -> Result<Policy, SessionError> {
     let mut sources: Vec<RuleSource<'_>> = files
         .iter()
         .map(|(label, file)| RuleSource { level: Level::Organisation, label, rules: &file.rules })
         .collect();
+    sources.extend(project.map(|(label, file)| RuleSource { level: Level::Project, label, rules: &file.rules }));
     let profile = &request.profile;
     sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
     sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules });

@@ -210,3 +210,35 @@ attack! {
         assert!(give("allow", "GET http://git.example/**").stderr.contains("does not run"));
     }
 }
+
+attack! {
+    fn a_workspaces_own_policy_makes_things_stricter_and_cannot_be_changed_from_inside(world) {
+        let server = Server::start(world);
+        let own = world.workspace().join(".omni/policy.yaml");
+        world.write(&own, "type: egress\nrules:\n  - deny: \"* http://git.example/secret/**\"\n");
+        let flags = server.flags(&["* http://git.example/**"]);
+        let ask = |path: &str| format!("curl -s -o /dev/null -w '%{{http_code}} ' http://git.example{path}");
+        let outcome = world.shell(&flags, &format!("{}; {}", ask("/a"), ask("/secret/a")));
+        assert_eq!(outcome.text(), "200 403 ", "{outcome:?}");
+        let [denied] = &events(world, "request_denied")[..] else { panic!("one") };
+        assert_eq!(denied["rule_from"], "project .omni/policy.yaml:3");
+        let mut explain = world.omni();
+        explain.args(["policy", "explain", "GET", "http://git.example/secret/a"]);
+        assert!(finish(explain, b"").text().contains("(project, .omni/policy.yaml:3)"));
+        // From inside it is there to read, and nothing else; nor can one be made where there is none.
+        for act in ["echo > .omni/policy.yaml", "rm .omni/policy.yaml", "mv .omni other", "rm -r .omni", "echo x > .omni/more"] {
+            assert!(!world.shell(&flags, act).status.success(), "{act}");
+        }
+        assert!(world.shell(&flags, "cat .omni/policy.yaml").status.success());
+        std::fs::remove_dir_all(own.parent().unwrap()).unwrap();
+        assert!(!world.shell(&flags, "mkdir .omni").status.success());
+        assert!(world.shell(&flags, &ask("/secret/a")).text().starts_with("200"), "the control: without it this goes");
+        world.write(&own, "type: egress\nrules:\n  - allow: \"* http://git.example/**\"\n");
+        let refused = world.shell(&flags, "true");
+        assert!(refused.code() == Some(125) && refused.stderr.contains(".omni/policy.yaml:3:13: a workspace cannot allow anything"), "{refused:?}");
+        std::fs::remove_file(&own).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &own).unwrap();
+        let refused = world.shell(&flags, "true");
+        assert!(refused.code() == Some(125) && refused.stderr.contains("make it a plain file"), "{refused:?}");
+    }
+}

@@ -4,8 +4,9 @@ use super::request::{self, request_line};
 use crate::cli::listing::{json_line, printable};
 use crate::cli::profile;
 use crate::model::{Host, RequestLine};
-use crate::policy::{Effect, Level, Policy, Profile, Rule, RuleSource};
+use crate::policy::{Effect, Level, Policy, PolicyFile, Profile, Rule, RuleSource, parse_policy_file};
 use crate::proxy::not_public;
+use crate::session;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -16,7 +17,10 @@ pub(super) struct Args {
     /// The profile: one of your own, one that comes with omni, or a file.
     #[arg(long, default_value = "default", value_name = "NAME|FILE")]
     profile: String,
-    /// The workspace that files are judged with. Default: here.
+    /// A policy file, as for `omni exec`; repeatable.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// The workspace that files are judged with, and whose own policy counts. Default: here.
     #[arg(long, value_name = "DIR")]
     workspace: Option<PathBuf>,
     /// Whether a file may be changed, rather than read.
@@ -72,12 +76,13 @@ fn a_host(text: &str) -> anyhow::Result<Host> {
 /// For a profile that cannot be used, and for a question that makes no sense.
 pub(super) fn run(args: &Args) -> anyhow::Result<String> {
     let profile = profile::load(&args.profile)?;
+    let policy = || compiled(&profile, args);
     let (text, json) = match Subject::of(&args.subject)? {
         Subject::Request(line, query) => {
             anyhow::ensure!(!args.write, "`--write` is about files: write `file PATH --write`");
-            told(&request::explain(&profile, line, query.as_deref(), args)?)?
+            told(&request::explain(&policy()?, line, query.as_deref(), args)?)?
         }
-        Subject::Host(host) => told(&of_host(&profile, &host)?)?,
+        Subject::Host(host) => told(&of_host(&profile, &policy()?, &host))?,
         Subject::File(path) => {
             let asked = super::file::Asked { path: &path, write: args.write, workspace: args.workspace.as_deref() };
             told(&super::file::explain(profile, &asked)?)?
@@ -115,9 +120,21 @@ impl Named {
     }
 }
 
-pub(super) fn compiled(profile: &Profile) -> anyhow::Result<Policy> {
-    let source = RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress };
-    Ok(Policy::compile(&[source])?)
+/// The rules as `omni exec` would have them.
+fn compiled(profile: &Profile, args: &Args) -> anyhow::Result<Policy> {
+    let mut files: Vec<(Level, String, PolicyFile)> = Vec::new();
+    for path in &args.policy {
+        let label = path.display().to_string();
+        let file = parse_policy_file(&label, &profile::read(path)?)?;
+        files.push((Level::Organisation, label, file));
+    }
+    let workspace = args.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
+    let own = session::project_policy(&workspace)?;
+    files.extend(own.map(|(label, file)| (Level::Project, label, file)));
+    let mut sources: Vec<RuleSource<'_>> =
+        files.iter().map(|(level, label, file)| RuleSource { level: *level, label, rules: &file.rules }).collect();
+    sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
+    Ok(Policy::compile(&sources)?)
 }
 
 /// What becomes of requests to one host.
@@ -132,8 +149,7 @@ struct OfHost {
     notes: Vec<String>,
 }
 
-fn of_host(profile: &Profile, host: &Host) -> anyhow::Result<OfHost> {
-    let policy = compiled(profile)?;
+fn of_host(profile: &Profile, policy: &Policy, host: &Host) -> OfHost {
     let about: Vec<&Rule> = policy.concerning(host).collect();
     let verdict = if about.iter().any(|rule| rule.effect() == Effect::Allow) { "some" } else { "none" };
     let mut notes = vec!["its name resolves whatever the rules say, to an address that means something inside alone"];
@@ -145,13 +161,13 @@ fn of_host(profile: &Profile, host: &Host) -> anyhow::Result<OfHost> {
         Host::Address(_) => format!("it is {note}, which is refused whatever the rules say"),
     });
     let bound = |secret: &&crate::policy::SecretSpec| matches!(host, Host::Name(name) if *name == secret.host);
-    Ok(OfHost {
+    OfHost {
         host: host.to_string(),
         verdict,
         rules: about.into_iter().map(Named::of).collect(),
         secrets: profile.secrets.iter().filter(bound).map(|secret| secret.name.clone()).collect(),
         notes: notes.collect(),
-    })
+    }
 }
 
 impl Answer for OfHost {
@@ -177,7 +193,8 @@ mod tests {
         let subject = words.iter().map(|word| (*word).to_owned()).collect();
         let (profile, workspace) = (profile.to_owned(), None);
         let (header, references) = (Vec::new(), Vec::new());
-        run(&Args { profile, workspace, write: false, header, references, json: false, subject }).expect("an answer")
+        run(&Args { profile, workspace, write: false, header, references, policy: Vec::new(), json: false, subject })
+            .expect("an answer")
     }
 
     #[test]
@@ -199,7 +216,16 @@ mod tests {
             let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
             let (profile, header, references) = (file.display().to_string(), own(header), own(references));
             let subject = own(words);
-            run(&Args { profile, workspace: None, write: false, header, references, json: false, subject })
+            run(&Args {
+                profile,
+                workspace: None,
+                write: false,
+                header,
+                references,
+                policy: Vec::new(),
+                json: false,
+                subject,
+            })
         };
         let push = ["POST", "https://git.com/it.git/git-receive-pack"];
         let limits = "limited by limit * *:*/** upload=10   (profile, t:5)\n";

@@ -1,8 +1,8 @@
 //! A request as a person types it, and what becomes of it.
 
-use super::explain::{Answer, Args, Named, compiled};
+use super::explain::{Answer, Args, Named};
 use crate::model::{Host, Port, RequestLine, Scheme};
-use crate::policy::{Act, Change, Effect, Particulars, Profile, RefUpdate, RequestFacts, Verdict};
+use crate::policy::{Act, Change, Effect, Particulars, Policy, RefUpdate, RequestFacts, Verdict};
 use anyhow::{Context, bail};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
@@ -24,12 +24,11 @@ pub(super) struct OfRequest {
 /// # Errors
 /// For a header or reference that is none.
 pub(super) fn explain(
-    profile: &Profile,
+    policy: &Policy,
     line: RequestLine,
     query: Option<&str>,
     args: &Args,
 ) -> anyhow::Result<OfRequest> {
-    let policy = compiled(profile)?;
     let headers = args.header.iter().map(|text| header(text)).collect::<anyhow::Result<HeaderMap>>()?;
     let updates = args.references.iter().map(|text| reference(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let act = Act::of(&line, query, &headers);
