@@ -103,11 +103,18 @@ impl Condition {
                 None => strictly && by.act == Some(Act::GitPush),
                 Some(update) => {
                     (changes.is_empty() || changes.contains(&update.change))
-                        && names.iter().any(|name| name.matches(&update.name))
+                        && names.iter().any(|glob| {
+                            glob.matches(&update.name) || (!strictly && matches_in_any_case(glob, &update.name))
+                        })
                 }
             },
         }
     }
+}
+
+/// Whether a reference is one of these to a server whose file system takes capitals and small letters for the same.
+fn matches_in_any_case(glob: &PathGlob, name: &str) -> bool {
+    PathGlob::of_name(&glob.as_str().to_lowercase()).is_ok_and(|glob| glob.matches(&name.to_lowercase()))
 }
 
 /// At least one, and where it counts none that is not.

@@ -114,6 +114,27 @@ fn a_push_is_judged_for_each_reference() {
 }
 
 #[test]
+fn no_case_of_letters_gets_a_reference_past_a_denial() {
+    let rules = [
+        (Effect::Allow, "* git.com/** push=**"),
+        (Effect::Deny, "* git.com/** push=Release/*"),
+        (Effect::Allow, "* other.com/** push=main"),
+    ];
+    let policy = policy(&rules);
+    let to = |host: &str, name: &str| {
+        let updates = [update(Change::Update, name)];
+        let by = Particulars { act: Some(Act::GitPush), updates: &updates, ..Particulars::default() };
+        effect(&policy, &https("POST", host, "/it.git/git-receive-pack"), &by)
+    };
+    assert_eq!(
+        (to("git.com", "refs/heads/release/1"), to("git.com", "refs/Heads/RELEASE/1")),
+        (Effect::Deny, Effect::Deny)
+    );
+    assert_eq!(to("git.com", "refs/heads/main"), Effect::Allow);
+    assert_eq!((to("other.com", "refs/heads/main"), to("other.com", "refs/heads/Main")), (Effect::Allow, Effect::Deny));
+}
+
+#[test]
 fn a_push_that_a_rule_denies_says_which_reference() {
     let policy = policy(&[(Effect::Allow, "* git.com/**"), (Effect::Deny, "* git.com/** push:delete=**")]);
     let updates = [update(Change::Update, "refs/heads/a"), update(Change::Delete, "refs/heads/b")];
