@@ -235,7 +235,11 @@ pub(super) fn carry_out(
         super::listing::emit(&format!("{}\n", prepared.session))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = match session::run(&prepared, &home) {
+    let id = &prepared.session;
+    let farewell = || tell(format_args!("left session {id}, which goes on; omni attach {id}, or omni stop {id}"));
+    // What was learned is told to whoever is there at the end, and the machine's server counts those who are.
+    let leavable = learner.is_none() && !prepared.request.caller.is_another();
+    let outcome = match session::run(&prepared, &home, leavable.then_some(&farewell as &dyn Fn())) {
         Err(error @ SessionError::CalledOff(signal)) => {
             tell(format_args!("{error}"));
             return Ok(exit_as(ExitStatus::Signal(signal as i32)));

@@ -54,6 +54,12 @@ impl Caller {
         }
     }
 
+    /// Whether it is another user than this process's.
+    #[must_use]
+    pub fn is_another(&self) -> bool {
+        self.sent.is_some()
+    }
+
     /// Lets the session use a secret of the machine's, which has a value or has none.
     pub fn grant(&mut self, secret: &str, has_value: bool) {
         self.granted.insert(secret.to_owned(), has_value);

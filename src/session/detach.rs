@@ -3,8 +3,9 @@
 
 use super::error::SessionError;
 use super::finish::EXIT_OMNI_FAILED;
+use super::leave::Company;
 use super::prepare::Prepared;
-use super::run::run_and_tell;
+use super::run::run_with;
 use crate::store::Home;
 use crate::sys::{Forked, fork_single_threaded};
 use std::fs::File;
@@ -68,7 +69,7 @@ fn live(prepared: &Prepared, home: &Home, tells: OwnedFd) -> i32 {
     let lived = leave_terminal()
         .and(told)
         .map_err(SessionError::preparing("leave the terminal"))
-        .and_then(|told| run_and_tell(prepared, home, Some(Starter(told))));
+        .and_then(|told| run_with(prepared, home, Company::Starter(Starter(told))));
     match lived {
         Ok(_) => 0,
         Err(error) => {
@@ -80,7 +81,7 @@ fn live(prepared: &Prepared, home: &Home, tells: OwnedFd) -> i32 {
 }
 
 /// A session of the kernel's own (setsid(2)), without a terminal and without a directory that it would keep in use.
-fn leave_terminal() -> io::Result<()> {
+pub(super) fn leave_terminal() -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
     let null = File::options().read(true).write(true).open("/dev/null")?;

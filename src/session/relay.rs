@@ -3,6 +3,7 @@
 use super::clock;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
+use super::leave::Leave;
 use super::proxy_process::ProxyProcess;
 use super::screen::{Happening, Screen, Source};
 use super::signals::Signals;
@@ -40,6 +41,8 @@ pub(super) struct Relay<'a> {
     journal: &'a mut Journal,
     deadline: Option<Instant>,
     disk: Option<&'a mut DiskWatch>,
+    /// How the session is left at the terminal that it was started at, where it can be.
+    leave: Option<Leave<'a>>,
     rest: Rest,
     /// Why the harness was asked to end, if it was.
     ending: Option<EndReason>,
@@ -60,7 +63,28 @@ impl<'a> Relay<'a> {
         // A time that no clock reaches is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let rest = Rest::default();
-        Self { sandbox, proxy, signals, screen, journal, deadline, disk, rest, ending: None, amendable: true }
+        Self {
+            sandbox,
+            proxy,
+            signals,
+            screen,
+            journal,
+            deadline,
+            disk,
+            leave: None,
+            rest,
+            ending: None,
+            amendable: true,
+        }
+    }
+
+    /// Lets whoever sits at the user's terminal leave the session running, if there is a way.
+    pub(super) fn leavable(mut self, leave: Option<Leave<'a>>) -> Self {
+        if leave.is_some() {
+            self.screen.make_leavable();
+        }
+        self.leave = leave;
+        self
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -205,9 +229,23 @@ impl<'a> Relay<'a> {
                 self.journal.record(clock::now(), &Event::FileRefusalsUntold { count })?;
                 Ok(None)
             }
+            Some((Notice::Outlives, _)) => self.part().map(|()| None),
             Some((Notice::Built | Notice::Listening, _)) => Ok(None),
             None => Ok(Some(Ended { reason: EndReason::Interrupted, status: None, not_started: None })),
         }
+    }
+
+    /// Goes on without the user's terminal, in another process.
+    fn part(&mut self) -> Result<(), SessionError> {
+        let Some(leave) = &mut self.leave else { return Ok(()) };
+        self.screen.give_back();
+        if leave.part(self.journal)? {
+            self.screen.forget_user();
+            // No key comes from there any more.
+            self.leave = None;
+        }
+        // Else the terminal is taken again.
+        Ok(())
     }
 
     /// Passes on what became of a rule.
@@ -242,6 +280,10 @@ impl<'a> Relay<'a> {
     fn attend(&mut self, happening: Happening) {
         let fact = match happening {
             Happening::Fact(fact) => *fact,
+            Happening::Leave => {
+                self.order(&Order::Outlive);
+                return;
+            }
             Happening::Stop { user, grace } => {
                 self.ask_to_end(EndReason::Stopped, grace);
                 Event::StopRequested { user }

@@ -1,10 +1,10 @@
 //! The order of things, from nothing to a finished session.
 
 use super::audience::Audience;
-use super::detach::Starter;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
+use super::leave::{Company, Leave};
 use super::overlay::{create_layer, remove_if_empty};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
@@ -24,25 +24,22 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Most hidden files that the record names.
 const HIDDEN_TOLD_MAX: usize = 32;
 
-/// Runs a prepared session to its end. Must be called while the process has one thread.
+/// Runs a prepared session to its end. Must be called while the process has one thread. Whoever sits at the terminal can
+/// leave it running where there is a `farewell`, which is said then; this process ends, and another goes on.
 ///
 /// # Errors
 /// A [`SessionError`] when the harness was not started, or when its end could not be recorded.
-pub fn run(prepared: &Prepared, home: &Home) -> Result<Outcome, SessionError> {
-    run_and_tell(prepared, home, None)
+pub fn run(prepared: &Prepared, home: &Home, farewell: Option<&dyn Fn()>) -> Result<Outcome, SessionError> {
+    run_with(prepared, home, Company::User(farewell))
 }
 
-/// As [`run`], and tells whoever waits for it when the harness was let go.
-pub(super) fn run_and_tell(
-    prepared: &Prepared,
-    home: &Home,
-    starter: Option<Starter>,
-) -> Result<Outcome, SessionError> {
+/// As [`run`], in this company.
+pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -> Result<Outcome, SessionError> {
     keep_apart(prepared, home)?;
     refuse_directories()?;
     let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
-    let lived = live(prepared, home, &signals, &mut journal, starter);
+    let lived = live(prepared, home, &signals, &mut journal, company);
     // A layer with nothing in it that cannot be removed now is shown as empty later.
     let _ = remove_if_empty(home, &prepared.session);
     let Lived { ended, reached, store, mut screen, mut sandbox, mut proxy } = match lived {
@@ -189,19 +186,25 @@ fn live(
     home: &Home,
     signals: &Signals,
     journal: &mut Journal,
-    starter: Option<Starter>,
+    company: Company<'_>,
 ) -> Result<Lived, SessionError> {
     let (Standing { mut sandbox, terminal, .. }, mut proxy, audience) = start(prepared, home, signals, journal)?;
     let mut screen = screen(prepared, home, terminal, audience)?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
-    if let Some(starter) = starter {
-        starter.tell_started().map_err(SessionError::preparing("tell whoever started it"))?;
-    }
+    let farewell = match company {
+        Company::User(farewell) => farewell,
+        Company::Starter(starter) => {
+            starter.tell_started().map_err(SessionError::preparing("tell whoever started it"))?;
+            None
+        }
+    };
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
-    let store = Sqlite::open(home);
+    let mut store = Some(Sqlite::open(home));
     let duration = prepared.request.duration();
-    let ended = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, disk.as_mut()).run();
+    let leave = farewell.map(|farewell| Leave { store: &mut store, farewell });
+    let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, disk.as_mut());
+    let ended = relay.leavable(leave).run();
     proxy.begin_to_stop();
     sandbox.begin_to_end();
     if screen.is_there() {
@@ -221,6 +224,7 @@ fn live(
         journal.record(clock::now(), &Event::LimitReached(limit.clone()))?;
     }
     record_screen(&mut screen, &ended, journal)?;
+    let store = store.unwrap_or_else(|| Sqlite::open(home));
     Ok(Lived { ended, reached, store, screen, sandbox, proxy })
 }
 

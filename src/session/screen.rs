@@ -5,6 +5,7 @@
 
 use super::audience::{Act, Audience, Showing};
 use super::filter::{Filter, Rules};
+use super::leave_key::LeaveKey;
 use super::picture::Picture;
 use super::recording::Recording;
 use super::terminal::{DEFAULT_SIZE, UserTerminal};
@@ -61,6 +62,8 @@ pub enum Happening {
     },
     /// Somebody wants a rule to count.
     Amend(Amendment),
+    /// Whoever sits at the user's terminal wants to leave the session running.
+    Leave,
 }
 
 /// The two terminals, as far as there are any.
@@ -71,6 +74,8 @@ pub struct Screen {
     user: UserTerminal,
     /// Whether no keys will come from there any more.
     keys_end: bool,
+    /// Reads the keys by which the user leaves, where they can.
+    leave_key: Option<LeaveKey>,
     /// Keys on their way.
     pending: Vec<u8>,
     /// Output on its way.
@@ -105,6 +110,7 @@ impl Screen {
             master,
             keys_end: !user.has_keys(),
             user,
+            leave_key: None,
             pending: Vec::new(),
             backlog: Vec::new(),
             filter: Filter::new(Rules::of(rules)),
@@ -181,8 +187,9 @@ impl Screen {
                 }
             }
             Source::Keys => {
-                self.read_keys();
+                let leaves = self.read_keys();
                 self.pass_keys();
+                return leaves.then_some(Happening::Leave);
             }
             Source::Output => self.flush(),
             Source::Door => self.audience.iter_mut().for_each(Audience::admit),
@@ -329,16 +336,37 @@ impl Screen {
         true
     }
 
-    /// Takes the keys that were typed.
-    fn read_keys(&mut self) {
-        let Some(input) = self.user.input() else { return };
+    /// Has the user's keys looked at for those that leave.
+    pub(super) fn make_leavable(&mut self) {
+        self.leave_key = Some(LeaveKey::default());
+    }
+
+    /// Does without the user's terminal from now on, and keeps the harness's.
+    pub(super) fn forget_user(&mut self) {
+        self.user = UserTerminal::none();
+        self.left = false;
+        self.keys_end = true;
+        self.backlog.clear();
+    }
+
+    /// Takes the keys that were typed; whether they were those that leave.
+    fn read_keys(&mut self) -> bool {
+        let Some(input) = self.user.input() else { return false };
         let mut chunk = [0; KEYS_BYTES];
         match rustix::io::read(input, &mut chunk) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             // A raw terminal has no end but that of the terminal itself.
             Ok(0) | Err(_) => self.hang_up(),
-            Ok(count) => self.pending.extend_from_slice(&chunk[..count]),
+            Ok(count) => match self.leave_key.as_mut().map(|key| key.read(&chunk[..count])) {
+                None => self.pending.extend_from_slice(&chunk[..count]),
+                Some(Some(keys)) => self.pending.extend(keys),
+                Some(None) => {
+                    self.leave_key = Some(LeaveKey::default());
+                    return true;
+                }
+            },
         }
+        false
     }
 
     /// Passes keys on, as far as there is room.
@@ -379,6 +407,14 @@ impl Screen {
     /// Gives the user's terminal back for as long as `away` takes; afterwards this job may be in the background. What the
     /// harness switched is switched back meanwhile: the shell must not live with a mouse or a screen that is another's.
     pub fn leave(&mut self, away: impl FnOnce()) {
+        self.give_back();
+        away();
+        self.take_terminal();
+        self.resize();
+    }
+
+    /// Gives the user's terminal back, until this takes it again.
+    pub(super) fn give_back(&mut self) {
         for _ in 0..LAST_PIECES_MAX {
             if !self.flush_all() || !self.show() {
                 break;
@@ -387,9 +423,6 @@ impl Screen {
         self.switch_back();
         self.left = true;
         self.user.restore();
-        away();
-        self.take_terminal();
-        self.resize();
     }
 
     /// Shows what is left once everything inside is dead, then gives the user's terminal back, with everything switched

@@ -166,6 +166,11 @@ impl Minder<'_> {
                 }
                 self.signal(libc::SIGCONT);
             }
+            Some((Order::Outlive, _)) => {
+                // Nobody listening is what ends this process: nothing here waits for anything else.
+                rustix::process::set_parent_process_death_signal(None)?;
+                wire::send(self.wire, &Notice::Outlives, &[])?;
+            }
             Some(_) => {}
             None => return Ok(false),
         }

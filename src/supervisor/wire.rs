@@ -29,6 +29,8 @@ pub enum Order {
     Signal(i32),
     /// The harness was stopped by its terminal and shall go on in the foreground.
     Continue,
+    /// Go on when the process that started this one ends: another supervises from then on.
+    Outlive,
 }
 
 /// What the process inside tells the supervisor.
@@ -49,6 +51,8 @@ pub enum Notice {
     NotExecuted(i32),
     /// The harness was stopped by its terminal (Ctrl-Z).
     Stopped,
+    /// The sandbox ends with the wire alone, no more with the process that started it.
+    Outlives,
     /// The write gate refused something.
     FileRefused {
         /// What was tried.

@@ -4,6 +4,7 @@
 
 mod attach;
 mod filter;
+mod leave;
 mod pty;
 mod recording;
 mod screen;
