@@ -9,12 +9,12 @@ use crate::model::{Event, Secret};
 use crate::policy::Binding;
 use crate::proxy::{self, Amended, Amendment, Authority, Gateway, Proxy, ResolverConfig, Roots, Setup};
 use crate::store::{Journal, Recorder};
-use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, wire, write_bundle};
+use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, reap, wire, write_bundle};
 use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -199,7 +199,7 @@ impl ProxyProcess {
         }
         self.reaped = true;
         self.settle();
-        let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        reap(self.pidfd.as_fd());
     }
 
     fn word(&self, signals: &Signals) -> Result<Word, SessionError> {

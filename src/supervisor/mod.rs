@@ -41,5 +41,5 @@ pub use plan::{
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};
 pub use rest::{Rest, lie_down};
-pub use spawn::{Building, Listeners, Sandbox, Standing, spawn};
+pub use spawn::{Building, Listeners, Sandbox, Standing, reap, spawn};
 pub use wire::{Notice, Order};

@@ -254,13 +254,22 @@ impl Sandbox {
         }
         self.reaped = true;
         self.begin_to_end();
-        let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        reap(self.pidfd.as_fd());
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Waits until a process of the session's has ended. What was left by the process that started it is another's to reap, and
+/// can be waited for all the same.
+pub fn reap(process: BorrowedFd<'_>) {
+    let waited = rustix::process::waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
+    if waited.err() == Some(rustix::io::Errno::CHILD) {
+        let _ = rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], None);
     }
 }
 

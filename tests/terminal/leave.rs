@@ -21,7 +21,7 @@ fn a_session_is_left_at_its_own_terminal_and_goes_on_in_another_process() {
     let place = Place::new();
     let mut own = place.pty(&["exec", "--", "env", "PS1=ready> ", "bash", "--norc"]);
     own.wait_for("ready>");
-    let before = session_of(&place)["events"][0]["pid"].as_u64().unwrap();
+    let before = place.events("session_started")[0]["pid"].as_u64().unwrap();
     own.write(b"printf '\\033[?1049h'; echo mar''ker\r");
     own.wait_for("marker");
     own.write(LEAVE);
