@@ -163,8 +163,7 @@ pub(super) fn url(line: &RequestLine) -> String {
 fn hidden_words(count: u64, paths: &[String], incomplete: bool) -> String {
     let some = if paths.is_empty() { String::new() } else { format!(": {}", paths.join(", ")) };
     let more = if (paths.len() as u64) < count { ", …" } else { "" };
-    let rest =
-        if incomplete { "; the workspace was too large to look at all of it, and deeper ones are visible" } else { "" };
+    let rest = if incomplete { "; not all of the workspace was looked at, and deeper ones are visible" } else { "" };
     format!("{count} files hidden that look like secrets{some}{more}{rest}")
 }
 

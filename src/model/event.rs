@@ -341,7 +341,8 @@ pub enum Event {
         count: u64,
         /// The first of them, relative to the workspace.
         paths: Vec<String>,
-        /// Whether the workspace holds more names than were looked at, so that such files deeper in it are visible.
+        /// Whether the workspace holds more than was looked at so far, so that such files deeper in it are visible. Told before
+        /// the start; what the look came to is told again.
         incomplete: bool,
     },
     /// A change of a protected name in a place of the host was refused; each is told once.

@@ -123,8 +123,9 @@ fn secret_files(node: Node, complaints: &mut Vec<Complaint>) -> SecretFiles {
         fields.take(key).map(|node| paths(node, key, protected_pattern, complaints)).unwrap_or_default()
     };
     let (hide, allow) = (take("hide", complaints), take("allow", complaints));
+    let wait = fields.take("wait").is_some_and(|node| switch(&node, "wait", complaints));
     fields.finish(complaints);
-    SecretFiles { hide, allow }
+    SecretFiles { hide, allow, wait }
 }
 
 fn paths(

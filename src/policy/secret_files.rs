@@ -55,6 +55,8 @@ pub struct SecretFiles {
     pub hide: Vec<String>,
     /// Patterns of files that stay visible, whatever hides them.
     pub allow: Vec<String>,
+    /// Whether the harness waits until everything is hidden, however large the workspace.
+    pub wait: bool,
 }
 
 /// Which files of a workspace are hidden, compiled.
@@ -162,6 +164,7 @@ mod tests {
     fn a_profile_adds_and_excepts() {
         let written = SecretFiles {
             hide: vec!["*.secret".into(), "vault/".into(), ".env.example".into()],
+            wait: false,
             allow: vec!["tests/**/*.pem".into(), ".env.test".into(), "fixtures".into()],
         };
         for (path, expected) in [
@@ -175,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(hides(&written, path), expected, "{path}");
         }
-        let all = SecretFiles { hide: Vec::new(), allow: vec!["**".into()] };
+        let all = SecretFiles { allow: vec!["**".into()], ..SecretFiles::default() };
         assert!(!hides(&all, ".env"), "one pattern switches it off");
     }
 }

@@ -335,6 +335,7 @@ fn make_plan(
         workspace_access: access(request),
         layer: *layer,
         secret_files: &hidden.files,
+        covers_late: hidden.incomplete,
         mounts: &request.mounts,
         program: &program.real,
         program_trees: &program.trees,

@@ -3,6 +3,7 @@
 use super::clock;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
+use super::late_look::LateLook;
 use super::leave::Leave;
 use super::proxy_process::ProxyProcess;
 use super::screen::{Happening, Screen, Source};
@@ -43,6 +44,8 @@ pub(super) struct Relay<'a> {
     disk: Option<&'a mut DiskWatch>,
     /// How the session is left at the terminal that it was started at, where it can be.
     leave: Option<Leave<'a>>,
+    /// Where more is looked for that is to be hidden, until it was.
+    late: Option<LateLook>,
     rest: Rest,
     /// Why the harness was asked to end, if it was.
     ending: Option<EndReason>,
@@ -72,6 +75,7 @@ impl<'a> Relay<'a> {
             deadline,
             disk,
             leave: None,
+            late: None,
             rest,
             ending: None,
             amendable: true,
@@ -85,6 +89,11 @@ impl<'a> Relay<'a> {
         }
         self.leave = leave;
         self
+    }
+
+    /// Hears of what is hidden meanwhile, too.
+    pub(super) fn looking_on(self, late: Option<LateLook>) -> Self {
+        Self { late, ..self }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -107,6 +116,11 @@ impl<'a> Relay<'a> {
             }
             if ready.amended {
                 self.hear_proxy();
+            }
+            if ready.searched
+                && let Some(late) = self.late.take()
+            {
+                self.journal.record(clock::now(), &late.hear())?;
             }
             if ready.no_memory {
                 return Ok(Ended { reason: EndReason::MemoryLimit, status: None, not_started: None });
@@ -136,6 +150,8 @@ impl<'a> Relay<'a> {
         ];
         let alarm = self.sandbox.alarm();
         waits.extend(alarm.iter().map(|alarm| PollFd::new(alarm, PollFlags::IN)));
+        let searched = waits.len();
+        waits.extend(self.late.iter().map(|late| PollFd::from_borrowed_fd(late.as_fd(), PollFlags::IN)));
         let own = waits.len();
         let sources = self.screen.sources();
         waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
@@ -158,6 +174,7 @@ impl<'a> Relay<'a> {
             signal: !happened(2).is_empty(),
             amended: self.amendable && !happened(3).is_empty(),
             no_memory: alarm.is_some() && !happened(4).is_empty(),
+            searched: self.late.is_some() && !happened(searched).is_empty(),
             sources: (own..)
                 .zip(&sources)
                 .map(|(index, (source, ..))| (*source, happened(index)))
@@ -308,5 +325,6 @@ struct Ready {
     signal: bool,
     amended: bool,
     no_memory: bool,
+    searched: bool,
     sources: Vec<(Source, PollFlags)>,
 }

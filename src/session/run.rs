@@ -4,6 +4,7 @@ use super::audience::Audience;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
+use super::late_look::LateLook;
 use super::leave::{Company, Leave};
 use super::overlay::{create_layer, remove_if_empty};
 use super::prepare::Prepared;
@@ -11,18 +12,14 @@ use super::proxy_process::ProxyProcess;
 use super::recording::{Head, Recording};
 use super::relay::{Ended, Relay};
 use super::screen::Screen;
-use super::secret_look::Hidden;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
 use crate::model::{EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
-use crate::supervisor::{self, Group, LockdownStep, Sandbox, SecretFile, Standing};
+use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
-
-/// Most hidden files that the record names.
-const HIDDEN_TOLD_MAX: usize = 32;
 
 /// Runs a prepared session to its end. Must be called while the process has one thread. Whoever sits at the terminal can
 /// leave it running where there is a `farewell`, which is said then; this process ends, and another goes on.
@@ -155,15 +152,31 @@ fn started(prepared: &Prepared) -> Event {
 
 /// What the harness was not shown, or might have been and was not looked at.
 fn record_hidden(prepared: &Prepared, journal: &mut Journal) -> Result<(), SessionError> {
-    let Hidden { files, incomplete } = &prepared.hidden;
-    if files.is_empty() && !incomplete {
+    let (count, paths) = prepared.hidden.told(&prepared.plan.directory);
+    let incomplete = prepared.hidden.incomplete;
+    if count == 0 && !incomplete {
         return Ok(());
     }
-    let workspace = &prepared.plan.directory;
-    let relative = |file: &SecretFile| file.path.strip_prefix(workspace).unwrap_or(&file.path).display().to_string();
-    let paths = files.iter().take(HIDDEN_TOLD_MAX).map(relative).collect();
-    let event = Event::SecretFilesHidden { count: files.len() as u64, paths, incomplete: *incomplete };
-    Ok(journal.record(clock::now(), &event)?)
+    Ok(journal.record(clock::now(), &Event::SecretFilesHidden { count, paths, incomplete })?)
+}
+
+/// Looks for what the look before the start had no time for; where the profile says so, the harness waits for it.
+fn look_on(
+    prepared: &Prepared,
+    sandbox: &Sandbox,
+    signals: &Signals,
+    journal: &mut Journal,
+) -> Result<Option<LateLook>, SessionError> {
+    let failed = SessionError::preparing("look for files that look like secrets");
+    let late = LateLook::begin(prepared, sandbox.init()).map_err(failed)?;
+    match late {
+        Some(look) if prepared.request.profile.filesystem.secret_files.wait => {
+            signals.wait_for(look.as_fd())?;
+            journal.record(clock::now(), &look.hear())?;
+            Ok(None)
+        }
+        late => Ok(late),
+    }
 }
 
 /// What is left of a session when its harness has ended and the proxy has settled.
@@ -190,6 +203,7 @@ fn live(
 ) -> Result<Lived, SessionError> {
     let (Standing { mut sandbox, terminal, .. }, mut proxy, audience) = start(prepared, home, signals, journal)?;
     let mut screen = screen(prepared, home, terminal, audience)?;
+    let late = look_on(prepared, &sandbox, signals, journal)?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
     let farewell = match company {
@@ -204,7 +218,7 @@ fn live(
     let duration = prepared.request.duration();
     let leave = farewell.map(|farewell| Leave { store: &mut store, farewell });
     let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, disk.as_mut());
-    let ended = relay.leavable(leave).run();
+    let ended = relay.leavable(leave).looking_on(late).run();
     proxy.begin_to_stop();
     sandbox.begin_to_end();
     if screen.is_there() {

@@ -10,19 +10,30 @@ use std::path::{Path, PathBuf};
 /// Most names that are looked at before the start: what a project's first levels hold.
 pub(super) const NAMES_AT_START_MAX: usize = 4096;
 /// Most files that are hidden in one session, each of which takes a mount.
-const FOUND_MAX: usize = 512;
+pub(super) const FOUND_MAX: usize = 512;
 /// Largest index of git's that is read.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// Most directories that wait to be looked into.
-const AHEAD_MAX: usize = 65_536;
+pub(super) const AHEAD_MAX: usize = 1 << 20;
+/// Most hidden files that the record names.
+pub(super) const HIDDEN_TOLD_MAX: usize = 32;
 
 /// What a look before the start came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hidden {
     /// What was found, and is hidden.
     pub files: Vec<SecretFile>,
-    /// Whether there is more than was looked at, which is visible.
+    /// Whether there is more than was looked at, which is visible until it is looked at while the harness runs.
     pub incomplete: bool,
+}
+
+impl Hidden {
+    /// How many there are, and the first of them relative to the workspace, for the record.
+    pub(super) fn told(&self, workspace: &Path) -> (u64, Vec<String>) {
+        let relative =
+            |file: &SecretFile| file.path.strip_prefix(workspace).unwrap_or(&file.path).display().to_string();
+        (self.files.len() as u64, self.files.iter().take(HIDDEN_TOLD_MAX).map(relative).collect())
+    }
 }
 
 /// A look that can be gone on with.

@@ -28,6 +28,12 @@ pub const CA_BUNDLE: &str = "/run/omni/ca-bundle.pem";
 /// Where the session's CA certificate alone lies inside.
 pub const CA_CERTIFICATE: &str = "/run/omni/ca.pem";
 
+/// A file of which nothing can be read, to be put in front of what is found to look like a secret while the harness runs. It
+/// lies in the root directory, in which the harness cannot change anything.
+pub const LATE_COVER: &str = "/.hidden";
+/// Room in a directory that shows nothing: the least that there is.
+pub(super) const EMPTY_BYTES_MAX: u64 = 4096;
+
 /// The directory of a layer in which changes lie (overlayfs's `upperdir`).
 pub const OVERLAY_UPPER: &str = "upper";
 /// The directory of a layer that the kernel works in (overlayfs's `workdir`).
@@ -51,7 +57,7 @@ const KERNEL_ID: u32 = 1_900_001_000;
 /// Places that nothing may be mounted over, since the sandbox puts its own files there.
 const RESERVED: [&str; 2] = ["/", "/etc"];
 /// Places that the sandbox builds itself, down to the last file.
-const RESERVED_WHOLE: [&str; 4] = ["/proc", "/dev", "/sys", "/run/omni"];
+const RESERVED_WHOLE: [&str; 5] = ["/proc", "/dev", "/sys", "/run/omni", LATE_COVER];
 /// Places too wide to be a workspace.
 const TOO_WIDE: [&str; 17] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/sys",
@@ -340,6 +346,8 @@ pub struct PlanRequest<'a> {
     pub layer: Option<&'a Path>,
     /// What of the workspace looks like a secret, by its path on the host.
     pub secret_files: &'a [SecretFile],
+    /// Whether more of it is looked for, and hidden, while the harness runs.
+    pub covers_late: bool,
     /// Further mounts that the user asked for.
     pub mounts: &'a [Mount],
     /// The program's full path, with every symbolic link followed.
@@ -413,6 +421,12 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
 }
 
 impl Plan {
+    /// Whether files are hidden while the harness runs.
+    #[must_use]
+    pub fn covers_late(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::File { path, .. } if path == Path::new(LATE_COVER)))
+    }
+
     /// What the write gate goes by, where there is one.
     #[must_use]
     pub fn gate(&self) -> Option<&WriteGate> {

@@ -1,7 +1,7 @@
 //! The new root directory: everything that is written or mounted below it goes through here, by descriptors and without
 //! ever following a symbolic link out of it.
 
-use super::plan::{Access, Mount};
+use super::plan::{Access, EMPTY_BYTES_MAX, Mount};
 use crate::sys::{MountAttributes, set_mount_attributes};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
@@ -70,10 +70,7 @@ impl Root {
     /// Attaches a detached mount at a path that exists.
     pub(super) fn attach(&self, tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         // A link that stands there is covered, not followed.
-        let target = self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)?;
-        let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(tree, "", &target, "", empty)?;
-        Ok(())
+        attach_at(tree, self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)?.as_fd())
     }
 
     /// Attaches a tree of the host, making the mount point where it is missing.
@@ -134,15 +131,10 @@ impl Root {
 
     /// Puts a file of the root, read-only, in front of another that is there.
     pub(super) fn cover_by(&self, file: &Path, path: &Path) -> io::Result<()> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let cover = open_tree(
-            self.open_beneath(file, OFlags::PATH | OFlags::NOFOLLOW)?,
-            "",
-            flags | OpenTreeFlags::AT_EMPTY_PATH,
-        )?;
-        let set = HARMLESS | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
-        set_mount_attributes(cover.as_fd(), MountAttributes { set, ..Default::default() })?;
-        self.attach(cover.as_fd(), path)
+        let cover = clone_file(self.open_beneath(file, OFlags::PATH | OFlags::NOFOLLOW)?.as_fd())?;
+        // A link that stands there is covered, not followed.
+        let target = self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        cover_with(cover.as_fd(), target.as_fd())
     }
 
     /// Attaches a detached mount at a place that only the set-up sees.
@@ -187,6 +179,30 @@ impl Root {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         Ok(rustix::fs::openat2(&self.0, relative(path), flags | OFlags::CLOEXEC, Mode::empty(), how)?)
     }
+}
+
+/// Attaches a detached mount at what was opened.
+fn attach_at(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", target, "", empty)?)
+}
+
+/// A file as a detached mount of its own, to be put in front of another.
+pub(super) fn clone_file(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(file, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+/// An empty directory as a detached mount, to be put in front of another.
+pub(super) fn empty_directory() -> io::Result<OwnedFd> {
+    in_memory(0o555, EMPTY_BYTES_MAX)
+}
+
+/// Puts a detached mount, read-only, in front of what was opened.
+pub(super) fn cover_with(cover: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let set = HARMLESS | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
+    set_mount_attributes(cover, MountAttributes { set, ..Default::default() })?;
+    attach_at(cover, target)
 }
 
 /// A detached, harmless tmpfs (tmpfs(5)).

@@ -178,6 +178,12 @@ impl Sandbox {
         self.order(&Order::Go).map_err(|error| self.explain(error))
     }
 
+    /// Process 1 of the sandbox.
+    #[must_use]
+    pub fn init(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// Tells the process inside something.
     ///
     /// # Errors

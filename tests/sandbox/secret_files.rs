@@ -113,16 +113,90 @@ attack! {
     }
 }
 
+/// More names than the look before the start takes in, and secrets beyond them.
+fn plant_deep(world: &World) {
+    for number in 0..5000 {
+        std::fs::write(world.workspace().join(format!("f{number}")), "").unwrap();
+    }
+    for name in [".env", "a/b/c/.env", "a/b/.aws/credentials"] {
+        world.write(&world.workspace().join(name), "told\n");
+    }
+}
+
+/// Reads until nothing can be read any more, for as long as a machine under load may take to come to it.
+const UNTIL_HIDDEN: &str = "\
+import threading, time
+def read(name):
+    try: return open(name).read()
+    except OSError as error: return errno.errorcode[error.errno]
+def until_hidden(names, seconds=45):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and 'told\\n' in [read(name) for name in names]: pass
+    return [read(name) for name in names]";
+
+const DEEP: [&str; 3] = [".env", "a/b/c/.env", "a/b/.aws/credentials"];
+
 attack! {
-    /// What the look before the start does not come to is visible, and the record says so.
-    fn a_large_workspace_is_not_looked_through_and_that_is_recorded(world) {
-        world.write(&world.workspace().join("a/b/c/.env"), "told\n");
-        for number in 0..5000 {
-            std::fs::write(world.workspace().join(format!("f{number}")), "").unwrap();
+    /// What the look before the start does not come to is hidden while the harness runs, and the record says when.
+    fn cannot_read_what_is_deep_in_a_large_workspace(world) {
+        plant_deep(world);
+        assert_eq!(world.probe_outside(READ, &DEEP), json!(["told\n", "told\n", "told\n"]));
+        let code = format!("{UNTIL_HIDDEN}\nsay(until_hidden(arguments))");
+        for flags in [&["--ro"][..], &["--fs", "overlay"], &[]] {
+            assert_eq!(world.probe_with(flags, &code, &DEEP), json!(["", "EACCES", "ENOENT"]), "{flags:?}");
         }
-        world.write(&world.workspace().join(".env"), "told\n");
-        assert_eq!(world.probe(READ, &[".env"]), json!([""]));
-        let events = hidden(world);
-        assert_eq!((events[0]["count"].clone(), events[0]["incomplete"].clone()), (json!(1), json!(true)), "{events:?}");
+        assert_eq!(std::fs::read_to_string(world.workspace().join("a/b/c/.env")).unwrap(), "told\n");
+        let told: Vec<_> = hidden(world).iter().map(|event| (event["count"].clone(), event["incomplete"].clone())).collect();
+        assert_eq!(told, [(json!(1), json!(true)), (json!(3), json!(false))]);
+    }
+}
+
+attack! {
+    fn cannot_read_it_in_time_where_the_start_waits(world) {
+        plant_deep(world);
+        let file = world.place().join("wait.yaml");
+        world.write(&file, "name: wait\nfilesystem: { workspace: direct, secret_files: { wait: true } }\n");
+        let flags = ["--profile", file.to_str().unwrap()];
+        for _ in 0..5 {
+            assert_eq!(world.probe_with(&flags, READ, &DEEP), json!(["", "EACCES", "ENOENT"]));
+        }
+        assert_eq!(hidden(world).last().unwrap()["incomplete"], json!(false));
+    }
+}
+
+attack! {
+    /// Whoever hides it is not in the sandbox: nobody there sees, stops or traces it.
+    fn cannot_stop_what_hides_it(world) {
+        plant_deep(world);
+        let code = format!("{UNTIL_HIDDEN}
+pids = sorted(int(entry) for entry in os.listdir('/proc') if entry.isdigit())
+stopped = attempt(lambda: os.kill(-1, signal.SIGSTOP))
+say([pids == [1, os.getpid()], stopped, until_hidden(arguments)])");
+        assert_eq!(world.probe(&code, &DEEP), json!([true, "ESRCH", ["", "EACCES", "ENOENT"]]));
+    }
+}
+
+attack! {
+    /// It follows no link, goes into no other mount, and hides only what lies in the workspace.
+    fn cannot_have_something_else_hidden(world) {
+        plant_deep(world);
+        let other = world.place().join("other");
+        world.write(&other.join("c/.env"), "other\n");
+        world.give(&other);
+        let grant = format!("{}:ro", other.display());
+        let code = format!("{UNTIL_HIDDEN}
+other = arguments.pop()
+def swap():
+    for action in [lambda: os.rename('a', 'away'), lambda: os.symlink(other, 'a'), lambda: os.remove('a'), lambda: os.rename('away', 'a')]:
+        attempt(action)
+for _ in range(2000): swap()
+hidden = until_hidden(['a/b/c/.env'], 5)
+say([hidden, read(other + '/c/.env')])");
+        let found = world.probe_with(&["--mount", &grant], &code, &[other.to_str().unwrap()]);
+        // Moved about for long enough, it may stay visible, and then the record says so.
+        let visible = found[0] == json!(["told\n"]);
+        assert_eq!(hidden(world).last().unwrap()["incomplete"], json!(visible), "{found}");
+        assert_eq!(found[1], json!("other\n"));
+        assert_eq!(std::fs::read_to_string(world.workspace().join("a/b/c/.env")).unwrap(), "told\n");
     }
 }

@@ -1,6 +1,6 @@
 //! What a sandbox holds that omni wrote: certificates, accounts, resolver, the harness's seeds, and covers over credentials.
 
-use super::{CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, PlanRequest, Step, accounts};
+use super::{CA_BUNDLE, CA_CERTIFICATE, Contents, EMPTY_BYTES_MAX, Identity, LATE_COVER, PlanRequest, Step, accounts};
 use crate::harness::Seed;
 use crate::policy::expand_home;
 use crate::supervisor::GATEWAY_V4;
@@ -31,6 +31,9 @@ pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity, shown: &[Ste
         if !seeded {
             steps.push(hide(path, directory));
         }
+    }
+    if request.covers_late {
+        steps.push(Step::File { path: LATE_COVER.into(), mode: 0, contents: Contents::Unreadable });
     }
     let taken: BTreeSet<PathBuf> = steps.iter().filter_map(covered).cloned().collect();
     for secret in request.secret_files {
@@ -70,9 +73,6 @@ fn hide(path: PathBuf, directory: bool) -> Step {
     }
     Step::Cover { path, contents: Contents::Text(String::new()) }
 }
-
-/// Room in a directory that shows nothing: the least that there is.
-const EMPTY_BYTES_MAX: u64 = 4096;
 
 /// A file of `/etc` in the sandbox's own version: in front of the host's, or where a link of the host's points.
 fn replace(facts: &HostFacts, path: &Path, text: String) -> Option<Step> {

@@ -1,0 +1,210 @@
+//! The rest of the look for files that look like secrets, while the harness runs: what the look before the start had no time
+//! for is covered in the sandbox as it is found.
+//!
+//! A process of its own does it, since it enters the sandbox's namespaces. The harness may move things about meanwhile; it
+//! gains no more by that than it could have read at once.
+
+use super::prepare::Prepared;
+use super::secret_look::{AHEAD_MAX, FOUND_MAX, HIDDEN_TOLD_MAX};
+use crate::model::Event;
+use crate::policy::{SecretNames, fold, is_unseen};
+use crate::supervisor::{LateCover, wire};
+use crate::sys::{self, Forked, fork_single_threaded};
+use rustix::fs::FileType;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// How often everything is looked at where directories are moved about.
+const PASSES_MAX: usize = 8;
+
+/// What the look came to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Found {
+    count: u64,
+    /// The first of them, relative to the workspace.
+    paths: Vec<String>,
+    /// Whether something was left out, by one of the bounds or since it could not be covered.
+    incomplete: bool,
+}
+
+/// What the process that looks says first: it has entered the sandbox, or why it could not.
+type Entered = Result<(), String>;
+
+/// The process that looks.
+#[derive(Debug)]
+pub(super) struct LateLook {
+    pidfd: OwnedFd,
+    told: OwnedFd,
+    /// What was hidden before the start.
+    before: Found,
+}
+
+impl LateLook {
+    /// Begins where the look before the start left off, if it did. `init` is the sandbox's process 1, before the go.
+    pub(super) fn begin(prepared: &Prepared, init: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        if !prepared.plan.covers_late() {
+            return Ok(None);
+        }
+        let (told, tell) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        match fork_single_threaded()? {
+            Forked::Parent { pidfd, .. } => {
+                drop(tell);
+                let (count, paths) = prepared.hidden.told(&prepared.plan.directory);
+                let look = Self { pidfd, told, before: Found { count, paths, incomplete: true } };
+                // Before the go, after which process 1 lets nobody in.
+                match wire::receive::<Entered>(look.told.as_fd())? {
+                    Some((Ok(()), _)) => Ok(Some(look)),
+                    Some((Err(why), _)) => Err(io::Error::other(why)),
+                    None => Err(io::Error::other("the process that does it ended")),
+                }
+            }
+            Forked::Child => {
+                let done = live(prepared, init, &tell);
+                std::process::exit(i32::from(done.is_err()));
+            }
+        }
+    }
+
+    /// Readable when the look is over.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.told.as_fd()
+    }
+
+    /// What it came to, together with what was hidden before the start.
+    pub(super) fn hear(&self) -> Event {
+        let found = match wire::receive::<Found>(self.told.as_fd()) {
+            Ok(Some((found, _))) => found,
+            _ => Found { incomplete: true, ..Found::default() },
+        };
+        let paths = self.before.paths.iter().chain(&found.paths).take(HIDDEN_TOLD_MAX).cloned().collect();
+        Event::SecretFilesHidden { count: self.before.count + found.count, paths, incomplete: found.incomplete }
+    }
+}
+
+impl Drop for LateLook {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill, only to reap.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+/// The whole life of the process that looks.
+fn live(prepared: &Prepared, init: BorrowedFd<'_>, tell: &OwnedFd) -> io::Result<()> {
+    sys::close_inherited_except(&[init, tell.as_fd()])?;
+    let entered = LateCover::enter(init, &prepared.plan.identity);
+    let said: Entered = entered.as_ref().map(drop).map_err(ToString::to_string);
+    wire::send(tell.as_fd(), &said, &[])?;
+    let cover = entered?;
+    // Only now: becoming another user cleared it (prctl(2), PR_SET_PDEATHSIG).
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut walk = Walk {
+        workspace: cover.open(&prepared.plan.directory)?,
+        cover,
+        names: &prepared.names,
+        ahead: VecDeque::new(),
+        missed: false,
+        found: Found::default(),
+    };
+    walk.go_through();
+    wire::send(tell.as_fd(), &walk.found, &[])
+}
+
+struct Walk<'a> {
+    cover: LateCover,
+    workspace: OwnedFd,
+    names: &'a SecretNames,
+    /// Directories that were not looked into yet, by their paths and those as names are compared.
+    ahead: VecDeque<(PathBuf, Vec<String>)>,
+    /// Whether a directory was no longer where it had been seen.
+    missed: bool,
+    found: Found,
+}
+
+impl Walk<'_> {
+    /// Looks at everything, and again where something was moved meanwhile.
+    fn go_through(&mut self) {
+        for _ in 0..PASSES_MAX {
+            self.missed = false;
+            self.ahead.push_back((PathBuf::from("."), Vec::new()));
+            while let Some((path, above)) = self.ahead.pop_front() {
+                self.look_into(&path, &above);
+            }
+            if !self.missed {
+                return;
+            }
+        }
+        self.found.incomplete = true;
+    }
+
+    fn look_into(&mut self, path: &Path, above: &[String]) {
+        let directory = match self.cover.open_below(self.workspace.as_fd(), path) {
+            Ok(directory) => directory,
+            // What is covered, or may not be read, shows nothing to anybody.
+            Err(error) => return self.missed |= error.kind() == io::ErrorKind::NotFound || is_link(&error),
+        };
+        let Ok(entries) = self.cover.list(directory.as_fd()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => kind_of(directory.as_fd(), name),
+                known => known,
+            };
+            self.consider(directory.as_fd(), path, above, name, kind);
+        }
+    }
+
+    fn consider(&mut self, directory: BorrowedFd<'_>, path: &Path, above: &[String], name: &CStr, kind: FileType) {
+        let is_directory = kind == FileType::Directory;
+        let mut names = above.to_vec();
+        names.push(fold(name.to_bytes()));
+        if self.names.hides(&names, is_directory) {
+            self.hide(directory, path, name);
+        } else if is_directory && !is_unseen(name.to_bytes()) {
+            if self.ahead.len() < AHEAD_MAX {
+                self.ahead.push_back((path.join(OsStr::from_bytes(name.to_bytes())), names));
+            } else {
+                self.found.incomplete = true;
+            }
+        }
+    }
+
+    fn hide(&mut self, directory: BorrowedFd<'_>, path: &Path, name: &CStr) {
+        if self.found.count >= FOUND_MAX as u64 {
+            self.found.incomplete = true;
+            return;
+        }
+        match self.cover.hide(directory, name) {
+            Ok(true) => {
+                self.found.count += 1;
+                if self.found.paths.len() < HIDDEN_TOLD_MAX {
+                    let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                    let shown = path.strip_prefix(".").unwrap_or(&path);
+                    self.found.paths.push(shown.to_string_lossy().into_owned());
+                }
+            }
+            Ok(false) => {}
+            Err(_) => self.found.incomplete = true,
+        }
+    }
+}
+
+/// Whether a link stands where there was none.
+fn is_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR))
+}
+
+fn kind_of(directory: BorrowedFd<'_>, name: &CStr) -> FileType {
+    let found = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    found.map_or(FileType::Unknown, |found| FileType::from_raw_mode(found.st_mode))
+}
