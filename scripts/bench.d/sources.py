@@ -6,9 +6,9 @@ import subprocess
 
 FILES_IN_DIRECTORY = 50
 CHANGED_FILES = 2000
-C_FILES = 20
+C_FILES = 8
 C_HEADERS = 80
-C_FUNCTIONS = 25
+C_FUNCTIONS = 20
 MAKEFILE = """\
 CC = cc
 OBJECTS = $(patsubst %.c,%.o,$(wildcard *.c))

@@ -38,14 +38,25 @@ unsafe extern "C" fn let_go_of_first(object: *mut libc::dl_phdr_info, _: usize, 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// What is mapped of files and in memory, in KiB (proc_pid_status(5)).
+    fn resident_of_files() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
 
     #[test]
     fn a_program_goes_on_without_what_it_let_go_of() {
         let texts: Vec<String> = (0..1000).map(|number| format!("text {number}")).collect();
+        let before = resident_of_files();
         let_go_of_code();
+        let after = resident_of_files();
         return_free_memory();
+        assert!(after < before, "{before} KiB before, {after} after");
         assert_eq!(texts.iter().map(String::len).sum::<usize>(), 7890);
     }
 }
