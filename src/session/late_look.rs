@@ -134,8 +134,8 @@ impl Walk<'_> {
         for _ in 0..PASSES_MAX {
             self.missed = false;
             self.ahead.push_back((PathBuf::from("."), Vec::new()));
-            while let Some((path, above)) = self.ahead.pop_front() {
-                self.look_into(&path, &above);
+            while let Some((path, mut above)) = self.ahead.pop_front() {
+                self.look_into(&path, &mut above);
             }
             if !self.missed {
                 return;
@@ -144,7 +144,7 @@ impl Walk<'_> {
         self.found.incomplete = true;
     }
 
-    fn look_into(&mut self, path: &Path, above: &[String]) {
+    fn look_into(&mut self, path: &Path, above: &mut Vec<String>) {
         let directory = match self.cover.open_below(self.workspace.as_fd(), path) {
             Ok(directory) => directory,
             // What is covered, or may not be read, shows nothing to anybody.
@@ -164,19 +164,27 @@ impl Walk<'_> {
         }
     }
 
-    fn consider(&mut self, directory: BorrowedFd<'_>, path: &Path, above: &[String], name: &CStr, kind: FileType) {
+    /// `names` are the directory's, and so again afterwards.
+    fn consider(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        names: &mut Vec<String>,
+        name: &CStr,
+        kind: FileType,
+    ) {
         let is_directory = kind == FileType::Directory;
-        let mut names = above.to_vec();
         names.push(fold(name.to_bytes()));
-        if self.names.hides(&names, is_directory) {
+        if self.names.hides(names, is_directory) {
             self.hide(directory, path, name);
         } else if is_directory && !is_unseen(name.to_bytes()) {
             if self.ahead.len() < AHEAD_MAX {
-                self.ahead.push_back((path.join(OsStr::from_bytes(name.to_bytes())), names));
+                self.ahead.push_back((path.join(OsStr::from_bytes(name.to_bytes())), names.clone()));
             } else {
                 self.found.incomplete = true;
             }
         }
+        names.pop();
     }
 
     fn hide(&mut self, directory: BorrowedFd<'_>, path: &Path, name: &CStr) {

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Most names that are looked at before the start: what a project's first levels hold.
-pub(super) const NAMES_AT_START_MAX: usize = 4096;
+/// Most names that are looked at before the start: what a project's first levels hold. They take a millisecond.
+pub(super) const NAMES_AT_START_MAX: usize = 1024;
 /// Most files that are hidden in one session, each of which takes a mount.
 pub(super) const FOUND_MAX: usize = 512;
 /// Largest index of git's that is read.
@@ -57,7 +57,7 @@ impl<'a> Look<'a> {
     pub(super) fn go_on(&mut self, names_max: usize) {
         let mut seen = 0;
         while seen < names_max
-            && let Some((directory, above)) = self.ahead.pop_front()
+            && let Some((directory, mut above)) = self.ahead.pop_front()
         {
             // What omni may not read, its harness may not either.
             let Ok(entries) = std::fs::read_dir(&directory) else { continue };
@@ -68,18 +68,18 @@ impl<'a> Look<'a> {
                     self.incomplete = true;
                     break;
                 }
-                self.consider(&entry, &above);
+                self.consider(&entry, &mut above);
             }
         }
         self.incomplete |= !self.ahead.is_empty();
     }
 
-    fn consider(&mut self, entry: &std::fs::DirEntry, above: &[String]) {
+    /// `path` is the directory's, and so again afterwards.
+    fn consider(&mut self, entry: &std::fs::DirEntry, path: &mut Vec<String>) {
         let Ok(kind) = entry.file_type() else { return };
         let name = entry.file_name();
-        let mut path = above.to_vec();
         path.push(fold(name.as_bytes()));
-        if self.names.hides(&path, kind.is_dir()) {
+        if self.names.hides(path, kind.is_dir()) {
             if self.found.len() < FOUND_MAX {
                 self.found.push(SecretFile { path: entry.path(), directory: kind.is_dir(), tracked: false });
             } else {
@@ -87,11 +87,12 @@ impl<'a> Look<'a> {
             }
         } else if kind.is_dir() && !is_unseen(name.as_bytes()) {
             if self.ahead.len() < AHEAD_MAX {
-                self.ahead.push_back((entry.path(), path));
+                self.ahead.push_back((entry.path(), path.clone()));
             } else {
                 self.incomplete = true;
             }
         }
+        path.pop();
     }
 }
 
