@@ -56,10 +56,16 @@ fn receive(lane: BorrowedFd<'_>) -> io::Result<Handed> {
     })
 }
 
-/// Serves what is handed over, until nobody is left who could.
+/// Serves what is handed over, until nobody is left who could, or the session is over and nothing more waits here: what was
+/// refused at the very end is told too.
 pub(super) async fn take(shared: Arc<Shared>, lane: Lane, room: Arc<Semaphore>) {
     loop {
-        match lane.next().await {
+        let next = tokio::select! {
+            biased;
+            next = lane.next() => next,
+            () = shared.drained() => return,
+        };
+        match next {
             Ok(Handed::Connection(connection)) => serve(&shared, connection, &room).await,
             Ok(Handed::Refused(target)) => {
                 let reason = "nothing but the proxy can be connected to without a network namespace: heed HTTP_PROXY";

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 /// How long requests in flight may go on after the session's end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -165,7 +166,7 @@ async fn run(
     shutdown.set_nonblocking(true).map_err(start("the shutdown socket"))?;
     let shutdown = tokio::net::UnixStream::from_std(shutdown).map_err(start("the shutdown socket"))?;
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
-    let mut doors = tokio::task::JoinSet::new();
+    let (mut doors, mut lanes) = (JoinSet::new(), JoinSet::new());
     let started = Event::ProxyStarted {
         session,
         ca_fingerprint: shared.authority.fingerprint(),
@@ -184,7 +185,7 @@ async fn run(
         doors.spawn(lookup::serve_udp(shared.clone(), socket));
     }
     for lane in listeners.handed {
-        doors.spawn(handed::take(shared.clone(), handed::Lane::open(lane).map_err(start("the lane"))?, room.clone()));
+        lanes.spawn(handed::take(shared.clone(), handed::Lane::open(lane).map_err(start("the lane"))?, room.clone()));
     }
     // An error is an end too: whoever holds the other side is gone.
     let _ = shutdown.readable().await;
@@ -192,7 +193,11 @@ async fn run(
     shared.books.ending.store(true, Ordering::Relaxed);
     let _ = end.send(true);
     // All permits back means all connections done. Those that are not done in time are cut off.
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, room.acquire_many(CONNECTIONS_MAX)).await;
+    let drained = async {
+        while lanes.join_next().await.is_some() {}
+        let _ = room.acquire_many(CONNECTIONS_MAX).await;
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
     Ok(())
 }
 
