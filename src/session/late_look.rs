@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// How often everything is looked at where directories are moved about.
 const PASSES_MAX: usize = 8;
+/// Most names that are looked at in all: the harness can make ever more of them, and this process is not held to its limits.
+const NAMES_MAX: u64 = 16 << 20;
 
 /// What the look came to.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -111,6 +113,7 @@ fn live(prepared: &Prepared, init: BorrowedFd<'_>, tell: &OwnedFd) -> io::Result
         names: &prepared.names,
         ahead: VecDeque::new(),
         missed: false,
+        seen: 0,
         found: Found::default(),
     };
     walk.go_through();
@@ -125,6 +128,8 @@ struct Walk<'a> {
     ahead: VecDeque<(PathBuf, Vec<String>)>,
     /// Whether a directory was no longer where it had been seen.
     missed: bool,
+    /// How many names were looked at.
+    seen: u64,
     found: Found,
 }
 
@@ -134,8 +139,13 @@ impl Walk<'_> {
         for _ in 0..PASSES_MAX {
             self.missed = false;
             self.ahead.push_back((PathBuf::from("."), Vec::new()));
-            while let Some((path, mut above)) = self.ahead.pop_front() {
+            while self.seen < NAMES_MAX
+                && let Some((path, mut above)) = self.ahead.pop_front()
+            {
                 self.look_into(&path, &mut above);
+            }
+            if self.seen >= NAMES_MAX {
+                break;
             }
             if !self.missed {
                 return;
@@ -152,6 +162,10 @@ impl Walk<'_> {
         };
         let Ok(entries) = self.cover.list(directory.as_fd()) else { return };
         for entry in entries.flatten() {
+            if self.seen >= NAMES_MAX {
+                return;
+            }
+            self.seen += 1;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;

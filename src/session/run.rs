@@ -160,7 +160,8 @@ fn record_hidden(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessi
     Ok(journal.record(clock::now(), &Event::SecretFilesHidden { count, paths, incomplete })?)
 }
 
-/// Looks for what the look before the start had no time for; where the profile says so, the harness waits for it.
+/// Looks for what the look before the start had no time for. The harness waits for it where the profile says so, and where
+/// it may make mount namespaces of its own, in which what is covered later would stay visible.
 fn look_on(
     prepared: &Prepared,
     sandbox: &Sandbox,
@@ -169,8 +170,10 @@ fn look_on(
 ) -> Result<Option<LateLook>, SessionError> {
     let failed = SessionError::preparing("look for files that look like secrets");
     let late = LateLook::begin(prepared, sandbox.init()).map_err(failed)?;
+    let profile = &prepared.request.profile;
+    let waits = profile.filesystem.secret_files.wait || profile.nested_sandboxes;
     match late {
-        Some(look) if prepared.request.profile.filesystem.secret_files.wait => {
+        Some(look) if waits => {
             signals.wait_for(look.as_fd())?;
             journal.record(clock::now(), &look.hear())?;
             Ok(None)
