@@ -200,3 +200,25 @@ say([hidden, read(other + '/c/.env')])");
         assert_eq!(std::fs::read_to_string(world.workspace().join("a/b/c/.env")).unwrap(), "told\n");
     }
 }
+
+attack! {
+    /// What is mounted later does not reach a mount namespace that was made before.
+    fn cannot_keep_it_visible_in_a_mount_namespace_of_its_own(world) {
+        plant_deep(world);
+        let file = world.place().join("nesting.yaml");
+        world.write(&file, "name: nesting\nnested_sandboxes: true\nfilesystem: { workspace: read-only }\n");
+        // A root inside may read a file that nobody may, and reads that it is empty.
+        let code = format!("{UNTIL_HIDDEN}
+import subprocess
+script = 'echo ready; read go; cat f1 a/b/c/.env a/b/.aws/credentials; id -u'
+inner = subprocess.Popen(['unshare', '-Urm', 'sh', '-c', script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+ready = inner.stdout.readline()
+hidden = until_hidden(arguments)
+say([ready, hidden, inner.communicate('go\\n')[0]])");
+        let flags = ["--profile", file.to_str().unwrap()];
+        std::fs::write(world.workspace().join("f1"), "shown\n").unwrap();
+        let expected = json!(["ready\n", ["", "EACCES", "ENOENT"], "shown\n0\n"]);
+        assert_eq!(world.probe_with(&flags, &code, &DEEP), expected);
+        assert_eq!(hidden(world).last().unwrap()["incomplete"], json!(false));
+    }
+}
