@@ -19,6 +19,8 @@ pub enum LimitKind {
     Tmp,
     /// Room for the changes to an overlay workspace, in bytes.
     Disk,
+    /// Room that must stay free on the workspace's file system, in bytes.
+    DiskFree,
     /// Time from start to end, in milliseconds.
     Duration,
 }
@@ -34,6 +36,7 @@ impl LimitKind {
             Self::Files => "files",
             Self::Tmp => "tmp",
             Self::Disk => "disk",
+            Self::DiskFree => "disk_free",
             Self::Duration => "duration",
         }
     }
@@ -42,7 +45,7 @@ impl LimitKind {
     #[must_use]
     pub fn amount(self, amount: u64) -> String {
         match self {
-            Self::Memory | Self::Tmp | Self::Disk => size(amount),
+            Self::Memory | Self::Tmp | Self::Disk | Self::DiskFree => size(amount),
             Self::Pids | Self::Files => amount.to_string(),
             Self::Cpus if amount.is_multiple_of(1000) => (amount / 1000).to_string(),
             Self::Cpus => format!("{}.{:03}", amount / 1000, amount % 1000).trim_end_matches('0').to_owned(),
@@ -140,6 +143,10 @@ pub struct ReachedLimit {
 impl fmt::Display for ReachedLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { held, times, process } = self;
+        if held.limit == LimitKind::DiskFree {
+            let floor = held.limit.amount(held.amount);
+            return write!(f, "{}: less than {floor} was left on the disk; the session was ended", held.limit);
+        }
         write!(f, "{}: {} reached", held.limit, held.limit.amount(held.amount))?;
         match held.limit {
             LimitKind::Memory => match process {
@@ -151,7 +158,7 @@ impl fmt::Display for ReachedLimit {
             LimitKind::Pids => write!(f, "; {times} times a process or thread could not be made"),
             LimitKind::Cpus => write!(f, "; it had to wait in {times} periods of 100 ms"),
             LimitKind::Disk => f.write_str("; the session was ended"),
-            LimitKind::Files | LimitKind::Tmp | LimitKind::Duration => Ok(()),
+            LimitKind::DiskFree | LimitKind::Files | LimitKind::Tmp | LimitKind::Duration => Ok(()),
         }
     }
 }

@@ -153,6 +153,8 @@ pub struct Limits {
     pub tmp: Option<u64>,
     /// Room for the changes to an overlay workspace, in bytes.
     pub disk: Option<u64>,
+    /// Room that must stay free on the file system that the workspace's changes go to, in bytes.
+    pub disk_free: Option<u64>,
 }
 
 impl Profile {

@@ -290,6 +290,7 @@ pub(super) fn limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
     let (memory, pids) = (fields.take("memory"), fields.take("pids"));
     let (cpus, duration) = (fields.take("cpus"), fields.take("duration"));
     let (files, tmp, disk) = (fields.take("files"), fields.take("tmp"), fields.take("disk"));
+    let disk_free = fields.take("disk_free");
     fields.finish(complaints);
     Limits {
         memory: memory.and_then(|node| room(node, complaints)),
@@ -303,6 +304,7 @@ pub(super) fn limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
         files: files.and_then(|node| count("files", &node, complaints)),
         tmp: tmp.and_then(|node| room(node, complaints)),
         disk: disk.and_then(|node| room(node, complaints)),
+        disk_free: disk_free.and_then(|node| room(node, complaints)),
     }
 }
 

@@ -122,6 +122,8 @@ fn limit(own: &mut Limits, machine: &Limits) {
     own.duration = least(own.duration, machine.duration);
     own.files = least(own.files, machine.files);
     own.tmp = least(own.tmp, machine.tmp);
+    // Of room that stays free, the more is the stricter.
+    own.disk_free = own.disk_free.max(machine.disk_free);
 }
 
 fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {

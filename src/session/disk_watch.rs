@@ -1,4 +1,5 @@
-//! The room that a session's changes take on the disk, looked at from time to time while the harness runs.
+//! The room that a session's changes take on the disk, and what they leave, looked at from time to time while the harness
+//! runs.
 //!
 //! No file system gives an ordinary user a quota for a directory, so the layer is walked: a bounded piece at each look, in
 //! the session's own process, and nothing at all where no limit was set. What was written between two looks is over the
@@ -10,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time between two looks.
@@ -21,8 +23,30 @@ const DEPTH_MAX: usize = 200;
 /// The unit of `st_blocks` (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
-/// The watch over one layer.
+/// The watch over one session's disk.
 pub(super) struct DiskWatch {
+    layer: Option<LayerWatch>,
+    floor: Option<Floor>,
+    next: Instant,
+    /// The limit that is reached.
+    reached: Option<HeldLimit>,
+}
+
+/// What must stay free on the file system that changes go to.
+struct Floor {
+    place: OwnedFd,
+    held: HeldLimit,
+}
+
+impl Floor {
+    /// Whether less is left for ordinary users. A file system that cannot be asked has none left.
+    fn is_passed(&self) -> bool {
+        rustix::fs::fstatvfs(&self.place).map_or(true, |stat| stat.f_bavail * stat.f_frsize < self.held.amount)
+    }
+}
+
+/// The watch over one layer.
+struct LayerWatch {
     upper: OwnedFd,
     held: HeldLimit,
     /// Free bytes of the file system when the session began.
@@ -31,22 +55,39 @@ pub(super) struct DiskWatch {
     open: Vec<Dir>,
     /// Bytes counted in this walk.
     counted: u64,
-    next: Instant,
 }
 
 impl DiskWatch {
     /// The watch that a plan asks for, if it does.
     pub(super) fn of(plan: &Plan) -> io::Result<Option<Self>> {
-        let held = plan.limits.held.iter().find(|held| held.limit == LimitKind::Disk);
+        let held = |limit| plan.limits.held.iter().find(|held| held.limit == limit).copied();
         let layer = plan.steps.iter().find_map(|step| match step {
             Step::Overlay { layer, .. } => Some(layer),
             _ => None,
         });
-        let (Some(held), Some(layer)) = (held, layer) else { return Ok(None) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let upper = rustix::fs::openat(CWD, layer.join(OVERLAY_UPPER), flags, Mode::empty())?;
-        let free = free_bytes(&upper)?;
-        Ok(Some(Self { upper, held: *held, free, open: Vec::new(), counted: 0, next: Instant::now() + LOOK_EVERY }))
+        let upper = layer.map(|layer| layer.join(OVERLAY_UPPER));
+        let open = |place: &Path| rustix::fs::openat(CWD, place, flags, Mode::empty());
+        let floor = match held(LimitKind::DiskFree) {
+            Some(held) => Some(Floor { place: open(upper.as_deref().unwrap_or(&plan.directory))?, held }),
+            None => None,
+        };
+        if let Some(floor) = floor.as_ref().filter(|floor| floor.is_passed()) {
+            let asked = floor.held.limit.amount(floor.held.amount);
+            return Err(io::Error::other(format!(
+                "less than the {asked} of `disk_free` is left: make room, or ask for less"
+            )));
+        }
+        let layer = match (held(LimitKind::Disk), upper) {
+            (Some(held), Some(upper)) => {
+                let upper = open(&upper)?;
+                let free = free_bytes(&upper)?;
+                Some(LayerWatch { upper, held, free, open: Vec::new(), counted: 0 })
+            }
+            _ => None,
+        };
+        let watched = layer.is_some() || floor.is_some();
+        Ok(watched.then(|| Self { layer, floor, next: Instant::now() + LOOK_EVERY, reached: None }))
     }
 
     /// When to look next.
@@ -59,18 +100,27 @@ impl DiskWatch {
         if Instant::now() < self.next {
             return false;
         }
-        // What cannot be looked at may hold all that the file system has lost meanwhile.
-        let full = match self.look() {
-            Ok(()) => self.counted > self.held.amount,
-            Err(_) => free_bytes(&self.upper).map_or(true, |free| self.free.saturating_sub(free) > self.held.amount),
-        };
+        let layer = self.layer.as_mut().and_then(|layer| layer.is_full().then_some(layer.held));
+        let floor = self.floor.as_ref().filter(|floor| floor.is_passed()).map(|floor| floor.held);
+        self.reached = layer.or(floor);
         self.next = Instant::now() + LOOK_EVERY;
-        full
+        self.reached.is_some()
     }
 
-    /// What is said of it when it was.
-    pub(super) fn reached(&self) -> ReachedLimit {
-        ReachedLimit { held: self.held, times: 1, process: None }
+    /// What is said of the limit that was reached, if one was.
+    pub(super) fn reached(&self) -> Option<ReachedLimit> {
+        self.reached.map(|held| ReachedLimit { held, times: 1, process: None })
+    }
+}
+
+impl LayerWatch {
+    /// Looks at the next piece; whether it takes more room than it may.
+    fn is_full(&mut self) -> bool {
+        // What cannot be looked at may hold all that the file system has lost meanwhile.
+        match self.look() {
+            Ok(()) => self.counted > self.held.amount,
+            Err(_) => free_bytes(&self.upper).map_or(true, |free| self.free.saturating_sub(free) > self.held.amount),
+        }
     }
 
     /// Goes on with the walk, or begins anew when it came to its end.

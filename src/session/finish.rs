@@ -58,7 +58,9 @@ pub(super) fn conclude(ended: &Ended, reached: &[ReachedLimit], program: &str) -
                 of(LimitKind::Memory).unwrap_or_else(|| "memory: all used up; the session was ended".to_owned());
             (ExitStatus::Code(EXIT_LIMIT), Some(message))
         }
-        (EndReason::DiskLimit, _) => (ExitStatus::Code(EXIT_LIMIT), of(LimitKind::Disk)),
+        (EndReason::DiskLimit, _) => {
+            (ExitStatus::Code(EXIT_LIMIT), of(LimitKind::Disk).or_else(|| of(LimitKind::DiskFree)))
+        }
         (EndReason::Timeout, _) => (ExitStatus::Code(EXIT_TIMEOUT), Some("the session's time was up".to_owned())),
         (_, Some(status)) => (status, None),
         (EndReason::Stopped, None) => (ExitStatus::Signal(libc::SIGTERM), Some("the session was stopped".to_owned())),

@@ -232,7 +232,7 @@ fn live(
     proxy.settle();
     let ended = ended?;
     let mut reached = sandbox.reached();
-    reached.extend(disk.filter(|_| ended.reason == EndReason::DiskLimit).map(|disk| disk.reached()));
+    reached.extend(disk.and_then(|disk| disk.reached()));
     let ended = finish::blame(ended, &reached);
     if let Some(status) = ended.status {
         journal.record(clock::now(), &Event::HarnessExited { status })?;

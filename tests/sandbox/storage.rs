@@ -208,3 +208,31 @@ attack! {
         }
     }
 }
+
+attack! {
+    fn a_session_that_leaves_too_little_of_the_disk_is_ended_and_told_why(world) {
+        let place = world.workspace();
+        let small = mount(world, "tmpfs", "size=64m", &place);
+        let profile = place.parent().unwrap().join("floor.yaml");
+        world.write(&profile, "name: floor\nlimits: { disk_free: 32MiB }\n");
+        let flags = ["--profile", profile.to_str().unwrap()];
+        let fill = "head -c \"$0\" /dev/zero >filler && echo written; [ \"$1\" = go ] || exec sleep 600";
+        let run = |prepare: &str, size: &str, then: &str| {
+            mounted(world, &format!("{small} {prepare}"), &world.exec(&flags, &["sh", "-c", fill, size, then]))
+        };
+        let Some(outcome) = run("", "48M", "stay") else { return };
+        if refused_for_its_owners(world, &outcome) {
+            return;
+        }
+        assert_eq!(outcome.code(), Some(123), "{outcome:?}");
+        assert!(outcome.stderr.contains("disk_free: less than 32 MiB was left"), "{outcome:?}");
+        let session = world.list(&["show", "last"]).remove(0);
+        assert_eq!(session["status"], "disk_limit", "{session}");
+        let enough = run("", "8M", "go").unwrap();
+        assert_eq!((enough.code(), enough.text().as_str()), (Some(0), "written\n"), "{enough:?}");
+        let full = format!("head -c 48M /dev/zero >{}/before;", place.display());
+        let refused = run(&full, "1", "go").unwrap();
+        assert_eq!((refused.code(), refused.text().as_str()), (Some(125), ""), "{refused:?}");
+        assert!(refused.stderr.contains("disk_free"), "{refused:?}");
+    }
+}

@@ -141,6 +141,7 @@ pub(super) fn decide(asked: &Limits, offers: &Offers) -> Result<LimitPlan, Limit
         (LimitKind::Files, asked.files, LimitHolder::Rlimit),
         (LimitKind::Tmp, asked.tmp, LimitHolder::Tmpfs),
         (LimitKind::Disk, asked.disk, LimitHolder::Watch),
+        (LimitKind::DiskFree, asked.disk_free, LimitHolder::Watch),
     ] {
         if let Some(amount) = amount {
             plan.hold(kind, amount, holder);

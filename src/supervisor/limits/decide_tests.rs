@@ -2,8 +2,16 @@
 
 use super::*;
 
-const NOTHING: Limits =
-    Limits { memory: None, pids: None, cpus: None, duration: None, files: None, tmp: None, disk: None };
+const NOTHING: Limits = Limits {
+    memory: None,
+    pids: None,
+    cpus: None,
+    duration: None,
+    files: None,
+    tmp: None,
+    disk: None,
+    disk_free: None,
+};
 
 fn first(controllers: &[&str], own: &Path) -> Hierarchy {
     let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
