@@ -68,7 +68,8 @@ pub struct ProtectedBy<'a> {
 }
 
 impl Protection {
-    /// The built-in names, and those that a profile adds: patterns relative to the workspace.
+    /// The built-in names, and those that a profile adds: patterns relative to the workspace. One with a slash in front is
+    /// about a name in the workspace itself.
     ///
     /// # Errors
     /// The pattern that is none, and what to do about it.
@@ -77,13 +78,14 @@ impl Protection {
             let rule = |text: &&str| ((*text).to_owned(), names.scope, names.reach, names.reason.to_owned(), false);
             names.patterns.iter().map(rule)
         });
-        let by_profile = "the profile protects it".to_owned();
+        let by_profile = "the profile, or git's own settings, have it run or protected".to_owned();
         let added = added.iter().map(|text| (text.clone(), Scope::Anywhere, Reach::Tree, by_profile.clone(), true));
         let mut protection = Self { rules: Vec::new(), by_name: BTreeMap::new(), others: Vec::new() };
         for (text, scope, reach, reason, workspace) in built_in.chain(added) {
-            let pattern = match scope {
-                Scope::Anywhere => FilePattern::parse(&text),
-                Scope::GitDirectory => FilePattern::parse_anchored(&text),
+            let pattern = match (scope, text.strip_prefix('/')) {
+                (Scope::Anywhere, None) => FilePattern::parse(&text),
+                (Scope::Anywhere, Some(from_workspace)) => FilePattern::parse_anchored(from_workspace),
+                (Scope::GitDirectory, _) => FilePattern::parse_anchored(&text),
             };
             let pattern = pattern.map_err(|hint| (text, hint))?;
             let index = protection.rules.len();

@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod filter;
 mod finish;
+mod git_settings;
 mod late_look;
 mod leave;
 mod leave_key;

@@ -4,6 +4,7 @@ use super::caller::Caller;
 use super::clock;
 use super::environment::{self, Place};
 use super::error::SessionError;
+use super::git_settings;
 use super::overlay::layer_path;
 use super::program::{self, Program};
 use super::project_policy::project_policy;
@@ -152,7 +153,10 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         Tier::Full => None,
         Tier::Landlock => Some(private_place(&session)?),
     };
-    let repository = repository::outside(&workspace).map(|place| repository_mount(place, &request, private.is_some()));
+    let repository = repository::outside(&workspace);
+    let named = git_settings::named_places(&workspace, repository.as_deref(), &home);
+    request.profile.filesystem.protect.extend(named);
+    let repository = repository.map(|place| repository_mount(place, &request, private.is_some()));
     request.mounts.extend(repository);
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
     let launch = launch(&request, &program, &inner_home, &workspace, &present);

@@ -507,3 +507,29 @@ say([attempt(way) for way in ways])";
         assert!(!world.workspace().join(".vscode").exists());
     }
 }
+
+attack! {
+    fn hooks_and_settings_that_the_repositorys_own_settings_name_are_protected(world) {
+        let place = world.workspace();
+        repository(world, &place);
+        let script = "#!/bin/sh\n";
+        for name in ["scripts/git/pre-commit", "src/git/mine", "more.inc"] {
+            let path = place.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            world.give(path.parent().unwrap());
+            world.write(&path, script);
+        }
+        let paths = ["scripts/git/pre-commit", "scripts/git/post-merge", "more.inc", "src/git/mine"];
+        let paths = paths.map(|name| place.join(name).display().to_string());
+        let arguments: Vec<&str> = paths.iter().map(String::as_str).collect();
+        git(world, &place, &["config", "core.hooksPath", "scripts/git"]);
+        git(world, &place, &["config", "include.path", "../more.inc"]);
+        assert_eq!(world.probe(WRITE, &arguments), json!(["EACCES", "EACCES", "EACCES", "ok"]));
+        assert_eq!(fs::read_to_string(place.join("scripts/git/pre-commit")).unwrap(), script);
+        assert!(!place.join("scripts/git/post-merge").exists());
+        // Where no setting names them, they are files like any others.
+        git(world, &place, &["config", "--unset", "core.hooksPath"]);
+        git(world, &place, &["config", "--unset", "include.path"]);
+        assert_eq!(world.probe(WRITE, &arguments), json!(["ok", "ok", "ok", "ok"]));
+    }
+}
