@@ -155,6 +155,7 @@ pub(super) fn url(line: &RequestLine) -> String {
     let (scheme, usual) = match line.scheme {
         Scheme::Http => ("http", 80),
         Scheme::Https => ("https", 443),
+        Scheme::Tcp | Scheme::Tls => return format!("{}://{}:{}", line.scheme, line.host, line.port),
     };
     let port = if line.port.0 == usual { String::new() } else { format!(":{}", line.port.0) };
     format!("{scheme}://{}{port}{}", line.host, line.path)

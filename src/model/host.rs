@@ -38,7 +38,14 @@ pub enum Scheme {
     Http,
     /// HTTP in TLS.
     Https,
+    /// Bytes that nobody reads.
+    Tcp,
+    /// TLS that is not opened.
+    Tls,
 }
+
+/// The name that the host's own loopback has in a sandbox, for the ports that rules name.
+pub const LOOPBACK_NAME: &str = "host.omni.internal";
 
 /// Why a text is not a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,15 +175,24 @@ impl Scheme {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 
-    /// The port that a URL without one means.
+    /// Whether what is carried is not read.
+    #[must_use]
+    pub fn is_opaque(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// The port that a URL without one means; 0 where a port must be written.
     #[must_use]
     pub fn default_port(self) -> Port {
         match self {
             Self::Http => Port(80),
-            Self::Https => Port(443),
+            Self::Https | Self::Tls => Port(443),
+            Self::Tcp => Port(0),
         }
     }
 }

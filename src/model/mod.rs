@@ -17,7 +17,7 @@ mod usage;
 
 pub use event::{BodyEnd, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer};
 pub use file_act::FileAct;
-pub use host::{Host, HostError, HostName, Port, Scheme};
+pub use host::{Host, HostError, HostName, LOOPBACK_NAME, Port, Scheme};
 pub use id::{IdError, SessionId};
 pub use limit::{HeldLimit, KilledProcess, LimitHolder, LimitKind, ReachedLimit};
 pub use money::{MoneyError, NanoUsd};

@@ -8,7 +8,7 @@ use super::matcher::{Matcher, is_method};
 use super::quota::Quota;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::verdict::{Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};
-use crate::model::{Host, RequestLine, Scheme};
+use crate::model::{Host, Port, RequestLine, Scheme};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct Policy {
     /// Sorted, the strictest first, with no two of the same meaning.
     rules: Arc<[Rule]>,
     index: Arc<Index>,
+    /// Whether any rule lets connections through unread.
+    has_opaque: bool,
 }
 
 impl PartialEq for Policy {
@@ -75,7 +77,38 @@ impl Policy {
         for (number, rule) in rules.iter().enumerate() {
             index.add(number, rule.matcher());
         }
-        Self { rules: rules.into(), index: Arc::new(index) }
+        let has_opaque = rules.iter().any(|rule| rule.matcher().scheme().is_opaque());
+        Self { rules: rules.into(), index: Arc::new(index), has_opaque }
+    }
+
+    /// Whether connections to a place go by `tcp` rules from their first byte on. Where a rule about HTTP or TLS concerns
+    /// the place too, or where these have their own port, the first bytes are looked at, so that no `tcp` rule takes from
+    /// another what that is about.
+    #[must_use]
+    pub fn carries_unread(&self, host: &Host, port: Port) -> bool {
+        self.has_opaque
+            && ![Port(80), Port(443)].contains(&port)
+            && self.at(host, port).iter().any(|rule| rule.matcher().scheme() == Scheme::Tcp)
+            && self.at(host, port).iter().all(|rule| rule.matcher().scheme() == Scheme::Tcp)
+    }
+
+    /// Whether TLS to a place goes by `passthrough` rules, unopened. Where a rule asks about, refuses or limits requests to
+    /// the place, TLS is opened, since that rule could not be kept otherwise.
+    #[must_use]
+    pub fn passes_tls(&self, host: &Host, port: Port) -> bool {
+        let about_requests = |rule: &&Rule| rule.effect() != Effect::Allow && rule.matcher().scheme() == Scheme::Https;
+        self.has_opaque
+            && self.at(host, port).iter().any(|rule| rule.matcher().scheme() == Scheme::Tls)
+            && !self.at(host, port).iter().any(about_requests)
+    }
+
+    /// The rules about some request to a place.
+    fn at(&self, host: &Host, port: Port) -> Vec<&Rule> {
+        // A path that can be read in several ways leaves out no rule for its path.
+        let (method, path) = ("CONNECT".to_owned(), "//".to_owned());
+        let line = RequestLine { method, scheme: Scheme::Tcp, host: host.clone(), port, path };
+        let rules = self.index.candidates(&line).into_iter().filter_map(|number| self.rules.get(number));
+        rules.filter(|rule| rule.matcher().concerns_place(host, port)).collect()
     }
 
     /// Judges a request of which nothing is known but its line.
@@ -216,7 +249,8 @@ fn each(updates: &[RefUpdate]) -> impl Iterator<Item = Option<&RefUpdate>> {
 
 /// A request as a person reads it.
 pub(super) fn url_line(line: &RequestLine) -> String {
-    format!("{} {}://{}{}", line.method, line.scheme, authority(line), line.path)
+    let path = if line.scheme.is_opaque() { "" } else { &line.path };
+    format!("{} {}://{}{path}", line.method, line.scheme, authority(line))
 }
 
 /// Host and port, the port only where it is not the scheme's own.
@@ -229,6 +263,9 @@ fn authority(line: &RequestLine) -> String {
 fn rule_to_add(line: &RequestLine, update: Option<&RefUpdate>) -> Option<String> {
     if !matches!(line.host, Host::Name(_)) {
         return None;
+    }
+    if line.scheme.is_opaque() {
+        return Some(format!("{}://{}", line.scheme, authority(line)));
     }
     let scheme = if line.scheme == Scheme::Http { "http://" } else { "" };
     let method = if is_method(&line.method) { line.method.as_str() } else { "*" };

@@ -109,7 +109,12 @@ fn exact(methods: &str, line: &RequestLine) -> String {
 
 /// Scheme, host and port as a rule writes them.
 fn place(line: &RequestLine) -> String {
-    let scheme = if line.scheme == Scheme::Http { "http://" } else { "" };
+    let scheme = match line.scheme {
+        Scheme::Https => "",
+        Scheme::Http => "http://",
+        Scheme::Tcp => "tcp://",
+        Scheme::Tls => "tls://",
+    };
     let port = if line.port == line.scheme.default_port() { String::new() } else { format!(":{}", line.port) };
     format!("{scheme}{}{port}", line.host)
 }

@@ -12,6 +12,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+#[path = "opaque.rs"]
+mod opaque;
+
 /// The methods a rule can name: those of the IANA registry that a proxied request can carry, and PURGE.
 const METHODS: [&str; 39] = [
     "ACL",
@@ -149,7 +152,10 @@ impl Matcher {
 
     /// Understands a rule's text: which requests, and how much of them.
     pub(super) fn parse(written: &WrittenRule) -> Result<(Self, Quota), Complaint> {
-        let mut words = words(&written.text).into_iter();
+        let mut words = words(&written.text).into_iter().peekable();
+        if let Some((at, target)) = words.next_if(|(_, word)| opaque::scheme_of(word).is_some()) {
+            return Self::parse_opaque(written, at, target, words);
+        }
         let (Some((at, methods)), Some((target_at, target))) = (words.next(), words.next()) else {
             return Err(written.complaint(0, "a rule has a method and a host", SHAPE));
         };
@@ -168,6 +174,16 @@ impl Matcher {
         let path = PathGlob::parse(path)
             .map_err(|error| written.complaint(path_at + error.offset, error.message, error.hint))?;
         Ok((Self { methods, scheme, host: pattern, port, path, conditions }, quota))
+    }
+
+    /// Whether a rule is about some request to this host and port.
+    pub(super) fn concerns_place(&self, host: &Host, port: Port) -> bool {
+        self.port.is_none_or(|own| own == port) && self.host.matches(host)
+    }
+
+    /// What the requests are carried by.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme
     }
 }
 
@@ -327,6 +343,9 @@ pub(super) fn is_method(name: &str) -> bool {
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scheme.is_opaque() {
+            return self.write_opaque(f);
+        }
         match self.methods.is_empty() {
             true => f.write_str("*")?,
             false => f.write_str(&self.methods.iter().copied().collect::<Vec<_>>().join(","))?,

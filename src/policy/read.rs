@@ -10,7 +10,7 @@ use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
-use crate::model::Tier;
+use crate::model::{LOOPBACK_NAME, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories that no profile may grant whole: doing so would undo the sandbox.
@@ -203,6 +203,9 @@ fn variables(node: Node, complaints: &mut Vec<Complaint>) -> BTreeMap<String, St
     variables
 }
 
+/// What a rule can begin with.
+const EFFECTS: [&str; 7] = ["allow", "ask", "deny", "limit", "tcp", "passthrough", "host_port"];
+
 /// Reads a list of rules: maps of one key each.
 pub(super) fn rules(node: Node, what: &str, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
     let nodes = list(node, what, false, complaints);
@@ -229,20 +232,37 @@ fn rule(node: Node, complaints: &mut Vec<Complaint>) -> Option<WrittenRule> {
         "limit" => Effect::Limit,
         "ask" => Effect::Ask,
         "deny" => Effect::Deny,
-        "tcp" => {
-            let message = "`tcp` rules are not enforced by this version, so it refuses to run with one";
-            complaints.push(key.complaint(message, "remove the rule, or reach the service over HTTP"));
-            return None;
-        }
+        "tcp" => return opaque_rule("tcp://", node, complaints),
+        "passthrough" => return opaque_rule("tls://", node, complaints),
+        "host_port" => return host_port(&node, complaints),
         other => {
-            complaints.push(
-                key.complaint(format!("unknown effect `{other}`"), hint_of(other, &["allow", "ask", "deny", "limit"])),
-            );
+            complaints.push(key.complaint(format!("unknown effect `{other}`"), hint_of(other, &EFFECTS)));
             return None;
         }
     };
     let (line, column) = (node.line, node.column);
     text(node, "a rule", complaints).map(|text| WrittenRule { effect, text, line, column })
+}
+
+/// Reads a rule about connections that are not read, whose text has no scheme.
+fn opaque_rule(scheme: &str, node: Node, complaints: &mut Vec<Complaint>) -> Option<WrittenRule> {
+    // The place of the text in the file stays the place of the text.
+    let (line, column) = (node.line, node.column.saturating_sub(scheme.len()));
+    text(node, "a rule", complaints).map(|text| {
+        let text = format!("{scheme}{}", text.trim());
+        WrittenRule { effect: Effect::Allow, text, line, column }
+    })
+}
+
+/// Reads `host_port:`, which opens one port of the host's own loopback.
+fn host_port(node: &Node, complaints: &mut Vec<Complaint>) -> Option<WrittenRule> {
+    match node.value {
+        Value::Integer(port @ 1..=65_535) => {
+            let text = format!("tcp://{LOOPBACK_NAME}:{port}");
+            Some(WrittenRule { effect: Effect::Allow, text, line: node.line, column: node.column })
+        }
+        _ => complain(node, "`host_port` is not a port", "write a number from 1 to 65535", complaints),
+    }
 }
 
 /// Reads `secrets:`, each with its place.

@@ -193,6 +193,10 @@ impl Rule {
         {
             return Err(written.complaint(0, message, "name the hosts that are needed, or use `ask`"));
         }
+        if written.effect == Effect::Allow && matcher.covers_loopback_unnamed() {
+            let message = "the pattern covers this machine's own services";
+            return Err(written.complaint(0, message, "name the hosts, and open own services by `host_port: PORT`"));
+        }
         match (written.effect, quota.is_none()) {
             (Effect::Limit, true) => {
                 let hint = "add `upload=10MiB`, `download=1GiB`, `rate=60/min` or the like behind it";

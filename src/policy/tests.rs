@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Host, Port, RequestLine, Scheme, Tier};
 use proptest::prelude::*;
 
-/// The profile of the documentation, but for what this version does not enforce.
+/// The profile of the documentation, as it stands.
 const PROFILE: &str = r#"
 name: claude-code
 command: claude                      # what `omni exec -- claude-code` runs
@@ -20,6 +20,7 @@ egress:
   - allow: GET api.anthropic.com/**
   - ask: "* github.com/**"
   - deny: "* *.statsig.com/**"
+  - tcp: db.internal:5432            # opaque bytes, to this host and port alone
 secrets:
   - name: anthropic
     from: env:ANTHROPIC_API_KEY
@@ -104,8 +105,6 @@ fn complains_about_everything_at_once_with_place_and_hint() {
             "p.yaml:5:13: the value of a variable must be a text, not a number (put it in quotes)",
             "p.yaml:7:5: unknown effect `alow` (did you mean `allow`?)",
             "p.yaml:8:13: `GTE` is not a method (did you mean `GET`?)",
-            "p.yaml:9:5: `tcp` rules are not enforced by this version, so it refuses to run with one \
-             (remove the rule, or reach the service over HTTP)",
             "p.yaml:10:19: `8 GB!` is not a size (write it like `512MiB` or `8GiB`)",
             "p.yaml:10:32: `pids` must be a whole number above zero (write it like `2048`)",
         ]
@@ -300,6 +299,50 @@ fn a_denial_may_be_of_every_port_and_an_allowance_not() {
     let allowed = WrittenRule::alone(Effect::Allow, "GET a.com:*/");
     let complaint = Rule::parse(Level::Profile, "test", &allowed).expect_err("too wide");
     assert_eq!(complaint.message, "`:*` allows every port there is");
+}
+
+#[test]
+fn rules_of_connections_that_are_not_read_name_a_place_and_nothing_else() {
+    let profile = |rules: &str| Profile::parse("p.yaml", &format!("name: x\negress:\n{rules}"));
+    let read = profile("  - tcp: DB.internal:5432\n  - passthrough: a.example\n  - host_port: 6379\n").expect("rules");
+    let source = RuleSource { level: Level::Profile, label: "p.yaml", rules: &read.egress };
+    let canonical: Vec<_> = Policy::compile(&[source]).expect("rules").rules().map(ToString::to_string).collect();
+    assert_eq!(
+        canonical,
+        ["allow tcp://db.internal:5432", "allow tcp://host.omni.internal:6379", "allow tls://a.example"]
+    );
+    let wrong = "  - tcp: db.internal\n  - tcp: 'db:5432/x'\n  - tcp: '*.omni.internal:22'\n  - tcp: '*:22'\n  \
+                 - tcp: 'db:*'\n  - host_port: 0\n  - tcp: 'db:1 query:a=b'\n";
+    let text = format!("name: x\negress:\n{wrong}");
+    assert_eq!(
+        errors(&text),
+        [
+            "p.yaml:3:10: a `tcp` rule names its port (write it like `tcp: db.example.com:5432`)",
+            "p.yaml:4:18: a connection that is not read has no path (write it like `tcp: db.example.com:5432`)",
+            "p.yaml:5:5: the pattern covers this machine's own services (name the hosts, and open own services by `host_port: PORT`)",
+            "p.yaml:6:5: `*` allows every host there is (name the hosts that are needed, or use `ask`)",
+            "p.yaml:7:5: `:*` allows every port there is (name the hosts that are needed, or use `ask`)",
+            "p.yaml:8:16: `host_port` is not a port (write a number from 1 to 65535)",
+            "p.yaml:9:5: a connection that is not read has no header, query or reference to judge (write it like `tcp: db.example.com:5432`)",
+        ]
+    );
+}
+
+#[test]
+fn a_tcp_rule_takes_nothing_from_rules_about_requests() {
+    let unread = |rules: &[(Effect, &str)], port: u16| {
+        policy(rules).carries_unread(&Host::parse("a.example").expect("a host"), Port(port))
+    };
+    let tcp = |port: u16| format!("tcp://a.example:{port}");
+    let (own, https) = (tcp(5432), tcp(443));
+    assert!(unread(&[(Effect::Allow, &own)], 5432) && !unread(&[(Effect::Allow, &own)], 5433));
+    assert!(unread(&[(Effect::Allow, &own), (Effect::Deny, "* a.example/x/y")], 5432));
+    assert!(!unread(&[(Effect::Allow, &own), (Effect::Deny, "* a.example:5432/x/y")], 5432));
+    assert!(!unread(
+        &[(Effect::Allow, &own), (Effect::Allow, "GET http://*.example.com:5432/"), (Effect::Limit, "* *:* rate=1/s")],
+        5432
+    ));
+    assert!(!unread(&[(Effect::Allow, &https)], 443));
 }
 
 #[test]

@@ -97,6 +97,13 @@ pub(super) struct Rewound<S> {
     stream: S,
 }
 
+impl<S> Rewound<S> {
+    /// A stream that gives out these bytes before its own.
+    pub(super) fn new(head: Vec<u8>, stream: S) -> Self {
+        Self { head, taken: 0, stream }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let rest = self.head.len() - self.taken;

@@ -8,12 +8,12 @@ use super::lanes::Lanes;
 use super::leg::{Errand, Leg};
 use super::resolve::{Resolver, ResolverConfig};
 use super::roots::Roots;
-use crate::model::{Host, Port, Scheme};
+use crate::model::{Host, LOOPBACK_NAME, Port, Scheme};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -101,6 +101,16 @@ impl Dialer {
         Self { inner: self.inner.clone(), lane }
     }
 
+    /// A connection for bytes that are not read. The host's own loopback is reached here alone, by its one name.
+    pub(super) async fn open(&self, host: &Host, port: Port) -> Result<TcpStream, DialError> {
+        let rewritten = self.inner.connect_to.iter().any(|rewrite| rewrite.applies(host, port));
+        if !rewritten && matches!(host, Host::Name(name) if name.as_str() == LOOPBACK_NAME) {
+            let loopback = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return connect_any(host, port, at_port(loopback, port)).await;
+        }
+        self.inner.connect(host, port).await
+    }
+
     async fn dial(self, uri: http::Uri) -> Result<TokioIo<Leg>, DialError> {
         let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
         let authority = uri.authority().and_then(|authority| parse_authority(authority.as_str(), scheme));
@@ -108,7 +118,7 @@ impl Dialer {
         let stream = self.inner.connect(&host, port).await?;
         let errand = Errand { lanes: self.lanes(), host: origin(scheme, &host, port), lane: self.lane };
         let leg = match scheme {
-            Scheme::Http => Leg::plain(stream, &errand),
+            Scheme::Http | Scheme::Tcp | Scheme::Tls => Leg::plain(stream, &errand),
             Scheme::Https => Leg::tls(self.inner.handshake(&host, stream).await?, errand),
         };
         Ok(TokioIo::new(leg))
@@ -117,19 +127,7 @@ impl Dialer {
 
 impl Inner {
     async fn connect(&self, host: &Host, port: Port) -> Result<TcpStream, DialError> {
-        let targets = self.targets(host, port).await?;
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for target in targets.into_iter().take(ADDRESSES_MAX) {
-            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
-                Ok(Ok(stream)) => {
-                    tune(&stream);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
-            }
-        }
-        Err(DialError::Connect { host: host.to_string(), port, source: last })
+        connect_any(host, port, self.targets(host, port).await?).await
     }
 
     /// The addresses to dial, each of them checked. A user's own rewriting may lead anywhere.
@@ -185,6 +183,22 @@ impl Inner {
         let connector = TlsConnector::from(Arc::new(self.roots.client_config()?));
         Ok(self.tls.get_or_init(|| connector).clone())
     }
+}
+
+/// A connection to the first of these that answers.
+async fn connect_any(host: &Host, port: Port, targets: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for target in targets.into_iter().take(ADDRESSES_MAX) {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
+            Ok(Ok(stream)) => {
+                tune(&stream);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
+        }
+    }
+    Err(DialError::Connect { host: host.to_string(), port, source: last })
 }
 
 /// The name under which connections to a place are counted.

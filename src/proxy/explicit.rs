@@ -2,11 +2,12 @@
 
 use super::Shared;
 use super::body::{ResponseBody, drain};
-use super::detect::{Protocol, detect};
+use super::detect::{Protocol, Rewound, detect};
 use super::facts::{connect_target, parse_authority};
 use super::http::handle;
 use super::refusal::{Audience, Reply};
 use super::serve::{self, Place};
+use super::socks;
 use super::strict::Strict;
 use crate::model::{RefusalKind, Scheme};
 use http::{Method, Request, Response};
@@ -33,8 +34,9 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: So
     match protocol {
         Protocol::Http1 => {}
         Protocol::Silent => return,
-        Protocol::Tls | Protocol::Http2Plain | Protocol::Opaque => {
-            let reason = "the gateway is a plain HTTP/1 proxy: use an http:// proxy URL".to_owned();
+        Protocol::Opaque => return socks(shared, stream, local).await,
+        Protocol::Tls | Protocol::Http2Plain => {
+            let reason = "the gateway is a plain HTTP/1 or SOCKS5 proxy: use an http:// or socks5h:// URL".to_owned();
             return shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await;
         }
     }
@@ -54,6 +56,15 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: So
     if let Some(flaw) = flaw.get() {
         let reason = format!("it is not readable as HTTP/1: {flaw}");
         shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await;
+    }
+}
+
+/// Serves what may be a SOCKS client.
+async fn socks(shared: Arc<Shared>, mut stream: Rewound<TcpStream>, local: SocketAddr) {
+    match shared.unless_drained(socks::welcome(&mut stream)).await {
+        Some(Ok(place)) => serve::connection(shared, stream, place).await,
+        Some(Err(reason)) => shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await,
+        None => {}
     }
 }
 

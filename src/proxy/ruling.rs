@@ -1,5 +1,6 @@
 //! The session's policy as it stands, and what its rules have let through by now.
 
+use crate::model::{Host, Port};
 use crate::policy::{Allowance, Grant, Level, Particulars, Policy, PolicyErrors, RequestFacts, RuleSource};
 use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -29,6 +30,16 @@ impl Ruling {
     /// Judges one request.
     pub(super) fn decide_with(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
         self.policy.read().unwrap_or_else(PoisonError::into_inner).decide_with(facts, by)
+    }
+
+    /// Whether connections to a place go by `tcp` rules from their first byte on.
+    pub(super) fn carries_unread(&self, host: &Host, port: Port) -> bool {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).carries_unread(host, port)
+    }
+
+    /// Whether TLS to a place goes by `passthrough` rules, unopened.
+    pub(super) fn passes_tls(&self, host: &Host, port: Port) -> bool {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).passes_tls(host, port)
     }
 
     /// Counts a request that was granted.

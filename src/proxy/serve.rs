@@ -6,7 +6,7 @@ use super::detect::{Protocol, Rewound, detect};
 use super::facts::Claim;
 use super::http::handle;
 use super::strict::Strict;
-use super::tls;
+use super::{opaque, passthrough, tls};
 use crate::model::{Host, Port, RefusalKind, Scheme};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -68,18 +68,22 @@ pub(super) async fn connection<S>(shared: Arc<Shared>, stream: S, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if shared.policy.carries_unread(&place.host, place.port) {
+        // Not looked at: the server may be the one to speak first.
+        return opaque::serve(shared, stream, place, Scheme::Tcp).await;
+    }
     let Some(Ok((protocol, stream))) = shared.unless_drained(detect(stream)).await else { return };
     match protocol {
+        Protocol::Tls if shared.policy.passes_tls(&place.host, place.port) => {
+            passthrough::serve(shared, stream, place).await;
+        }
         Protocol::Tls => tls::terminate(shared, stream, place).await,
         Protocol::Http1 => plain(shared, stream, place).await,
         Protocol::Http2Plain => {
             let reason = "HTTP/2 without TLS is not carried";
             shared.refuse(RefusalKind::Protocol, place.to_string(), reason.to_owned()).await;
         }
-        Protocol::Opaque => {
-            let reason = "its first bytes are neither TLS nor HTTP, and only those are carried";
-            shared.refuse(RefusalKind::Protocol, place.to_string(), reason.to_owned()).await;
-        }
+        Protocol::Opaque => opaque::serve(shared, stream, place, Scheme::Tcp).await,
         // A connection that was opened ahead of need and never used.
         Protocol::Silent => {}
     }

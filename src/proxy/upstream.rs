@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -72,6 +73,15 @@ impl Upstream {
         let client = self.clients.get(slot.lane()).unwrap_or(&self.clients[0]);
         let sent = client.get_or_init(|| client_over(self.dialer.for_lane(slot.lane()))).request(request).await;
         sent.map(|response| (response, slot)).map_err(|error| explain(&error))
+    }
+}
+
+impl Upstream {
+    /// Opens a connection that is not read to the place that was granted.
+    pub(super) async fn open(&self, grant: Grant) -> Result<TcpStream, SendError> {
+        let RequestLine { host, port, .. } = grant.line();
+        let opened = self.dialer.open(host, *port).await;
+        opened.map_err(|error| SendError { status: error.status(), reason: error.to_string() })
     }
 }
 

@@ -8,6 +8,7 @@ mod http2;
 mod memory;
 mod metering;
 mod names;
+mod opaque;
 mod refusals;
 mod registries;
 mod rules;

@@ -344,13 +344,29 @@ fn resident_kilobytes(pid: u32) -> u64 {
 }
 
 attack! {
-    /// What is no HTTP gets no rule in this version, and no way around one.
-    fn a_rule_for_a_port_alone_is_refused(world) {
+    /// A `tcp` rule lets bytes through to its own host and port, and a `host_port` one to that port of the host's own.
+    fn a_tcp_rule_opens_its_host_and_port_alone(world) {
+        let (opened, own, shut) = (Answering::with("opened".into()), Answering::with("own".into()), Witness::listen());
         let profile = world.place().join("tcp.yaml");
-        world.write(&profile, "name: raw\negress:\n  - allow: tcp:db.example:5432\n");
-        let outcome = finish(world.exec(&["--profile", profile.to_str().unwrap()], &["echo", "ran"]), b"");
-        assert_eq!((outcome.code(), outcome.text().as_str()), (Some(125), ""), "{outcome:?}");
-        let control = finish(world.exec(&[], &["echo", "ran"]), b"");
-        assert_eq!(control.text(), "ran\n");
+        let rules = format!("name: raw\negress:\n  - tcp: db.example:5432\n  - host_port: {}\n", own.port());
+        world.write(&profile, &rules);
+        let to = format!("db.example:5432:127.0.0.1:{}", opened.port());
+        let to_shut = format!("db.example:5433:127.0.0.1:{}", shut.port());
+        let flags = ["--profile", profile.to_str().unwrap(), "--connect-to", &to, "--connect-to", &to_shut];
+        let talk = "\
+def talk(host, port):
+    try:
+        with socket.create_connection((host, int(port)), 20) as s:
+            s.sendall(b'\\0\\0\\0\\x08')
+            return s.recv(100).decode(errors='replace')
+    except OSError as error: return type(error).__name__
+own, shut = arguments
+loopback = 'host.omni.internal'
+say([talk('db.example', 5432), talk(loopback, own), talk('db.example', 5433), talk(loopback, shut), talk('127.0.0.1', own)])";
+        let said = world.probe_with(&flags, talk, &[&own.port().to_string(), &shut.port().to_string()]);
+        let said: Vec<&str> = said.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        assert_eq!(said[..2], ["opened", "own"]);
+        assert!(said[2..].iter().all(|text| matches!(*text, "" | "ConnectionResetError" | "ConnectionRefusedError")), "{said:?}");
+        assert_eq!((opened.end(), own.end(), shut.visitors()), (1, 1, 0));
     }
 }

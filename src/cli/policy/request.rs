@@ -89,6 +89,8 @@ pub(super) fn request_line(method: &str, url: &str) -> anyhow::Result<(RequestLi
     let (scheme, rest) = match url.split_once("://") {
         Some(("https", rest)) => (Scheme::Https, rest),
         Some(("http", rest)) => (Scheme::Http, rest),
+        Some(("tcp", rest)) => (Scheme::Tcp, rest),
+        Some(("tls", rest)) => (Scheme::Tls, rest),
         Some((scheme, _)) if !scheme.contains('/') => {
             bail!("`{scheme}` is not a scheme of requests: write http or https")
         }
