@@ -8,7 +8,7 @@ use super::profile::{self, Found};
 use super::server::{Route, exec_through};
 use super::sources::Sources;
 use crate::model::{ExitStatus, Tier};
-use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration};
+use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration, without_dots};
 use crate::proxy::ConnectTo;
 use crate::server::ServerError;
 use crate::session::{self, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -342,18 +342,6 @@ fn mount(text: &str, directory: &Path, workspace: &Path) -> anyhow::Result<Mount
     let target = if target == places { source.clone() } else { PathBuf::from(target) };
     anyhow::ensure!(target.is_absolute(), "cannot mount at {}: write an absolute path", target.display());
     Ok(Mount { source, target, access })
-}
-
-/// A path with its `.` and `..` taken by the word, as a person means them.
-fn without_dots(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut plain, part| {
-        match part {
-            Component::ParentDir => drop(plain.pop()),
-            Component::CurDir => {}
-            other => plain.push(other),
-        }
-        plain
-    })
 }
 
 fn variable(text: &str) -> anyhow::Result<(String, Option<String>)> {

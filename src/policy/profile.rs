@@ -9,7 +9,7 @@ use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
 use crate::model::Tier;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// A profile file, checked.
@@ -49,6 +49,19 @@ pub fn expand_home(path: &str, home: &Path) -> PathBuf {
         None if path == "~" => home.to_owned(),
         None => PathBuf::from(path),
     }
+}
+
+/// A path with its `.` and `..` taken by the word, as a person means them.
+#[must_use]
+pub fn without_dots(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+        plain
+    })
 }
 
 /// The programs that are known well enough to be set up, rather than just run.

@@ -3,8 +3,9 @@
 //! Read as data, with bounds: git itself is never run, since its settings are what may be hostile. What cannot be read says
 //! nothing, as it does to git.
 
+use crate::policy::without_dots;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 /// Longest file of settings that is read; what follows counts for nothing here.
 const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
@@ -120,18 +121,6 @@ fn value_of(written: &str) -> String {
         }
     }
     value.trim_end().to_owned()
-}
-
-/// A path with its `.` and `..` taken by the word.
-fn without_dots(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut plain, part| {
-        match part {
-            Component::ParentDir => drop(plain.pop()),
-            Component::CurDir => {}
-            other => plain.push(other),
-        }
-        plain
-    })
 }
 
 /// A regular file's beginning; a link, a pipe and the like are not opened.

@@ -109,6 +109,12 @@ impl<'a> Relay<'a> {
             if ready.signal {
                 self.handle_signals();
             }
+            // First, since the end ends everything else.
+            if ready.searched
+                && let Some(late) = self.late.take()
+            {
+                self.journal.record(clock::now(), &late.hear())?;
+            }
             if ready.notice
                 && let Some(ended) = self.hear()?
             {
@@ -116,11 +122,6 @@ impl<'a> Relay<'a> {
             }
             if ready.amended {
                 self.hear_proxy();
-            }
-            if ready.searched
-                && let Some(late) = self.late.take()
-            {
-                self.journal.record(clock::now(), &late.hear())?;
             }
             if ready.no_memory {
                 return Ok(Ended { reason: EndReason::MemoryLimit, status: None, not_started: None });
