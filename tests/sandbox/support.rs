@@ -61,6 +61,16 @@ pub struct World {
     omni: PathBuf,
 }
 
+/// Waits until the clock that files are stamped by has moved: what the host changes in the very moment in which a session
+/// begins counts as changed since.
+fn let_the_moment_pass() {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::Realtime);
+    while clock_gettime(ClockId::RealtimeCoarse) <= now {
+        std::hint::spin_loop();
+    }
+}
+
 /// How a run ended and what it wrote.
 #[derive(Debug)]
 pub struct Outcome {
@@ -183,6 +193,7 @@ impl World {
 
     /// `omni exec FLAGS -- ARGV`.
     pub fn exec(&self, flags: &[&str], argv: &[&str]) -> Command {
+        let_the_moment_pass();
         let mut command = self.omni();
         command.arg("exec").args(flags).arg("--").args(argv);
         command
