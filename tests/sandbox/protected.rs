@@ -444,15 +444,20 @@ attack! {
     }
 }
 
-/// Whether a start reads directories of the workspace: how many calls it makes that do.
+/// How many calls the start makes that read directories. The process that looks for secrets while the harness runs is left
+/// out, which is as far as the harness lives; it alone enters namespaces (setns(2)).
 fn directory_reads(world: &World) -> usize {
     let trace = world.place().join("trace");
     let mut command = world.command(Path::new("strace"));
-    command.args(["-f", "-qq", "-e", "trace=getdents64", "-o"]).arg(&trace);
+    command.args(["-f", "-qq", "-e", "trace=getdents64,setns", "-o"]).arg(&trace);
     command.arg(world.binary()).args(["exec", "--", "true"]);
     let outcome = finish(command, b"");
     assert!(outcome.status.success(), "{outcome:?}");
-    fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("getdents64")).count()
+    let text = fs::read_to_string(&trace).unwrap();
+    let calls: Vec<_> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let entered: Vec<_> =
+        calls.iter().filter(|(_, call)| call.contains("setns(")).map(|(process, _)| process).collect();
+    calls.iter().filter(|(process, call)| call.contains("getdents64(") && !entered.contains(&process)).count()
 }
 
 attack! {
