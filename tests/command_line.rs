@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 28] = [
     "",
     "exec",
     "attach",
@@ -31,6 +31,8 @@ const VERBS: [&str; 26] = [
     "doctor",
     "sim",
     "prices",
+    "prices show",
+    "prices update",
     "completions",
 ];
 

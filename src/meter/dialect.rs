@@ -1,5 +1,6 @@
 //! Which vendor's wire format a request speaks, judged by its line alone.
 
+use super::Vendor;
 use crate::model::{Host, RequestLine};
 
 /// A wire format in which a model is called and usage is reported.
@@ -44,6 +45,16 @@ impl Dialect {
         match Self::of(line)? {
             Self::GoogleGenerate => generated(&line.path).map(str::to_owned),
             Self::AnthropicMessages | Self::OpenAiResponses | Self::OpenAiChat => None,
+        }
+    }
+
+    /// Who bills a call in it.
+    #[must_use]
+    pub fn vendor(self) -> Vendor {
+        match self {
+            Self::AnthropicMessages => Vendor::Anthropic,
+            Self::OpenAiResponses | Self::OpenAiChat => Vendor::OpenAi,
+            Self::GoogleGenerate => Vendor::Google,
         }
     }
 

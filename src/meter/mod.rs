@@ -9,12 +9,16 @@ mod dialect;
 mod document;
 mod gemini;
 mod openai;
+mod own_prices;
 mod price;
+mod prices;
+mod rates;
 mod reading;
 mod request;
 mod scan;
 mod sse;
 mod table;
+mod vendor;
 
 #[cfg(test)]
 mod price_tests;
@@ -22,9 +26,13 @@ mod price_tests;
 mod tests;
 
 pub use dialect::Dialect;
+pub use own_prices::{OwnPricesError, own_prices};
+pub use prices::Prices;
+pub use rates::{Card, Multipliers, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};
 pub use request::Asked;
-pub use table::{LongPrompt, Multipliers, PriceError, PriceTable, Prices, Rates, Ratio};
+pub use table::{PriceError, PriceTable, Source, undated};
+pub use vendor::Vendor;
 
 use crate::model::Usage;
 use document::{Body, Document, Found};

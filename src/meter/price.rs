@@ -1,88 +1,76 @@
 //! Usage becomes money: in integers, rounded up, and never less than is known to be owed.
 
-use super::table::{PriceTable, Prices, Rates, Ratio};
-use super::{Certainty, Reading, Terms, Tier};
+use super::prices::Prices;
+use super::rates::{Multipliers, Rates, Ratio};
+use super::table::PriceTable;
+use super::{Certainty, Reading, Terms, Vendor};
 use crate::model::{NanoUsd, Pricing, Usage};
 
-impl Rates {
-    /// Part by part the dearer of two.
-    pub(super) fn dearer(self, other: Self) -> Self {
-        Self {
-            input: self.input.max(other.input),
-            output: self.output.max(other.output),
-            cache_read: self.cache_read.max(other.cache_read),
-            cache_write: self.cache_write.max(other.cache_write),
-            cache_write_long: self.cache_write_long.max(other.cache_write_long),
-        }
-    }
+/// Pico-dollars in a nano-dollar.
+const PICO_PER_NANO: u128 = 1000;
 
-    /// What a usage's tokens cost, in nano-dollars; it cannot overflow, as each product is below 2^96.
-    fn cost(self, usage: &Usage) -> u128 {
-        let part = |tokens: u64, rate: u32| u128::from(tokens) * u128::from(rate);
-        part(usage.input, self.input)
-            + part(usage.output, self.output)
-            + part(usage.cache_read, self.cache_read)
-            + part(usage.cache_write, self.cache_write)
-            + part(usage.cache_write_long, self.cache_write_long)
-    }
+/// One call: who bills it, when, and with how long a prompt.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    vendor: Vendor,
+    day: &'a str,
+    prompt: u64,
+    terms: Terms,
 }
 
 impl PriceTable {
-    /// What a reading costs, and how far that can be trusted.
+    /// What a vendor's call costs that was read on a day (`YYYY-MM-DD` in UTC), and how far that can be trusted.
     ///
-    /// A model that the table does not know is charged, for each part, at the dearest price of any model.
+    /// A model that the table does not know is charged, for each part, at the dearest price of any model of its vendor.
     #[must_use]
-    pub fn price(&self, reading: &Reading) -> (NanoUsd, Pricing) {
+    pub fn price(&self, vendor: Vendor, reading: &Reading, day: &str) -> (NanoUsd, Pricing) {
         if reading.certainty == Certainty::Unreadable {
             return (NanoUsd::ZERO, Pricing::Unreadable);
         }
-        let prompt = reading.usage.prompt();
+        let call = Call { vendor, day, prompt: reading.usage.prompt(), terms: reading.terms };
         let mut own = reading.usage;
-        let mut total = 0u128;
+        let mut pico = 0u128;
         for share in &reading.shares {
             own = less(own, share.usage);
-            total = total.saturating_add(self.tokens(&share.model, &share.usage, prompt, reading.terms));
+            pico = pico.saturating_add(self.tokens(call, &share.model, &share.usage));
         }
-        total = total.saturating_add(self.tokens(&reading.model, &own, prompt, reading.terms));
-        let searches = u128::from(reading.usage.web_searches) * u128::from(self.web_search);
-        let nano = i64::try_from(total.saturating_add(searches)).unwrap_or(i64::MAX);
-        let known = self.get(&reading.model).is_some() && reading.shares.iter().all(|s| self.get(&s.model).is_some());
+        pico = pico.saturating_add(self.tokens(call, &reading.model, &own));
+        let searches = u128::from(reading.usage.web_searches) * u128::from(self.search(call, &reading.model));
+        let nano = pico.div_ceil(PICO_PER_NANO).saturating_add(searches);
+        let known = |model: &str| self.get(vendor, model, day).is_some();
         let pricing = match reading.certainty {
             Certainty::Partial => Pricing::Incomplete,
-            _ if known => Pricing::Exact,
+            _ if known(&reading.model) && reading.shares.iter().all(|share| known(&share.model)) => Pricing::Exact,
             _ => Pricing::UnknownModel,
         };
-        (NanoUsd(nano), pricing)
+        (NanoUsd(i64::try_from(nano).unwrap_or(i64::MAX)), pricing)
     }
 
-    /// What tokens of one model cost within a call of `prompt` prompt tokens.
-    fn tokens(&self, model: &str, usage: &Usage, prompt: u64, terms: Terms) -> u128 {
-        let line = self.get(model);
-        let rates = line.map_or_else(|| self.dearest(prompt), |prices| prices.rates_at(prompt));
-        let mut ratios = vec![match terms.tier {
-            Tier::Standard => Ratio::ONE,
-            Tier::Priority => self.priority(line),
-            Tier::Flex => self.multipliers.flex,
-            Tier::Batch => self.multipliers.batch,
-            Tier::Ultrafast => self.multipliers.ultrafast,
-        }];
-        ratios.extend(terms.fast.then_some(self.multipliers.fast));
-        ratios.extend(terms.us_only.then_some(self.multipliers.us_only));
-        let numerator: u128 = ratios.iter().map(|ratio| u128::from(ratio.numerator)).product();
-        let denominator: u128 = ratios.iter().map(|ratio| u128::from(ratio.denominator)).product();
-        rates.cost(usage).saturating_mul(numerator).div_ceil(denominator.max(1))
+    /// The lines to charge a model by: its own, or all of its vendor's.
+    fn lines(&self, call: Call<'_>, model: &str) -> Vec<&Prices> {
+        self.get(call.vendor, model, call.day).map_or_else(|| self.of_vendor(call.vendor, call.day), |line| vec![line])
     }
 
-    /// The priority factor of a model; of an unknown one, the largest.
-    fn priority(&self, line: Option<&Prices>) -> Ratio {
-        let own = |prices: &Prices| prices.priority.unwrap_or(self.multipliers.priority);
-        let largest = || self.models().map(own).max_by(Ratio::by_value).unwrap_or(self.multipliers.priority);
-        line.map_or_else(largest, own)
+    /// What tokens of one model cost within a call, in pico-dollars.
+    fn tokens(&self, call: Call<'_>, model: &str, usage: &Usage) -> u128 {
+        let usual = self.multipliers();
+        let rates = self.lines(call, model).into_iter().map(|line| line.rates_of(call, usual));
+        rates.fold(Rates::default(), Rates::dearer).cost(usage)
     }
 
-    /// Part by part the dearest rates of any model for a prompt of this length.
-    fn dearest(&self, prompt: u64) -> Rates {
-        self.models().map(|prices| prices.rates_at(prompt)).fold(Rates::default(), Rates::dearer)
+    /// What one web search costs within a call, in nano-dollars.
+    fn search(&self, call: Call<'_>, model: &str) -> u32 {
+        let lines = self.lines(call, model).into_iter();
+        lines.map(|line| line.web_search.unwrap_or(self.web_search())).max().unwrap_or(self.web_search())
+    }
+}
+
+impl Prices {
+    fn rates_of(&self, call: Call<'_>, usual: &Multipliers) -> Rates {
+        let Terms { tier, fast, us_only } = call.terms;
+        let rates = self.card(call.prompt).map_or_else(Rates::default, |card| card.rates_in(tier, usual));
+        let factor = |applies: bool, own: Option<Ratio>, usual| if applies { own.unwrap_or(usual) } else { Ratio::ONE };
+        rates.times(factor(fast, self.fast, usual.fast)).times(factor(us_only, self.us_only, usual.us_only))
     }
 }
 

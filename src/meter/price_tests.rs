@@ -12,8 +12,23 @@ fn reading(model: &str, usage: Usage) -> Reading {
     Reading { model: model.to_owned(), usage, certainty: Certainty::Final, terms, shares }
 }
 
+/// A day of the shipped table.
+const DAY: &str = "2026-11-26";
+
+fn vendor(model: &str) -> Vendor {
+    match model.to_ascii_lowercase().get(..3) {
+        Some("cla") => Vendor::Anthropic,
+        Some("gem") => Vendor::Google,
+        _ => Vendor::OpenAi,
+    }
+}
+
+fn charge(reading: &Reading) -> (NanoUsd, Pricing) {
+    PriceTable::embedded().price(vendor(&reading.model), reading, DAY)
+}
+
 fn price(model: &str, usage: Usage) -> (NanoUsd, Pricing) {
-    PriceTable::embedded().price(&reading(model, usage))
+    charge(&reading(model, usage))
 }
 
 fn input(tokens: u64) -> Usage {
@@ -23,9 +38,24 @@ fn input(tokens: u64) -> Usage {
 #[test]
 fn the_shipped_table_is_a_table() {
     let table = PriceTable::parse(EMBEDDED).unwrap();
-    assert_eq!(table.version(), "2026-11-22");
-    assert_eq!(PriceTable::embedded(), table);
-    assert!(table.models().all(|prices| prices.rates.input > 0 && prices.rates.output > 0));
+    assert_eq!(table.version(), "2026-11-26");
+    let embedded = PriceTable::embedded();
+    assert!(embedded.models().eq(table.models()));
+    assert_eq!(table.models().count(), EMBEDDED.lines().count() - 1);
+    assert_eq!(table.sources().len(), 2);
+    for vendor in Vendor::ALL {
+        assert!(table.models().any(|prices| prices.vendor == vendor), "{vendor}");
+    }
+}
+
+#[test]
+fn only_what_is_said_to_be_free_costs_nothing() {
+    let table = PriceTable::embedded();
+    let free: Vec<_> = table.models().filter(|prices| prices.cards[0].rates.output == 0).collect();
+    assert!(
+        free.iter().all(|prices| prices.vendor != Vendor::Anthropic && prices.vendor != Vendor::OpenAi),
+        "{free:?}"
+    );
 }
 
 #[test]
@@ -46,13 +76,14 @@ fn each_part_has_its_own_price() {
 #[test]
 fn a_date_is_not_part_of_a_models_name() {
     let table = PriceTable::embedded();
-    let named = |name: &str| table.get(name).map(|prices| prices.model.as_str());
+    let named = |name: &str| table.get(vendor(name), name, DAY).map(|prices| prices.model.as_str());
     assert_eq!(named("claude-sonnet-5-20260101"), Some("claude-sonnet-5"));
     assert_eq!(named("claude-opus-4-5-20251101"), Some("claude-opus-4-5"));
     assert_eq!(named("Claude-Haiku-4-5-latest"), Some("claude-haiku-4-5"));
     assert_eq!(named("claude-opus-4-5@20251101"), Some("claude-opus-4-5"));
     assert_eq!(named("gpt-5.5-2026-03-04"), Some("gpt-5.5"));
-    for other in ["gpt-5.5-pro", "gpt-5", "claude-sonnet", "gpt-5.5-2026", "claude-sonnet-5-2026010", "", "-20260101"] {
+    for other in ["gpt-5.5-max", "gpt-55", "claude-sonnet", "gpt-5.5-2026", "claude-sonnet-5-2026010", "", "-20260101"]
+    {
         assert_eq!(named(other), None, "{other}");
     }
 }
@@ -66,49 +97,94 @@ fn the_long_prompt_rates_hold_for_the_whole_call_beyond_the_threshold() {
 }
 
 #[test]
-fn an_unknown_model_costs_the_dearest_of_each_part() {
-    assert_eq!(price("nobody-1", input(1)), (NanoUsd(10_000), Pricing::UnknownModel));
-    assert_eq!(price("nobody-1", input(300_000)), (NanoUsd(300_000 * 20_000), Pricing::UnknownModel));
-    let write = Usage { cache_write_long: 1, ..Usage::default() };
-    assert_eq!(price("unknown", write), (NanoUsd(25_000), Pricing::UnknownModel));
+fn an_unknown_model_costs_the_dearest_of_each_part_that_its_vendor_has() {
+    let table = PriceTable::embedded();
+    for (vendor, model) in [(Vendor::Anthropic, "claude-nobody-1"), (Vendor::OpenAi, "nobody-1")] {
+        for tokens in [1_000, 300_000] {
+            let all = table.of_vendor(vendor, DAY).into_iter();
+            let dearest = all.map(|prices| prices.card(tokens).unwrap().rates.input).max().unwrap();
+            let nano = i64::try_from(tokens * u64::from(dearest) / 1_000).unwrap();
+            assert_eq!(price(model, input(tokens)), (NanoUsd(nano), Pricing::UnknownModel), "{model}");
+        }
+    }
+    assert!(price("nobody-1", input(1000)).0 > price("claude-nobody-1", input(1000)).0, "each by its own vendor");
+}
+
+#[test]
+fn prices_hold_from_their_day_on() {
+    let cost = |day| PriceTable::embedded().price(Vendor::Google, &reading("gemini-3.8-flash", input(1)), day).0;
+    assert_eq!((cost("2026-12-31"), cost("2027-01-01")), (NanoUsd(750), NanoUsd(1_500)));
+    assert_eq!(cost("1999-01-01"), NanoUsd(750), "the oldest that is known");
+}
+
+#[test]
+fn a_fraction_of_a_nano_dollar_counts_only_in_the_sum() {
+    let own = own_prices("- { vendor: openai, model: m, usd_per_million: { input: 0.0001, output: 1 } }").unwrap();
+    let table = PriceTable::embedded().with(own, "test");
+    let cost = |tokens| table.price(Vendor::OpenAi, &reading("m", input(tokens)), DAY);
+    assert_eq!(cost(10_000), (NanoUsd(1_000), Pricing::Exact));
+    assert_eq!(cost(1).0, NanoUsd(1), "rounded up");
+    assert_eq!(table.version(), "2026-11-26+test");
+}
+
+#[test]
+fn own_prices_replace_those_of_the_table() {
+    let own = own_prices("- { vendor: openai, model: gpt-5.4, usd_per_million: { input: 1, output: 1 } }").unwrap();
+    let table = PriceTable::embedded().with(own, "test");
+    let cost = |model, tokens| table.price(Vendor::OpenAi, &reading(model, input(tokens)), DAY).0;
+    assert_eq!(cost("gpt-5.4", 1), NanoUsd(1_000));
+    assert_eq!(cost("gpt-5.4-2026-03-04", 300_000), NanoUsd(300_000_000), "also of long prompts");
+    assert_eq!(cost("gpt-5.5", 1), price("gpt-5.5", input(1)).0);
 }
 
 #[test]
 fn terms_multiply_and_round_up() {
-    let with = |model: &str, tokens, terms| {
-        PriceTable::embedded().price(&Reading { terms, ..reading(model, input(tokens)) }).0
-    };
+    let with = |model: &str, tokens, terms| charge(&Reading { terms, ..reading(model, input(tokens)) }).0;
     let tier = |tier| Terms { tier, ..Terms::default() };
     assert_eq!(with("gpt-5.4", 2, tier(Tier::Priority)), NanoUsd(10_000));
-    assert_eq!(with("gpt-5.5", 2, tier(Tier::Priority)), NanoUsd(25_000));
-    assert_eq!(with("nobody-1", 2, tier(Tier::Priority)), NanoUsd(50_000));
+    assert_eq!(with("gpt-5.5", 2, tier(Tier::Priority)), NanoUsd(25_000), "its own rates, not the usual double");
     assert_eq!(with("gpt-5.3-codex", 1, tier(Tier::Flex)), NanoUsd(875));
     assert_eq!(with("gpt-6.1-sol", 1, tier(Tier::Ultrafast)), NanoUsd(12_000));
     let both = Terms { tier: Tier::Standard, fast: true, us_only: true };
     assert_eq!(with("claude-opus-5", 1, both), NanoUsd(11_000));
     let odd = Usage { cache_read: 1, ..Usage::default() };
     let reading = Reading { terms: tier(Tier::Batch), ..reading("claude-haiku-5-5", odd) };
-    assert_eq!(PriceTable::embedded().price(&reading).0, NanoUsd(5));
+    assert_eq!(charge(&reading).0, NanoUsd(5));
+}
+
+#[test]
+fn a_class_of_service_may_make_some_parts_cheaper_only() {
+    let flex = Terms { tier: Tier::Flex, ..Terms::default() };
+    let cost = |usage| charge(&Reading { terms: flex, ..reading("gemini-3.1-pro-preview", usage) }).0;
+    assert_eq!(cost(input(1)), NanoUsd(1_000));
+    assert_eq!(cost(Usage { cache_read: 1, ..Usage::default() }), NanoUsd(200));
 }
 
 #[test]
 fn certainty_decides_how_a_cost_is_called() {
-    let table = PriceTable::embedded();
-    let of = |certainty, model| table.price(&Reading { certainty, ..reading(model, input(1)) });
+    let of = |certainty, model| charge(&Reading { certainty, ..reading(model, input(1)) });
     assert_eq!(of(Certainty::Partial, "claude-opus-5"), (NanoUsd(5_000), Pricing::Incomplete));
-    assert_eq!(of(Certainty::Partial, "nobody-1"), (NanoUsd(10_000), Pricing::Incomplete));
+    assert_eq!(of(Certainty::Partial, "nobody-1").1, Pricing::Incomplete);
     assert_eq!(of(Certainty::Unreadable, "claude-opus-5"), (NanoUsd::ZERO, Pricing::Unreadable));
 }
 
 #[test]
 fn a_table_that_could_not_be_charged_by_is_refused() {
-    let with = |from: &str, to: &str| PriceTable::parse(&EMBEDDED.replacen(from, to, 1));
-    assert!(matches!(with("claude-opus-4-8", "claude-opus-4-7"), Err(PriceError::Twice(_))));
-    assert!(matches!(with("[1, 2]", "[1, 0]"), Err(PriceError::Denominator)));
-    assert!(matches!(with("\"web_search\"", "\"web_serach\""), Err(PriceError::Json(_))));
-    assert!(matches!(with("\"input\": 500,", "\"input\": 99,"), Err(PriceError::Falling(_))));
-    let empty = EMBEDDED.split_once("\"models\"").map(|(head, _)| format!("{head}\"models\": []}}")).unwrap();
-    assert!(matches!(PriceTable::parse(&empty), Err(PriceError::Empty)));
+    let (head, _) = EMBEDDED.split_once('\n').unwrap();
+    let line =
+        r#"{"vendor":"openai","model":"m","rates":[2,2,2,2,2],"long":[{"above":9,"rates":[3,3,3,3,3]}],"fast":[2,1]}"#;
+    let table = |line: &str| PriceTable::parse(&format!("{head}\n{line}\n"));
+    let with = |from: &str, to: &str| table(&line.replacen(from, to, 1));
+    assert_eq!(table(line).unwrap().models().count(), 1);
+    assert!(matches!(table(&format!("{line}\n{line}")), Err(PriceError::Twice(_))));
+    assert!(matches!(with("[2,1]", "[2,0]"), Err(PriceError::Denominator)));
+    assert!(matches!(with("\"model\"", "\"mdoel\""), Err(PriceError::Json { line: 2, .. })));
+    assert!(matches!(with("[3,3,", "[1,3,"), Err(PriceError::Falling(_))));
+    assert!(matches!(with("\"rates\"", "\"from\":\"2026-13-01\",\"rates\""), Err(PriceError::Day(_))));
+    assert!(matches!(with("\"m\"", &format!("\"{}\"", "m".repeat(5000))), Err(PriceError::TooLarge)));
+    assert!(matches!(PriceTable::parse(head), Err(PriceError::Empty)));
+    let unit = EMBEDDED.replacen("pico-dollars", "dollars", 1);
+    assert!(matches!(PriceTable::parse(&unit), Err(PriceError::Json { line: 1, .. })));
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
@@ -142,9 +218,8 @@ proptest! {
             _ => (&mut grown.web_searches, more.web_searches),
         };
         *slot = slot.saturating_add(by);
-        let table = PriceTable::embedded();
         let terms = Terms { tier, fast, us_only };
-        let cost = |usage| table.price(&Reading { terms, ..reading(model, usage) }).0;
+        let cost = |usage| charge(&Reading { terms, ..reading(model, usage) }).0;
         prop_assert!(cost(base) <= cost(grown));
         prop_assert!(cost(base) >= NanoUsd::ZERO);
     }

@@ -1,169 +1,94 @@
-//! The price table: what each model's tokens cost, as written and as checked.
+//! The price table: what each model costs at each vendor from which day on, as written and as checked.
 
-use crate::model::NanoUsd;
+use super::Vendor;
+use super::prices::{Prices, WrittenPrices};
+use super::rates::Multipliers;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-/// The table that ships with omni.
-pub(super) const EMBEDDED: &str = include_str!("prices.json");
+/// The table that ships with omni, made by `scripts/prices`.
+pub(super) const EMBEDDED: &str = include_str!("prices.jsonl");
+/// Longest line of a table.
+const LINE_BYTES_MAX: usize = 4096;
+/// Most lines of a table.
+const LINES_MAX: usize = 20_000;
 
-/// What a model's tokens cost, in nano-dollars each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Where a table's figures are from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rates {
-    /// A prompt token that touched no cache.
-    pub input: u32,
-    /// A generated token.
-    pub output: u32,
-    /// A prompt token read from a cache.
-    pub cache_read: u32,
-    /// A prompt token written to a cache for the short time.
-    pub cache_write: u32,
-    /// A prompt token written to a cache for the long time.
-    pub cache_write_long: u32,
-}
-
-/// A factor, kept exact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "(u16, u16)")]
-pub struct Ratio {
-    /// What is multiplied by.
-    pub numerator: u16,
-    /// What is divided by, rounding up; never 0 in a table that parsed.
-    pub denominator: u16,
-}
-
-/// Factors on the token costs of a whole call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Multipliers {
-    /// Of [`Tier::Priority`](super::Tier::Priority), unless the model has its own.
-    pub priority: Ratio,
-    /// Of [`Tier::Flex`](super::Tier::Flex).
-    pub flex: Ratio,
-    /// Of [`Tier::Batch`](super::Tier::Batch).
-    pub batch: Ratio,
-    /// Of [`Tier::Ultrafast`](super::Tier::Ultrafast).
-    pub ultrafast: Ratio,
-    /// Of Anthropic's fast mode.
-    pub fast: Ratio,
-    /// Of inference bound to the United States.
-    pub us_only: Ratio,
-}
-
-/// The rates for the whole of a call whose prompt is longer than a threshold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LongPrompt {
-    /// The prompt tokens, cached ones included, up to which the ordinary rates hold.
-    pub above: u64,
-    /// The rates beyond it, for every token of the call.
-    pub rates: Rates,
-}
-
-/// One model's line of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prices {
-    /// The vendor's name of the model, without a date.
-    pub model: String,
-    /// The ordinary rates.
-    pub rates: Rates,
-    /// The rates of long prompts, where they differ.
-    pub long_prompt: Option<LongPrompt>,
-    /// The model's own factor for [`Tier::Priority`](super::Tier::Priority).
-    pub priority: Option<Ratio>,
+pub struct Source {
+    /// The published table's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The licence of its data.
+    pub licence: String,
+    /// The hash of the file that was read, in hexadecimal.
+    pub sha256: String,
 }
 
 /// Why a text is not a price table.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceError {
-    /// It is not the JSON that is expected.
-    #[error("the price table cannot be read: {0}; correct the file at that place")]
-    Json(#[from] serde_json::Error),
+    /// A line is not the JSON that is expected.
+    #[error("line {line} of the price table cannot be read: {error}; correct the file at that place")]
+    Json {
+        /// The line, from 1 on.
+        line: usize,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
     /// No model is in it, so nothing could be charged for an unknown one.
     #[error("the price table has no models; add at least one")]
     Empty,
-    /// Two lines for one model.
-    #[error("the price table has `{0}` twice; remove one of the lines")]
+    /// It is larger than any table of prices.
+    #[error("the price table has a line of more than {LINE_BYTES_MAX} bytes, or more than {LINES_MAX} lines")]
+    TooLarge,
+    /// Two lines for one model and day.
+    #[error("the price table has `{0}` twice for the same day; remove one of the lines")]
     Twice(String),
     /// A factor divides by zero.
     #[error("the price table has a multiplier with the denominator 0; write it as [numerator, denominator]")]
     Denominator,
     /// Long prompts are cheaper than short ones, which no vendor does.
-    #[error("the price table has `{0}` cheaper for long prompts than for short ones; correct its long_prompt")]
+    #[error("the price table has `{0}` cheaper for long prompts than for short ones; correct its `long`")]
     Falling(String),
+    /// A day that is none.
+    #[error("the price table has `{0}` from a day that is none; write it as YYYY-MM-DD")]
+    Day(String),
 }
+
+type Models = BTreeMap<(Vendor, String), Vec<Prices>>;
 
 /// All known prices, under a version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PriceTable {
     version: String,
-    pub(super) web_search: u32,
-    pub(super) multipliers: Multipliers,
-    models: BTreeMap<String, Prices>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenTable {
-    version: String,
-    #[serde(rename = "unit")]
-    _unit: String,
+    sources: Vec<Source>,
     web_search: u32,
     multipliers: Multipliers,
-    models: Vec<WrittenPrices>,
+    /// What `models` is made of when somebody first asks: most sessions end without, and start the sooner.
+    lines: &'static str,
+    models: OnceLock<Models>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenPrices {
-    model: String,
-    input: u32,
-    output: u32,
-    cache_read: u32,
-    cache_write: u32,
-    cache_write_long: u32,
-    long_prompt: Option<WrittenLongPrompt>,
-    priority: Option<Ratio>,
+struct WrittenHead {
+    version: String,
+    #[serde(rename = "unit")]
+    _unit: Unit,
+    sources: Vec<Source>,
+    web_search: u32,
+    multipliers: Multipliers,
 }
 
+/// The only unit that there is; a table in another is refused.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenLongPrompt {
-    above: u64,
-    input: u32,
-    output: u32,
-    cache_read: u32,
-    cache_write: u32,
-    cache_write_long: u32,
-}
-
-impl From<(u16, u16)> for Ratio {
-    fn from((numerator, denominator): (u16, u16)) -> Self {
-        Self { numerator, denominator }
-    }
-}
-
-impl From<WrittenPrices> for Prices {
-    fn from(written: WrittenPrices) -> Self {
-        let WrittenPrices { model, input, output, cache_read, cache_write, cache_write_long, .. } = written;
-        let long_prompt = written.long_prompt.map(|long| {
-            let WrittenLongPrompt { above, input, output, cache_read, cache_write, cache_write_long } = long;
-            LongPrompt { above, rates: Rates { input, output, cache_read, cache_write, cache_write_long } }
-        });
-        let rates = Rates { input, output, cache_read, cache_write, cache_write_long };
-        Self { model, rates, long_prompt, priority: written.priority }
-    }
-}
-
-impl Prices {
-    /// The rates for a call with this many prompt tokens.
-    #[must_use]
-    pub fn rates_at(&self, prompt_tokens: u64) -> Rates {
-        match self.long_prompt {
-            Some(long) if prompt_tokens > long.above => long.rates,
-            _ => self.rates,
-        }
-    }
+enum Unit {
+    #[serde(rename = "pico-dollars per token")]
+    PicoPerToken,
 }
 
 impl PriceTable {
@@ -172,38 +97,60 @@ impl PriceTable {
     pub fn embedded() -> Self {
         // The text is part of the program and a test parses it, so the empty table is never seen; it charges nothing
         // and says of every model that it is unknown.
-        Self::parse(EMBEDDED).unwrap_or_else(|_| Self {
+        let (head, lines) = EMBEDDED.split_once('\n').unwrap_or((EMBEDDED, ""));
+        Self::headed(head, lines).unwrap_or_else(|_| Self {
             version: "none".to_owned(),
+            sources: Vec::new(),
             web_search: 0,
             multipliers: Multipliers::NONE,
-            models: BTreeMap::new(),
+            lines: "",
+            models: OnceLock::new(),
         })
     }
 
-    /// Parses a table in the form of `prices.json`.
+    /// Parses a table in the form of `prices.jsonl`.
     ///
     /// # Errors
     /// A [`PriceError`] for anything that could not be charged by.
-    pub fn parse(json: &str) -> Result<Self, PriceError> {
-        let written: WrittenTable = serde_json::from_str(json)?;
-        let mut models = BTreeMap::new();
-        for prices in written.models.into_iter().map(Prices::from) {
-            if prices.long_prompt.is_some_and(|long| long.rates.dearer(prices.rates) != long.rates) {
-                return Err(PriceError::Falling(prices.model));
-            }
-            if let Some(earlier) = models.insert(prices.model.clone(), prices) {
-                return Err(PriceError::Twice(earlier.model));
-            }
-        }
+    pub fn parse(text: &str) -> Result<Self, PriceError> {
+        let (head, lines) = text.split_once('\n').unwrap_or((text, ""));
+        let table = Self::headed(head, "")?;
+        let models = parse_lines(lines)?;
         if models.is_empty() {
             return Err(PriceError::Empty);
         }
-        let own = models.values().filter_map(|prices| prices.priority);
-        if written.multipliers.all().into_iter().chain(own).any(|ratio| ratio.denominator == 0) {
+        Ok(Self { models: models.into(), ..table })
+    }
+
+    fn headed(head: &str, lines: &'static str) -> Result<Self, PriceError> {
+        let head: WrittenHead = serde_json::from_str(head).map_err(|error| PriceError::Json { line: 1, error })?;
+        let WrittenHead { version, sources, web_search, multipliers, .. } = head;
+        if multipliers.all().into_iter().any(|ratio| ratio.denominator == 0) {
             return Err(PriceError::Denominator);
         }
-        let WrittenTable { version, web_search, multipliers, .. } = written;
-        Ok(Self { version, web_search, multipliers, models })
+        Ok(Self { version, sources, web_search, multipliers, lines, models: OnceLock::new() })
+    }
+
+    /// The same with these prices in the place of what it says of their models, or beside it. `name` becomes part of the
+    /// version.
+    #[must_use]
+    pub fn with(mut self, own: Vec<Prices>, name: &str) -> Self {
+        let mut models = self.known().clone();
+        let mut replaced = Models::new();
+        for prices in own {
+            replaced.entry((prices.vendor, prices.model.clone())).or_default().push(prices);
+        }
+        models.extend(replaced.into_iter().map(|(key, mut dated)| {
+            dated.sort_by(|one, other| one.from.cmp(&other.from));
+            (key, dated)
+        }));
+        self.version = format!("{}+{name}", self.version);
+        self.models = models.into();
+        self
+    }
+
+    fn known(&self) -> &Models {
+        self.models.get_or_init(|| parse_lines(self.lines).unwrap_or_default())
     }
 
     /// The table's version, which stands in every record of a cost.
@@ -212,15 +159,21 @@ impl PriceTable {
         &self.version
     }
 
-    /// All models, by name.
-    pub fn models(&self) -> impl Iterator<Item = &Prices> {
-        self.models.values()
+    /// Where its figures are from.
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
-    /// What one web search costs that the vendor ran.
+    /// All models, by vendor and name, of each what held from which day on.
+    pub fn models(&self) -> impl Iterator<Item = &Prices> {
+        self.known().values().flatten()
+    }
+
+    /// What one web search costs that a vendor runs, in nano-dollars, where a model does not say otherwise.
     #[must_use]
-    pub fn web_search(&self) -> NanoUsd {
-        NanoUsd(i64::from(self.web_search))
+    pub fn web_search(&self) -> u32 {
+        self.web_search
     }
 
     /// The factors that apply to models without their own.
@@ -229,43 +182,48 @@ impl PriceTable {
         &self.multipliers
     }
 
-    /// The prices of a model as a vendor names it: by the whole name, or by the name without a final date or `-latest`.
+    /// The prices of a model as its vendor names it, on a day (`YYYY-MM-DD`): by the whole name, or by the name without a
+    /// final date or `-latest`.
     ///
     /// Nothing shorter is tried: `gpt-5.5-pro` is not `gpt-5.5`, and guessing so would charge too little.
     #[must_use]
-    pub fn get(&self, model: &str) -> Option<&Prices> {
+    pub fn get(&self, vendor: Vendor, model: &str, day: &str) -> Option<&Prices> {
         let model = model.to_ascii_lowercase();
-        self.models.get(&model).or_else(|| self.models.get(undated(&model)))
+        let short = undated(&model).to_owned();
+        let dated = self.known().get(&(vendor, model)).or_else(|| self.known().get(&(vendor, short)))?;
+        dated.iter().rev().find(|prices| prices.held_on(day)).or_else(|| dated.first())
+    }
+
+    /// What holds on a day of everything that a vendor has; of all vendors where the table knows none of its models.
+    pub(super) fn of_vendor(&self, vendor: Vendor, day: &str) -> Vec<&Prices> {
+        let current = |dated: &Vec<Prices>| dated.iter().rposition(|prices| prices.held_on(day)).unwrap_or(0);
+        let all = || self.known().iter().map(|((of, _), dated)| (*of, &dated[current(dated)]));
+        let own: Vec<_> = all().filter(|(of, _)| *of == vendor).map(|(_, prices)| prices).collect();
+        if own.is_empty() { all().map(|(_, prices)| prices).collect() } else { own }
     }
 }
 
-impl Ratio {
-    /// No change.
-    pub(super) const ONE: Self = Self { numerator: 1, denominator: 1 };
-
-    pub(super) fn by_value(&self, other: &Self) -> std::cmp::Ordering {
-        let cross = |a: &Self, b: &Self| u32::from(a.numerator) * u32::from(b.denominator);
-        cross(self, other).cmp(&cross(other, self))
+fn parse_lines(text: &str) -> Result<Models, PriceError> {
+    let mut models = Models::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.len() > LINE_BYTES_MAX || index >= LINES_MAX {
+            return Err(PriceError::TooLarge);
+        }
+        let written: WrittenPrices =
+            serde_json::from_str(line).map_err(|error| PriceError::Json { line: index + 2, error })?;
+        let prices = Prices::from(written);
+        prices.check()?;
+        let dated = models.entry((prices.vendor, prices.model.clone())).or_default();
+        match dated.binary_search_by(|other| other.from.cmp(&prices.from)) {
+            Ok(_) => return Err(PriceError::Twice(prices.model)),
+            Err(place) => dated.insert(place, prices),
+        }
     }
+    Ok(models)
 }
 
-impl Multipliers {
-    const NONE: Self = Self {
-        priority: Ratio::ONE,
-        flex: Ratio::ONE,
-        batch: Ratio::ONE,
-        ultrafast: Ratio::ONE,
-        fast: Ratio::ONE,
-        us_only: Ratio::ONE,
-    };
-
-    fn all(&self) -> [Ratio; 6] {
-        [self.priority, self.flex, self.batch, self.ultrafast, self.fast, self.us_only]
-    }
-}
-
-/// The name without a final `-YYYYMMDD`, `@YYYYMMDD`, `-YYYY-MM-DD` or `-latest`.
-fn undated(model: &str) -> &str {
+/// A model's name without a final `-YYYYMMDD`, `@YYYYMMDD`, `-YYYY-MM-DD` or `-latest`.
+pub fn undated(model: &str) -> &str {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(name) = model.strip_suffix("-latest") {
         return name;

@@ -294,5 +294,8 @@ fn inferences_beside_the_sums_are_added_and_priced_as_their_own_models() {
     assert_eq!(reading.shares, vec![Share { model: "claude-fable-5-1".to_owned(), usage: share }]);
     assert_eq!(reading.usage, Usage { input: 1110, output: 26, ..Usage::default() });
     let cost = 110 * 5_000 + 25 * 25_000 + 1000 * 10_000 + 50_000;
-    assert_eq!(PriceTable::embedded().price(&reading), (NanoUsd(cost), Pricing::Exact));
+    assert_eq!(
+        PriceTable::embedded().price(Vendor::Anthropic, &reading, "2026-11-26"),
+        (NanoUsd(cost), Pricing::Exact)
+    );
 }

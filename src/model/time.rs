@@ -15,11 +15,22 @@ impl Timestamp {
             Err(_) => format!("@{}us", self.0),
         }
     }
+
+    /// The day that it is in, in UTC, as `YYYY-MM-DD`.
+    #[must_use]
+    pub fn to_day(self) -> String {
+        self.to_rfc3339().split('T').next().unwrap_or_default().to_owned()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_in_a_day() {
+        assert_eq!(Timestamp(1_700_000_000_000_001).to_day(), "2023-11-14");
+    }
 
     #[test]
     fn prints_as_rfc_3339() {

@@ -3,7 +3,7 @@
 //! An [`Open`] request is settled by its answer's end or by being dropped: a client that leaves, an upstream that breaks
 //! and a session that ends all come through here.
 
-use super::record::Clerk;
+use super::record::{Clerk, now};
 use crate::meter::{Dialect, Meter, PriceTable};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
@@ -137,7 +137,7 @@ impl Open {
         // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
         let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(reading) = std::mem::replace(&mut *cell, Meter::new(dialect)).finish(complete) else { return };
-        let (cost, pricing) = self.books.prices.price(&reading);
+        let (cost, pricing) = self.books.prices.price(dialect.vendor(), &reading, &now().to_day());
         self.books.clerk.record_done(&Event::UsageMetered {
             request: self.number,
             dialect: dialect.as_str().to_owned(),

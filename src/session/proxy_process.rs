@@ -4,11 +4,10 @@ use super::clock;
 use super::error::SessionError;
 use super::prepare::Prepared;
 use super::signals::Signals;
-use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
 use crate::proxy::{self, Amended, Amendment, Authority, Gateway, Proxy, ResolverConfig, Roots, Setup};
-use crate::store::{Journal, Recorder};
+use crate::store::{Home, Journal, Recorder, load_prices};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, reap, wire, write_bundle};
 use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -265,7 +264,7 @@ fn prepare(
 
     let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;
-    let prices = PriceTable::embedded();
+    let prices = load_prices(&Home::path_from_env()?)?;
     // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
     let sync = Some(journal.sync_handle()?);

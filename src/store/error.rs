@@ -12,6 +12,14 @@ pub enum StoreError {
     /// There is neither `$OMNI_HOME` nor a home directory.
     #[error("no place to keep sessions: neither OMNI_HOME nor HOME is set; set OMNI_HOME to a directory of yours")]
     HomeUnknown,
+    /// A file of prices is wrong.
+    #[error("the prices in {} cannot be used: {why}", path.display())]
+    Prices {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The home could not be made or looked at.
     #[error("cannot use {}: {cause}; set OMNI_HOME to a directory you can write to", path.display())]
     HomeOpen {
