@@ -61,7 +61,7 @@ impl Provider {
 fn price(model: &str, usage: Usage) -> NanoUsd {
     let certainty = Certainty::Final;
     let reading = Reading { model: model.to_owned(), usage, certainty, terms: Terms::default(), shares: Vec::new() };
-    PriceTable::embedded().price(&reading).0
+    PriceTable::embedded().price(omni::meter::Vendor::Anthropic, &reading, "2026-11-26").0
 }
 
 /// The model calls that a session's story tells of.

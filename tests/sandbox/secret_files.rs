@@ -113,10 +113,12 @@ attack! {
     }
 }
 
-/// More names than the look before the start takes in, and secrets beyond them.
+/// More names than the look before the start takes in, and secrets beyond them. They are in a directory of their own: in
+/// which order a directory's names come is its file system's affair.
 fn plant_deep(world: &World) {
+    std::fs::create_dir(world.workspace().join("many")).unwrap();
     for number in 0..5000 {
-        std::fs::write(world.workspace().join(format!("f{number}")), "").unwrap();
+        std::fs::write(world.workspace().join(format!("many/{number}")), "").unwrap();
     }
     for name in [".env", "a/b/c/.env", "a/b/.aws/credentials"] {
         world.write(&world.workspace().join(name), "told\n");

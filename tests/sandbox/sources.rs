@@ -215,7 +215,9 @@ attack! {
         // The witness sees what does spread: a mount in a copy of the namespace, whose mounts are peers.
         let spreads = host("grep -c omni-attack-spread /proc/self/mountinfo; \
             unshare --mount --propagation unchanged mount -t tmpfs omni-attack-spread /mnt; grep -c omni-attack-spread /proc/self/mountinfo");
-        assert_eq!(spreads.text(), "0\n1\n", "{spreads:?}");
+        let text = spreads.text();
+        let seen: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(matches!(seen[..], [0, times] if times > 0), "{spreads:?}");
     }
 }
 
