@@ -367,7 +367,9 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
         writeln!(text, "protect {}: {}", by.rule, by.reason)?;
     }
     for (_, binding) in &prepared.secrets {
-        writeln!(text, "secret {} to https://{}:{} alone", binding.secret, binding.host, binding.port)?;
+        for site in &binding.sites {
+            writeln!(text, "secret {} in {site} alone", binding.secret)?;
+        }
     }
     super::listing::emit(&text)
 }
@@ -376,7 +378,7 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
 fn banner(prepared: &Prepared) -> String {
     let missing = prepared.missing.iter().map(|spec| {
         let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        format!(", without a key for {} ({from} has none)", spec.host)
+        format!(", without a key for {} ({from} has none)", spec.hosts())
     });
     let missing: String = missing.collect();
     let tier = match prepared.plan.tier {

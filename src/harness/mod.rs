@@ -96,7 +96,7 @@ fn hidden(profile: &Profile) -> Vec<String> {
     let sources = profile.secrets.iter().flat_map(|secret| &secret.from);
     let files = sources.filter_map(|source| match source {
         SecretSource::File(path) => Some(path.clone()),
-        SecretSource::Env(_) | SecretSource::Command(_) => None,
+        SecretSource::Env(_) | SecretSource::Command(_) | SecretSource::Store(_) => None,
     });
     let mut paths: Vec<String> = profile.filesystem.hide.iter().cloned().chain(files).collect();
     paths.sort();

@@ -7,7 +7,7 @@ use super::compile::{Policy, url_line};
 use super::profile::Profile;
 use super::rule::{Effect, Rule};
 use super::verdict::{Refusal, RequestFacts, Verdict};
-use crate::model::{Host, RequestLine, Scheme};
+use crate::model::{RequestLine, Scheme};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// From how many paths in one directory on, read with the same method, one rule stands for all of that directory.
@@ -206,10 +206,8 @@ fn warnings(profile: &Profile, methods: &BTreeSet<String>, line: &RequestLine) -
     if line.scheme == Scheme::Http {
         warnings.push("it is not encrypted: whoever is on the way reads and changes it".to_owned());
     }
-    let goes = |secret: &&super::SecretSpec| {
-        matches!(host, Host::Name(name) if *name == secret.host) && line.scheme == Scheme::Https
-    };
-    let secrets = profile.secrets.iter().filter(goes).filter(|secret| secret.port == line.port);
+    let goes = |secret: &&super::SecretSpec| secret.sites.iter().any(|site| site.takes(line));
+    let secrets = profile.secrets.iter().filter(goes);
     warnings.extend(secrets.map(|secret| format!("it can be sent with the secret `{}`", secret.name)));
     warnings
 }
@@ -219,6 +217,7 @@ fn warnings(profile: &Profile, methods: &BTreeSet<String>, line: &RequestLine) -
 mod tests {
     use super::super::{Level, RuleSource};
     use super::*;
+    use crate::model::Host;
 
     const PROFILE: &str = "
 name: trial

@@ -2,7 +2,9 @@
 
 use super::document::{Fields, Node, Value, list, text};
 use super::error::{Complaint, hint_of};
-use super::secret::{Place, SecretSource, SecretSpec, Shape};
+use super::preset::Preset;
+use super::secret::{Mode, Place, SecretSource, SecretSpec, Site};
+use super::shape::Shape;
 use crate::model::{HostName, Port};
 
 /// Headers that say how a message travels, which no secret may take the place of.
@@ -19,6 +21,10 @@ const HEADERS_RESERVED: [&str; 10] = [
     "upgrade",
 ];
 
+/// What a secret needs to have a place.
+const PLACE_HINT: &str = "write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, `query: NAME`, \
+                          `cookie: NAME` or `json: /POINTER`";
+
 impl SecretSpec {
     /// Reads one entry of `secrets:`.
     pub(super) fn read(node: Node, complaints: &mut Vec<Complaint>) -> Option<Self> {
@@ -33,37 +39,146 @@ impl SecretSpec {
         if complaints.len() > before {
             return None;
         }
-        let (name, from, host) = (fields.take("name"), fields.take("from"), fields.take("host"));
-        let port = fields.take("port").map_or(Some(Port(443)), |node| read_port(node, complaints));
-        let place = read_place(&mut fields, &whole, complaints);
+        let (name, from, preset) = (fields.take("name"), fields.take("from"), fields.take("preset"));
+        let preset = preset.and_then(|node| read_preset(node, complaints));
+        let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
+        let sites = match fields.take("sites") {
+            Some(node) => read_sites(node, complaints),
+            None if preset.is_some() => Vec::new(),
+            None => read_site(&mut fields, &whole, complaints).into_iter().collect(),
+        };
         let placeholder = fields.take("placeholder");
         fields.finish(complaints);
         if name.is_none() {
             complaints.push(missing("name", "add `name: NAME`"));
         }
-        if from.is_none() {
-            complaints.push(missing("from", "add `from: env:NAME`, `file:PATH` or `command:COMMAND`"));
-        }
-        if host.is_none() {
-            complaints.push(missing("host", "a secret is sent to one host: add `host: NAME`"));
+        if from.is_none() && preset.is_none() {
+            complaints.push(missing("from", "add `from: env:NAME`, `file:PATH`, `command:COMMAND` or `store:NAME`"));
         }
         let name = name.and_then(|node| read_name(node, complaints));
-        let from = from.map(|node| read_sources(node, complaints));
-        let host = host.and_then(|node| read_host(node, complaints));
-        let shape = host.as_ref().map_or(Shape::Opaque, |host| Shape::of_host(host.as_str()));
-        let (placeholder_env, shape) =
-            placeholder.map_or((Vec::new(), shape), |node| read_stand_in(node, shape, complaints));
-        Some(Self { name: name?, from: from?, host: host?, port: port?, place: place?, placeholder_env, shape })
+        let from = from.map(|node| read_sources(node, complaints)).or(preset.map(Preset::sources));
+        let sites = if sites.is_empty() { preset.map(Preset::sites).unwrap_or_default() } else { sites };
+        no_place_for_injection(mode, &sites, &whole, complaints);
+        let shape = match (preset, sites.first()) {
+            (Some(preset), _) => preset.shape,
+            (None, Some(site)) => Shape::of_host(site.host.as_str()),
+            (None, None) => return None,
+        };
+        let stand_in = placeholder.map(|node| read_stand_in(node, shape, complaints));
+        let of_preset = || preset.filter(|_| mode == Mode::Placeholder).map(Preset::variables).unwrap_or_default();
+        let (placeholder_env, shape) = stand_in.unwrap_or_else(|| (of_preset(), shape));
+        if mode == Mode::Inject && !placeholder_env.is_empty() {
+            let hint = Some("leave `placeholder` out: the sandbox holds nothing".to_owned());
+            let message = "the secret is injected, and has a placeholder all the same".to_owned();
+            complaints.push(Complaint { message, hint, ..whole });
+        }
+        Some(Self { name: name?, from: from?, sites, mode, placeholder_env, shape })
     }
+}
+
+/// Reads `sites:`.
+fn read_sites(node: Node, complaints: &mut Vec<Complaint>) -> Vec<Site> {
+    let nodes = list(node.clone(), "`sites`", false, complaints);
+    if nodes.is_empty() {
+        complaints.push(node.complaint("`sites` is empty", "name at least one place that the secret is sent to"));
+    }
+    let mut sites: Vec<Site> = Vec::new();
+    for node in nodes {
+        let whole = node.complaint("", "");
+        let before = complaints.len();
+        let mut fields = Fields::of(node, "a site", complaints);
+        if complaints.len() > before {
+            continue;
+        }
+        let site = read_site(&mut fields, &whole, complaints);
+        fields.finish(complaints);
+        if let Some(site) = site {
+            if sites.contains(&site) {
+                let hint = Some("remove one of them".to_owned());
+                complaints.push(Complaint { message: "the same site stands twice".to_owned(), hint, ..whole });
+            }
+            sites.push(site);
+        }
+    }
+    sites
+}
+
+/// Reads `host`, `port`, `path` and the place.
+fn read_site(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Complaint>) -> Option<Site> {
+    let host = fields.take("host");
+    let port = fields.take("port").map_or(Some(Port(443)), |node| read_port(node, complaints));
+    let path = fields.take("path").map_or(Some("/".to_owned()), |node| read_path(node, complaints));
+    let place = read_place(fields, whole, complaints);
+    if host.is_none() {
+        complaints.push(Complaint {
+            message: "the secret has no `host`".to_owned(),
+            hint: Some("a secret is sent to one host: add `host: NAME`".to_owned()),
+            ..whole.clone()
+        });
+    }
+    let host = host.and_then(|node| read_host(node, complaints));
+    Some(Site { host: host?, port: port?, path: path?, place: place? })
+}
+
+/// Complains of places that the proxy cannot make where a request has none.
+fn no_place_for_injection(mode: Mode, sites: &[Site], whole: &Complaint, complaints: &mut Vec<Complaint>) {
+    let cannot = |site: &&Site| match &site.place {
+        Place::Json(_) => true,
+        Place::BasicPassword(user) => user.is_none(),
+        _ => false,
+    };
+    if let Some(site) = sites.iter().find(|site| mode == Mode::Inject && cannot(site)) {
+        let hint = match site.place {
+            Place::Json(_) => "use a placeholder there, which is swapped where it stands",
+            _ => "say whose password it is: `basic: USER`",
+        };
+        let message = format!("a secret cannot be injected into {}", site.place);
+        complaints.push(Complaint { message, hint: Some(hint.to_owned()), ..whole.clone() });
+    }
+}
+
+fn read_inject(node: Node, complaints: &mut Vec<Complaint>) -> Mode {
+    match node.value {
+        Value::Bool(true) => return Mode::Inject,
+        Value::Bool(false) => {}
+        _ => complaints.push(node.complaint("`inject` is not true or false", "write `inject: true`, or leave it out")),
+    }
+    Mode::Placeholder
+}
+
+fn read_preset(node: Node, complaints: &mut Vec<Complaint>) -> Option<&'static Preset> {
+    let name = text(node.clone(), "`preset`", complaints)?;
+    let found = Preset::named(&name);
+    if found.is_none() {
+        let known: Vec<&str> = Preset::names().collect();
+        complaints.push(node.complaint(format!("there is no preset `{name}`"), hint_of(&name, &known)));
+    }
+    found
+}
+
+fn read_path(node: Node, complaints: &mut Vec<Complaint>) -> Option<String> {
+    let path = text(node.clone(), "the site's `path`", complaints)?;
+    let plain = path.starts_with('/') && !path.contains(['?', '#', '%', '*', ' ']) && !path.contains("//");
+    if plain && !path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Some(path);
+    }
+    complaints.push(node.complaint(format!("`{path}` is not the beginning of a path"), "write it like `/v1/`"));
+    None
 }
 
 fn read_name(node: Node, complaints: &mut Vec<Complaint>) -> Option<String> {
     let name = text(node.clone(), "the secret's `name`", complaints)?;
-    if name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+    if is_name(&name) {
         return Some(name);
     }
     complaints.push(node.complaint(format!("`{name}` cannot name a secret"), "use letters, digits, `-` and `_`"));
     None
+}
+
+/// Whether a text can name a secret.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 fn read_sources(node: Node, complaints: &mut Vec<Complaint>) -> Vec<SecretSource> {
@@ -85,9 +200,11 @@ fn read_source(node: Node, complaints: &mut Vec<Complaint>) -> Option<SecretSour
         "file" => node.complaint(format!("`{rest}` is not a full path"), "begin it with `/` or `~/`"),
         "command" if !rest.is_empty() => return Some(SecretSource::Command(rest.to_owned())),
         "command" => node.complaint("the command is empty", "write it like `command:pass show key`"),
+        "store" if is_name(rest) => return Some(SecretSource::Store(rest.to_owned())),
+        "store" => node.complaint(format!("`{rest}` cannot name a secret"), "write it like `store:github`"),
         _ => {
             let message = format!("`{kind}` is not a place where secrets are kept");
-            node.complaint(message, hint_of(kind, &["env", "file", "command"]))
+            node.complaint(message, hint_of(kind, &["env", "file", "command", "store"]))
         }
     };
     complaints.push(complaint);
@@ -115,28 +232,57 @@ fn read_port(node: Node, complaints: &mut Vec<Complaint>) -> Option<Port> {
     None
 }
 
-/// Reads `header: NAME` or `bearer: true`, of which there must be one.
+/// Reads the place of a site, of which there must be one.
 fn read_place(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Complaint>) -> Option<Place> {
-    let complain = |message: &str| {
-        let hint = Some("write `header: NAME` or `bearer: true`".to_owned());
-        Complaint { message: message.to_owned(), hint, ..whole.clone() }
-    };
-    match (fields.take("header"), fields.take("bearer")) {
-        (Some(node), None) => read_header(node, complaints),
-        (None, Some(Node { value: Value::Bool(true), .. })) => Some(Place::Bearer),
-        (None, Some(node)) => {
-            complaints.push(node.complaint("`bearer` can only be `true`", "leave it out, or write `bearer: true`"));
+    let complain = |message: String| Complaint { message, hint: Some(PLACE_HINT.to_owned()), ..whole.clone() };
+    let keys = ["header", "bearer", "basic", "basic_user", "query", "cookie", "json"];
+    let mut taken: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.take(key)?))).collect();
+    match (taken.pop(), taken.pop()) {
+        (Some((key, node)), None) => read_place_of(key, node, complaints),
+        (Some((last, _)), Some((first, _))) => {
+            complaints.push(complain(format!("the secret has both a `{first}` and a `{last}`")));
             None
         }
-        (Some(_), Some(_)) => {
-            complaints.push(complain("the secret has both a `header` and a `bearer`"));
-            None
-        }
-        (None, None) => {
-            complaints.push(complain("the secret has no place in a request"));
+        (None, _) => {
+            complaints.push(complain("the secret has no place in a request".to_owned()));
             None
         }
     }
+}
+
+fn read_place_of(key: &str, node: Node, complaints: &mut Vec<Complaint>) -> Option<Place> {
+    match key {
+        "header" => return read_header(node, complaints),
+        "bearer" | "basic_user" => {
+            if matches!(node.value, Value::Bool(true)) {
+                return Some(if key == "bearer" { Place::Bearer } else { Place::BasicUser });
+            }
+            let hint = format!("leave it out, or write `{key}: true`");
+            complaints.push(node.complaint(format!("`{key}` can only be `true`"), hint));
+            return None;
+        }
+        _ => {}
+    }
+    let written = text(node.clone(), &format!("`{key}`"), complaints)?;
+    let visible = !written.is_empty() && written.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+    let sound = match key {
+        "basic" => visible && !written.contains(':'),
+        "cookie" => visible && !written.contains(['=', ';', ',', '"']),
+        "json" => written.starts_with('/') && !written.contains(char::is_control),
+        _ => visible && !written.contains(['=', '&', '#', '?', '%', '+']),
+    };
+    if !sound {
+        let hint = "write `basic: USER` or `basic: \"*\"`, `query: NAME`, `cookie: NAME`, `json: /a/b`";
+        complaints.push(node.complaint(format!("`{written}` cannot stand behind `{key}`"), hint));
+        return None;
+    }
+    Some(match key {
+        "basic" if written == "*" => Place::BasicPassword(None),
+        "basic" => Place::BasicPassword(Some(written)),
+        "cookie" => Place::Cookie(written),
+        "json" => Place::Json(written),
+        _ => Place::Query(written),
+    })
 }
 
 fn read_header(node: Node, complaints: &mut Vec<Complaint>) -> Option<Place> {

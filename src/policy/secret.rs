@@ -1,28 +1,70 @@
 //! Secrets as a profile declares them, and what stands in for them. No value of a secret ever comes here.
 
-use crate::model::{HostName, Placeholder, Port};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
+use super::shape::Shape;
+use crate::model::{Host, HostName, Placeholder, Port, RequestLine, Scheme};
 use std::fmt;
 
-/// A secret that a session may use, where its value is looked for, and the one place it may be sent to.
+/// A secret that a session may use, where its value is looked for, and the places it may be sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSpec {
     /// Its name, unique in the profile.
     pub name: String,
     /// Where its value is looked for; the first that has one counts.
     pub from: Vec<SecretSource>,
-    /// The only host it is sent to, over TLS.
-    pub host: HostName,
-    /// The only port it is sent to.
-    pub port: Port,
-    /// Where in a request it goes.
-    pub place: Place,
+    /// The only places it is sent to, at least one.
+    pub sites: Vec<Site>,
+    /// Who puts it there.
+    pub mode: Mode,
     /// The environment variables that hold the placeholder in the sandbox.
     pub placeholder_env: Vec<String>,
     /// What the placeholder looks like.
     pub shape: Shape,
+}
+
+/// One place of requests to one https host, and what is below one path of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The only host, over TLS.
+    pub host: HostName,
+    /// The only port.
+    pub port: Port,
+    /// The path that requests are for, or for something below; `/` for all.
+    pub path: String,
+    /// Where in a request it goes.
+    pub place: Place,
+}
+
+impl Site {
+    /// Whether a request goes to this site, whatever it carries where.
+    #[must_use]
+    pub fn takes(&self, line: &RequestLine) -> bool {
+        let host = matches!(&line.host, Host::Name(name) if *name == self.host);
+        line.scheme == Scheme::Https && host && line.port == self.port && self.covers(&line.path)
+    }
+
+    /// Whether a path is the site's own, or below it.
+    fn covers(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(self.path.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'))
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, path, place } = self;
+        let path = if path == "/" { "" } else { path };
+        write!(f, "{place} of requests to https://{host}:{port}{path}")
+    }
+}
+
+/// Who puts a secret into its place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The harness puts a placeholder there, which the proxy swaps.
+    #[default]
+    Placeholder,
+    /// The proxy does, in every request to the site, over what stands there; the sandbox holds nothing.
+    Inject,
 }
 
 /// Where the value of a secret is looked for, outside the sandbox.
@@ -34,6 +76,8 @@ pub enum SecretSource {
     File(String),
     /// What a command prints.
     Command(String),
+    /// omni's own store, by the name it was put in under.
+    Store(String),
 }
 
 impl fmt::Display for SecretSource {
@@ -42,6 +86,7 @@ impl fmt::Display for SecretSource {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{path}"),
             Self::Command(command) => write!(f, "command:{command}"),
+            Self::Store(name) => write!(f, "store:{name}"),
         }
     }
 }
@@ -49,120 +94,99 @@ impl fmt::Display for SecretSource {
 /// Where in a request a secret goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// The whole value of this header, named in lower case.
+    /// The whole value of this header, named in lower case; or what follows one word and a space, as in `token …`.
     Header(String),
     /// `Authorization: Bearer …`.
     Bearer,
+    /// The password of `Authorization: Basic …`, of this user; of any where there is none.
+    BasicPassword(Option<String>),
+    /// The user of `Authorization: Basic …`, whatever the password.
+    BasicUser,
+    /// The value of this parameter of the URL's query.
+    Query(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The string at this place of a JSON body, as a pointer (RFC 6901).
+    Json(String),
 }
 
-/// What a placeholder looks like: a vendor's own keys, so that a harness that checks them is content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// `sk-ant-api03-`, 93 characters, `AA`.
-    Anthropic,
-    /// `sk-proj-`, 156 characters.
-    OpenAi,
-    /// `AIza`, 35 characters.
-    Google,
-    /// `omni-placeholder-`, the secret's name, 32 characters.
-    Opaque,
-}
-
-impl Shape {
-    /// Every shape by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 4] =
-        [("anthropic", Self::Anthropic), ("openai", Self::OpenAi), ("google", Self::Google), ("opaque", Self::Opaque)];
-
-    /// The shape of a host's keys, where none is written.
-    pub(super) fn of_host(host: &str) -> Self {
-        match host {
-            "api.anthropic.com" => Self::Anthropic,
-            "api.openai.com" => Self::OpenAi,
-            "generativelanguage.googleapis.com" => Self::Google,
-            _ => Self::Opaque,
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "the header `{name}`"),
+            Self::Bearer => write!(f, "the header `authorization`, after `Bearer`,"),
+            Self::BasicPassword(None) => write!(f, "the password of basic authorization"),
+            Self::BasicPassword(Some(user)) => write!(f, "the password of `{user}` in basic authorization"),
+            Self::BasicUser => write!(f, "the user of basic authorization"),
+            Self::Query(name) => write!(f, "the parameter `{name}` of the query"),
+            Self::Cookie(name) => write!(f, "the cookie `{name}`"),
+            Self::Json(pointer) => write!(f, "`{pointer}` in the JSON body"),
         }
     }
-
-    /// Makes the placeholder of a secret out of bits that the caller drew. The bits are hashed, so one draw serves all
-    /// the secrets of a session, and none of their placeholders tells anything of another.
-    #[must_use]
-    pub fn placeholder(&self, name: &str, entropy: &[u8; 96]) -> Placeholder {
-        Placeholder(match self {
-            Self::Anthropic => format!("sk-ant-api03-{}AA", characters(name, entropy, 93)),
-            Self::OpenAi => format!("sk-proj-{}", characters(name, entropy, 156)),
-            Self::Google => format!("AIza{}", characters(name, entropy, 35)),
-            Self::Opaque => {
-                let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-                let shown: String = name.chars().filter(plain).collect();
-                format!("omni-placeholder-{shown}-{}", characters(name, entropy, 32))
-            }
-        })
-    }
 }
 
-/// Characters of base 64 for URLs, drawn from entropy.
-fn characters(name: &str, entropy: &[u8; 96], count: usize) -> String {
-    let mut text = String::with_capacity(count + 42);
-    for block in 0u32.. {
-        let mut hash = Sha256::new();
-        hash.update(b"omni placeholder 1\0");
-        hash.update(entropy);
-        hash.update(block.to_be_bytes());
-        hash.update(name);
-        // 30 of the 32 bytes, as those make whole characters.
-        text.push_str(&URL_SAFE_NO_PAD.encode(&hash.finalize()[..30]));
-        if text.len() >= count {
-            break;
-        }
-    }
-    text.truncate(count);
-    text
-}
-
-/// The one scheme, host, port and place at which one placeholder is exchanged for its secret.
+/// One secret's sites, the only ones at which its placeholder is exchanged for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// The secret's name.
     pub secret: String,
-    /// The only host it is sent to, over TLS.
-    pub host: HostName,
-    /// The only port it is sent to.
-    pub port: Port,
-    /// Where in a request it goes.
-    pub place: Place,
+    /// The only places it is sent to.
+    pub sites: Vec<Site>,
+    /// Who puts it there.
+    pub mode: Mode,
     /// What stands there until then.
     pub placeholder: Placeholder,
 }
 
 impl SecretSpec {
-    /// Binds a placeholder to this secret's place.
+    /// Binds a placeholder to this secret's sites.
     #[must_use]
     pub fn binding(&self, placeholder: Placeholder) -> Binding {
-        let Self { name, host, port, place, .. } = self;
-        Binding { secret: name.clone(), host: host.clone(), port: *port, place: place.clone(), placeholder }
+        let Self { name, sites, mode, .. } = self;
+        Binding { secret: name.clone(), sites: sites.clone(), mode: *mode, placeholder }
+    }
+
+    /// The hosts it may be sent to, for a person.
+    #[must_use]
+    pub fn hosts(&self) -> String {
+        let mut hosts: Vec<&str> = self.sites.iter().map(|site| site.host.as_str()).collect();
+        hosts.dedup();
+        hosts.join(", ")
+    }
+
+    /// Whether it may be sent to this host.
+    #[must_use]
+    pub fn goes_to(&self, host: &Host) -> bool {
+        matches!(host, Host::Name(name) if self.sites.iter().any(|site| site.host == *name))
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_placeholder_has_the_shape_of_the_vendors_own_keys() {
-        let entropy = [7; 96];
-        let anthropic = Shape::Anthropic.placeholder("a", &entropy).0;
-        assert!(anthropic.starts_with("sk-ant-api03-") && anthropic.ends_with("AA") && anthropic.len() == 108);
-        let openai = Shape::OpenAi.placeholder("a", &entropy).0;
-        assert!(openai.starts_with("sk-proj-") && openai.len() == 164);
-        let opaque = Shape::Opaque.placeholder("my key", &entropy).0;
-        assert!(opaque.starts_with("omni-placeholder-mykey-") && opaque.len() == 23 + 32);
-    }
-
-    #[test]
-    fn every_secret_and_every_draw_has_its_own_placeholder() {
-        let one = Shape::OpenAi.placeholder("a", &[7; 96]);
-        assert_eq!(one, Shape::OpenAi.placeholder("a", &[7; 96]));
-        assert_ne!(one, Shape::OpenAi.placeholder("b", &[7; 96]));
-        assert_ne!(one, Shape::OpenAi.placeholder("a", &[8; 96]));
+    fn a_site_is_one_host_over_tls_and_what_is_below_its_path() {
+        let line = |scheme, host: &str, port, path: &str| RequestLine {
+            method: "GET".to_owned(),
+            scheme,
+            host: Host::parse(host).unwrap(),
+            port: Port(port),
+            path: path.to_owned(),
+        };
+        let site = |path: &str| Site {
+            host: HostName::parse("a.example").unwrap(),
+            port: Port(443),
+            path: path.to_owned(),
+            place: Place::Bearer,
+        };
+        let takes = |path: &str, asked: &str| site(path).takes(&line(Scheme::Https, "a.example", 443, asked));
+        assert!(takes("/", "/") && takes("/", "/v1/x") && takes("/v1", "/v1") && takes("/v1", "/v1/x"));
+        assert!(takes("/v1/", "/v1/x") && !takes("/v1/", "/v1") && !takes("/v1", "/v10") && !takes("/v1", "/"));
+        assert!(!site("/").takes(&line(Scheme::Http, "a.example", 443, "/")));
+        assert!(!site("/").takes(&line(Scheme::Https, "a.example", 8443, "/")));
+        assert!(!site("/").takes(&line(Scheme::Https, "b.a.example", 443, "/")));
+        assert!(!site("/").takes(&line(Scheme::Https, "192.0.2.1", 443, "/")));
     }
 }

@@ -82,7 +82,7 @@ fn reads_the_profile_of_the_documentation() {
     assert_eq!(profile.environment.set["DISABLE_AUTOUPDATER"], "1");
     let ask = WrittenRule { effect: Effect::Ask, text: "* github.com/**".to_owned(), line: 14, column: 11 };
     assert_eq!(profile.egress[2], ask);
-    assert_eq!(profile.secrets[0].place, Place::Header("x-api-key".to_owned()));
+    assert_eq!(profile.secrets[0].sites[0].place, Place::Header("x-api-key".to_owned()));
     assert_eq!(profile.secrets[0].shape, Shape::Anthropic);
     assert_eq!(profile.limits.memory, Some(8 << 30));
     assert_eq!(profile.limits.cpus, Some(2.0));
@@ -126,16 +126,19 @@ fn complains_about_every_flaw_of_a_secret() {
              (remove it from `pass`: the sandbox gets the placeholder)",
             "p.yaml:4:54: `host` says how a request travels (a secret goes into a header of its own)",
             "p.yaml:5:90: `antropic` is not a shape of placeholders (did you mean `anthropic`?)",
-            "p.yaml:6:5: the secret has both a `header` and a `bearer` (write `header: NAME` or `bearer: true`)",
+            "p.yaml:6:5: the secret has both a `header` and a `bearer` (write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, \
+             `query: NAME`, `cookie: NAME` or `json: /POINTER`)",
             "p.yaml:6:33: the command is empty (write it like `command:pass show key`)",
             "p.yaml:6:53: `*.a.com` holds '*', which no host name has (a secret is sent to one host, by its plain name)",
             "p.yaml:7:5: there are two secrets named `b` (give each a name of its own)",
             "p.yaml:7:5: the variable `B` of the secret `b` is set twice \
              (a variable holds one placeholder, or one value of `set`)",
-            "p.yaml:8:5: the secret has no place in a request (write `header: NAME` or `bearer: true`)",
-            "p.yaml:8:5: the secret has no `name` (add `name: NAME`)",
-            "p.yaml:8:5: the secret has no `from` (add `from: env:NAME`, `file:PATH` or `command:COMMAND`)",
+            "p.yaml:8:5: the secret has no place in a request (write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, \
+             `query: NAME`, `cookie: NAME` or `json: /POINTER`)",
             "p.yaml:8:5: the secret has no `host` (a secret is sent to one host: add `host: NAME`)",
+            "p.yaml:8:5: the secret has no `name` (add `name: NAME`)",
+            "p.yaml:8:5: the secret has no `from` \
+             (add `from: env:NAME`, `file:PATH`, `command:COMMAND` or `store:NAME`)",
             "p.yaml:8:7: unknown key `hots` (did you mean `host`?)",
         ]
     );

@@ -3,9 +3,11 @@
 use super::Shared;
 use super::headers;
 use super::lanes::Slot;
+use super::screen::Screen;
 use super::settle::{Open, Upload};
 use crate::model::BodyEnd;
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
@@ -25,17 +27,29 @@ pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Held {
     begun: Bytes,
     rest: Incoming,
+    /// Trailers that were read ahead.
+    trailers: Option<HeaderMap>,
 }
 
 impl Held {
     /// A body of which nothing was read.
     pub(super) fn untouched(rest: Incoming) -> Self {
-        Self { begun: Bytes::new(), rest }
+        Self::new(Bytes::new(), rest)
     }
 
     /// A body with what was read of it.
     pub(super) fn new(begun: Bytes, rest: Incoming) -> Self {
-        Self { begun, rest }
+        Self { begun, rest, trailers: None }
+    }
+
+    /// The same body, of which this was read.
+    pub(super) fn with(self, begun: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { begun, trailers, ..self }
+    }
+
+    /// The same body with what was read of it made into something else.
+    pub(super) fn made(self, make: impl FnOnce(Bytes) -> Bytes) -> Self {
+        Self { begun: make(self.begun), ..self }
     }
 }
 
@@ -47,11 +61,14 @@ impl Body for Held {
         if !self.begun.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
         }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
         Pin::new(&mut self.rest).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.begun.is_empty() && self.rest.is_end_stream()
+        self.begun.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -69,12 +86,28 @@ impl Body for Held {
 pub(super) struct RequestBody {
     inner: Held,
     upload: Arc<Upload>,
+    /// What looks for placeholders in it, unless it was read whole.
+    screen: Option<(Arc<Shared>, Screen)>,
 }
 
 impl RequestBody {
-    /// Lets `upload` see what passes.
-    pub(super) fn new(inner: Held, upload: Arc<Upload>) -> Self {
-        Self { inner, upload }
+    /// Lets `upload` see what passes, and `screen` stop it.
+    pub(super) fn new(inner: Held, upload: Arc<Upload>, screen: Option<(Arc<Shared>, Screen)>) -> Self {
+        Self { inner, upload, screen }
+    }
+
+    /// Whether a frame may pass.
+    fn look(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        if let Some(bytes) = frame.data_ref() {
+            self.upload.chunk(bytes)?;
+        }
+        let Some((shared, screen)) = &mut self.screen else { return Ok(()) };
+        let looked = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(bytes), _) => shared.vault.look(screen, bytes),
+            (None, Some(trailers)) => shared.vault.look_at_trailers(trailers),
+            (None, None) => Ok(()),
+        };
+        Ok(looked.inspect_err(|misplaced| self.upload.stop(misplaced.to_string()))?)
     }
 }
 
@@ -85,10 +118,9 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(bytes) = frame.data_ref()
-            && let Err(too_much) = self.upload.chunk(bytes)
+            && let Err(error) = self.look(frame)
         {
-            return Poll::Ready(Some(Err(too_much.into())));
+            return Poll::Ready(Some(Err(error)));
         }
         polled.map_err(Into::into)
     }

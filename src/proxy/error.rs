@@ -46,8 +46,26 @@ pub enum ProxyError {
     /// The first fact could not be recorded.
     #[error("cannot start the proxy: its journal cannot be written; free some disk space and try again")]
     NotRecorded,
+    /// A placeholder that could not be found again where it does not belong.
+    #[error("the placeholder of the secret `{name}` has no mark by which it can be found again")]
+    Placeholder {
+        /// The secret's name.
+        name: String,
+    },
+    /// Two secrets are both to be put into one place.
+    #[error(
+        "the secrets `{first}` and `{second}` are both to be put into {place}: leave one out, or give one a longer `path`"
+    )]
+    SecretsInOnePlace {
+        /// One secret's name.
+        first: String,
+        /// The other's.
+        second: String,
+        /// The place.
+        place: String,
+    },
     /// A header of a binding is not a header's name.
-    #[error("`{header}` is not the name of a header, so the secret `{name}` has no place")]
+    #[error("{header} cannot be, so the secret `{name}` has no place")]
     Header {
         /// The secret's name.
         name: String,

@@ -4,11 +4,14 @@ use super::Shared;
 use super::body::{self, Held, RequestBody, ResponseBody};
 use super::facts::{self, Claim, Judged, Malformed};
 use super::headers;
-use super::inject::{Misplaced, Plan};
+use super::hold::{Unfit, hold};
+use super::inject::Plan;
 use super::lanes::Slot;
 use super::push;
 use super::refusal::{self, Audience, Reply};
+use super::screen::Screen;
 use super::settle::Open;
+use super::upstream::SendError;
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
 use http::header::{ACCEPT_ENCODING, EXPECT};
@@ -24,6 +27,8 @@ struct Cleared {
     plan: Plan,
     target: String,
     act: Option<Act>,
+    /// What watches its body, unless that was read whole.
+    screen: Option<Screen>,
 }
 
 /// What cannot, with all that is said about it.
@@ -57,6 +62,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request
         length: held.size_hint().exact(),
     };
     let cleared = judged.and_then(|judged| judge(shared, judged, &asked));
+    let (cleared, held) = hold_body(shared, cleared, &head.headers, held).await;
     match cleared {
         Ok(cleared) => forward(shared, number, cleared, head.headers, held, &audience).await,
         Err(denied) => {
@@ -142,12 +148,32 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>) -> Result<Cleared, 
     }
     let plan = match shared.vault.plan(grant.line(), &target, asked.headers) {
         Ok(plan) => plan,
-        Err(misplaced) => return Err(refused(Denied::of(&grant, 403, explain_misplaced(&misplaced)))),
+        Err(misplaced) => return Err(refused(Denied::of(&grant, 403, misplaced.to_string()))),
     };
     match admit(shared, &grant, asked.length) {
-        Ok(allowance) => Ok(Cleared { grant, allowance, plan, target, act }),
+        Ok(allowance) => Ok(Cleared { grant, allowance, plan, target, act, screen: None }),
         Err(denied) => Err(refused(*denied)),
     }
+}
+
+/// Looks into the body for placeholders, or sees to it that somebody will.
+async fn hold_body(
+    shared: &Shared,
+    cleared: Result<Cleared, Box<Denied>>,
+    headers: &HeaderMap,
+    held: Held,
+) -> (Result<Cleared, Box<Denied>>, Held) {
+    let mut cleared = match cleared {
+        Ok(cleared) => cleared,
+        Err(denied) => return (Err(denied), held),
+    };
+    let (held, screen) = hold(shared, &mut cleared.plan, headers, held).await;
+    let Cleared { act, .. } = cleared;
+    let cleared = match screen {
+        Ok(screen) => Ok(Cleared { screen, ..cleared }),
+        Err(Unfit { status, reason }) => Err(Box::new(Denied { act, ..Denied::of(&cleared.grant, status, reason) })),
+    };
+    (cleared, held)
 }
 
 /// Counts a request where a rule caps something, unless there is no room for it.
@@ -172,7 +198,7 @@ async fn forward(
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, target, act } = cleared;
+    let Cleared { grant, allowance, plan, mut target, act, screen } = cleared;
     let line = grant.line().clone();
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed {
@@ -192,11 +218,15 @@ async fn forward(
         // A compressed answer could not be read as it passes.
         headers.remove(ACCEPT_ENCODING);
     }
-    shared.vault.apply(&plan, &mut headers);
-    let body = RequestBody::new(body, open.upload());
+    shared.vault.apply(&plan, &mut target, &mut headers);
+    let body = body.made(|begun| shared.vault.apply_to_body(&plan, &mut headers, begun));
+    let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)));
     match shared.upstream.send(grant, &target, headers, body).await {
         Ok((response, slot)) => answer(shared.clone(), response, slot, open, &line, audience),
         Err(error) => {
+            // What stopped the body is why there is no answer, whatever its connection says.
+            let stopped = open.stopped().map(|reason| SendError { status: 403, reason: reason.to_owned() });
+            let error = stopped.unwrap_or(error);
             let reply = Reply::failed(error.status, format!("omni: {}: {}", refusal::url(&line), error.reason));
             open.fail(error.reason);
             reply.into_response(audience)
@@ -247,11 +277,6 @@ async fn deny(shared: &Shared, number: RequestNumber, denied: Denied, push: Opti
     let _ = shared.books.clerk.record(denied).await;
     let report = push.and_then(|push| push::refusal(push, &message));
     Reply::refused(status, message).after(retry_after).reporting(report)
-}
-
-fn explain_misplaced(misplaced: &Misplaced) -> String {
-    let Misplaced { secret, found, belongs } = misplaced;
-    format!("the placeholder of the secret `{secret}` stands in {found}, and it belongs in {belongs} alone")
 }
 
 impl Denied {

@@ -8,7 +8,7 @@ use crate::meter::{Dialect, Meter, PriceTable};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// What settling needs, shared by all requests of the session.
@@ -28,6 +28,8 @@ pub(super) struct Upload {
     allowance: Allowance,
     /// Whether the body was cut off since it was more than is allowed.
     cut: AtomicBool,
+    /// Why the body was stopped, where something stood in it that may not go.
+    stopped: OnceLock<String>,
 }
 
 impl Upload {
@@ -37,6 +39,12 @@ impl Upload {
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.with_meter(|meter| meter.request(bytes));
         Ok(())
+    }
+
+    /// The body was stopped, and so the request was.
+    pub(super) fn stop(&self, reason: String) {
+        // The first reason is the reason.
+        let _ = self.stopped.set(reason);
     }
 
     fn with_meter(&self, act: impl FnOnce(&mut Meter)) {
@@ -63,7 +71,13 @@ impl Open {
     pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine, allowance: Allowance) -> Self {
         let dialect = Dialect::of(line);
         let meter = dialect.map(|dialect| Mutex::new(Meter::new(dialect).naming(Dialect::model_in(line))));
-        let upload = Arc::new(Upload { bytes: AtomicU64::new(0), meter, allowance, cut: AtomicBool::new(false) });
+        let upload = Arc::new(Upload {
+            bytes: AtomicU64::new(0),
+            meter,
+            allowance,
+            cut: AtomicBool::new(false),
+            stopped: OnceLock::new(),
+        });
         let started = Instant::now();
         Self { books, number, dialect, upload, started, status: None, response_bytes: 0, settled: false }
     }
@@ -100,6 +114,11 @@ impl Open {
         Ok(())
     }
 
+    /// Why the request's body was stopped, where it was.
+    pub(super) fn stopped(&self) -> Option<&str> {
+        self.upload.stopped.get().map(String::as_str)
+    }
+
     /// There will be no answer.
     pub(super) fn fail(mut self, reason: String) {
         self.settle_failed(reason);
@@ -108,6 +127,9 @@ impl Open {
     /// The answer ended. Only the first call counts.
     pub(super) fn end(&mut self, end: BodyEnd) {
         let Some(status) = self.status else { return };
+        if let Some(reason) = self.upload.stopped.get() {
+            return self.settle_failed(reason.clone());
+        }
         // The upstream breaks off when a request's body does.
         let cut = end == BodyEnd::UpstreamBroke && self.upload.cut.load(Ordering::Relaxed);
         let end = if cut { BodyEnd::QuotaReached } else { end };

@@ -18,6 +18,7 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
         SecretSource::Env(name) => sys::environment_has(name),
         SecretSource::File(path) => expand_home(path, home).exists(),
         SecretSource::Command(_) => true,
+        SecretSource::Store(_) => false,
     })
 }
 
@@ -49,6 +50,7 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
         SecretSource::Env(name) => std::env::var(name).map_err(|error| error.to_string()),
         SecretSource::File(path) => text(&mut File::open(expand_home(path, home)).map_err(|error| error.to_string())?),
         SecretSource::Command(command) => run(command),
+        SecretSource::Store(_) => Err("the store is not there".to_owned()),
     }
 }
 

@@ -9,6 +9,7 @@ mod memory;
 mod metering;
 mod names;
 mod opaque;
+mod placeholders;
 mod refusals;
 mod registries;
 mod rules;

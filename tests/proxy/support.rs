@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use omni::meter::PriceTable;
 use omni::model::{Event, HostName, Placeholder, Port, Secret, SessionId};
-use omni::policy::{Binding, Effect, Level, Place, Policy, RuleSource, WrittenRule};
+use omni::policy::{Binding, Effect, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
 use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup};
 use omni::store::{Memory, Recorder};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-pub const PLACEHOLDER: &str = "sk-placeholder-0123456789";
+pub const PLACEHOLDER: &str = "sk-placeholder-ZXepeqer0123456789ab";
 pub const REAL: &str = "sk-real-9876543210";
 pub const NAMES: [&str; 3] = ["api.example.com", "api.anthropic.com", "api.openai.com"];
 
@@ -307,9 +307,13 @@ impl Proxy {
 fn binding(host: &str) -> Binding {
     Binding {
         secret: "vendor".to_owned(),
-        host: HostName::parse(host).unwrap(),
-        port: Port(443),
-        place: Place::Header("x-api-key".to_owned()),
+        sites: vec![Site {
+            host: HostName::parse(host).unwrap(),
+            port: Port(443),
+            path: "/".to_owned(),
+            place: Place::Header("x-api-key".to_owned()),
+        }],
+        mode: Mode::Placeholder,
         placeholder: Placeholder(PLACEHOLDER.to_owned()),
     }
 }

@@ -160,7 +160,7 @@ fn of_host(profile: &Profile, policy: &Policy, host: &Host) -> OfHost {
         Host::Name(_) => note.to_owned(),
         Host::Address(_) => format!("it is {note}, which is refused whatever the rules say"),
     });
-    let bound = |secret: &&crate::policy::SecretSpec| matches!(host, Host::Name(name) if *name == secret.host);
+    let bound = |secret: &&crate::policy::SecretSpec| secret.goes_to(host);
     OfHost {
         host: host.to_string(),
         verdict,

@@ -1,0 +1,270 @@
+//! What is known of the secrets of known vendors, so that nobody writes their sites by hand.
+
+use super::secret::{Place, SecretSource, Site};
+use super::shape::Shape;
+use crate::model::{HostName, Port};
+
+/// What is known of one vendor's secrets.
+#[derive(Debug)]
+pub struct Preset {
+    /// What it is called, by the vendor.
+    pub name: &'static str,
+    /// What the secret is, for a person who is asked for one.
+    pub about: &'static str,
+    /// The variables that the vendor's own programs look into, and that hold the placeholder.
+    variables: &'static [&'static str],
+    /// What its keys look like.
+    pub(super) shape: Shape,
+    sites: &'static [(&'static str, &'static str, At)],
+}
+
+/// A [`Place`] as a constant.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    Header(&'static str),
+    Bearer,
+    /// The password of whoever.
+    Basic,
+    Query(&'static str),
+}
+
+/// Every preset. The sites are those that the vendors document for their command lines and libraries.
+static PRESETS: &[Preset] = &[
+    Preset {
+        name: "anthropic",
+        about: "an API key of Anthropic's, from platform.claude.com",
+        variables: &["ANTHROPIC_API_KEY"],
+        shape: Shape::Anthropic,
+        sites: &[("api.anthropic.com", "/", At::Header("x-api-key")), ("api.anthropic.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "claude-code",
+        about: "a token of a Claude subscription, as `claude setup-token` prints it",
+        variables: &["CLAUDE_CODE_OAUTH_TOKEN"],
+        shape: Shape::AnthropicToken,
+        sites: &[("api.anthropic.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "openai",
+        about: "an API key of OpenAI's, from platform.openai.com",
+        variables: &["OPENAI_API_KEY"],
+        shape: Shape::OpenAi,
+        sites: &[("api.openai.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "google",
+        about: "an API key of Google's Gemini API, from aistudio.google.com",
+        variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        shape: Shape::Google,
+        sites: &[
+            ("generativelanguage.googleapis.com", "/", At::Header("x-goog-api-key")),
+            ("generativelanguage.googleapis.com", "/", At::Query("key")),
+            ("generativelanguage.googleapis.com", "/", At::Bearer),
+        ],
+    },
+    Preset {
+        name: "openrouter",
+        about: "an API key of OpenRouter's, from openrouter.ai",
+        variables: &["OPENROUTER_API_KEY"],
+        shape: Shape::OpenRouter,
+        sites: &[("openrouter.ai", "/api/", At::Bearer)],
+    },
+    Preset {
+        name: "github",
+        about: "a personal access token of GitHub's, from github.com/settings/tokens",
+        variables: &["GH_TOKEN", "GITHUB_TOKEN"],
+        shape: Shape::GitHub,
+        sites: &[
+            ("api.github.com", "/", At::Header("authorization")),
+            ("api.github.com", "/", At::Basic),
+            ("uploads.github.com", "/", At::Header("authorization")),
+            ("github.com", "/", At::Basic),
+            ("github.com", "/", At::Header("authorization")),
+        ],
+    },
+    Preset {
+        name: "gitlab",
+        about: "a personal access token of GitLab's, from gitlab.com/-/user_settings/personal_access_tokens",
+        variables: &["GITLAB_TOKEN"],
+        shape: Shape::GitLab,
+        sites: &[
+            ("gitlab.com", "/", At::Header("private-token")),
+            ("gitlab.com", "/", At::Bearer),
+            ("gitlab.com", "/", At::Basic),
+        ],
+    },
+    Preset {
+        name: "npm",
+        about: "an access token of npm's, from npmjs.com",
+        variables: &["NPM_TOKEN", "NODE_AUTH_TOKEN"],
+        shape: Shape::Npm,
+        sites: &[("registry.npmjs.org", "/", At::Bearer)],
+    },
+    Preset {
+        name: "pypi",
+        about: "an API token of PyPI's, from pypi.org/manage/account/token",
+        variables: &["TWINE_PASSWORD", "UV_PUBLISH_TOKEN"],
+        shape: Shape::PyPi,
+        sites: &[("upload.pypi.org", "/legacy/", At::Basic)],
+    },
+    Preset {
+        name: "crates-io",
+        about: "an API token of crates.io's, from crates.io/settings/tokens",
+        variables: &["CARGO_REGISTRY_TOKEN"],
+        shape: Shape::CratesIo,
+        sites: &[("crates.io", "/api/", At::Header("authorization"))],
+    },
+    Preset {
+        name: "docker-hub",
+        about: "a personal access token of Docker Hub's, from app.docker.com",
+        variables: &[],
+        shape: Shape::DockerHub,
+        sites: &[("auth.docker.io", "/token", At::Basic)],
+    },
+    Preset {
+        name: "hugging-face",
+        about: "a user access token of Hugging Face's, from huggingface.co/settings/tokens",
+        variables: &["HF_TOKEN"],
+        shape: Shape::HuggingFace,
+        sites: &[("huggingface.co", "/", At::Bearer), ("router.huggingface.co", "/", At::Bearer)],
+    },
+    Preset {
+        name: "bedrock",
+        about: "an API key of Amazon Bedrock's for us-east-1",
+        variables: &["AWS_BEARER_TOKEN_BEDROCK"],
+        shape: Shape::Opaque,
+        sites: &[
+            ("bedrock-runtime.us-east-1.amazonaws.com", "/", At::Bearer),
+            ("bedrock.us-east-1.amazonaws.com", "/", At::Bearer),
+        ],
+    },
+    Preset {
+        name: "slack",
+        about: "a bot token of Slack's, from api.slack.com/apps",
+        variables: &["SLACK_BOT_TOKEN"],
+        shape: Shape::Slack,
+        sites: &[("slack.com", "/api/", At::Bearer)],
+    },
+    Preset {
+        name: "mistral",
+        about: "an API key of Mistral's, from console.mistral.ai",
+        variables: &["MISTRAL_API_KEY"],
+        shape: Shape::Opaque,
+        sites: &[("api.mistral.ai", "/", At::Bearer)],
+    },
+    Preset {
+        name: "groq",
+        about: "an API key of Groq's, from console.groq.com",
+        variables: &["GROQ_API_KEY"],
+        shape: Shape::Opaque,
+        sites: &[("api.groq.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "xai",
+        about: "an API key of xAI's, from console.x.ai",
+        variables: &["XAI_API_KEY"],
+        shape: Shape::Opaque,
+        sites: &[("api.x.ai", "/", At::Bearer)],
+    },
+    Preset {
+        name: "deepseek",
+        about: "an API key of DeepSeek's, from platform.deepseek.com",
+        variables: &["DEEPSEEK_API_KEY"],
+        shape: Shape::Opaque,
+        sites: &[("api.deepseek.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "stripe",
+        about: "a secret key of Stripe's, from dashboard.stripe.com/apikeys",
+        variables: &["STRIPE_API_KEY"],
+        shape: Shape::Opaque,
+        sites: &[("api.stripe.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "cloudflare",
+        about: "an API token of Cloudflare's, from dash.cloudflare.com",
+        variables: &["CLOUDFLARE_API_TOKEN"],
+        shape: Shape::Opaque,
+        sites: &[("api.cloudflare.com", "/client/", At::Bearer)],
+    },
+    Preset {
+        name: "digitalocean",
+        about: "a personal access token of DigitalOcean's, from cloud.digitalocean.com",
+        variables: &["DIGITALOCEAN_ACCESS_TOKEN"],
+        shape: Shape::Opaque,
+        sites: &[("api.digitalocean.com", "/", At::Bearer)],
+    },
+    Preset {
+        name: "linear",
+        about: "an API key of Linear's, from linear.app",
+        variables: &["LINEAR_API_KEY"],
+        shape: Shape::Opaque,
+        sites: &[("api.linear.app", "/", At::Header("authorization"))],
+    },
+];
+
+impl Preset {
+    /// The preset of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name)
+    }
+
+    /// The preset whose secret a variable holds, as the vendor's programs know it.
+    #[must_use]
+    pub fn of_variable(variable: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.variables.contains(&variable))
+    }
+
+    /// The names of all.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|preset| preset.name)
+    }
+
+    /// Where the secret may be sent to.
+    #[must_use]
+    pub fn sites(&self) -> Vec<Site> {
+        let site = |(host, path, at): &(&str, &str, At)| {
+            let place = match at {
+                At::Header(name) => Place::Header((*name).to_owned()),
+                At::Bearer => Place::Bearer,
+                At::Basic => Place::BasicPassword(None),
+                At::Query(name) => Place::Query((*name).to_owned()),
+            };
+            // Every host of a preset is one: a test parses them all.
+            let host = HostName::parse(host).ok()?;
+            Some(Site { host, port: Port(443), path: (*path).to_owned(), place })
+        };
+        self.sites.iter().filter_map(site).collect()
+    }
+
+    /// Where its value is looked for where nothing else is written: omni's store, then the vendor's own variables.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SecretSource> {
+        let stored = std::iter::once(SecretSource::Store(self.name.to_owned()));
+        stored.chain(self.variables.iter().map(|name| SecretSource::Env((*name).to_owned()))).collect()
+    }
+
+    /// The variables that hold the placeholder.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        self.variables.iter().map(|name| (*name).to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_preset_has_its_sites_and_no_two_share_a_name_or_a_variable() {
+        let mut taken = BTreeSet::new();
+        for preset in PRESETS {
+            assert!(preset.sites().len() == preset.sites.len() && !preset.sites.is_empty(), "{}", preset.name);
+            assert!(preset.variables.iter().chain([&preset.name]).all(|name| taken.insert(name)), "{}", preset.name);
+            assert!(super::super::is_secret_name(preset.name), "{}", preset.name);
+            assert_eq!(Preset::named(preset.name).map(|found| found.name), Some(preset.name));
+        }
+    }
+}

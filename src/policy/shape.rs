@@ -1,0 +1,225 @@
+//! What placeholders look like: as vendors' own keys do, and so that one search finds them all.
+
+use crate::model::Placeholder;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// What every placeholder holds, right after what its vendor's keys begin with.
+///
+/// It is made so that the two characters it begins with, [`PLACEHOLDER_PAIR`], also stand in its base64, wherever in a
+/// group of three bytes it begins: each `e` with a letter from `p` to `z` behind it, at the beginning of a group, is
+/// written `ZX`, and there is one at every distance from the beginning modulo three. So one search for two rare
+/// characters finds every placeholder of every session, plain and in base64.
+pub const PLACEHOLDER_MARK: &[u8; 8] = b"ZXepeqer";
+/// The beginning of [`PLACEHOLDER_MARK`].
+pub const PLACEHOLDER_PAIR: &[u8; 2] = b"ZX";
+/// How many characters after the mark are the placeholder's own.
+pub const PLACEHOLDER_OWN: usize = 12;
+
+/// What a placeholder looks like: a vendor's own keys, so that a harness that checks them is content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `sk-ant-api03-`, 93 characters, `AA`.
+    Anthropic,
+    /// `sk-ant-oat01-`, 93 characters, `AA`: the tokens of a subscription.
+    AnthropicToken,
+    /// `sk-proj-`, 156 characters.
+    OpenAi,
+    /// `AIza`, 35 characters.
+    Google,
+    /// `sk-or-v1-`, 64 letters and digits.
+    OpenRouter,
+    /// `ghp_`, 30 letters and digits, and their CRC-32 in base 62.
+    GitHub,
+    /// `glpat-`, 20 characters.
+    GitLab,
+    /// `npm_`, 30 letters and digits, and their CRC-32 in base 62.
+    Npm,
+    /// `pypi-AgEIcHlwaS5vcmc`, which says that it is for pypi.org, and 144 characters.
+    PyPi,
+    /// `cio`, 32 letters and digits.
+    CratesIo,
+    /// `dckr_pat_`, 27 characters.
+    DockerHub,
+    /// `hf_`, 34 letters and digits.
+    HuggingFace,
+    /// `xoxb-`, two numbers, 24 letters and digits.
+    Slack,
+    /// `omni-placeholder-`, the secret's name, 32 characters.
+    Opaque,
+}
+
+/// Which characters a placeholder is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alphabet {
+    /// Those of base64 for URLs.
+    Url,
+    /// Letters and digits.
+    Plain,
+    /// Letters and digits, the last six of which are the CRC-32 of the others.
+    Checked,
+}
+
+/// Digits of base 62, in the order in which GitHub and npm count.
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// How many of them a checksum has.
+const CHECK_DIGITS: usize = 6;
+
+impl Shape {
+    /// Every shape by the name it is written as.
+    pub(super) const ALL: [(&'static str, Self); 14] = [
+        ("anthropic", Self::Anthropic),
+        ("anthropic-token", Self::AnthropicToken),
+        ("openai", Self::OpenAi),
+        ("google", Self::Google),
+        ("openrouter", Self::OpenRouter),
+        ("github", Self::GitHub),
+        ("gitlab", Self::GitLab),
+        ("npm", Self::Npm),
+        ("pypi", Self::PyPi),
+        ("crates-io", Self::CratesIo),
+        ("docker-hub", Self::DockerHub),
+        ("hugging-face", Self::HuggingFace),
+        ("slack", Self::Slack),
+        ("opaque", Self::Opaque),
+    ];
+
+    /// The shape of a host's keys, where none is written.
+    pub(super) fn of_host(host: &str) -> Self {
+        match host {
+            "api.anthropic.com" => Self::Anthropic,
+            "api.openai.com" => Self::OpenAi,
+            "generativelanguage.googleapis.com" => Self::Google,
+            "openrouter.ai" => Self::OpenRouter,
+            "api.github.com" | "github.com" => Self::GitHub,
+            "gitlab.com" => Self::GitLab,
+            "registry.npmjs.org" => Self::Npm,
+            "upload.pypi.org" => Self::PyPi,
+            "crates.io" => Self::CratesIo,
+            "huggingface.co" => Self::HuggingFace,
+            "slack.com" => Self::Slack,
+            _ => Self::Opaque,
+        }
+    }
+
+    /// Makes the placeholder of a secret out of bits that the caller drew. The bits are hashed, so one draw serves all
+    /// the secrets of a session, and none of their placeholders tells anything of another.
+    #[must_use]
+    pub fn placeholder(&self, name: &str, entropy: &[u8; 96]) -> Placeholder {
+        let (begin, alphabet, count, end) = match self {
+            Self::Anthropic => ("sk-ant-api03-", Alphabet::Url, 93, "AA"),
+            Self::AnthropicToken => ("sk-ant-oat01-", Alphabet::Url, 93, "AA"),
+            Self::OpenAi => ("sk-proj-", Alphabet::Url, 156, ""),
+            Self::Google => ("AIza", Alphabet::Url, 35, ""),
+            Self::OpenRouter => ("sk-or-v1-", Alphabet::Plain, 64, ""),
+            Self::GitHub => ("ghp_", Alphabet::Checked, 36, ""),
+            Self::GitLab => ("glpat-", Alphabet::Url, 20, ""),
+            Self::Npm => ("npm_", Alphabet::Checked, 36, ""),
+            Self::PyPi => ("pypi-AgEIcHlwaS5vcmc", Alphabet::Url, 144, ""),
+            Self::CratesIo => ("cio", Alphabet::Plain, 32, ""),
+            Self::DockerHub => ("dckr_pat_", Alphabet::Url, 27, ""),
+            Self::HuggingFace => ("hf_", Alphabet::Plain, 34, ""),
+            Self::Slack => ("xoxb-100000000000-1000000000000-", Alphabet::Plain, 24, ""),
+            Self::Opaque => {
+                let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+                let shown: String = name.chars().filter(plain).collect();
+                return Placeholder(format!(
+                    "omni-placeholder-{shown}-{}",
+                    characters(name, entropy, 32, Alphabet::Url)
+                ));
+            }
+        };
+        Placeholder(format!("{begin}{}{end}", characters(name, entropy, count, alphabet)))
+    }
+}
+
+/// Characters drawn from entropy, after the mark.
+fn characters(name: &str, entropy: &[u8; 96], count: usize, alphabet: Alphabet) -> String {
+    let drawn = if alphabet == Alphabet::Checked { count - CHECK_DIGITS } else { count };
+    let mut text = String::from_utf8_lossy(PLACEHOLDER_MARK).into_owned();
+    for block in 0u32.. {
+        let mut hash = Sha256::new();
+        hash.update(b"omni placeholder 2\0");
+        hash.update(entropy);
+        hash.update(block.to_be_bytes());
+        hash.update(name);
+        // 30 of the 32 bytes, as those make whole characters.
+        let block = URL_SAFE_NO_PAD.encode(&hash.finalize()[..30]);
+        text.extend(block.chars().filter(|c| alphabet == Alphabet::Url || c.is_ascii_alphanumeric()));
+        if text.len() >= drawn {
+            break;
+        }
+    }
+    text.truncate(drawn);
+    if alphabet == Alphabet::Checked {
+        let mut check = [b'0'; CHECK_DIGITS];
+        let mut rest = crc32(text.as_bytes());
+        for digit in check.iter_mut().rev() {
+            *digit = DIGITS[(rest % 62) as usize];
+            rest /= 62;
+        }
+        text.extend(check.map(char::from));
+    }
+    text
+}
+
+/// The checksum of ISO 3309, bit by bit: the texts are short.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+
+    #[test]
+    fn a_placeholder_has_the_shape_of_the_vendors_own_keys() {
+        let entropy = [7; 96];
+        let anthropic = Shape::Anthropic.placeholder("a", &entropy).0;
+        assert!(anthropic.starts_with("sk-ant-api03-") && anthropic.ends_with("AA") && anthropic.len() == 108);
+        let openai = Shape::OpenAi.placeholder("a", &entropy).0;
+        assert!(openai.starts_with("sk-proj-") && openai.len() == 164);
+        let opaque = Shape::Opaque.placeholder("my key", &entropy).0;
+        assert!(opaque.starts_with("omni-placeholder-mykey-") && opaque.len() == 23 + 32);
+        let github = Shape::GitHub.placeholder("a", &entropy).0;
+        assert!(github.len() == 40 && github.bytes().skip(4).all(|byte| byte.is_ascii_alphanumeric()), "{github}");
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_that_vendors_check() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        let token = Shape::Npm.placeholder("a", &[7; 96]).0;
+        let value = token[34..].bytes().fold(0u64, |sum, byte| {
+            sum * 62 + DIGITS.iter().position(|digit| *digit == byte).map_or(0, |at| at as u64)
+        });
+        assert_eq!(value, u64::from(crc32(&token.as_bytes()[4..34])));
+    }
+
+    #[test]
+    fn every_secret_and_every_draw_has_its_own_placeholder_with_the_mark_and_enough_of_its_own() {
+        let mark = String::from_utf8_lossy(PLACEHOLDER_MARK).into_owned();
+        for (name, shape) in Shape::ALL {
+            let own = |secret: &str, entropy| {
+                let text = shape.placeholder(secret, &[entropy; 96]).0;
+                let rest = text.split_once(mark.as_str()).map(|(_, rest)| rest.to_owned());
+                rest.and_then(|rest| rest.get(..PLACEHOLDER_OWN).map(str::to_owned))
+            };
+            assert!(own("a", 7).is_some() && own("a", 7) == own("a", 7), "{name}");
+            assert!(own("a", 7) != own("b", 7) && own("a", 7) != own("a", 8), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_pair_stands_in_the_marks_base64_wherever_it_begins() {
+        for before in 0..9 {
+            let text = [&vec![b'-'; before][..], PLACEHOLDER_MARK, b"x"].concat();
+            for coded in [BASE64_STANDARD.encode(&text), BASE64_URL_SAFE.encode(&text)] {
+                assert!(coded.contains("ZX"), "{before}: {coded}");
+            }
+        }
+    }
+}
