@@ -3,6 +3,7 @@
 use super::Shared;
 use super::headers;
 use super::lanes::Slot;
+use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::{Open, Upload};
 use crate::model::BodyEnd;
@@ -72,14 +73,18 @@ impl Body for Held {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (begun, rest) = (self.begun.len() as u64, self.rest.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(begun));
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(begun));
-        }
-        hint
+        longer(&self.rest.size_hint(), self.begun.len() as u64)
     }
+}
+
+/// The size of what has so many bytes in front.
+fn longer(rest: &SizeHint, more: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower().saturating_add(more));
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper.saturating_add(more));
+    }
+    hint
 }
 
 /// A request's body on its way to the upstream.
@@ -148,6 +153,10 @@ pub(super) struct Streamed {
     open: Open,
     shared: Arc<Shared>,
     _slot: Slot,
+    /// What takes secrets out of it.
+    rinse: Option<Rinse>,
+    /// Trailers that wait for what is held back.
+    trailers: Option<HeaderMap>,
 }
 
 impl ResponseBody {
@@ -157,8 +166,8 @@ impl ResponseBody {
     }
 
     /// The upstream's body, which settles the request when it ends.
-    pub(super) fn stream(inner: Incoming, open: Open, shared: Arc<Shared>, slot: Slot) -> Self {
-        let mut streamed = Streamed { inner, open, shared, _slot: slot };
+    pub(super) fn stream(inner: Incoming, open: Open, shared: Arc<Shared>, slot: Slot, rinse: Option<Rinse>) -> Self {
+        let mut streamed = Streamed { inner, open, shared, _slot: slot, rinse, trailers: None };
         streamed.settle_if_over();
         Self::Stream(Box::new(streamed))
     }
@@ -173,25 +182,75 @@ impl Streamed {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &mut polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(bytes) = frame.data_ref() {
-                    if let Err(too_much) = self.open.chunk(bytes) {
-                        self.open.end(BodyEnd::QuotaReached);
-                        return Poll::Ready(Some(Err(too_much.into())));
-                    }
-                } else if let Some(trailers) = frame.trailers_mut() {
-                    headers::clean_response(trailers);
-                    self.shared.vault.redact(trailers);
-                }
-                self.settle_if_over();
+        loop {
+            if let Some(trailers) = self.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
-            Poll::Ready(Some(Err(_))) => self.open.end(BodyEnd::UpstreamBroke),
-            Poll::Ready(None) => self.open.end(BodyEnd::Complete),
-            Poll::Pending => {}
+            let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
+            match &mut polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        if let Err(too_much) = self.open.chunk(bytes) {
+                            self.open.end(BodyEnd::QuotaReached);
+                            return Poll::Ready(Some(Err(too_much.into())));
+                        }
+                    } else if let Some(trailers) = frame.trailers_mut() {
+                        headers::clean_response(trailers);
+                        self.shared.vault.redact(trailers);
+                    }
+                    self.settle_if_over();
+                }
+                Poll::Ready(Some(Err(_))) => self.open.end(BodyEnd::UpstreamBroke),
+                Poll::Ready(None) => self.open.end(BodyEnd::Complete),
+                Poll::Pending => {}
+            }
+            match self.rinse(polled) {
+                // All of it is held back: what comes next tells.
+                Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                rinsed => return rinsed,
+            }
         }
-        polled.map_err(Into::into)
+    }
+
+    /// Takes secrets out of a frame, and lets what was held back go before the end.
+    fn rinse(
+        &mut self,
+        polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(rinse) = &mut self.rinse else { return polled.map_err(Into::into) };
+        let frame = match polled {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(None) if rinse.held() > 0 => return Poll::Ready(Some(Ok(Frame::data(rinse.end())))),
+            other => return other.map_err(Into::into),
+        };
+        Poll::Ready(Some(match (frame.into_data(), rinse.held()) {
+            (Ok(bytes), _) => match rinse.next(self.shared.vault.scrub(), &bytes) {
+                Ok(rinsed) => Ok(Frame::data(rinsed)),
+                Err(broken) => {
+                    self.open.end(BodyEnd::UpstreamBroke);
+                    Err(broken.into())
+                }
+            },
+            (Err(frame), 0) => Ok(frame),
+            (Err(frame), _) => {
+                self.trailers = frame.into_trailers().ok();
+                Ok(Frame::data(rinse.end()))
+            }
+        }))
+    }
+
+    fn is_over(&self) -> bool {
+        let held = self.rinse.as_ref().map_or(0, Rinse::held);
+        held == 0 && self.trailers.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.inner.size_hint();
+        match &self.rinse {
+            None => hint,
+            Some(rinse) if rinse.changes_length() => SizeHint::default(),
+            Some(rinse) => longer(&hint, rinse.held() as u64),
+        }
     }
 }
 
@@ -209,14 +268,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_end_stream(),
-            Self::Stream(streamed) => streamed.inner.is_end_stream(),
+            Self::Stream(streamed) => streamed.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Text(text) => text.size_hint(),
-            Self::Stream(streamed) => streamed.inner.size_hint(),
+            Self::Stream(streamed) => streamed.size_hint(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::inject::Plan;
 use super::lanes::Slot;
 use super::push;
 use super::refusal::{self, Audience, Reply};
+use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::Open;
 use super::upstream::SendError;
@@ -214,7 +215,7 @@ async fn forward(
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
     let open = Open::new(shared.books.clone(), number, &line, allowance);
-    if open.is_metered() {
+    if open.is_metered() || shared.vault.may_tell(&line.host) {
         // A compressed answer could not be read as it passes.
         headers.remove(ACCEPT_ENCODING);
     }
@@ -252,6 +253,10 @@ fn answer(
     shared.vault.redact(&mut head.headers);
     head.version = Version::HTTP_11;
     open.answered(&head);
+    let rinse = match Rinse::begin(&shared.vault, &line.host, &mut head.headers) {
+        Ok(rinse) => rinse,
+        Err(reason) => return unreadable(open, line, reason, audience),
+    };
     if line.method == "HEAD" || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // It is over with its head, and its body may never be asked for.
         open.end(BodyEnd::Complete);
@@ -263,7 +268,14 @@ fn answer(
     }
     // What the client's side adds must come from this side alone.
     head.extensions.clear();
-    Response::from_parts(head, ResponseBody::stream(body, open, shared, slot))
+    Response::from_parts(head, ResponseBody::stream(body, open, shared, slot, rinse))
+}
+
+/// Gives up on an answer that may hold a secret and cannot be read.
+fn unreadable(mut open: Open, line: &RequestLine, reason: &str, audience: &Audience) -> Response<ResponseBody> {
+    open.end(BodyEnd::UpstreamBroke);
+    let message = format!("omni cannot search the answer to {} for secrets: {reason}", refusal::url(line));
+    Reply::failed(502, message).into_response(audience)
 }
 
 /// Records the refusal, then says it.

@@ -6,6 +6,7 @@
 use super::ProxyError;
 use super::disguise::{Needle, position};
 use super::screen::{Screen, Stop};
+use super::scrub::{SECRET_BYTES_MIN, Scrub};
 use super::spot::{self, Slot, Spot};
 use super::watch::Watch;
 use crate::model::{Host, HostName, RequestLine, Secret};
@@ -15,8 +16,6 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName,
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Shortest secret that is looked for in answers: a shorter one would be found by chance.
-const REDACTED_BYTES_MIN: usize = 8;
 /// What stands in an answer's header instead of a value that has a secret in disguise.
 const REDACTED: &str = "[redacted by omni]";
 
@@ -24,6 +23,7 @@ const REDACTED: &str = "[redacted by omni]";
 pub(super) struct Vault {
     entries: Vec<Entry>,
     watch: Watch,
+    scrub: Scrub,
     /// Whose sites a host has, and which.
     by_host: HashMap<HostName, Vec<(usize, usize)>>,
 }
@@ -96,7 +96,18 @@ impl Vault {
                 by_host.entry(site.host.clone()).or_default().push((index, number));
             }
         }
-        Ok(Self { entries, watch, by_host })
+        let scrub = Scrub::new(entries.iter().map(|entry| entry.secret.expose().as_bytes()));
+        Ok(Self { entries, watch, scrub, by_host })
+    }
+
+    /// What looks for the secrets in answers.
+    pub(super) fn scrub(&self) -> &Scrub {
+        &self.scrub
+    }
+
+    /// Whether a host may know a secret, so that its answers must be readable here.
+    pub(super) fn may_tell(&self, host: &Host) -> bool {
+        !self.scrub.is_idle() && matches!(host, Host::Name(name) if self.by_host.contains_key(name))
     }
 
     /// The secrets' names.
@@ -287,7 +298,8 @@ impl Vault {
     /// Takes the session's secrets out of an answer's headers: a secret becomes its placeholder again, and a value with
     /// one in disguise goes as a whole.
     pub(super) fn redact(&self, headers: &mut HeaderMap) {
-        for value in headers.values_mut() {
+        let suspect = |value: &&mut HeaderValue| self.scrub.holds(value.as_bytes());
+        for value in headers.values_mut().filter(suspect) {
             self.entries.iter().for_each(|entry| entry.redact(value));
         }
     }
@@ -367,7 +379,7 @@ fn nth_value<'a>(headers: &'a mut HeaderMap, name: &HeaderName, nth: usize) -> O
 
 impl Entry {
     fn new(binding: Binding, secret: Secret) -> Result<Self, ProxyError> {
-        let known = secret.expose().len() >= REDACTED_BYTES_MIN;
+        let known = secret.expose().len() >= SECRET_BYTES_MIN;
         let secret_needle = known.then(|| Needle::new(secret.expose().as_bytes()));
         let entry = Self { binding, secret, secret_needle };
         if let Some(site) = entry.binding.sites.iter().find(|site| Slot::of(&site.place).is_none()) {
@@ -680,7 +692,7 @@ mod tests {
     #[test]
     fn a_secret_too_short_to_be_known_is_not_looked_for() {
         let binding = vault(Place::Bearer).entries.remove(0).binding;
-        for (length, found) in [(REDACTED_BYTES_MIN - 1, false), (REDACTED_BYTES_MIN, true)] {
+        for (length, found) in [(SECRET_BYTES_MIN - 1, false), (SECRET_BYTES_MIN, true)] {
             let secret = "s".repeat(length);
             let vault = Vault::new(vec![(binding.clone(), Secret::new(secret.clone()))]).unwrap();
             let mut answer = headers("x-echo", &secret);

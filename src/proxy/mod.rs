@@ -32,9 +32,11 @@ mod push;
 mod record;
 mod refusal;
 mod resolve;
+mod rinse;
 mod roots;
 mod ruling;
 mod screen;
+mod scrub;
 mod serve;
 mod settle;
 mod shared;
@@ -56,6 +58,10 @@ pub use connect_to::{ConnectTo, ConnectToError};
 pub use error::ProxyError;
 pub use resolve::ResolverConfig;
 pub use roots::Roots;
+pub use screen::{Screen, Stop};
+pub use scrub::{Scrub, Scrubber};
 pub use start::{Gateway, Listeners, Proxy, Setup};
+
+pub use watch::Watch;
 
 use shared::Shared;

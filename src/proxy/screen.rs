@@ -17,7 +17,7 @@ const ESCAPE_CUT: usize = 5;
 
 /// Why a body may not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub enum Stop {
     /// The placeholder with this place in the list stands in it.
     Placeholder(usize),
     /// It cannot be read.
@@ -25,7 +25,7 @@ pub(super) enum Stop {
 }
 
 /// One body being watched.
-pub(super) struct Screen {
+pub struct Screen {
     plain: Text,
     inside: Inside,
 }
@@ -42,7 +42,10 @@ enum Inside {
 
 impl Screen {
     /// Begins to watch a body with these headers.
-    pub(super) fn new(headers: &HeaderMap) -> Result<Self, Stop> {
+    ///
+    /// # Errors
+    /// [`Stop::Unreadable`] for a body that cannot be read.
+    pub fn new(headers: &HeaderMap) -> Result<Self, Stop> {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().to_ascii_lowercase();
         let escapes = match () {
             () if kind.starts_with(b"application/x-www-form-urlencoded") => Escapes::Percent,
@@ -67,7 +70,10 @@ impl Screen {
     }
 
     /// Looks at the next piece.
-    pub(super) fn next(&mut self, watch: &Watch, piece: &[u8]) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    /// Why it may not pass.
+    pub fn next(&mut self, watch: &Watch, piece: &[u8]) -> Result<(), Stop> {
         if let Some(index) = self.plain.next(watch, piece) {
             return Err(Stop::Placeholder(index));
         }

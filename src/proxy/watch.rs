@@ -17,13 +17,13 @@ const FORM_BYTES_MAX: usize = KNOWN * 6;
 /// How much of what has passed is looked at again with what comes next.
 const TAIL: usize = FORM_BYTES_MAX - 1;
 /// How many times over a text may be percent-encoded and still be found.
-const ENCODINGS_MAX: usize = 3;
+pub(super) const ENCODINGS_MAX: usize = 3;
 
 type Own = [u8; PLACEHOLDER_OWN];
 
 /// The session's placeholders, by what is their own.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     pair: Finder<'static>,
     placeholders: HashMap<Own, usize>,
     /// As they would stand in a host's name.
@@ -31,8 +31,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Looks for these placeholders, each known by its place in the list; `Err` with the place of one without a mark.
-    pub(super) fn new<'a>(placeholders: impl Iterator<Item = &'a str>) -> Result<Self, usize> {
+    /// Looks for these placeholders, each known by its place in the list.
+    ///
+    /// # Errors
+    /// The place of one without a mark.
+    pub fn new<'a>(placeholders: impl Iterator<Item = &'a str>) -> Result<Self, usize> {
         let mut by_own: HashMap<Own, usize> = HashMap::new();
         for (index, placeholder) in placeholders.enumerate() {
             let mark = Finder::new(PLACEHOLDER_MARK).find(placeholder.as_bytes()).ok_or(index)?;
@@ -44,12 +47,12 @@ impl Watch {
     }
 
     /// Whether there is anything to look for.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.placeholders.is_empty()
     }
 
     /// The first placeholder that begins here.
-    pub(super) fn find(&self, bytes: &[u8]) -> Option<usize> {
+    pub fn find(&self, bytes: &[u8]) -> Option<usize> {
         self.pair.find_iter(bytes).find_map(|at| self.read(&bytes[at..]))
     }
 

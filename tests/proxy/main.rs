@@ -13,6 +13,7 @@ mod placeholders;
 mod refusals;
 mod registries;
 mod rules;
+mod scrubbed;
 mod secrets;
 mod support;
 mod wire;
