@@ -31,17 +31,17 @@ class Stage:
         os.chdir("/")
         shutil.rmtree(self.place, ignore_errors=True)
 
-    def built(self, kind, name):
-        """The release build of a target of the package."""
+    def built(self, kind, name, package="."):
+        """The release build of a target of the package, or of another in the tree."""
         command = ["cargo", "build", "--release", "--locked", kind, name, "--message-format=json-render-diagnostics"]
-        output = subprocess.run(command, cwd=self.root, stdout=subprocess.PIPE, check=True, text=True).stdout
+        output = subprocess.run(command, cwd=self.root / package, stdout=subprocess.PIPE, check=True, text=True).stdout
         messages = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
         made = [message["executable"] for message in messages if message.get("executable")]
         return pathlib.Path(made[-1])
 
     def load(self):
         """The program that makes requests and answers them."""
-        return self.asked.load or self.built("--bench", "kept_alive")
+        return self.asked.load or self.built("--bench", "traffic")
 
     def session(self, *options):
         """The command line of a session, to which the harness's is added."""

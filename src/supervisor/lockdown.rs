@@ -19,6 +19,7 @@ mod bpf;
 pub(super) mod enclosure;
 mod filter;
 mod gate_filter;
+mod proxy_filter;
 mod search;
 
 /// The newest Landlock rights that are asked for; a kernel with fewer gives what it has, and the session record says
@@ -102,17 +103,23 @@ pub(super) fn execute(step: &LockdownStep) -> io::Result<()> {
     prepare_step(step, None)?.execute(None)
 }
 
-/// Confines the proxy's process: no files, no programs, no sockets but TCP and UDP. What it has open stays open.
+/// Most memory that the proxy's process may write to, in bytes (RLIMIT_DATA): far beyond what connections at their bounds
+/// take, and so little that the machine goes on. One that wants more aborts, and its session ends with it.
+const PROXY_MEMORY_MAX: u64 = 1 << 30;
+
+/// Confines the proxy's process: no files, no programs, no other process, no sockets but TCP and UDP, so much memory. What
+/// it has open stays open.
 ///
 /// # Errors
 /// Any call's error; the caller must then not go on.
 pub fn confine_proxy() -> io::Result<()> {
     sys::set_file_size_of_core(0)?;
+    limits::restrict_memory(PROXY_MEMORY_MAX)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
     execute(&LockdownStep::Landlock { write: Vec::new(), sockets: Vec::new() })?;
-    load(&filter::proxy()?)
+    load(&proxy_filter::proxy(rustix::process::getpid().as_raw_nonzero().get())?)
 }
 
 /// Keeps, of all capabilities, the one to look into the processes of this user namespace, which the write gate does. What

@@ -12,5 +12,5 @@ mod victim;
 
 pub use decide::{GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, plan_limits};
 pub use group::Group;
-pub(super) use rlimit::restrict;
+pub(super) use rlimit::{restrict, restrict_memory};
 pub use share::{Share, make_room_for_shares};

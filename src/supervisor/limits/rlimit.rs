@@ -12,6 +12,15 @@ pub(in super::super) fn restrict(limit: LimitKind, amount: u64) -> io::Result<()
         LimitKind::Pids => (Resource::Nproc, amount.saturating_add(PIDS_OF_OURS)),
         other => return Err(io::Error::other(format!("no resource limit bounds `{other}`"))),
     };
+    lower(resource, amount)
+}
+
+/// Limits what this process may write to of its own memory (RLIMIT_DATA), in bytes. An inherited limit that is lower stays.
+pub(in super::super) fn restrict_memory(bytes: u64) -> io::Result<()> {
+    lower(Resource::Data, bytes)
+}
+
+fn lower(resource: Resource, amount: u64) -> io::Result<()> {
     let inherited = getrlimit(resource);
     let lower = |inherited: Option<u64>| Some(inherited.map_or(amount, |inherited| inherited.min(amount)));
     let wanted = Rlimit { current: lower(inherited.current), maximum: lower(inherited.maximum) };

@@ -1,7 +1,7 @@
 //! The system call filters (seccomp(2)), as data.
 //!
-//! Both are lists of what is refused, on top of namespaces, capabilities and Landlock; sockets are the other way round:
-//! only the named families exist.
+//! A harness's are lists of what is refused, on top of namespaces, capabilities and Landlock; sockets are the other way
+//! round: only the named families exist.
 
 use super::bpf;
 use super::search::{Answer, tree};
@@ -86,43 +86,6 @@ const ABSENT: &[i64] = &[
     libc::SYS_openat2,
 ];
 
-/// What the proxy gives up besides [`REFUSED`]: files, programs, other processes, listening.
-const REFUSED_TO_PROXY: &[i64] = &[
-    libc::SYS_open,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_creat,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_open,
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_listen,
-    libc::SYS_memfd_create,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_link,
-    libc::SYS_linkat,
-    libc::SYS_symlink,
-    libc::SYS_symlinkat,
-    libc::SYS_mkdir,
-    libc::SYS_mkdirat,
-    libc::SYS_mknod,
-    libc::SYS_mknodat,
-    libc::SYS_truncate,
-    libc::SYS_ftruncate,
-    libc::SYS_chmod,
-    libc::SYS_fchmodat,
-];
-
 /// `personality(2)` values that change nothing that matters: what `uname -m`, `setarch -R` and debuggers ask for.
 const HARMLESS_PERSONALITIES: [u64; 3] = [0, 0xffff_ffff, libc::ADDR_NO_RANDOMIZE as u64];
 
@@ -160,16 +123,6 @@ pub(super) fn harness_rules() -> io::Result<Rules> {
     Ok(refused)
 }
 
-/// The proxy's filter.
-pub(super) fn proxy() -> io::Result<BpfProgram> {
-    let mut refused = always(REFUSED);
-    refused.extend(always(REFUSED_TO_PROXY));
-    refused.insert(libc::SYS_socket, sockets(false)?);
-    refused.insert(libc::SYS_clone, vec![new_namespaces()?]);
-    refused.insert(libc::SYS_ioctl, terminal_injection()?);
-    program(refused, &[])
-}
-
 pub(super) fn always(calls: &[i64]) -> Rules {
     calls.iter().map(|call| (*call, Vec::new())).collect()
 }
@@ -178,13 +131,14 @@ pub(super) enum Cmp {
     Equal,
     NotEqual,
     AllOf(u64),
+    NoneOf(u64),
 }
 
 pub(super) fn condition(argument: u8, how: &Cmp, value: u64) -> io::Result<SeccompCondition> {
     let operator = match how {
         Cmp::Equal => SeccompCmpOp::Eq,
         Cmp::NotEqual => SeccompCmpOp::Ne,
-        Cmp::AllOf(mask) => SeccompCmpOp::MaskedEq(*mask),
+        Cmp::AllOf(mask) | Cmp::NoneOf(mask) => SeccompCmpOp::MaskedEq(*mask),
     };
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(io::Error::other)
 }
@@ -195,7 +149,7 @@ pub(super) fn rule(argument: u8, how: Cmp, value: u64) -> io::Result<SeccompRule
 
 /// Refuses every family that is not named, netlink but for routes (which `getaddrinfo` reads), and what is unusual in those
 /// of the internet.
-fn sockets(local: bool) -> io::Result<Vec<SeccompRule>> {
+pub(super) fn sockets(local: bool) -> io::Result<Vec<SeccompRule>> {
     let mut families = vec![libc::AF_INET, libc::AF_INET6];
     if local {
         families.extend([libc::AF_UNIX, libc::AF_NETLINK]);
@@ -238,13 +192,13 @@ fn internet(family: i32) -> io::Result<Vec<SeccompRule>> {
 }
 
 /// A `clone(2)` that asks for a user namespace; without one, every other needs a capability that is gone.
-fn new_namespaces() -> io::Result<SeccompRule> {
+pub(super) fn new_namespaces() -> io::Result<SeccompRule> {
     let flag = libc::CLONE_NEWUSER as u64;
     rule(0, Cmp::AllOf(flag), flag)
 }
 
 /// `TIOCSTI` types into a terminal, `TIOCLINUX` into a console (ioctl_tty(2)).
-fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
+pub(super) fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
     Ok(vec![rule(1, Cmp::Equal, libc::TIOCSTI)?, rule(1, Cmp::Equal, libc::TIOCLINUX)?])
 }
 
