@@ -69,12 +69,16 @@ struct RequestStory {
     /// Why it was denied, or why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What it used in all, when it was a model call.
     #[serde(flatten)]
     call: Option<CallStory>,
+    /// The single calls, where there were several: those on a WebSocket.
+    #[serde(skip_serializing_if = "is_single")]
+    calls: Vec<CallStory>,
 }
 
-/// What a request used, when it was a model call.
-#[derive(Debug, PartialEq, Serialize)]
+/// What a model call used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct CallStory {
     model: String,
     dialect: String,
@@ -203,12 +207,25 @@ fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &Stored
         }
         Event::UsageMetered { request, dialect, model, usage, cost, pricing, price_table } => {
             let Some(story) = requests.get_mut(&request) else { return };
-            let before = story.call.take().map_or((Usage::default(), NanoUsd::ZERO), |call| (call.usage, call.cost));
-            let (usage, cost) = (before.0.plus(usage), before.1.plus(cost));
             let cost_usd = cost.to_decimal();
-            story.call = Some(CallStory { model, dialect, usage, cost_usd, pricing, price_table, cost });
+            let call = CallStory { model, dialect, usage, cost_usd, pricing, price_table, cost };
+            story.calls.push(call.clone());
+            story.call = Some(story.call.take().map_or(call.clone(), |before| before.and(call)));
         }
         _ => {}
+    }
+}
+
+fn is_single(calls: &[CallStory]) -> bool {
+    calls.len() <= 1
+}
+
+impl CallStory {
+    /// Both together, under the later one's name, and no more exact than the less exact of the two.
+    fn and(self, later: Self) -> Self {
+        let (usage, cost) = (self.usage.plus(later.usage), self.cost.plus(later.cost));
+        let pricing = if self.pricing == Pricing::Exact { later.pricing } else { self.pricing };
+        Self { usage, cost, cost_usd: cost.to_decimal(), pricing, ..later }
     }
 }
 
@@ -231,6 +248,7 @@ impl RequestStory {
             end: None,
             reason: None,
             call: None,
+            calls: Vec::new(),
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct Args {
     /// Add each request to this file, one JSON object a line, with all headers, keys included
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Refuse WebSockets, so that clients fall back to plain requests
+    #[arg(long)]
+    no_websockets: bool,
     /// Print the first line as a JSON object
     #[arg(long)]
     json: bool,
@@ -44,13 +47,13 @@ pub struct Args {
 /// # Errors
 /// A script that cannot be read, an address that cannot be listened on, a file that cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { listen, script, ca_out, record, json } = args;
+    let Args { listen, script, ca_out, record, no_websockets, json } = args;
     let script = script.map(|path| {
         let label = path.display().to_string();
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read the script {label}"))?;
         anyhow::Ok(Script::parse(&label, &text)?)
     });
-    let sim = Sim::bind(Options { listen, script: script.transpose()?, ca_out, record })?;
+    let sim = Sim::bind(Options { listen, script: script.transpose()?, ca_out, record, websockets: !no_websockets })?;
     let address = sim.address();
     if !address.ip().is_loopback() {
         eprintln!("omni sim: listening on {address}: whoever reaches it can talk to it; use throw-away keys only");

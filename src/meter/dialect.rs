@@ -39,6 +39,14 @@ impl Dialect {
         }
     }
 
+    /// The dialect of model calls over a WebSocket that begins with this request.
+    #[must_use]
+    pub fn of_websocket(line: &RequestLine) -> Option<Self> {
+        let Host::Name(host) = &line.host else { return None };
+        let responses = (host.as_str(), line.path.trim_end_matches('/')) == ("api.openai.com", "/v1/responses");
+        responses.then_some(Self::OpenAiResponses)
+    }
+
     /// The model that a call's path names, in the dialects that name it there.
     #[must_use]
     pub fn model_in(line: &RequestLine) -> Option<String> {

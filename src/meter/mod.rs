@@ -18,6 +18,7 @@ mod request;
 mod scan;
 mod sse;
 mod table;
+mod turns;
 mod vendor;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use rates::{Card, Multipliers, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};
 pub use request::Asked;
 pub use table::{PriceError, PriceTable, Source, undated};
+pub use turns::Turns;
 pub use vendor::Vendor;
 
 use crate::model::Usage;
@@ -122,6 +124,12 @@ impl Meter {
         if let Answer::Read(body) = answer {
             body.feed(chunk, &mut |found| take(tally, damaged, found));
         }
+    }
+
+    /// Whether the answer said by itself that it is over, or that it failed.
+    #[must_use]
+    fn is_over(&self) -> bool {
+        matches!(&self.tally, Tally::OpenAi(tally) if tally.is_over())
     }
 
     /// The reading. `complete` says whether the response's body came to its end. None when nothing was billed: no

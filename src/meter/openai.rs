@@ -104,6 +104,11 @@ impl Tally {
         self.ended |= self.dialect == Dialect::OpenAiChat;
     }
 
+    /// Whether nothing more is to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended || self.failed
+    }
+
     /// Whether the vendor answered with nothing but an error.
     pub(super) fn is_error(&self) -> bool {
         self.failed && self.usage.is_none()

@@ -72,6 +72,8 @@ impl DialError {
 pub(super) struct Dialer {
     inner: Arc<Inner>,
     lane: usize,
+    /// Whether its connections are to become WebSockets, which only HTTP/1.1 begins.
+    websocket: bool,
 }
 
 struct Inner {
@@ -79,6 +81,7 @@ struct Inner {
     config: ResolverConfig,
     roots: Roots,
     tls: OnceLock<TlsConnector>,
+    tls_http1: OnceLock<TlsConnector>,
     connect_to: Vec<ConnectTo>,
     lanes: Arc<Lanes>,
 }
@@ -86,9 +89,9 @@ struct Inner {
 impl Dialer {
     /// A dialer that opens no file.
     pub(super) fn new(config: ResolverConfig, roots: Roots, connect_to: Vec<ConnectTo>) -> Self {
-        let (tls, lanes) = (OnceLock::new(), Arc::default());
-        let inner = Inner { resolver: config.build(), config, roots, tls, connect_to, lanes };
-        Self { inner: Arc::new(inner), lane: 0 }
+        let (tls, tls_http1, lanes) = (OnceLock::new(), OnceLock::new(), Arc::default());
+        let inner = Inner { resolver: config.build(), config, roots, tls, tls_http1, connect_to, lanes };
+        Self { inner: Arc::new(inner), lane: 0, websocket: false }
     }
 
     /// Where its connections tell how many requests they take.
@@ -98,7 +101,19 @@ impl Dialer {
 
     /// The same for another lane.
     pub(super) fn for_lane(&self, lane: usize) -> Self {
-        Self { inner: self.inner.clone(), lane }
+        Self { inner: self.inner.clone(), lane, websocket: false }
+    }
+
+    /// The same for connections that become WebSockets.
+    pub(super) fn for_websockets(&self) -> Self {
+        Self { inner: self.inner.clone(), lane: 0, websocket: true }
+    }
+
+    /// The name under which its connections to a place are counted. Those that become WebSockets say nothing about the
+    /// others, of which HTTP/2 may carry many on one.
+    pub(super) fn errand(&self, scheme: Scheme, host: &Host, port: Port) -> String {
+        let origin = origin(scheme, host, port);
+        if self.websocket { format!("{origin} websocket") } else { origin }
     }
 
     /// A connection for bytes that are not read. The host's own loopback is reached here alone, by its one name.
@@ -116,10 +131,10 @@ impl Dialer {
         let authority = uri.authority().and_then(|authority| parse_authority(authority.as_str(), scheme));
         let (host, port) = authority.ok_or_else(|| DialError::Setup(format!("`{uri}` has no host")))?;
         let stream = self.inner.connect(&host, port).await?;
-        let errand = Errand { lanes: self.lanes(), host: origin(scheme, &host, port), lane: self.lane };
+        let errand = Errand { lanes: self.lanes(), host: self.errand(scheme, &host, port), lane: self.lane };
         let leg = match scheme {
             Scheme::Http | Scheme::Tcp | Scheme::Tls => Leg::plain(stream, &errand),
-            Scheme::Https => Leg::tls(self.inner.handshake(&host, stream).await?, errand),
+            Scheme::Https => Leg::tls(self.inner.handshake(&host, stream, self.websocket).await?, errand),
         };
         Ok(TokioIo::new(leg))
     }
@@ -163,25 +178,29 @@ impl Inner {
         Ok(found)
     }
 
-    async fn handshake(&self, host: &Host, stream: TcpStream) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn handshake(&self, host: &Host, stream: TcpStream, http1: bool) -> Result<TlsStream<TcpStream>, DialError> {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
             Host::Address(address) => Some(ServerName::IpAddress((*address).into())),
         };
         let reason = || "its name cannot stand in a certificate".to_owned();
         let name = name.ok_or_else(|| DialError::Certificate { host: host.to_string(), reason: reason() })?;
-        let connector = self.connector().map_err(|error| DialError::Setup(error.to_string()))?;
+        let connector = self.connector(http1).map_err(|error| DialError::Setup(error.to_string()))?;
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         shaken.map_err(|error| handshake_error(host, error))
     }
 
-    fn connector(&self) -> Result<TlsConnector, ProxyError> {
-        if let Some(connector) = self.tls.get() {
+    fn connector(&self, http1: bool) -> Result<TlsConnector, ProxyError> {
+        let cell = if http1 { &self.tls_http1 } else { &self.tls };
+        if let Some(connector) = cell.get() {
             return Ok(connector.clone());
         }
-        let connector = TlsConnector::from(Arc::new(self.roots.client_config()?));
-        Ok(self.tls.get_or_init(|| connector).clone())
+        let mut config = self.roots.client_config()?;
+        if http1 {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        Ok(cell.get_or_init(|| TlsConnector::from(Arc::new(config))).clone())
     }
 }
 

@@ -20,12 +20,6 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// Headers that a `Connection` header cannot take away, because the proxy's own work rests on them.
 const NEVER_NOMINATED: [HeaderName; 2] = [http::header::CONTENT_LENGTH, HOST];
 
-/// Whether the client asks to speak something else on this connection.
-pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
-    let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
-    headers.get_all(UPGRADE).iter().any(websocket)
-}
-
 /// Leaves what is meant for the upstream.
 pub(super) fn clean_request(headers: &mut HeaderMap) {
     let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
@@ -120,11 +114,5 @@ mod tests {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
         clean_request(&mut headers);
         assert_eq!(headers, map(&[("cookie", "a=1; b=2")]));
-    }
-
-    #[test]
-    fn only_a_websocket_is_an_upgrade_that_matters() {
-        assert!(wants_upgrade(&map(&[("upgrade", "WebSocket")])));
-        assert!(!wants_upgrade(&map(&[("upgrade", "h2c")])));
     }
 }

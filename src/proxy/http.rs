@@ -13,6 +13,7 @@ use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::Open;
 use super::upstream::SendError;
+use super::websocket::{self, Handshake, Offer, Socket};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
 use http::header::{ACCEPT_ENCODING, EXPECT};
@@ -30,6 +31,8 @@ struct Cleared {
     act: Option<Act>,
     /// What watches its body, unless that was read whole.
     screen: Option<Screen>,
+    /// Where it begins a WebSocket.
+    handshake: Option<Handshake>,
 }
 
 /// What cannot, with all that is said about it.
@@ -48,7 +51,7 @@ struct Denied {
 pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request<Incoming>) -> Response<ResponseBody> {
     let (mut head, body) = request.into_parts();
     let number = shared.books.clerk.next_request();
-    let wants_upgrade = headers::wants_upgrade(&head.headers);
+    let mut offer = Offer::of(&mut head);
     // A client that waits for leave to send its body has not begun to.
     let waits = head.headers.contains_key(EXPECT);
     let audience = Audience::new(&claim.host, &head.headers);
@@ -58,14 +61,20 @@ pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request
     let asked = Asked {
         query: head.uri.query(),
         headers: &head.headers,
-        wants_upgrade,
+        offer: &offer,
         push: push.as_ref(),
         length: held.size_hint().exact(),
     };
     let cleared = judged.and_then(|judged| judge(shared, judged, &asked));
     let (cleared, held) = hold_body(shared, cleared, &head.headers, held).await;
     match cleared {
-        Ok(cleared) => forward(shared, number, cleared, head.headers, held, &audience).await,
+        Ok(cleared) => {
+            let handshake = match std::mem::replace(&mut offer, Offer::None) {
+                Offer::WebSocket(handshake) => Some(handshake),
+                Offer::None | Offer::Refused(..) => None,
+            };
+            forward(shared, number, Cleared { handshake, ..cleared }, head.headers, held, &audience).await
+        }
         Err(denied) => {
             let reply = deny(shared, number, *denied, push.as_ref()).await;
             // What follows a CONNECT was meant for a tunnel, and is no request.
@@ -122,7 +131,7 @@ async fn open_push(
 struct Asked<'a> {
     query: Option<&'a str>,
     headers: &'a HeaderMap,
-    wants_upgrade: bool,
+    offer: &'a Offer,
     push: Option<&'a Push>,
     /// Bytes of its body, where it says so.
     length: Option<u64>,
@@ -143,16 +152,15 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>) -> Result<Cleared, 
             return Err(refused(Denied { status, ..refusal.into() }));
         }
     };
-    if asked.wants_upgrade {
-        let reason = "WebSocket connections are not carried: use plain HTTPS requests".to_owned();
-        return Err(refused(Denied::of(&grant, 426, reason)));
+    if let Offer::Refused(status, reason) = asked.offer {
+        return Err(refused(Denied::of(&grant, *status, (*reason).to_owned())));
     }
     let plan = match shared.vault.plan(grant.line(), &target, asked.headers) {
         Ok(plan) => plan,
         Err(misplaced) => return Err(refused(Denied::of(&grant, 403, misplaced.to_string()))),
     };
     match admit(shared, &grant, asked.length) {
-        Ok(allowance) => Ok(Cleared { grant, allowance, plan, target, act, screen: None }),
+        Ok(allowance) => Ok(Cleared { grant, allowance, plan, target, act, screen: None, handshake: None }),
         Err(denied) => Err(refused(*denied)),
     }
 }
@@ -199,7 +207,7 @@ async fn forward(
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, mut target, act, screen } = cleared;
+    let Cleared { grant, allowance, plan, mut target, act, screen, handshake } = cleared;
     let line = grant.line().clone();
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed {
@@ -220,10 +228,13 @@ async fn forward(
         headers.remove(ACCEPT_ENCODING);
     }
     shared.vault.apply(&plan, &mut target, &mut headers);
+    if handshake.is_some() {
+        websocket::ask(&mut headers);
+    }
     let body = body.made(|begun| shared.vault.apply_to_body(&plan, &mut headers, begun));
     let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)));
-    match shared.upstream.send(grant, &target, headers, body).await {
-        Ok((response, slot)) => answer(shared.clone(), response, slot, open, &line, audience),
+    match shared.upstream.send(grant, &target, headers, body, handshake.is_some()).await {
+        Ok((response, slot)) => answer(shared.clone(), response, slot, open, &line, audience, handshake),
         Err(error) => {
             // What stopped the body is why there is no answer, whatever its connection says.
             let stopped = open.stopped().map(|reason| SendError { status: 403, reason: reason.to_owned() });
@@ -242,13 +253,15 @@ fn answer(
     mut open: Open,
     line: &RequestLine,
     audience: &Audience,
+    handshake: Option<Handshake>,
 ) -> Response<ResponseBody> {
-    let (mut head, body) = response.into_parts();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let reason = "the upstream switched protocols without being asked".to_owned();
-        open.fail(reason.clone());
-        return Reply::failed(502, format!("omni: {reason}")).into_response(audience);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(shared, response, slot, open, line, handshake).unwrap_or_else(|(open, reason)| {
+            open.fail(reason.to_owned());
+            Reply::failed(502, format!("omni: {reason}")).into_response(audience)
+        });
     }
+    let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
     shared.vault.redact(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -276,6 +289,31 @@ fn unreadable(mut open: Open, line: &RequestLine, reason: &str, audience: &Audie
     open.end(BodyEnd::UpstreamBroke);
     let message = format!("omni cannot search the answer to {} for secrets: {reason}", refusal::url(line));
     Reply::failed(502, message).into_response(audience)
+}
+
+/// Leaves HTTP, if that is what was asked for and agreed to.
+fn switch(
+    shared: Arc<Shared>,
+    mut response: Response<Incoming>,
+    slot: Slot,
+    mut open: Open,
+    line: &RequestLine,
+    handshake: Option<Handshake>,
+) -> Result<Response<ResponseBody>, (Open, &'static str)> {
+    let Some(handshake) = handshake else { return Err((open, "the upstream switched protocols without being asked")) };
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut head, _) = response.into_parts();
+    if let Err(reason) = handshake.check(&head) {
+        return Err((open, reason));
+    }
+    headers::clean_response(&mut head.headers);
+    shared.vault.redact(&mut head.headers);
+    open.answered(&head);
+    let socket = Socket::new(line, &head.headers);
+    websocket::ask(&mut head.headers);
+    head.extensions.clear();
+    handshake.carry(shared, upstream, open, slot, socket);
+    Ok(Response::from_parts(head, ResponseBody::text("")))
 }
 
 /// Records the refusal, then says it.

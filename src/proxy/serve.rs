@@ -6,6 +6,7 @@ use super::detect::{Protocol, Rewound, detect};
 use super::facts::Claim;
 use super::http::handle;
 use super::strict::Strict;
+use super::websocket::Handoff;
 use super::{opaque, passthrough, tls};
 use crate::model::{Host, Port, RefusalKind, Scheme};
 use http::{Request, Response};
@@ -104,18 +105,25 @@ where
 {
     let target = format!("{}:{}", claim.host, claim.port);
     let claim = Arc::new(claim);
-    let service = service_fn(|request| answer(shared.clone(), claim.clone(), request));
-    let stream = Strict::new(stream, false);
+    let handoff = Handoff::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(handoff.clone());
+        answer(shared.clone(), claim.clone(), request)
+    });
+    let stream = Strict::new(stream, false).until(handoff.released());
     let flaw = stream.flaw();
-    let served = builder().serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
-    let outcome = tokio::select! {
-        outcome = served.as_mut() => outcome,
-        () = shared.drained() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let served = builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let outcome = {
+        let mut served = pin!(served);
+        tokio::select! {
+            outcome = served.as_mut() => outcome,
+            () = shared.drained() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
         }
     };
+    handoff.go_on().await;
     if outcome.is_err_and(|error| error.is_parse()) {
         let why = flaw.get().map_or_else(String::new, |flaw| format!(": {flaw}"));
         let reason = format!("it is not readable as HTTP/1, in a connection by {}{why}", claim.scheme);

@@ -4,7 +4,7 @@
 //! and a session that ends all come through here.
 
 use super::record::{Clerk, now};
-use crate::meter::{Dialect, Meter, PriceTable};
+use crate::meter::{Dialect, Meter, PriceTable, Reading};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -159,6 +159,11 @@ impl Open {
         // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
         let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(reading) = std::mem::replace(&mut *cell, Meter::new(dialect)).finish(complete) else { return };
+        self.metered(dialect, reading);
+    }
+
+    /// A model call was read.
+    pub(super) fn metered(&self, dialect: Dialect, reading: Reading) {
         let (cost, pricing) = self.books.prices.price(dialect.vendor(), &reading, &now().to_day());
         self.books.clerk.record_done(&Event::UsageMetered {
             request: self.number,

@@ -10,6 +10,7 @@ use super::serve::HEAD_BYTES_MAX;
 use super::writes_through::writes_through;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -32,13 +33,20 @@ pub(super) struct Strict<S> {
     ready: Vec<u8>,
     given: usize,
     flaw: Flaw,
+    /// Once set, what is read is HTTP no more.
+    released: Arc<AtomicBool>,
 }
 
 impl<S> Strict<S> {
     /// Reads requests. With `tunnels`, what follows a CONNECT is no request and is not looked at.
     pub(super) fn new(stream: S, tunnels: bool) -> Self {
-        let (held, ready, flaw) = (Vec::new(), Vec::new(), Flaw::default());
-        Self { stream, reader: Reader::new(tunnels), held, ready, given: 0, flaw }
+        let (held, ready, flaw, released) = (Vec::new(), Vec::new(), Flaw::default(), Arc::default());
+        Self { stream, reader: Reader::new(tunnels), held, ready, given: 0, flaw, released }
+    }
+
+    /// The same, looking no more once this is set.
+    pub(super) fn until(self, released: Arc<AtomicBool>) -> Self {
+        Self { released, ..self }
     }
 
     /// Where the reason will be found when the stream is not read on.
@@ -59,6 +67,9 @@ impl<S> Strict<S> {
 
     /// Judges what was just read into `out` from `before` on, and takes back what must wait.
     fn judge(&mut self, out: &mut ReadBuf<'_>, before: usize) {
+        if self.released.load(Ordering::Acquire) {
+            self.reader.state = State::Unread;
+        }
         let fresh = &out.filled()[before..];
         let (safe, flaw) = match self.reader.feed(fresh) {
             Ok(safe) => (safe, None),

@@ -1,7 +1,7 @@
 //! Sending what was granted. Without a grant nothing can be sent, and a grant is used up by sending.
 
 use super::body::RequestBody;
-use super::dial::{DialError, Dialer, origin};
+use super::dial::{DialError, Dialer};
 use super::lanes::{LANES_MAX, Lanes, STREAMS_MAX, Slot};
 use crate::model::RequestLine;
 use crate::policy::{Grant, TooMuch};
@@ -45,12 +45,19 @@ pub(super) struct Upstream {
     lanes: Arc<Lanes>,
     /// A pool for each lane, made when it is first used.
     clients: [OnceLock<Client<Dialer, RequestBody>>; LANES_MAX],
+    /// The pool for connections that become WebSockets.
+    websockets: OnceLock<Client<Dialer, RequestBody>>,
 }
 
 impl Upstream {
     /// A pool over this dialer.
     pub(super) fn new(dialer: Dialer) -> Self {
-        Self { lanes: dialer.lanes(), dialer, clients: [const { OnceLock::new() }; LANES_MAX] }
+        Self {
+            lanes: dialer.lanes(),
+            dialer,
+            clients: [const { OnceLock::new() }; LANES_MAX],
+            websockets: OnceLock::new(),
+        }
     }
 
     /// Sends one request to the place that was granted, with the path that was granted. The slot is to be kept until
@@ -61,17 +68,24 @@ impl Upstream {
         target: &str,
         headers: HeaderMap,
         body: RequestBody,
+        websocket: bool,
     ) -> Result<(Response<Incoming>, Slot), SendError> {
         let line = grant.line();
         let request = build(line, target, headers, body).ok_or_else(|| SendError {
             status: 400,
             reason: "the request cannot be written for its upstream".to_owned(),
         })?;
-        let slot = self.lanes.take(&origin(line.scheme, &line.host, line.port)).await;
+        let dialer = if websocket { self.dialer.for_websockets() } else { self.dialer.clone() };
+        let slot = self.lanes.take(&dialer.errand(line.scheme, &line.host, line.port)).await;
         drop(grant);
         // A lane beyond the last is the first: there are as many clients as lanes.
         let client = self.clients.get(slot.lane()).unwrap_or(&self.clients[0]);
-        let sent = client.get_or_init(|| client_over(self.dialer.for_lane(slot.lane()))).request(request).await;
+        let client = if websocket {
+            self.websockets.get_or_init(|| client_over(dialer))
+        } else {
+            client.get_or_init(|| client_over(dialer.for_lane(slot.lane())))
+        };
+        let sent = client.request(request).await;
         sent.map(|response| (response, slot)).map_err(|error| explain(&error))
     }
 }

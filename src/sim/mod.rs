@@ -16,6 +16,7 @@ mod record;
 mod reply;
 mod script;
 mod server;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,8 @@ pub struct Options {
     pub ca_out: Option<PathBuf>,
     /// Where requests are written down.
     pub record: Option<PathBuf>,
+    /// Whether OpenAI's Responses can be had over a WebSocket.
+    pub websockets: bool,
 }
 
 /// Why the simulated provider cannot start or go on.

@@ -4,6 +4,7 @@
 //! which key arrived is what many rehearsals are about. The file is readable by its owner alone.
 
 use super::SimError;
+use super::reply::Response;
 use crate::model::{Timestamp, Usage};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -15,13 +16,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One request and what was answered.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Line {
     pub(super) time: String,
     pub(super) method: String,
     pub(super) host: String,
     pub(super) path: String,
-    /// `HTTP/1.1` or `HTTP/2.0`.
+    /// `HTTP/1.1`, `HTTP/2.0`, or `WebSocket` for a call that was a message of one.
     pub(super) version: String,
     /// Every header by its name; values of one name are joined by `, `.
     pub(super) headers: BTreeMap<String, String>,
@@ -37,6 +38,22 @@ pub(super) struct Line {
     pub(super) usage: Option<Usage>,
     /// Whether the script breaks the answer off, so that the usage may not have been sent.
     pub(super) broken: bool,
+}
+
+impl Line {
+    /// The same, with what is said of a response.
+    pub(super) fn of(self, response: &Response) -> Self {
+        Self {
+            dialect: response.dialect.map(|dialect| dialect.as_str()),
+            model: response.model.clone(),
+            stream: response.stream,
+            status: response.status,
+            turn: response.turn,
+            usage: response.usage,
+            broken: response.broken,
+            ..self
+        }
+    }
 }
 
 /// Where lines go, if anywhere.

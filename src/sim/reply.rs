@@ -72,7 +72,7 @@ impl Stage {
                 _ => self.answer(dialect, Ask::parse_named(dialect, model, false, request.body)),
             };
         }
-        let responses = ["/v1/responses", "/backend-api/codex/responses"].contains(&request.path);
+        let responses = is_responses(request.path);
         match (request.method, request.path) {
             ("POST", "/v1/messages") => self.call(Dialect::AnthropicMessages, request.body),
             ("POST", "/v1/chat/completions") => self.call(Dialect::OpenAiChat, request.body),
@@ -82,7 +82,7 @@ impl Stage {
             }
             // Clients that would rather use a WebSocket take this as the sign to use plain requests.
             ("GET", _) if responses || request.upgrade => {
-                let message = "WebSockets are not simulated; send a POST";
+                let message = "there is no WebSocket here; send a POST";
                 json_response(426, openai::refusal(426, None, message))
             }
             ("GET", "/v1/models") => json_response(200, models()),
@@ -133,6 +133,11 @@ impl Stage {
         }
         (played.answers, turn)
     }
+}
+
+/// Whether OpenAI's Responses are at this path.
+pub(super) fn is_responses(path: &str) -> bool {
+    ["/v1/responses", "/backend-api/codex/responses"].contains(&path)
 }
 
 /// The response that a reply means.

@@ -3,9 +3,9 @@
 use super::body::Paced;
 use super::certificate::Identity;
 use super::record::{Line, Record, now};
-use super::reply::{Request, Response, Stage, json_response};
+use super::reply::{Request, Response, Stage, is_responses, json_response};
 use super::script::Script;
-use super::{Options, SimError};
+use super::{Options, SimError, websocket};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, UPGRADE};
@@ -41,9 +41,10 @@ pub struct Sim {
 }
 
 /// What every connection needs.
-struct Shared {
-    stage: Stage,
-    record: Record,
+pub(super) struct Shared {
+    pub(super) stage: Stage,
+    pub(super) record: Record,
+    websockets: bool,
 }
 
 impl Sim {
@@ -52,7 +53,7 @@ impl Sim {
     /// # Errors
     /// A [`SimError`] for the step that failed.
     pub fn bind(options: Options) -> Result<Self, SimError> {
-        let Options { listen, script, ca_out, record } = options;
+        let Options { listen, script, ca_out, record, websockets } = options;
         let identity = Identity::generate()?;
         let record = Record::open(record.as_deref())?;
         let stage = Stage::new(script, Script::default_script()?);
@@ -64,7 +65,7 @@ impl Sim {
             fs::write(&path, &identity.ca_pem).map_err(|source| SimError::Write { path, source })?;
         }
         let (ca_pem, tls) = (identity.ca_pem, TlsAcceptor::from(identity.tls));
-        Ok(Self { listener, address, ca_pem, tls, shared: Arc::new(Shared { stage, record }) })
+        Ok(Self { listener, address, ca_pem, tls, shared: Arc::new(Shared { stage, record, websockets }) })
     }
 
     /// Where it listens.
@@ -122,20 +123,29 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new());
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 /// One request and its response, written down before it is sent.
-async fn exchange(request: hyper::Request<Incoming>, shared: &Shared) -> hyper::Response<Paced> {
+async fn exchange(mut request: hyper::Request<Incoming>, shared: &Arc<Shared>) -> hyper::Response<Paced> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    let authority = head.uri.authority().map(|authority| authority.as_str());
-    let named = head.headers.get(HOST).and_then(|value| value.to_str().ok());
-    let host = authority.or(named).unwrap_or_default().to_owned();
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let line = line_of(&head);
+    let websocket = shared.websockets && head.method == "GET" && is_responses(head.uri.path());
+    if let Some(headers) = websocket.then(|| websocket::accept(&head.headers)).flatten() {
+        let opened = Line { status: 101, ..line.clone() };
+        if shared.record.write(&opened).is_ok() {
+            let call = Line { version: "WebSocket".to_owned(), ..line };
+            tokio::spawn(websocket::serve(upgrade, Arc::clone(shared), call));
+            let mut answer = hyper::Response::new(Paced::whole(String::new()));
+            (*answer.status_mut(), *answer.headers_mut()) = (hyper::StatusCode::SWITCHING_PROTOCOLS, headers);
+            return answer;
+        }
+    }
     let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map(|all| all.to_bytes());
     let (mut response, request_bytes) = match &body {
         Ok(body) => {
-            let host = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+            let host = line.host.rsplit_once(':').map_or(line.host.as_str(), |(name, _)| name);
             let upgrade = head.headers.contains_key(UPGRADE);
             let (method, path) = (head.method.as_str(), head.uri.path());
             (shared.stage.respond(&Request { method, host, path, upgrade, body }), body.len())
@@ -143,27 +153,34 @@ async fn exchange(request: hyper::Request<Incoming>, shared: &Shared) -> hyper::
         Err(error) if error.is::<LengthLimitError>() => (json_response(413, json!({"error": "too large"})), 0),
         Err(_) => (json_response(400, json!({"error": "the body broke off"})), 0),
     };
-    let line = Line {
-        time: now(),
-        method: head.method.to_string(),
-        host,
-        path,
-        version: format!("{:?}", head.version),
-        headers: headers(&head.headers),
-        request_bytes,
-        dialect: response.dialect.map(|dialect| dialect.as_str()),
-        model: response.model.clone(),
-        stream: response.stream,
-        status: response.status,
-        turn: response.turn,
-        usage: response.usage,
-        broken: response.broken,
-    };
+    let line = Line { request_bytes, ..line }.of(&response);
     if let Err(error) = shared.record.write(&line) {
         // A rehearsal whose record has holes proves nothing.
         response = json_response(500, json!({"error": format!("the record cannot be written: {error}")}));
     }
     send(response).await
+}
+
+/// What the record says of a request, before there is an answer.
+fn line_of(head: &hyper::http::request::Parts) -> Line {
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let named = head.headers.get(HOST).and_then(|value| value.to_str().ok());
+    Line {
+        time: now(),
+        method: head.method.to_string(),
+        host: authority.or(named).unwrap_or_default().to_owned(),
+        path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        version: format!("{:?}", head.version),
+        headers: headers(&head.headers),
+        request_bytes: 0,
+        dialect: None,
+        model: None,
+        stream: false,
+        status: 0,
+        turn: None,
+        usage: None,
+        broken: false,
+    }
 }
 
 async fn send(response: Response) -> hyper::Response<Paced> {

@@ -40,7 +40,8 @@ impl Rehearsal {
         let script = (!script.is_empty()).then(|| Script::parse("test", script).unwrap());
         let listen = "127.0.0.1:0".parse().unwrap();
         let record = Some(folder.path().join("record.jsonl"));
-        let sim = Sim::bind(Options { listen, script, ca_out: Some(folder.path().join("ca.pem")), record }).unwrap();
+        let ca_out = Some(folder.path().join("ca.pem"));
+        let sim = Sim::bind(Options { listen, script, ca_out, record, websockets: true }).unwrap();
         let address = sim.address();
         tokio::spawn(sim.serve());
         let mut roots = rustls::RootCertStore::empty();
@@ -242,7 +243,7 @@ async fn everything_else_is_answered_harmlessly() {
         ("GET", "api.anthropic.com", "/api/claude_code/policy_limits", 404, "has none"),
         ("GET", "platform.claude.com", "/v1/oauth/hello", 200, "{}"),
         ("POST", "api.anthropic.com", "/v1/messages/count_tokens", 200, "{\"input_tokens\":1}"),
-        ("GET", "api.openai.com", "/v1/responses", 426, "WebSockets"),
+        ("GET", "api.openai.com", "/v1/responses", 426, "WebSocket"),
         ("GET", "api.openai.com", "/v1/models", 200, "gpt-6.1-sol"),
         ("GET", "api.openai.com", "/v1/files", 404, "not simulated"),
         ("POST", "api.openai.com", "/v1/responses", 400, "not the JSON"),
@@ -255,6 +256,55 @@ async fn everything_else_is_answered_harmlessly() {
         assert!(String::from_utf8_lossy(&got.body).contains(text), "{method} {path}");
     }
     assert_eq!(rehearsal.record().len(), cases.len());
+}
+
+/// The example of RFC 6455, section 1.3.
+#[test]
+fn a_websocket_is_accepted_as_the_standard_has_it() {
+    let headers = |upgrade: &str| {
+        let pairs = [("upgrade", upgrade), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+        pairs.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    };
+    let accepted = websocket::accept(&headers("WebSocket")).unwrap();
+    assert_eq!(accepted["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!(websocket::accept(&headers("h2c")), None);
+}
+
+#[tokio::test]
+async fn calls_on_a_websocket_are_answered_event_by_event_and_recorded() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+    let rehearsal = Rehearsal::start("");
+    let stream = TcpStream::connect(rehearsal.address).await.unwrap();
+    let stream = rehearsal.tls.connect(ServerName::try_from("api.openai.com").unwrap(), stream).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get("/v1/responses").header("host", "api.openai.com").header("connection", "upgrade");
+    let request = request.header("upgrade", "websocket").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    for call in [json!({"type": "response.create", "model": "gpt-5.5", "input": "hi"}), json!({"type": "nonsense"})] {
+        socket.send(Message::text(call.to_string())).await.unwrap();
+    }
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "error") {
+        let message = socket.next().await.unwrap().unwrap().into_text().unwrap();
+        let event: Value = serde_json::from_str(&message).unwrap();
+        kinds.push(event["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(
+        (kinds.first().unwrap().as_str(), kinds[kinds.len() - 2].as_str()),
+        ("response.created", "response.completed")
+    );
+    let told: Vec<_> =
+        rehearsal.record().iter().map(|line| (line["version"].clone(), line["status"].clone())).collect();
+    assert_eq!(
+        told,
+        [(json!("HTTP/1.1"), json!(101)), (json!("WebSocket"), json!(200)), (json!("WebSocket"), json!(400))]
+    );
 }
 
 #[tokio::test]

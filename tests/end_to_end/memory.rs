@@ -33,17 +33,34 @@ fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-/// Whether a process has `needle` anywhere in its memory. The last character of `needle` should be a rare one.
+/// Whether a process has `needle` anywhere in its memory. The last character of `needle` should be a rare one. One that ended
+/// meanwhile has no memory.
 ///
 /// # Panics
 /// When the memory cannot be read.
 pub fn holds(pid: u32, needle: &str) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-    let pagemap = File::open(format!("/proc/{pid}/pagemap")).unwrap();
-    let regions = maps.lines().filter_map(region);
-    let mut all = regions.flat_map(|region| present(&pagemap, region));
-    all.any(|(from, to)| occurs(&memory, from, to, needle))
+    let open = |name: &str| File::open(format!("/proc/{pid}/{name}"));
+    let (maps, memory, pagemap) = match (fs::read_to_string(format!("/proc/{pid}/maps")), open("mem"), open("pagemap"))
+    {
+        (Ok(maps), Ok(memory), Ok(pagemap)) => (maps, memory, pagemap),
+        _ if has_ended(pid) => return false,
+        opened => panic!("the memory of {pid} cannot be read: {opened:?}"),
+    };
+    for region in maps.lines().filter_map(region) {
+        let Some(parts) = present(&pagemap, region) else {
+            assert!(has_ended(pid), "the pagemap of {pid} ends before its region");
+            return false;
+        };
+        if parts.into_iter().any(|(from, to)| occurs(&memory, from, to, needle)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a process is gone, or lets go of its memory.
+fn has_ended(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default().is_empty()
 }
 
 /// A readable region that is no kernel page, as its first and last address.
@@ -55,15 +72,18 @@ fn region(line: &str) -> Option<(u64, u64)> {
     readable.then_some((address(from)?, address(to)?))
 }
 
-/// The parts of a region that have memory behind them; some programs reserve far more than there is.
-fn present(pagemap: &File, (from, to): (u64, u64)) -> Vec<(u64, u64)> {
+/// The parts of a region that have memory behind them; some programs reserve far more than there is. None where the process
+/// has no memory any more.
+fn present(pagemap: &File, (from, to): (u64, u64)) -> Option<Vec<(u64, u64)>> {
     let mut parts: Vec<(u64, u64)> = Vec::new();
     let mut entries = vec![0; usize::try_from(PAGES * 8).unwrap()];
     let (mut page, last) = (from / PAGE_BYTES, to / PAGE_BYTES);
     while page < last {
         let wanted = usize::try_from((last - page).min(PAGES) * 8).unwrap();
         let read = pagemap.read_at(&mut entries[..wanted], page * 8).unwrap();
-        assert_ne!(read, 0, "the pagemap ends before its region");
+        if read == 0 {
+            return None;
+        }
         for entry in entries[..read].chunks_exact(8) {
             if u64::from_ne_bytes(entry.try_into().unwrap()) & THERE != 0 {
                 let start = page * PAGE_BYTES;
@@ -75,7 +95,7 @@ fn present(pagemap: &File, (from, to): (u64, u64)) -> Vec<(u64, u64)> {
             page += 1;
         }
     }
-    parts
+    Some(parts)
 }
 
 /// Whether the text occurs between two addresses. Pages that went away meanwhile end the part.

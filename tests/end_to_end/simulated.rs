@@ -1,7 +1,7 @@
 //! `omni sim` as the model provider of a trial, and what it recorded.
 
 use crate::stage::Stage;
-use omni::meter::{Certainty, PriceTable, Reading, Terms};
+use omni::meter::{Certainty, PriceTable, Reading, Terms, Vendor};
 use omni::model::{NanoUsd, Usage};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -61,18 +61,27 @@ impl Provider {
 fn price(model: &str, usage: Usage) -> NanoUsd {
     let certainty = Certainty::Final;
     let reading = Reading { model: model.to_owned(), usage, certainty, terms: Terms::default(), shares: Vec::new() };
-    PriceTable::embedded().price(omni::meter::Vendor::Anthropic, &reading, "2026-11-26").0
+    let vendor = match model.get(..3) {
+        Some("cla") => Vendor::Anthropic,
+        Some("gem") => Vendor::Google,
+        _ => Vendor::OpenAi,
+    };
+    PriceTable::embedded().price(vendor, &reading, "2026-11-26").0
 }
 
-/// The model calls that a session's story tells of.
+/// The model calls that a session's story tells of; a request that was several tells of each.
 pub fn calls_told(session: &Value) -> Vec<Call> {
-    let told = |request: &Value| {
-        let usage: Usage = serde_json::from_value(request.get("usage")?.clone()).unwrap();
-        let text = |key: &str| request[key].as_str().unwrap().to_owned();
-        assert_eq!(request["pricing"], "exact");
+    let told = |call: &Value| {
+        let usage: Usage = serde_json::from_value(call.get("usage")?.clone()).unwrap();
+        let text = |key: &str| call[key].as_str().unwrap().to_owned();
+        assert_eq!(call["pricing"], "exact");
         Some(Call { model: text("model"), usage, cost_usd: text("cost_usd") })
     };
-    session["requests"].as_array().unwrap().iter().filter_map(told).collect()
+    let single = |request: &Value| match request["calls"].as_array() {
+        Some(calls) => calls.clone(),
+        None => vec![request.clone()],
+    };
+    session["requests"].as_array().unwrap().iter().flat_map(single).filter_map(|call| told(&call)).collect()
 }
 
 /// What calls come to.

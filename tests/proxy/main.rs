@@ -16,4 +16,5 @@ mod rules;
 mod scrubbed;
 mod secrets;
 mod support;
+mod websocket;
 mod wire;

@@ -177,20 +177,6 @@ async fn what_cannot_be_recorded_does_not_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_is_told_to_come_back_without() {
-    let upstream = upstream().await;
-    let proxy = Proxy::start(Some(&upstream), Wanted { rules: &["* api.openai.com/**"], ..Wanted::default() });
-    let mut client = proxy.client("api.openai.com").await;
-    let mut asked = request("GET", "api.openai.com", "/v1/responses", "");
-    asked.headers_mut().insert("connection", "upgrade".parse().unwrap());
-    asked.headers_mut().insert("upgrade", "websocket".parse().unwrap());
-    let response = client.send_request(asked).await.unwrap();
-    assert_eq!(told(response).await.0, 426);
-    assert_eq!(upstream.requests(), 0);
-    proxy.stop();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_large_refused_upload_still_gets_its_answer() {
     let proxy = Proxy::start(None, Wanted::default());
     let mut client = proxy.client("api.example.com").await;

@@ -1,0 +1,319 @@
+//! WebSockets over HTTP/1.1 (RFC 6455): judged as the request they begin with, then passed on byte by byte.
+//!
+//! Nothing is switched before the upstream has agreed in the form that the standard asks for, so that no other protocol
+//! can hide behind a handshake. What passes is never changed; model calls on it are read by the way.
+
+use super::Shared;
+use super::frames::{Deflate, Frames, Piece};
+use super::lanes::Slot;
+use super::relay::{Stop, Way};
+use super::settle::Open;
+use crate::meter::{Dialect, Turns};
+use crate::model::{BodyEnd, RequestLine};
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Version, request, response};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// What the accepting side adds to the key (RFC 6455, section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// How long the other side may go on when one has ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+type Relaying = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How a connection is handed from HTTP to what follows on it.
+#[derive(Clone, Default)]
+pub(super) struct Handoff {
+    released: Arc<AtomicBool>,
+    relaying: Arc<Mutex<Option<Relaying>>>,
+}
+
+impl Handoff {
+    /// Whether what is read from the client is HTTP no more.
+    pub(super) fn released(&self) -> Arc<AtomicBool> {
+        self.released.clone()
+    }
+
+    /// Does what follows, if the connection was handed over.
+    pub(super) async fn go_on(&self) {
+        let relaying = self.relaying.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(relaying) = relaying {
+            relaying.await;
+        }
+    }
+
+    fn to(&self, relaying: Relaying) {
+        self.released.store(true, Ordering::Release);
+        *self.relaying.lock().unwrap_or_else(PoisonError::into_inner) = Some(relaying);
+    }
+}
+
+/// What a client asks for beside its request.
+pub(super) enum Offer {
+    /// Nothing.
+    None,
+    /// A WebSocket.
+    WebSocket(Handshake),
+    /// A WebSocket in a form that is not carried: the status of the answer, and why.
+    Refused(u16, &'static str),
+}
+
+/// The client's half of a handshake.
+pub(super) struct Handshake {
+    key: HeaderValue,
+    client: OnUpgrade,
+    handoff: Handoff,
+}
+
+impl Offer {
+    /// Reads a request's head, from which nothing has been taken away.
+    pub(super) fn of(head: &mut request::Parts) -> Self {
+        let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+        if !head.headers.get_all(UPGRADE).iter().any(websocket) {
+            return Self::None;
+        }
+        let Some(handoff) = head.extensions.get::<Handoff>().cloned() else {
+            return Self::Refused(426, "WebSockets are carried over HTTP/1.1 and through CONNECT alone");
+        };
+        let key = match key(head) {
+            Ok(key) => key.clone(),
+            Err(reason) => return Self::Refused(400, reason),
+        };
+        match head.extensions.remove::<OnUpgrade>() {
+            Some(client) => Self::WebSocket(Handshake { key, client, handoff }),
+            None => Self::Refused(400, "its connection cannot become a WebSocket"),
+        }
+    }
+}
+
+/// The key of a handshake that is one (RFC 6455, section 4.2.1).
+fn key(head: &request::Parts) -> Result<&HeaderValue, &'static str> {
+    let headers = &head.headers;
+    if head.method != Method::GET || head.version != Version::HTTP_11 {
+        return Err("a WebSocket begins with a GET over HTTP/1.1");
+    }
+    if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+        return Err("a WebSocket begins with a request without a body");
+    }
+    if !names(headers, &CONNECTION, "upgrade") || headers.get_all(UPGRADE).iter().count() != 1 {
+        return Err("a WebSocket's Connection header names Upgrade, and its Upgrade header nothing else");
+    }
+    if one(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err("only version 13 of WebSocket is carried");
+    }
+    let key = one(headers, &SEC_WEBSOCKET_KEY).filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
+    key.ok_or("its Sec-WebSocket-Key is not one of sixteen bytes")
+}
+
+/// The value of a header that stands there once.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
+    let mut values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+    values.any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(token)))
+}
+
+/// Asks the next server for a WebSocket, in headers that were cleaned of what ends here.
+pub(super) fn ask(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+impl Handshake {
+    /// Whether the upstream agreed to this very handshake; why not, for a person.
+    pub(super) fn check(&self, head: &response::Parts) -> Result<(), &'static str> {
+        let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+        if !one(&head.headers, &UPGRADE).is_some_and(websocket) || !names(&head.headers, &CONNECTION, "upgrade") {
+            return Err("the upstream switched to something that is no WebSocket");
+        }
+        let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        context.update(self.key.as_bytes());
+        context.update(GUID);
+        let expected = STANDARD.encode(context.finish());
+        match one(&head.headers, &SEC_WEBSOCKET_ACCEPT) {
+            Some(accept) if *accept == *expected => Ok(()),
+            _ => Err("the upstream accepted a WebSocket that was not asked for"),
+        }
+    }
+
+    /// Passes on what follows, once both sides have left HTTP.
+    pub(super) fn carry(self, shared: Arc<Shared>, upstream: OnUpgrade, open: Open, slot: Slot, socket: Socket) {
+        let client = self.client;
+        self.handoff.to(Box::pin(async move {
+            let _slot = slot;
+            let socket = Box::new(Relay { open, socket, ways: Default::default() });
+            // What is dropped settles itself.
+            if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
+                shared.unless_drained(socket.run(client, upstream)).await;
+            }
+        }));
+    }
+}
+
+/// What is read of a WebSocket as it passes.
+pub(super) struct Socket {
+    up: Frames,
+    down: Frames,
+    turns: Option<Turns>,
+    begun: bool,
+}
+
+impl Socket {
+    /// Reads what follows this agreement.
+    pub(super) fn new(line: &RequestLine, agreed: &HeaderMap) -> Self {
+        let extensions: Vec<&str> = agreed
+            .get_all(SEC_WEBSOCKET_EXTENSIONS)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .map(str::trim)
+            .collect();
+        let side = |alone: &str| match extensions.as_slice() {
+            ["permessage-deflate", parameters @ ..] if parameters.contains(&alone) => Deflate::Each,
+            ["permessage-deflate", ..] => Deflate::Takeover,
+            _ => Deflate::Off,
+        };
+        let (up, down) = (side("client_no_context_takeover"), side("server_no_context_takeover"));
+        let turns = Dialect::of_websocket(line).map(Turns::new);
+        Self { up: Frames::new(up), down: Frames::new(down), turns, begun: false }
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        let Self { up, turns, .. } = self;
+        match turns {
+            None => up.feed(bytes, None),
+            Some(turns) => up.feed(
+                bytes,
+                Some(&mut |piece| {
+                    if let Piece::Text(text) = piece {
+                        turns.request(text);
+                    }
+                }),
+            ),
+        }
+    }
+
+    fn received(&mut self, bytes: &[u8], open: &Open) {
+        let Self { down, turns, begun, .. } = self;
+        let Some(turns) = turns else { return down.feed(bytes, None) };
+        let mut take = |piece: Piece<'_>| match piece {
+            Piece::Text(text) => {
+                if !std::mem::replace(begun, true) {
+                    turns.response_begins();
+                }
+                turns.response(text);
+            }
+            Piece::End => {
+                if std::mem::replace(begun, false)
+                    && let Some(reading) = turns.response_ends()
+                {
+                    open.metered(turns.dialect(), reading);
+                }
+            }
+        };
+        down.feed(bytes, Some(&mut take));
+    }
+
+    /// Whether either side has said that it closes.
+    fn is_closed(&self) -> bool {
+        self.up.is_closed() || self.down.is_closed()
+    }
+
+    fn finish(&mut self, open: &Open) {
+        let Some(mut turns) = self.turns.take() else { return };
+        if self.up.is_unreadable() || self.down.is_unreadable() {
+            turns.lose_sight();
+        }
+        let dialect = turns.dialect();
+        if let Some(reading) = turns.finish() {
+            open.metered(dialect, reading);
+        }
+    }
+}
+
+/// A WebSocket under way. It is settled when it is dropped.
+struct Relay {
+    open: Open,
+    socket: Socket,
+    ways: (Way, Way),
+}
+
+impl Relay {
+    async fn run(mut self: Box<Self>, client: Upgraded, upstream: Upgraded) {
+        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let end = self.pass(&mut client, &mut upstream).await;
+        self.open.end(end);
+    }
+
+    async fn pass(&mut self, client: &mut TokioIo<Upgraded>, upstream: &mut TokioIo<Upgraded>) -> BodyEnd {
+        let Self { open, socket, ways: (up, down) } = self;
+        let upload = open.upload();
+        // Ended by whoever said so first, and then within a time.
+        let mut first: Option<BodyEnd> = None;
+        let mut closing = pin!(None);
+        poll_fn(|cx| {
+            let sent = up.poll(cx, client, upstream, &mut |bytes| {
+                upload.chunk(bytes).map_err(|_| Stop::TooMuch)?;
+                socket.sent(bytes);
+                Ok(())
+            });
+            let received = down.poll(cx, upstream, client, &mut |bytes| {
+                open.chunk(bytes).map_err(|_| Stop::TooMuch)?;
+                socket.received(bytes, open);
+                Ok(())
+            });
+            let of = |stop: Stop, reader: BodyEnd, writer: BodyEnd| match stop {
+                Stop::Read => reader,
+                Stop::Write => writer,
+                Stop::TooMuch => BodyEnd::QuotaReached,
+            };
+            let closed = |end: BodyEnd, socket: &Socket| {
+                if socket.is_closed() && end != BodyEnd::QuotaReached { BodyEnd::Complete } else { end }
+            };
+            match (sent, received) {
+                (Poll::Ready(Err(stop)), _) => {
+                    return Poll::Ready(closed(of(stop, BodyEnd::ClientGone, BodyEnd::UpstreamBroke), socket));
+                }
+                (_, Poll::Ready(Err(stop))) => {
+                    return Poll::Ready(closed(of(stop, BodyEnd::UpstreamBroke, BodyEnd::ClientGone), socket));
+                }
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                    let end = first.unwrap_or(BodyEnd::Complete);
+                    return Poll::Ready(closed(end, socket));
+                }
+                _ => {}
+            }
+            if first.is_none() && (up.has_ended() || down.has_ended()) {
+                first = Some(if down.has_ended() { BodyEnd::UpstreamBroke } else { BodyEnd::ClientGone });
+                closing.set(Some(tokio::time::sleep(CLOSE_TIMEOUT)));
+            }
+            match closing.as_mut().as_pin_mut() {
+                Some(closing) => closing.poll(cx).map(|()| closed(first.unwrap_or(BodyEnd::ClientGone), socket)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.socket.finish(&self.open);
+    }
+}
