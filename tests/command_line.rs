@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 36] = [
     "",
     "exec",
     "attach",
@@ -28,6 +28,14 @@ const VERBS: [&str; 28] = [
     "profile",
     "profile list",
     "profile show",
+    "secret",
+    "secret set",
+    "secret list",
+    "secret remove",
+    "secret presets",
+    "secret unlock",
+    "secret lock",
+    "secret passphrase",
     "doctor",
     "sim",
     "prices",

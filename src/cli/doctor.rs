@@ -8,7 +8,7 @@ mod rehearsal;
 use super::listing::{emit, json_line, printable};
 use crate::harness::install_hint;
 use crate::model::Tier;
-use crate::policy::Harness;
+use crate::policy::{Harness, Preset};
 use crate::store::{Home, Sqlite};
 use crate::supervisor::{Feature, Outcome, probe_all, reached};
 use crate::sys::environment_has;
@@ -253,6 +253,12 @@ fn secrets() -> Finding {
         true => "no known one is set here".to_owned(),
         false => format!("{}: without omni, a harness started here reads them", set.join(", ")),
     };
+    let mut presets: Vec<&str> =
+        set.iter().filter_map(|name| Preset::of_variable(name)).map(|preset| preset.name).collect();
+    presets.dedup();
+    let offers = presets.iter().map(|name| format!("--secret {name}")).collect::<Vec<_>>().join(" ");
+    let detail =
+        if offers.is_empty() { detail } else { format!("{detail}; within, placeholders do: omni exec {offers}") };
     let needed_for = "knowing what a harness without a sandbox could leak";
     Finding { probe: "secrets", ok: true, detail, needed_for, fix: None, required: false, tried: true }
 }

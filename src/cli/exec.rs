@@ -8,7 +8,7 @@ use super::profile::{self, Found};
 use super::server::{Route, exec_through};
 use super::sources::Sources;
 use crate::model::{ExitStatus, Tier};
-use crate::policy::{Effect, Profile, WorkspaceMode, WrittenRule, parse_duration, without_dots};
+use crate::policy::{Effect, Profile, SecretSpec, WorkspaceMode, WrittenRule, parse_duration, without_dots};
 use crate::proxy::ConnectTo;
 use crate::server::ServerError;
 use crate::session::{self, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
@@ -70,6 +70,9 @@ pub struct Args {
     /// Set an environment variable inside, or pass omni's own on (repeatable).
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Use a secret that `omni secret` keeps, or one of a known vendor's (repeatable).
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
     /// Send what is meant for the first host and port to the second; the name checked stays the first (repeatable).
     #[arg(long, value_name = "HOST1:PORT1:HOST2:PORT2")]
     connect_to: Vec<ConnectTo>,
@@ -191,7 +194,11 @@ impl Args {
 
     /// The files that it names besides, likewise.
     pub(super) fn files(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        Sources::gather(self.policy.iter().chain(&self.upstream_ca))
+        let mut files = Sources::gather(self.policy.iter().chain(&self.upstream_ca))?;
+        for name in &self.secret {
+            files.insert(Sources::of_secret(name), Sources::Disk.secret(name)?);
+        }
+        Ok(files)
     }
 }
 
@@ -287,6 +294,9 @@ pub(super) fn request(
         None => {}
     }
     profile.terminal.record |= args.record;
+    for name in &args.secret {
+        profile.add_secret(SecretSpec::parse(&Sources::of_secret(name), &sources.secret(name)?)?)?;
+    }
     args.limits.apply(&mut profile.limits);
     let directory = std::env::current_dir().context("the current directory is gone: change into another")?;
     let rules =

@@ -18,6 +18,7 @@ mod policy;
 mod prices;
 pub mod profile;
 mod replay;
+mod secret;
 mod server;
 mod sessions;
 mod show;
@@ -53,6 +54,7 @@ enum Verb {
     Policy(policy::Args),
     /// See the profiles that come with omni.
     Profile(profile::Args),
+    Secret(secret::Args),
     Doctor(doctor::Args),
     Server(server::Args),
     #[command(hide = true)]
@@ -141,6 +143,7 @@ pub fn main() -> ExitCode {
         Verb::Discard(args) => (discard::run(&args), 1),
         Verb::Policy(args) => (policy::run(args), 1),
         Verb::Profile(args) => (profile::run(args), 1),
+        Verb::Secret(args) => (secret::run(args), 1),
         Verb::Doctor(args) => (doctor::run(&args), 1),
         Verb::Sim(args) => (sim::run(args), 1),
         Verb::Prices(args) => (prices::run(args), 1),

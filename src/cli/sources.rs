@@ -1,6 +1,6 @@
 //! Where the files are read from that a command line names: the disk, or what came from the user who typed it.
 
-use super::profile;
+use super::{profile, secret};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,19 @@ impl Sources {
             Self::Disk => std::fs::read(path).with_context(|| format!("cannot read {}", path.display())),
             Self::Sent(files) => Ok(sent(files, path)?.as_bytes().to_owned()),
         }
+    }
+
+    /// How a secret is declared that is asked for by its name.
+    pub(super) fn secret(&self, name: &str) -> anyhow::Result<String> {
+        match self {
+            Self::Disk => secret::declared(name),
+            Self::Sent(files) => Ok(sent(files, Path::new(&Self::of_secret(name)))?.to_owned()),
+        }
+    }
+
+    /// What the declaration of a secret is called among files.
+    pub(super) fn of_secret(name: &str) -> String {
+        format!("the secret {name}")
     }
 
     /// Reads files to be sent.

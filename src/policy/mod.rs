@@ -55,7 +55,9 @@ pub use learn::{Lesson, Proposed, Refused};
 pub use lfs::{BATCH_BYTES_MAX, LfsBatch};
 pub use machine::{MachineFile, MachineSecret, parse_machine_file, parse_machine_secrets};
 pub use preset::Preset;
-pub use profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode, expand_home, without_dots};
+pub use profile::{
+    AddedSecret, Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode, expand_home, without_dots,
+};
 pub use protect::{JudgedPath, ProtectedBy, Protection};
 pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use quota::{Quota, Rate};

@@ -4,7 +4,7 @@
 use super::error::PolicyErrors;
 use super::read;
 use super::rule::WrittenRule;
-use super::secret::SecretSpec;
+use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
 use crate::model::Tier;
@@ -39,6 +39,44 @@ pub struct Profile {
     pub minimum_isolation: Option<Tier>,
     /// Whether it may make sandboxes of its own within this one, which opens more of the kernel to it.
     pub nested_sandboxes: bool,
+}
+
+impl Profile {
+    /// Adds a secret that was asked for beside the profile, over one of its name.
+    ///
+    /// # Errors
+    /// For one whose placeholder another secret's, or a value, would be in the way of, and for a variable that is passed on
+    /// and holds its value.
+    pub fn add_secret(&mut self, secret: SecretSpec) -> Result<(), AddedSecret> {
+        self.secrets.retain(|other| other.name != secret.name);
+        let failed = |variable: &String| AddedSecret { secret: secret.name.clone(), variable: variable.clone() };
+        let holds = |name: &&String| self.environment.pass.iter().any(|passed| passed == *name);
+        let sources = secret.from.iter().filter_map(|source| match source {
+            SecretSource::Env(name) => Some(name),
+            _ => None,
+        });
+        let taken = |name: &&String| {
+            let other = self.secrets.iter().any(|other| other.placeholder_env.contains(name));
+            other || self.environment.set.contains_key(*name)
+        };
+        match secret.placeholder_env.iter().find(taken).or(sources.into_iter().find(holds)) {
+            Some(variable) => Err(failed(variable)),
+            None => {
+                self.secrets.push(secret);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A secret that a profile has no room for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the secret `{secret}` cannot be added: the profile uses the variable `{variable}` for something else")]
+pub struct AddedSecret {
+    /// Its name.
+    pub secret: String,
+    /// The variable.
+    pub variable: String,
 }
 
 /// A path as profiles and harnesses write it, with `~` replaced.

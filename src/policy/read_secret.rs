@@ -1,7 +1,7 @@
 //! Reads the `secrets:` of a profile.
 
-use super::document::{Fields, Node, Value, list, text};
-use super::error::{Complaint, hint_of};
+use super::document::{self, Fields, Node, Value, list, text};
+use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::preset::Preset;
 use super::secret::{Mode, Place, SecretSource, SecretSpec, Site};
 use super::shape::Shape;
@@ -26,6 +26,22 @@ const PLACE_HINT: &str = "write `header: NAME`, `bearer: true`, `basic: USER`, `
                           `cookie: NAME` or `json: /POINTER`";
 
 impl SecretSpec {
+    /// Reads a secret that is declared alone, as one entry of `secrets:` is.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(label: &str, text: &str) -> Result<Self, PolicyErrors> {
+        let root = document::parse(text).map_err(|complaint| PolicyErrors(vec![complaint.labelled(label)]))?;
+        let whole = root.complaint("the secret cannot be read", "declare it as in a profile's `secrets`");
+        let mut complaints = Vec::new();
+        let spec = Self::read(root, &mut complaints);
+        if spec.is_none() && complaints.is_empty() {
+            complaints.push(whole.clone());
+        }
+        refuse_any(label, complaints)?;
+        spec.ok_or_else(|| PolicyErrors(vec![whole.labelled(label)]))
+    }
+
     /// Reads one entry of `secrets:`.
     pub(super) fn read(node: Node, complaints: &mut Vec<Complaint>) -> Option<Self> {
         let whole = node.complaint("", "");

@@ -1,7 +1,9 @@
 //! Where secrets come from. Values are read in the proxy process alone; here, before, only whether there is something.
 
+use super::keyring::KernelKeyring;
 use crate::model::Secret;
 use crate::policy::{SecretSource, SecretSpec, expand_home};
+use crate::store::{Home, SecretStore, StoreError};
 use crate::sys;
 use std::fs::File;
 use std::io::Read;
@@ -18,7 +20,10 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
         SecretSource::Env(name) => sys::environment_has(name),
         SecretSource::File(path) => expand_home(path, home).exists(),
         SecretSource::Command(_) => true,
-        SecretSource::Store(_) => false,
+        SecretSource::Store(name) => Home::path_from_env()
+            .and_then(|home| Ok(SecretStore::read(&home)?.secrets().get(name).is_some_and(|secret| secret.has_value)))
+            // What is wrong with the store is said when its value is wanted.
+            .unwrap_or(true),
     })
 }
 
@@ -50,7 +55,7 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
         SecretSource::Env(name) => std::env::var(name).map_err(|error| error.to_string()),
         SecretSource::File(path) => text(&mut File::open(expand_home(path, home)).map_err(|error| error.to_string())?),
         SecretSource::Command(command) => run(command),
-        SecretSource::Store(_) => Err("the store is not there".to_owned()),
+        SecretSource::Store(name) => stored(name).map_err(|error| error.to_string()),
     }
 }
 
@@ -67,6 +72,18 @@ fn text(from: &mut impl Read) -> Result<String, String> {
             Err(if no_text { "it is no text".to_owned() } else { error.to_string() })
         }
     }
+}
+
+fn stored(name: &str) -> Result<String, StoreError> {
+    let home = Home::path_from_env()?;
+    let value = SecretStore::read(&home)?.value(name, &KernelKeyring::of(&home))?;
+    Ok(value.to_string())
+}
+
+/// What keeps a value from being a secret, for a person; it holds no part of the value.
+#[must_use]
+pub fn check_secret(value: &str) -> Option<&'static str> {
+    inspect(&Secret::new(value.to_owned()))
 }
 
 /// A value that could not stand in a header is refused here, where it can still be said whose it is.

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// There is neither `$OMNI_HOME` nor a home directory.
     #[error("no place to keep sessions: neither OMNI_HOME nor HOME is set; set OMNI_HOME to a directory of yours")]
     HomeUnknown,
+    /// The store of secrets cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] super::SecretStoreError),
     /// A file of prices is wrong.
     #[error("the prices in {} cannot be used: {why}", path.display())]
     Prices {

@@ -23,6 +23,7 @@ mod protected;
 mod reach;
 mod rules;
 mod secret_files;
+mod secret_store;
 mod secrets;
 mod shipped;
 mod sockets;

@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A simulated provider outside, which writes down every header that reaches it.
-struct Provider {
+pub struct Provider {
     process: Child,
-    address: String,
-    certificate: PathBuf,
+    pub address: String,
+    pub certificate: PathBuf,
     record: PathBuf,
 }
 
 impl Provider {
-    fn start(world: &World) -> Self {
+    pub fn start(world: &World) -> Self {
         let (certificate, record) = (world.place().join("ca.pem"), world.place().join("record.jsonl"));
         let mut command = world.omni();
         command.args(["sim", "--json", "--ca-out"]).arg(&certificate).arg("--record").arg(&record);
@@ -28,7 +28,7 @@ impl Provider {
     }
 
     /// What arrived, as text and line by line.
-    fn heard(&self) -> (String, Vec<Value>) {
+    pub fn heard(&self) -> (String, Vec<Value>) {
         let text = std::fs::read_to_string(&self.record).unwrap_or_default();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         (text, lines)
@@ -61,7 +61,7 @@ secrets:
 ";
 
 /// A key that nothing else on this machine holds.
-fn fresh_key() -> String {
+pub fn fresh_key() -> String {
     let mut random = [0; 24];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut random).unwrap();
     let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,0 +1,52 @@
+//! The kernel's keyring, where the key of the secret store is kept once its passphrase was given.
+
+use crate::store::Keyring;
+use crate::sys;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How long the kernel keeps the key: a working day.
+const KEPT_FOR: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Where the kernel keeps the key of one home's store.
+#[derive(Debug)]
+pub struct KernelKeyring {
+    /// None for a home whose path no key can be named by.
+    description: Option<CString>,
+}
+
+impl KernelKeyring {
+    /// The place of this home's key.
+    #[must_use]
+    pub fn of(home: &Path) -> Self {
+        let name = [b"omni:secrets:", home.as_os_str().as_bytes()].concat();
+        Self { description: CString::new(name).ok() }
+    }
+
+    /// Has the kernel forget the key, if it keeps it.
+    pub fn lock(&self) {
+        self.forget();
+    }
+}
+
+impl Keyring for KernelKeyring {
+    fn get(&self) -> Option<Zeroizing<Vec<u8>>> {
+        sys::kept_key(self.description.as_deref()?).ok().map(Zeroizing::new)
+    }
+
+    fn keep(&self, key: &[u8]) -> io::Result<()> {
+        let description = self.description.as_deref().ok_or(io::ErrorKind::InvalidFilename)?;
+        sys::keep_key(description, key, KEPT_FOR)
+    }
+
+    fn forget(&self) {
+        if let Some(description) = &self.description {
+            // There may be none.
+            let _ = sys::forget_key(description);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! omni's own store: a key goes in by standard input, comes out at its site alone, and is nowhere else meanwhile.
+
+use crate::secrets::{Provider, fresh_key};
+use crate::support::{Outcome, World, collect, finish};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+fn secret(world: &World, words: &[&str], input: &str) -> Outcome {
+    let mut command = world.omni();
+    command.arg("secret").args(words);
+    finish(command, input.as_bytes())
+}
+
+/// A session that uses the stored key.
+fn with_key(world: &World, provider: &Provider, argv: &[&str]) -> Command {
+    let to = format!("api.anthropic.com:443:{}", provider.address);
+    let ca = provider.certificate.display().to_string();
+    let flags =
+        ["--secret", "anthropic", "--allow", "* api.anthropic.com/**", "--connect-to", &to, "--upstream-ca", &ca];
+    world.exec(&flags, argv)
+}
+
+/// Whether a file below the state directory holds a text.
+fn written(world: &World, needle: &str) -> String {
+    let mut command = world.command("grep".as_ref());
+    command.args(["-rlaF", needle]).arg(world.omni_home());
+    finish(command, b"").text()
+}
+
+/// Whether the memory of a process holds a text, as far as it can be read.
+fn in_memory(pid: &str, needle: &str) -> bool {
+    use std::os::unix::fs::FileExt;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    maps.lines().filter_map(|line| line.split_once(' ')).filter(|(_, rest)| rest.starts_with('r')).any(|(range, _)| {
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        let read = memory.read_at(&mut bytes, start).unwrap_or(0);
+        bytes[..read].windows(needle.len()).any(|window| window == needle.as_bytes())
+    })
+}
+
+attack! {
+    fn a_stored_key_reaches_its_vendor_and_lies_nowhere_in_the_open(world) {
+        let (provider, key) = (Provider::start(world), fresh_key());
+        let set = secret(world, &["set", "anthropic"], &format!("{key}\n"));
+        assert!(set.status.success() && set.stderr.contains("ANTHROPIC_API_KEY holds a placeholder"), "{set:?}");
+        let listed = secret(world, &["list", "--json"], "").json();
+        assert_eq!((&listed["name"], &listed["from"][0]), (&"anthropic".into(), &"store:anthropic".into()));
+        let ask = "curl -s -o /dev/null -H \"x-api-key: $ANTHROPIC_API_KEY\" https://api.anthropic.com/v1/models; \
+            printf %s \"$ANTHROPIC_API_KEY\"; echo; exec cat";
+        let mut command = with_key(world, &provider, &["sh", "-c", ask]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut held = String::new();
+        stdout.read_line(&mut held).unwrap();
+        assert!(held.starts_with("sk-ant-api03-") && held.trim() != key, "{held}");
+        let (_, heard) = provider.heard();
+        assert_eq!(heard.last().unwrap()["headers"]["x-api-key"], key.as_str());
+        if rustix::process::geteuid().is_root() {
+            let omni = child.id();
+            let children = std::fs::read_to_string(format!("/proc/{omni}/task/{omni}/children")).unwrap();
+            let title = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let proxy = children.split_whitespace().find(|pid| title(pid).trim_end_matches('\0') != "omni").unwrap();
+            assert!(in_memory(proxy, &key), "the search finds it where it must be");
+            assert!(!in_memory(&omni.to_string(), &key), "the session's process holds the key");
+        }
+        let outcome = collect(child, b"");
+        assert_eq!(outcome.code(), Some(0), "{outcome:?}");
+        assert!(!outcome.stderr.contains(&key), "{outcome:?}");
+        assert_ne!(written(world, "api.anthropic.com"), "", "there are records, and they can be searched");
+        assert_eq!(written(world, &key), "");
+    }
+}
+
+attack! {
+    fn a_store_that_cannot_be_opened_keeps_the_session_from_starting(world) {
+        let (provider, key) = (Provider::start(world), fresh_key());
+        assert!(secret(world, &["set", "anthropic"], &key).status.success());
+        let store = world.omni_home().join("secrets");
+        let whole = std::fs::read(&store).unwrap();
+        let mut newer = whole.clone();
+        newer["omni secrets\n".len() + 1] = 2;
+        let mut changed = whole.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        for (bytes, reason) in [(newer, "of version 2"), (changed, "does not open the secret store")] {
+            std::fs::write(&store, bytes).unwrap();
+            let outcome = finish(with_key(world, &provider, &["echo", "started"]), b"");
+            assert!(outcome.code() == Some(125) && outcome.stderr.contains(reason), "{reason}: {outcome:?}");
+            assert!(outcome.stdout.is_empty() && !outcome.stderr.contains(&key), "{outcome:?}");
+        }
+        std::fs::write(&store, whole).unwrap();
+        assert_eq!(finish(with_key(world, &provider, &["echo", "started"]), b"").text(), "started\n");
+        assert!(secret(world, &["remove", "anthropic"], "").status.success());
+        assert_eq!(secret(world, &["list", "--json"], "").text(), "");
+    }
+}
+
+attack! {
+    fn a_value_that_cannot_be_a_secret_is_refused_and_not_shown(world) {
+        for (value, reason) in [("", "it is empty"), ("line\nbreak-canary", "line break"), ("caf\u{e9}-canary", "no header can carry")] {
+            let outcome = secret(world, &["set", "github"], value);
+            assert!(outcome.code() == Some(1) && outcome.stderr.contains(reason), "{outcome:?}");
+            assert!(!outcome.stderr.contains("canary"), "{outcome:?}");
+        }
+        let large = secret(world, &["set", "github"], &"x".repeat(1 << 20));
+        assert!(large.code() == Some(1) && large.stderr.contains("longer than any key"), "{large:?}");
+        let unknown = secret(world, &["set", "githb"], "value");
+        assert!(unknown.code() == Some(1) && unknown.stderr.contains("did you mean `github`"), "{unknown:?}");
+        assert_eq!(secret(world, &["list", "--json"], "").text(), "");
+    }
+}
