@@ -247,6 +247,9 @@ fn set(wanted: &Set) -> anyhow::Result<()> {
     for variable in &spec.placeholder_env {
         writeln!(text, "inside, {variable} holds a placeholder")?;
     }
+    for file in &spec.placeholder_files {
+        writeln!(text, "inside, {} holds a placeholder", file.path)?;
+    }
     write!(text, "use it by: omni exec --secret {} …", spec.name)?;
     tell(&text);
     Ok(())
@@ -285,14 +288,17 @@ fn presets(json: bool) -> anyhow::Result<()> {
     for preset in Preset::names().filter_map(Preset::named) {
         let sites: Vec<String> = preset.sites().iter().map(ToString::to_string).collect();
         let variables = preset.variables();
+        let files: Vec<String> = preset.files().into_iter().map(|file| file.path).collect();
         if json {
-            let entry = json!({"name": preset.name, "about": preset.about, "sites": sites, "variables": variables});
+            let entry = json!({
+                "name": preset.name, "about": preset.about, "sites": sites, "variables": variables, "files": files,
+            });
             text.push_str(&json_line(&entry)?);
             continue;
         }
         writeln!(text, "{:<14}{}", preset.name, preset.about)?;
-        for line in sites.into_iter().chain(variables.into_iter().map(|variable| format!("placeholder in {variable}")))
-        {
+        let held = variables.into_iter().chain(files).map(|place| format!("placeholder in {place}"));
+        for line in sites.into_iter().chain(held) {
             writeln!(text, "{:<14}  {line}", "")?;
         }
     }

@@ -76,12 +76,31 @@ impl Seed {
 /// Makes the launch of a harness out of its profile.
 #[must_use]
 pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
-    match request.profile.harness {
+    let mut spec = match request.profile.harness {
         Harness::ClaudeCode => claude_code::launch(request),
         Harness::Codex => codex::launch(request),
         Harness::Gemini => gemini::launch(request),
         Harness::Plain => plain::launch(request),
+    };
+    for (path, contents) in placeholder_files(request) {
+        // What a harness has in a file of its own is the harness's to say.
+        if !spec.seeds.iter().any(|seed| seed.path == path) {
+            spec.seeds.push(Seed { path, contents, mode: PRIVATE });
+        }
     }
+    spec
+}
+
+/// The files that hold placeholders; what several secrets have in one file stands there one after the other.
+fn placeholder_files(request: &LaunchRequest<'_>) -> BTreeMap<String, String> {
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for secret in &request.profile.secrets {
+        let Some(placeholder) = request.placeholders.get(&secret.name) else { continue };
+        for file in &secret.placeholder_files {
+            files.entry(file.path.clone()).or_default().push_str(&file.contents(placeholder));
+        }
+    }
+    files
 }
 
 /// The placeholder that stands in this variable, if its secret has a value.

@@ -63,7 +63,7 @@ pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use quota::{Quota, Rate};
 pub use read_secret::is_name as is_secret_name;
 pub use rule::{Effect, Level, Rule, WrittenRule};
-pub use secret::{Binding, Mode, Place, SecretSource, SecretSpec, Site};
+pub use secret::{Binding, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 pub use secret_files::{SecretFiles, SecretNames, is_unseen};
 pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape};
 pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};

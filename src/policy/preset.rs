@@ -1,6 +1,6 @@
 //! What is known of the secrets of known vendors, so that nobody writes their sites by hand.
 
-use super::secret::{Place, SecretSource, Site};
+use super::secret::{Place, PlaceholderFile, SecretSource, Site};
 use super::shape::Shape;
 use crate::model::{HostName, Port};
 
@@ -16,6 +16,8 @@ pub struct Preset {
     /// What its keys look like.
     pub(super) shape: Shape,
     sites: &'static [(&'static str, &'static str, At)],
+    /// The files that the vendor's own programs look into, each with what stands in it.
+    files: &'static [(&'static str, &'static str)],
 }
 
 /// A [`Place`] as a constant.
@@ -36,6 +38,7 @@ static PRESETS: &[Preset] = &[
         variables: &["ANTHROPIC_API_KEY"],
         shape: Shape::Anthropic,
         sites: &[("api.anthropic.com", "/", At::Header("x-api-key")), ("api.anthropic.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "claude-code",
@@ -43,6 +46,7 @@ static PRESETS: &[Preset] = &[
         variables: &["CLAUDE_CODE_OAUTH_TOKEN"],
         shape: Shape::AnthropicToken,
         sites: &[("api.anthropic.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "openai",
@@ -50,6 +54,7 @@ static PRESETS: &[Preset] = &[
         variables: &["OPENAI_API_KEY"],
         shape: Shape::OpenAi,
         sites: &[("api.openai.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "google",
@@ -61,6 +66,7 @@ static PRESETS: &[Preset] = &[
             ("generativelanguage.googleapis.com", "/", At::Query("key")),
             ("generativelanguage.googleapis.com", "/", At::Bearer),
         ],
+        files: &[],
     },
     Preset {
         name: "openrouter",
@@ -68,6 +74,7 @@ static PRESETS: &[Preset] = &[
         variables: &["OPENROUTER_API_KEY"],
         shape: Shape::OpenRouter,
         sites: &[("openrouter.ai", "/api/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "github",
@@ -81,6 +88,7 @@ static PRESETS: &[Preset] = &[
             ("github.com", "/", At::Basic),
             ("github.com", "/", At::Header("authorization")),
         ],
+        files: &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")],
     },
     Preset {
         name: "gitlab",
@@ -92,6 +100,7 @@ static PRESETS: &[Preset] = &[
             ("gitlab.com", "/", At::Bearer),
             ("gitlab.com", "/", At::Basic),
         ],
+        files: &[("~/.netrc", "machine gitlab.com login oauth2 password PLACEHOLDER\n")],
     },
     Preset {
         name: "npm",
@@ -99,6 +108,7 @@ static PRESETS: &[Preset] = &[
         variables: &["NPM_TOKEN", "NODE_AUTH_TOKEN"],
         shape: Shape::Npm,
         sites: &[("registry.npmjs.org", "/", At::Bearer)],
+        files: &[("~/.npmrc", "//registry.npmjs.org/:_authToken=PLACEHOLDER\n")],
     },
     Preset {
         name: "pypi",
@@ -106,6 +116,7 @@ static PRESETS: &[Preset] = &[
         variables: &["TWINE_PASSWORD", "UV_PUBLISH_TOKEN"],
         shape: Shape::PyPi,
         sites: &[("upload.pypi.org", "/legacy/", At::Basic)],
+        files: &[("~/.pypirc", "[pypi]\nusername = __token__\npassword = PLACEHOLDER\n")],
     },
     Preset {
         name: "crates-io",
@@ -113,6 +124,7 @@ static PRESETS: &[Preset] = &[
         variables: &["CARGO_REGISTRY_TOKEN"],
         shape: Shape::CratesIo,
         sites: &[("crates.io", "/api/", At::Header("authorization"))],
+        files: &[("~/.cargo/credentials.toml", "[registry]\ntoken = \"PLACEHOLDER\"\n")],
     },
     Preset {
         name: "docker-hub",
@@ -120,6 +132,7 @@ static PRESETS: &[Preset] = &[
         variables: &[],
         shape: Shape::DockerHub,
         sites: &[("auth.docker.io", "/token", At::Basic)],
+        files: &[],
     },
     Preset {
         name: "hugging-face",
@@ -127,6 +140,7 @@ static PRESETS: &[Preset] = &[
         variables: &["HF_TOKEN"],
         shape: Shape::HuggingFace,
         sites: &[("huggingface.co", "/", At::Bearer), ("router.huggingface.co", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "bedrock",
@@ -137,6 +151,7 @@ static PRESETS: &[Preset] = &[
             ("bedrock-runtime.us-east-1.amazonaws.com", "/", At::Bearer),
             ("bedrock.us-east-1.amazonaws.com", "/", At::Bearer),
         ],
+        files: &[],
     },
     Preset {
         name: "slack",
@@ -144,6 +159,7 @@ static PRESETS: &[Preset] = &[
         variables: &["SLACK_BOT_TOKEN"],
         shape: Shape::Slack,
         sites: &[("slack.com", "/api/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "mistral",
@@ -151,6 +167,7 @@ static PRESETS: &[Preset] = &[
         variables: &["MISTRAL_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.mistral.ai", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "groq",
@@ -158,6 +175,7 @@ static PRESETS: &[Preset] = &[
         variables: &["GROQ_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.groq.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "xai",
@@ -165,6 +183,7 @@ static PRESETS: &[Preset] = &[
         variables: &["XAI_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.x.ai", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "deepseek",
@@ -172,6 +191,7 @@ static PRESETS: &[Preset] = &[
         variables: &["DEEPSEEK_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.deepseek.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "stripe",
@@ -179,6 +199,7 @@ static PRESETS: &[Preset] = &[
         variables: &["STRIPE_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.stripe.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "cloudflare",
@@ -186,6 +207,7 @@ static PRESETS: &[Preset] = &[
         variables: &["CLOUDFLARE_API_TOKEN"],
         shape: Shape::Opaque,
         sites: &[("api.cloudflare.com", "/client/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "digitalocean",
@@ -193,6 +215,7 @@ static PRESETS: &[Preset] = &[
         variables: &["DIGITALOCEAN_ACCESS_TOKEN"],
         shape: Shape::Opaque,
         sites: &[("api.digitalocean.com", "/", At::Bearer)],
+        files: &[],
     },
     Preset {
         name: "linear",
@@ -200,6 +223,7 @@ static PRESETS: &[Preset] = &[
         variables: &["LINEAR_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.linear.app", "/", At::Header("authorization"))],
+        files: &[],
     },
 ];
 
@@ -243,6 +267,13 @@ impl Preset {
     pub fn sources(&self) -> Vec<SecretSource> {
         let stored = std::iter::once(SecretSource::Store(self.name.to_owned()));
         stored.chain(self.variables.iter().map(|name| SecretSource::Env((*name).to_owned()))).collect()
+    }
+
+    /// The files that hold the placeholder.
+    #[must_use]
+    pub fn files(&self) -> Vec<PlaceholderFile> {
+        let file = |(path, text): &(&str, &str)| PlaceholderFile { path: (*path).to_owned(), text: (*text).to_owned() };
+        self.files.iter().map(file).collect()
     }
 
     /// The variables that hold the placeholder.

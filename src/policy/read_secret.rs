@@ -3,7 +3,7 @@
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::preset::Preset;
-use super::secret::{Mode, Place, SecretSource, SecretSpec, Site};
+use super::secret::{Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 use super::shape::Shape;
 use crate::model::{HostName, Port};
 
@@ -80,15 +80,15 @@ impl SecretSpec {
             (None, Some(site)) => Shape::of_host(site.host.as_str()),
             (None, None) => return None,
         };
-        let stand_in = placeholder.map(|node| read_stand_in(node, shape, complaints));
-        let of_preset = || preset.filter(|_| mode == Mode::Placeholder).map(Preset::variables).unwrap_or_default();
-        let (placeholder_env, shape) = stand_in.unwrap_or_else(|| (of_preset(), shape));
-        if mode == Mode::Inject && !placeholder_env.is_empty() {
+        let stand_in = placeholder.map(|node| StandIn::read(node, shape, complaints));
+        let of_preset = || StandIn::of_preset(preset.filter(|_| mode == Mode::Placeholder), shape);
+        let StandIn { env: placeholder_env, files: placeholder_files, shape } = stand_in.unwrap_or_else(of_preset);
+        if mode == Mode::Inject && !(placeholder_env.is_empty() && placeholder_files.is_empty()) {
             let hint = Some("leave `placeholder` out: the sandbox holds nothing".to_owned());
             let message = "the secret is injected, and has a placeholder all the same".to_owned();
             complaints.push(Complaint { message, hint, ..whole });
         }
-        Some(Self { name: name?, from: from?, sites, mode, placeholder_env, shape })
+        Some(Self { name: name?, from: from?, sites, mode, placeholder_env, placeholder_files, shape })
     }
 }
 
@@ -315,26 +315,67 @@ fn read_header(node: Node, complaints: &mut Vec<Complaint>) -> Option<Place> {
     None
 }
 
-/// Reads `placeholder: { env, shape }`.
-fn read_stand_in(node: Node, shape: Shape, complaints: &mut Vec<Complaint>) -> (Vec<String>, Shape) {
-    let mut fields = Fields::of(node, "`placeholder`", complaints);
-    let env = fields.take("env");
-    let written = fields.take("shape");
-    fields.finish(complaints);
-    let env = env.map_or_else(Vec::new, |node| list(node, "`env`", true, complaints));
-    let env = env.into_iter().filter_map(|node| read_variable(node, complaints)).collect();
-    let Some(node) = written else {
-        return (env, shape);
-    };
-    let Some(name) = text(node.clone(), "`shape`", complaints) else {
-        return (env, shape);
-    };
-    if let Some((_, shape)) = Shape::ALL.into_iter().find(|(known, _)| *known == name) {
-        return (env, shape);
+/// What stands for a secret in the sandbox, and where.
+struct StandIn {
+    env: Vec<String>,
+    files: Vec<PlaceholderFile>,
+    shape: Shape,
+}
+
+impl StandIn {
+    fn of_preset(preset: Option<&Preset>, shape: Shape) -> Self {
+        let (env, files) = preset.map(|preset| (preset.variables(), preset.files())).unwrap_or_default();
+        Self { env, files, shape }
     }
-    let known = Shape::ALL.map(|(known, _)| known);
-    complaints.push(node.complaint(format!("`{name}` is not a shape of placeholders"), hint_of(&name, &known)));
-    (env, shape)
+
+    /// Reads `placeholder: { env, files, shape }`.
+    fn read(node: Node, shape: Shape, complaints: &mut Vec<Complaint>) -> Self {
+        let mut fields = Fields::of(node, "`placeholder`", complaints);
+        let (env, files, written) = (fields.take("env"), fields.take("files"), fields.take("shape"));
+        fields.finish(complaints);
+        let env = env.map_or_else(Vec::new, |node| list(node, "`env`", true, complaints));
+        let env = env.into_iter().filter_map(|node| read_variable(node, complaints)).collect();
+        let files = files.map_or_else(Vec::new, |node| list(node, "`files`", false, complaints));
+        let files = files.into_iter().filter_map(|node| read_file(node, complaints)).collect();
+        let shape = written.and_then(|node| read_shape(node, complaints)).unwrap_or(shape);
+        Self { env, files, shape }
+    }
+}
+
+fn read_shape(node: Node, complaints: &mut Vec<Complaint>) -> Option<Shape> {
+    let name = text(node.clone(), "`shape`", complaints)?;
+    let found = Shape::ALL.into_iter().find(|(known, _)| *known == name);
+    if found.is_none() {
+        let known = Shape::ALL.map(|(known, _)| known);
+        complaints.push(node.complaint(format!("`{name}` is not a shape of placeholders"), hint_of(&name, &known)));
+    }
+    found.map(|(_, shape)| shape)
+}
+
+/// Reads `{ path, text }`.
+fn read_file(node: Node, complaints: &mut Vec<Complaint>) -> Option<PlaceholderFile> {
+    let whole = node.clone();
+    let mut fields = Fields::of(node, "a file", complaints);
+    let (path, written) = (fields.take("path"), fields.take("text"));
+    fields.finish(complaints);
+    let (Some(path), Some(written)) = (path, written) else {
+        complaints.push(whole.complaint("the file has no `path` or no `text`", "write `{ path: ~/.netrc, text: … }`"));
+        return None;
+    };
+    let (at, of) = (path.clone(), written.clone());
+    let path = text(path, "the file's `path`", complaints)?;
+    let written = text(written, "the file's `text`", complaints)?;
+    let rest = path.strip_prefix("~/").unwrap_or_default();
+    if rest.is_empty() || rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        complaints.push(at.complaint(format!("`{path}` is no file of the sandbox's home"), "begin it with `~/`"));
+        return None;
+    }
+    if !written.contains(PLACEHOLDER_WORD) {
+        let hint = format!("write `{PLACEHOLDER_WORD}` where it goes");
+        complaints.push(of.complaint("the text has no place for the placeholder", hint));
+        return None;
+    }
+    Some(PlaceholderFile { path, text: written })
 }
 
 /// Reads the name of an environment variable.

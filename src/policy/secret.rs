@@ -17,8 +17,30 @@ pub struct SecretSpec {
     pub mode: Mode,
     /// The environment variables that hold the placeholder in the sandbox.
     pub placeholder_env: Vec<String>,
+    /// The files of the sandbox's own home that hold it.
+    pub placeholder_files: Vec<PlaceholderFile>,
     /// What the placeholder looks like.
     pub shape: Shape,
+}
+
+/// A file in which a program looks for a secret, with the placeholder in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceholderFile {
+    /// Its path, as `~/…`.
+    pub path: String,
+    /// What it holds, with [`PLACEHOLDER_WORD`] where the placeholder stands.
+    pub text: String,
+}
+
+/// What stands for the placeholder in the text of a file.
+pub const PLACEHOLDER_WORD: &str = "PLACEHOLDER";
+
+impl PlaceholderFile {
+    /// What the file holds in a session.
+    #[must_use]
+    pub fn contents(&self, placeholder: &Placeholder) -> String {
+        self.text.replace(PLACEHOLDER_WORD, placeholder.as_str())
+    }
 }
 
 /// One place of requests to one https host, and what is below one path of it.

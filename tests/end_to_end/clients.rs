@@ -6,12 +6,12 @@ use crate::server::{ALLOWED, Canary, Pages, REFUSED, Server};
 use crate::stage::{Actor, Stage, text};
 use std::process::{Command, Output};
 
-const HELLO: &str = "Hello from the allowed host.";
+pub const HELLO: &str = "Hello from the allowed host.";
 /// What a refusal says, for programs that show it.
 const MESSAGE: &str = "omni refused GET https://refused.example/";
 /// What is left of it in programs that show nothing but the status.
 const STATUS: &str = "403";
-const COMMIT: &str = "3f786850e387550fdab836ed7e6dc881de23001b";
+pub const COMMIT: &str = "3f786850e387550fdab836ed7e6dc881de23001b";
 
 /// One client: what it runs for a URL, and what it then says.
 struct Client {
@@ -88,11 +88,11 @@ fn said(output: &Output) -> String {
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
 
-fn page(path: &str, kind: &'static str, body: impl Into<Vec<u8>>) -> Pages {
+pub fn page(path: &str, kind: &'static str, body: impl Into<Vec<u8>>) -> Pages {
     Pages::from([(path.to_owned(), (kind, body.into()))])
 }
 
-fn hello() -> Pages {
+pub fn hello() -> Pages {
     page("/hello", "text/plain", HELLO)
 }
 
@@ -153,7 +153,7 @@ fn pip() {
 }
 
 /// A package index with one package, made by Python's own zip.
-fn package_index() -> Pages {
+pub fn package_index() -> Pages {
     let stage = Stage::new(Actor::Tester);
     let wheel = stage.path("omni_probe-1.0-py3-none-any.whl");
     let made = Command::new("python3")
@@ -186,7 +186,7 @@ fn npm() {
 }
 
 /// A registry of packages with one package, made by tar.
-fn package_registry() -> Pages {
+pub fn package_registry() -> Pages {
     let stage = Stage::new(Actor::Tester);
     let package = stage.path("package");
     std::fs::create_dir(&package).unwrap();

@@ -14,3 +14,4 @@ mod memory;
 mod server;
 mod simulated;
 mod stage;
+mod tokens;

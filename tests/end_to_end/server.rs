@@ -1,7 +1,7 @@
 //! A server of the outside world: TLS on 127.0.0.1 for two names, one that the trials allow and one that they do not.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -36,12 +36,17 @@ pub struct Server {
 
 impl Server {
     pub fn start(pages: Pages) -> Self {
+        Self::behind(pages, Vec::new())
+    }
+
+    /// A server that lets in whoever sends one of these `Authorization`s, and asks all others for one.
+    pub fn behind(pages: Pages, accepted: Vec<String>) -> Self {
         let (ca_pem, config) = certified();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<String>>>::default();
-        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(pages)));
+        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new((pages, accepted))));
         Self { address, ca_pem, seen, _runtime: runtime }
     }
 
@@ -74,22 +79,31 @@ async fn serve(
     listener: tokio::net::TcpListener,
     acceptor: TlsAcceptor,
     seen: Arc<Mutex<Vec<String>>>,
-    pages: Arc<Pages>,
+    kept: Arc<(Pages, Vec<String>)>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (acceptor, seen, pages) = (acceptor.clone(), seen.clone(), pages.clone());
+        let (acceptor, seen, kept) = (acceptor.clone(), seen.clone(), kept.clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let service = service_fn(move |request: Request<Incoming>| {
                 let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
                 seen.lock().unwrap().push(host.to_owned());
-                let answer = answer(&pages, request.uri().path());
+                let (pages, accepted) = &*kept;
+                let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+                let let_in =
+                    accepted.is_empty() || authorization.is_some_and(|sent| accepted.iter().any(|one| one == sent));
+                let answer = if let_in { answer(pages, request.uri().path()) } else { challenge() };
                 async move { Ok::<_, Infallible>(answer) }
             });
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+fn challenge() -> Response<Full<Bytes>> {
+    let builder = Response::builder().status(StatusCode::UNAUTHORIZED);
+    builder.header(WWW_AUTHENTICATE, "Basic realm=\"strict\"").body(Full::default()).unwrap()
 }
 
 fn answer(pages: &Pages, path: &str) -> Response<Full<Bytes>> {

@@ -1,0 +1,143 @@
+//! Client programs that log in, at a server that lets nobody in without the real token: each works with a placeholder, in the
+//! file or variable in which it looks, and the token is nowhere inside and in no record.
+
+use crate::clients::{COMMIT, HELLO, hello, package_index, package_registry, page};
+use crate::host;
+use crate::server::{ALLOWED, Pages, Server};
+use crate::stage::{Actor, Stage, text};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use std::process::Output;
+
+/// The real token, which only the server and omni know.
+const REAL: &str = "ghp_0canary1canary2canary3canary4canary5";
+const PROFILE: &str = "\
+name: tokens
+command: sh
+description: one token for one host
+filesystem: { workspace: direct }
+egress:
+  - allow: 'GET,HEAD allowed.example/**'
+secrets:
+  - name: token
+    from: env:REAL_TOKEN
+    sites:
+      - { host: allowed.example, basic: me }
+      - { host: allowed.example, bearer: true }
+    placeholder:
+      env: TOKEN
+      shape: github
+      files:
+        - { path: ~/.netrc, text: \"machine allowed.example login me password PLACEHOLDER\\n\" }
+        - { path: ~/.npmrc, text: \"//allowed.example/:_authToken=PLACEHOLDER\\n\" }
+";
+
+/// What is asked inside, and what of the server's it shows when it was let in.
+struct Login {
+    program: &'static str,
+    command: &'static str,
+    answer: &'static str,
+}
+
+impl Login {
+    fn try_everybody(&self, pages: impl Fn() -> Pages) {
+        for actor in Actor::all() {
+            if host::has_sandboxes() && host::has(*actor, self.program) {
+                self.try_as(*actor, pages());
+            }
+        }
+    }
+
+    fn try_as(&self, actor: Actor, pages: Pages) {
+        let stage = Stage::new(actor);
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("me:{REAL}")));
+        let server = Server::behind(pages, vec![basic, format!("Bearer {REAL}")]);
+        stage.write(&stage.path("server.pem"), &server.ca_pem);
+        stage.write(&stage.path("tokens.yaml"), PROFILE);
+
+        let output = self.ask(&stage, &server, REAL);
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && said.contains(self.answer), "{} {actor:?}: {said}", self.program);
+        assert!(said.contains("held: ghp_ZX") && !said.contains(REAL), "{} {actor:?}: {said}", self.program);
+        assert!(!is_written(&stage, REAL), "{} {actor:?}: the token is in a file", self.program);
+        assert!(is_written(&stage, ALLOWED), "the search finds what is there");
+
+        let output = self.ask(&stage, &server, "another-token");
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(!said.contains(self.answer), "the server lets nobody in without the token: {said}");
+    }
+
+    fn ask(&self, stage: &Stage, server: &Server, token: &str) -> Output {
+        let to = format!("{ALLOWED}:443:{}", server.address);
+        let (profile, ca) = (stage.path("tokens.yaml"), stage.path("server.pem"));
+        let script = format!("{} ; code=$?; echo held: $TOKEN; env; cat ~/.netrc ~/.npmrc; exit $code", self.command);
+        let flags = ["exec", "--profile", profile.to_str().unwrap(), "--connect-to", &to, "--upstream-ca"];
+        let arguments: Vec<&str> = flags.into_iter().chain([ca.to_str().unwrap(), "--", "sh", "-c", &script]).collect();
+        stage.omni(&arguments).env("REAL_TOKEN", token).output().unwrap()
+    }
+}
+
+/// Whether a file of the stage holds a text.
+fn is_written(stage: &Stage, needle: &str) -> bool {
+    let found = std::process::Command::new("grep").args(["-rqaF", needle]).arg(stage.path("")).status().unwrap();
+    found.success()
+}
+
+#[test]
+fn curl_by_netrc() {
+    let command = "curl -sS --netrc --max-time 20 https://allowed.example/hello";
+    Login { program: "curl", command, answer: HELLO }.try_everybody(hello);
+}
+
+#[test]
+fn curl_by_bearer() {
+    let command = r#"curl -sS --max-time 20 -H "Authorization: Bearer $TOKEN" https://allowed.example/hello"#;
+    Login { program: "curl", command, answer: HELLO }.try_everybody(hello);
+}
+
+#[test]
+fn git_by_netrc() {
+    let references = format!("{COMMIT}\trefs/heads/main\n");
+    let login = Login {
+        program: "git",
+        command: "GIT_TERMINAL_PROMPT=0 git ls-remote https://allowed.example/project.git",
+        answer: "refs/heads/main",
+    };
+    login.try_everybody(|| page("/project.git/info/refs", "text/plain", references.clone()));
+}
+
+#[test]
+fn git_by_a_credential_helper() {
+    let references = format!("{COMMIT}\trefs/heads/main\n");
+    let command = r#"rm -f ~/.netrc; touch ~/.netrc; GIT_TERMINAL_PROMPT=0 git \
+        -c credential.helper='!f() { echo username=me; echo "password=$TOKEN"; }; f' \
+        ls-remote https://allowed.example/project.git"#;
+    let login = Login { program: "git", command, answer: "refs/heads/main" };
+    login.try_everybody(|| page("/project.git/info/refs", "text/plain", references.clone()));
+}
+
+#[test]
+fn python_requests_by_netrc() {
+    let command = r#"python3 -c '
+import requests
+print(requests.get("https://allowed.example/hello", timeout=20).text)'"#;
+    if host::has_python_module("requests") {
+        Login { program: "python3", command, answer: HELLO }.try_everybody(hello);
+    }
+}
+
+#[test]
+fn pip_by_netrc() {
+    let command = r#"python3 -m pip --isolated --disable-pip-version-check --no-cache-dir --no-input --retries 0 \
+        --timeout 20 install --index-url https://allowed.example/simple/ --target installed omni-probe \
+        && cat installed/omni_probe.py; rm -rf installed"#;
+    if host::has_python_module("pip") {
+        Login { program: "python3", command, answer: HELLO }.try_everybody(package_index);
+    }
+}
+
+#[test]
+fn npm_by_npmrc() {
+    let command = r#"npm install --registry https://allowed.example/ --fetch-retries 0 --fetch-timeout 20000 --no-audit \
+        --no-fund --prefer-online omni-probe && cat node_modules/omni-probe/hello.txt; rm -rf node_modules"#;
+    Login { program: "npm", command, answer: HELLO }.try_everybody(package_registry);
+}
