@@ -115,7 +115,7 @@ impl Tally {
             _ => Certainty::Partial,
         };
         let model = self.model.clone().unwrap_or_default();
-        Some(Reading { model, usage, certainty, terms: terms.unwrap_or_default(), shares })
+        Some(Reading { model, usage, certainty, terms: terms.unwrap_or_default(), shares, charged: None })
     }
 }
 

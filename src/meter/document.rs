@@ -1,8 +1,10 @@
 //! One JSON document of an answer, reduced to the few values that metering needs, and the bodies documents come in.
 
-use super::Dialect;
 use super::scan::{EACH, Path, Progress, Scanner};
 use super::sse::{Cutter, Piece};
+use super::{Dialect, amazon};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 /// Longest text value that is taken: model names, states and kinds are far shorter.
 const TEXT_BYTES_MAX: usize = 256;
@@ -128,6 +130,13 @@ const GOOGLE: &[(Path, Slot)] = &[
     (&[EACH, "promptFeedback", "blockReason"], Slot::StopReason),
 ];
 
+/// One answer, or an event of one; the second is what every model's stream ends with.
+const BEDROCK: &[(Path, Slot)] = &[
+    (&["usage"], Slot::Usage),
+    (&["amazon-bedrock-invocationMetrics"], Slot::Usage),
+    (&["serviceTier", "type"], Slot::Tier),
+];
+
 /// What a body turned out to hold, piece by piece.
 pub(super) enum Found {
     /// A document: the whole body, or one event.
@@ -136,6 +145,8 @@ pub(super) enum Found {
     Done,
     /// Something that is no document, or is over a limit.
     Damage,
+    /// An error in the place of an event.
+    Failure,
 }
 
 /// A response's body, of either form.
@@ -152,6 +163,7 @@ enum Form {
     Undecided,
     Json,
     Stream(Cutter),
+    Amazon(amazon::Cutter),
 }
 
 impl Body {
@@ -161,9 +173,11 @@ impl Body {
             Dialect::OpenAiResponses => RESPONSES,
             Dialect::OpenAiChat => CHAT,
             Dialect::GoogleGenerate => GOOGLE,
+            Dialect::BedrockConverse => BEDROCK,
         };
         let content_type = content_type.to_ascii_lowercase();
         let form = match content_type.as_str() {
+            kind if kind.contains("vnd.amazon.eventstream") => Form::Amazon(amazon::Cutter::default()),
             kind if kind.contains("event-stream") => Form::Stream(Cutter::new()),
             kind if kind.contains("json") => Form::Json,
             _ => Form::Undecided,
@@ -173,7 +187,7 @@ impl Body {
 
     /// Whether the body is a stream of events.
     pub(super) fn is_stream(&self) -> bool {
-        matches!(self.form, Form::Stream(_))
+        matches!(self.form, Form::Stream(_) | Form::Amazon(_))
     }
 
     /// Takes the next bytes and hands over what they complete.
@@ -184,7 +198,20 @@ impl Body {
         }
         let Self { form, scanner, document, done } = self;
         let mut take = |slot, raw: &[u8]| document.take(slot, raw);
-        let Form::Stream(cutter) = form else { return scanner.feed(bytes, &mut take) };
+        let cutter = match form {
+            Form::Stream(cutter) => cutter,
+            Form::Amazon(cutter) => {
+                return cutter.feed(bytes, &mut |piece| match event_of(&piece) {
+                    Some(event) => {
+                        scanner.feed(&event, &mut |slot, raw| document.take(slot, raw));
+                        end_event(scanner, document, done, on);
+                    }
+                    None if piece == amazon::Piece::Failure => on(Found::Failure),
+                    None => on(Found::Damage),
+                });
+            }
+            Form::Json | Form::Undecided => return scanner.feed(bytes, &mut take),
+        };
         cutter.feed(bytes, &mut |piece| match piece {
             Piece::Data(bytes) => {
                 *done = done.and_then(|at| {
@@ -200,6 +227,9 @@ impl Body {
 
     /// Hands over what the body's end completes. A body cut in the middle of a document completes nothing.
     pub(super) fn end(&mut self, complete: bool, on: &mut impl FnMut(Found)) {
+        if matches!(&self.form, Form::Amazon(cutter) if !cutter.is_between()) && complete {
+            on(Found::Damage);
+        }
         let in_done = self.done.is_some_and(|matched| (1..DONE.len()).contains(&matched));
         let open = in_done || self.scanner.progress() == Progress::Open;
         if complete || !open {
@@ -208,6 +238,22 @@ impl Body {
             // The usage of a document that was cut after it is still the vendor's.
             on(Found::Document(std::mem::take(&mut self.document)));
         }
+    }
+}
+
+/// The JSON of an event; a chunk of a model's own stream holds it in base64.
+fn event_of(piece: &amazon::Piece<'_>) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Chunk {
+        bytes: String,
+    }
+    match piece {
+        amazon::Piece::Event("chunk", payload) => {
+            let chunk: Chunk = serde_json::from_slice(payload).ok()?;
+            STANDARD.decode(chunk.bytes).ok()
+        }
+        amazon::Piece::Event(_, payload) => Some(payload.to_vec()),
+        amazon::Piece::Failure | amazon::Piece::Damage => None,
     }
 }
 

@@ -79,7 +79,7 @@ impl Tally {
         let known = self.ended && !self.failed && !self.unpriced;
         let certainty = if known { Certainty::Final } else { Certainty::Partial };
         let (model, terms) = (self.model.clone().unwrap_or_default(), Terms::default());
-        Some(Reading { model, usage: self.usage?, certainty, terms, shares: Vec::new() })
+        Some(Reading { model, usage: self.usage?, certainty, terms, shares: Vec::new(), charged: None })
     }
 }
 
@@ -110,6 +110,7 @@ impl Reported {
 mod tests {
     use super::super::{Dialect, Meter};
     use super::*;
+    use crate::meter::Endpoint;
 
     fn read(content_type: &str, body: &str, complete: bool) -> Option<Reading> {
         let whole = read_in(content_type, body, complete, usize::MAX);
@@ -120,7 +121,8 @@ mod tests {
     }
 
     fn read_in(content_type: &str, body: &str, complete: bool, size: usize) -> Option<Reading> {
-        let mut meter = Meter::new(Dialect::GoogleGenerate).naming(Some("gemini-2.5-pro".to_owned()));
+        let mut meter =
+            Meter::new(Endpoint { model: Some("gemini-2.5-pro".to_owned()), ..Dialect::GoogleGenerate.into() });
         meter.request(br#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#);
         meter.response_head(200, content_type, None);
         body.as_bytes().chunks(size.min(body.len())).for_each(|chunk| meter.response(chunk));
@@ -138,7 +140,7 @@ mod tests {
     fn expected(certainty: Certainty) -> Reading {
         let usage = Usage { input: 45, cache_read: 60, output: 27, reasoning: 20, ..Usage::default() };
         let model = "gemini-2.5-pro-001".to_owned();
-        Reading { model, usage, certainty, terms: Terms::default(), shares: Vec::new() }
+        Reading { model, usage, certainty, terms: Terms::default(), shares: Vec::new(), charged: None }
     }
 
     /// An event of a stream, whose data must be one line.

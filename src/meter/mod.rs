@@ -4,9 +4,12 @@
 //! matter are kept. What cannot be read is said to be unreadable, never guessed. It deliberately does not know how
 //! bytes travel, who pays, or what a budget is.
 
+mod amazon;
 mod anthropic;
+mod converse;
 mod dialect;
 mod document;
+mod endpoint;
 mod gemini;
 mod openai;
 mod own_prices;
@@ -25,8 +28,11 @@ mod vendor;
 mod price_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vendor_tests;
 
 pub use dialect::Dialect;
+pub use endpoint::Endpoint;
 pub use own_prices::{OwnPricesError, own_prices};
 pub use prices::Prices;
 pub use rates::{Card, Multipliers, Rates, Ratio};
@@ -50,6 +56,7 @@ pub struct Meter {
     answer: Answer,
     tally: Tally,
     damaged: bool,
+    vendor: Vendor,
     /// The model as the request's path names it.
     named: Option<String>,
 }
@@ -70,24 +77,22 @@ enum Tally {
     Anthropic(anthropic::Tally),
     OpenAi(openai::Tally),
     Gemini(gemini::Tally),
+    Converse(converse::Tally),
 }
 
 impl Meter {
     /// A meter for one call.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
+    pub fn new(endpoint: Endpoint) -> Self {
+        let Endpoint { dialect, vendor, model } = endpoint;
         let tally = match dialect {
             Dialect::AnthropicMessages => Tally::Anthropic(anthropic::Tally::default()),
-            Dialect::OpenAiResponses | Dialect::OpenAiChat => Tally::OpenAi(openai::Tally::new(dialect)),
+            Dialect::OpenAiResponses | Dialect::OpenAiChat => Tally::OpenAi(openai::Tally::new(dialect, vendor)),
             Dialect::GoogleGenerate => Tally::Gemini(gemini::Tally::default()),
+            Dialect::BedrockConverse => Tally::Converse(converse::Tally::default()),
         };
-        Self { dialect, request: Request::new(), answer: Answer::Awaited, tally, damaged: false, named: None }
-    }
-
-    /// The same meter, told the model that the request's path names, if it names one.
-    #[must_use]
-    pub fn naming(self, model: Option<String>) -> Self {
-        Self { named: model, ..self }
+        let (request, answer, damaged) = (Request::new(), Answer::Awaited, false);
+        Self { dialect, request, answer, tally, damaged, vendor, named: model }
     }
 
     /// The dialect it reads.
@@ -132,11 +137,18 @@ impl Meter {
         matches!(&self.tally, Tally::OpenAi(tally) if tally.is_over())
     }
 
+    /// The rest of a successful answer cannot be read.
+    pub fn lose_sight(&mut self) {
+        if matches!(self.answer, Answer::Read(_)) {
+            self.answer = Answer::Opaque;
+        }
+    }
+
     /// The reading. `complete` says whether the response's body came to its end. None when nothing was billed: no
     /// answer, or an error.
     #[must_use]
     pub fn finish(mut self, complete: bool) -> Option<Reading> {
-        let Self { answer, tally, damaged, request, named, .. } = &mut self;
+        let Self { answer, tally, damaged, request, named, vendor, .. } = &mut self;
         match answer {
             Answer::Awaited | Answer::Refused => return None,
             Answer::Opaque => *damaged = true,
@@ -157,8 +169,12 @@ impl Meter {
             certainty,
             terms: Terms::default(),
             shares: Vec::new(),
+            charged: None,
         };
-        let model = tally.model().map(str::to_owned).or_else(|| named.take()).or_else(|| asked.model.clone());
+        // Bedrock prices a model by its own name for it, which the model itself does not know.
+        let own = named.take_if(|_| *vendor == Vendor::Bedrock);
+        let answered = || tally.model().map(str::to_owned);
+        let model = own.or_else(answered).or_else(|| named.take()).or_else(|| asked.model.clone());
         let model = model.unwrap_or_else(|| UNKNOWN_MODEL.to_owned());
         match tally.reading(asked.service_tier.as_deref()) {
             _ if *damaged => Some(nothing(Certainty::Unreadable, model)),
@@ -176,6 +192,7 @@ impl Tally {
             Self::Anthropic(tally) => tally.absorb(document),
             Self::OpenAi(tally) => tally.absorb(document),
             Self::Gemini(tally) => tally.absorb(document),
+            Self::Converse(tally) => tally.absorb(document),
         }
     }
 
@@ -184,6 +201,7 @@ impl Tally {
             Self::Anthropic(tally) => tally.is_error(),
             Self::OpenAi(tally) => tally.is_error(),
             Self::Gemini(tally) => tally.is_error(),
+            Self::Converse(tally) => tally.is_error(),
         }
     }
 
@@ -192,6 +210,7 @@ impl Tally {
             Self::Anthropic(tally) => tally.model(),
             Self::OpenAi(tally) => tally.model(),
             Self::Gemini(tally) => tally.model(),
+            Self::Converse(_) => None,
         }
     }
 
@@ -200,6 +219,7 @@ impl Tally {
             Self::Anthropic(tally) => tally.reading(),
             Self::OpenAi(tally) => tally.reading(asked_tier),
             Self::Gemini(tally) => tally.reading(),
+            Self::Converse(tally) => tally.reading(),
         }
     }
 }
@@ -216,5 +236,9 @@ fn take(tally: &mut Tally, damaged: &mut bool, found: Found) {
             }
         }
         Found::Damage => *damaged = true,
+        Found::Failure => match tally {
+            Tally::Converse(tally) => tally.fail(),
+            _ => *damaged = true,
+        },
     }
 }

@@ -3,19 +3,22 @@
 //! The prompt as reported includes cached and cache-written tokens, which are taken out of it here; the output includes
 //! reasoning. Numbers come once, at the end.
 
-use super::Dialect;
 use super::document::Document;
 use super::reading::{Certainty, Reading, Terms, Tier};
-use crate::model::Usage;
+use super::{Dialect, Vendor};
+use crate::model::{NanoUsd, Usage};
 use serde::Deserialize;
 
 /// Everything the call has reported so far.
 #[derive(Debug)]
 pub(super) struct Tally {
     dialect: Dialect,
+    vendor: Vendor,
     model: Option<String>,
     tier: Option<String>,
     usage: Option<Usage>,
+    /// What the call cost, where the vendor says so.
+    charged: Option<NanoUsd>,
     ended: bool,
     failed: bool,
     /// Counted as output items end.
@@ -37,6 +40,8 @@ struct Reported {
     #[serde(alias = "completion_tokens_details")]
     output_tokens_details: Option<OutputDetails>,
     cache_write_tokens_details: Option<WriteDetails>,
+    /// What OpenRouter charged, in dollars.
+    cost: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,12 +63,14 @@ struct OutputDetails {
 }
 
 impl Tally {
-    pub(super) fn new(dialect: Dialect) -> Self {
+    pub(super) fn new(dialect: Dialect, vendor: Vendor) -> Self {
         Self {
             dialect,
+            vendor,
             model: None,
             tier: None,
             usage: None,
+            charged: None,
             ended: false,
             failed: false,
             items_seen: 0,
@@ -94,7 +101,13 @@ impl Tally {
         }
         if let Some(raw) = document.usage {
             let reported: Reported = serde_json::from_slice(&raw).map_err(|_| ())?;
-            self.usage = Some(reported.usage());
+            self.charged = reported.cost.and_then(dollars).filter(|_| self.vendor == Vendor::OpenRouter);
+            let mut usage = reported.usage();
+            // As the table of a vendor's own says, so that both sum up alike: this one reports reasoning beside the answer.
+            if self.vendor == Vendor::Xai && self.dialect == Dialect::OpenAiChat {
+                usage.output = usage.output.saturating_add(usage.reasoning);
+            }
+            self.usage = Some(usage);
         }
         Ok(())
     }
@@ -130,12 +143,24 @@ impl Tally {
         let known = self.ended && !self.unpriced && tier.is_some();
         let certainty = if known { Certainty::Final } else { Certainty::Partial };
         let terms = Terms { tier: tier.unwrap_or_default(), ..Terms::default() };
-        Some(Reading { model: self.model.clone().unwrap_or_default(), usage, certainty, terms, shares: Vec::new() })
+        Some(Reading {
+            model: self.model.clone().unwrap_or_default(),
+            usage,
+            certainty,
+            terms,
+            shares: Vec::new(),
+            charged: self.charged,
+        })
     }
 }
 
+/// An amount that was written as a number of dollars; none where it is none.
+fn dollars(amount: f64) -> Option<NanoUsd> {
+    format!("{amount:.9}").parse().ok()
+}
+
 /// The tier of that name; none when its price is not known here.
-fn tier(name: &str) -> Option<Tier> {
+pub(super) fn tier(name: &str) -> Option<Tier> {
     match name {
         "auto" | "default" | "standard" => Some(Tier::Standard),
         "priority" | "fast" => Some(Tier::Priority),

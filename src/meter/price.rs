@@ -21,11 +21,14 @@ struct Call<'a> {
 impl PriceTable {
     /// What a vendor's call costs that was read on a day (`YYYY-MM-DD` in UTC), and how far that can be trusted.
     ///
-    /// A model that the table does not know is charged, for each part, at the dearest price of any model of its vendor.
+    /// What the vendor says itself counts. A model that the table does not know is charged, for each part, at the dearest price of any model of its vendor.
     #[must_use]
     pub fn price(&self, vendor: Vendor, reading: &Reading, day: &str) -> (NanoUsd, Pricing) {
         if reading.certainty == Certainty::Unreadable {
             return (NanoUsd::ZERO, Pricing::Unreadable);
+        }
+        if let Some(charged) = reading.charged.filter(|_| reading.certainty == Certainty::Final) {
+            return (charged, Pricing::Exact);
         }
         let call = Call { vendor, day, prompt: reading.usage.prompt(), terms: reading.terms };
         let mut own = reading.usage;

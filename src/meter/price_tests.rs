@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 fn reading(model: &str, usage: Usage) -> Reading {
     let (terms, shares) = (Terms::default(), Vec::new());
-    Reading { model: model.to_owned(), usage, certainty: Certainty::Final, terms, shares }
+    Reading { model: model.to_owned(), usage, certainty: Certainty::Final, terms, shares, charged: None }
 }
 
 /// A day of the shipped table.
@@ -43,7 +43,8 @@ fn the_shipped_table_is_a_table() {
     assert!(embedded.models().eq(table.models()));
     assert_eq!(table.models().count(), EMBEDDED.lines().count() - 1);
     assert_eq!(table.sources().len(), 2);
-    for vendor in Vendor::ALL {
+    // The one left out says what a call cost.
+    for vendor in Vendor::ALL.into_iter().filter(|vendor| *vendor != Vendor::OpenRouter) {
         assert!(table.models().any(|prices| prices.vendor == vendor), "{vendor}");
     }
 }
@@ -236,7 +237,7 @@ proptest! {
             Dialect::OpenAiChat,
             Dialect::GoogleGenerate,
         ] {
-            let mut meter = Meter::new(dialect);
+            let mut meter = Meter::new(dialect.into());
             meter.response_head(200, if sse { "text/event-stream" } else { "" }, None);
             for piece in &pieces {
                 meter.request(piece);

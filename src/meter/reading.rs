@@ -1,6 +1,6 @@
 //! What one model call was read to have used, and on what terms.
 
-use crate::model::Usage;
+use crate::model::{NanoUsd, Usage};
 
 /// How far a reading can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,4 +62,6 @@ pub struct Reading {
     pub terms: Terms,
     /// The parts of `usage` that are priced as other models.
     pub shares: Vec<Share>,
+    /// What the vendor says that the call cost, where it does.
+    pub charged: Option<NanoUsd>,
 }

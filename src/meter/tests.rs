@@ -64,7 +64,7 @@ const FIXTURES: [(Dialect, &str, &str); 6] = [
 ];
 
 fn read(dialect: Dialect, kind: &str, pieces: &[&[u8]], complete: bool) -> Option<Reading> {
-    let mut meter = Meter::new(dialect);
+    let mut meter = Meter::new(dialect.into());
     meter.request(br#"{"model":"asked","stream":true}"#);
     meter.response_head(200, kind, None);
     pieces.iter().for_each(|piece| meter.response(piece));
@@ -80,7 +80,7 @@ fn certainty(dialect: Dialect, kind: &str, body: &str, complete: bool) -> Option
 }
 
 fn final_reading(model: &str, usage: Usage, terms: Terms) -> Reading {
-    Reading { model: model.to_owned(), usage, certainty: Certainty::Final, terms, shares: Vec::new() }
+    Reading { model: model.to_owned(), usage, certainty: Certainty::Final, terms, shares: Vec::new(), charged: None }
 }
 
 #[test]
@@ -186,11 +186,11 @@ fn a_stream_cut_after_its_first_event_is_partial() {
 
 #[test]
 fn errors_cost_nothing() {
-    let mut meter = Meter::new(AnthropicMessages);
+    let mut meter = Meter::new(AnthropicMessages.into());
     meter.response_head(529, JSON, None);
     meter.response(br#"{"type":"error","error":{"type":"overloaded_error"}}"#);
     assert_eq!(meter.finish(true), None);
-    assert_eq!(Meter::new(OpenAiChat).finish(true), None, "no answer at all");
+    assert_eq!(Meter::new(OpenAiChat.into()).finish(true), None, "no answer at all");
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
     assert_eq!(certainty(AnthropicMessages, SSE, overloaded, true), None);
     let failed = "data: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"usage\":null}}\n\n";
@@ -228,7 +228,7 @@ fn a_success_without_numbers_is_unreadable() {
 
 #[test]
 fn a_compressed_answer_is_unreadable() {
-    let mut meter = Meter::new(AnthropicMessages);
+    let mut meter = Meter::new(AnthropicMessages.into());
     meter.response_head(200, SSE, Some("gzip"));
     meter.response(CLAUDE_STREAM.as_bytes());
     assert_eq!(meter.finish(true).map(|reading| reading.certainty), Some(Certainty::Unreadable));
@@ -270,7 +270,7 @@ fn what_no_price_is_known_for_is_a_lower_bound() {
 #[test]
 fn the_answers_tier_wins_and_a_cheaper_wish_counts_for_nothing() {
     let tier_of = |asked: &str, body: &str| {
-        let mut meter = Meter::new(OpenAiResponses);
+        let mut meter = Meter::new(OpenAiResponses.into());
         meter.request(format!(r#"{{"service_tier":"{asked}"}}"#).as_bytes());
         meter.response_head(200, JSON, None);
         meter.response(body.as_bytes());

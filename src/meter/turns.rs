@@ -1,28 +1,28 @@
 //! A conversation over one WebSocket: many calls on one connection, each ended by a message that says so.
 
-use super::{Dialect, Meter, Reading};
+use super::{Endpoint, Meter, Reading};
 
 /// Reads the messages of a connection as they pass, in constant memory.
 ///
 /// Only the message that ends a response reports its usage, model and tier, so that responses which take turns on one
 /// connection are each read in full, whichever ends first.
 pub struct Turns {
-    dialect: Dialect,
+    endpoint: Endpoint,
     call: Option<Box<Meter>>,
     blind: bool,
 }
 
 impl Turns {
-    /// For a connection that speaks this dialect.
+    /// For a connection to this API.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, call: None, blind: false }
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, call: None, blind: false }
     }
 
-    /// The dialect it reads.
+    /// The API that it reads.
     #[must_use]
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Takes the next bytes of a message of the client.
@@ -62,7 +62,7 @@ impl Turns {
     /// The connection ended: the reading of what was under way, or of what could not be read.
     pub fn finish(mut self) -> Option<Reading> {
         if self.blind {
-            let mut call = *self.call.take().unwrap_or_else(|| Box::new(Meter::new(self.dialect)));
+            let mut call = *self.call.take().unwrap_or_else(|| Box::new(Meter::new(self.endpoint.clone())));
             call.response_head(200, "", Some("unreadable"));
             return call.finish(true);
         }
@@ -71,7 +71,7 @@ impl Turns {
 
     fn call(&mut self) -> &mut Meter {
         self.call.get_or_insert_with(|| {
-            let mut call = Meter::new(self.dialect);
+            let mut call = Meter::new(self.endpoint.clone());
             call.response_head(200, "text/event-stream", None);
             Box::new(call)
         })

@@ -23,6 +23,8 @@ pub enum Vendor {
     Mistral,
     /// OpenAI's own API.
     OpenAi,
+    /// OpenRouter, which says what a call cost.
+    OpenRouter,
     /// Google's Vertex AI.
     Vertex,
     /// xAI's own API.
@@ -31,7 +33,7 @@ pub enum Vendor {
 
 impl Vendor {
     /// All of them, by name.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Anthropic,
         Self::Azure,
         Self::Bedrock,
@@ -40,6 +42,7 @@ impl Vendor {
         Self::Groq,
         Self::Mistral,
         Self::OpenAi,
+        Self::OpenRouter,
         Self::Vertex,
         Self::Xai,
     ];
@@ -56,6 +59,7 @@ impl Vendor {
             Self::Groq => "groq",
             Self::Mistral => "mistral",
             Self::OpenAi => "openai",
+            Self::OpenRouter => "openrouter",
             Self::Vertex => "vertex",
             Self::Xai => "xai",
         }

@@ -43,6 +43,11 @@ impl Coding {
         known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, coding)| coding)
     }
 
+    /// Whether a body that begins so, and is not longer yet, may be compressed without saying so.
+    pub(super) fn may_begin(begin: &[u8]) -> bool {
+        [&[0x1f, 0x8b, 8][..], &[0x28, 0xb5, 0x2f, 0xfd]].iter().any(|magic| magic.starts_with(begin))
+    }
+
     /// What a body begins with that is compressed and does not say so.
     pub(super) fn of_magic(begin: &[u8]) -> Option<Self> {
         match begin {

@@ -256,7 +256,8 @@ fn answer(
     handshake: Option<Handshake>,
 ) -> Response<ResponseBody> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(shared, response, slot, open, line, handshake).unwrap_or_else(|(open, reason)| {
+        return switch(shared, response, slot, open, line, handshake).unwrap_or_else(|unswitched| {
+            let (open, reason) = *unswitched;
             open.fail(reason.to_owned());
             Reply::failed(502, format!("omni: {reason}")).into_response(audience)
         });
@@ -299,12 +300,14 @@ fn switch(
     mut open: Open,
     line: &RequestLine,
     handshake: Option<Handshake>,
-) -> Result<Response<ResponseBody>, (Open, &'static str)> {
-    let Some(handshake) = handshake else { return Err((open, "the upstream switched protocols without being asked")) };
+) -> Result<Response<ResponseBody>, Box<(Open, &'static str)>> {
+    let Some(handshake) = handshake else {
+        return Err(Box::new((open, "the upstream switched protocols without being asked")));
+    };
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, _) = response.into_parts();
     if let Err(reason) = handshake.check(&head) {
-        return Err((open, reason));
+        return Err(Box::new((open, reason)));
     }
     headers::clean_response(&mut head.headers);
     shared.vault.redact(&mut head.headers);

@@ -3,13 +3,17 @@
 //! An [`Open`] request is settled by its answer's end or by being dropped: a client that leaves, an upstream that breaks
 //! and a session that ends all come through here.
 
+use super::decode::{Coding, Decoder};
 use super::record::{Clerk, now};
-use crate::meter::{Dialect, Meter, PriceTable, Reading};
+use crate::meter::{Endpoint, Meter, PriceTable, Reading};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
+
+/// How many bytes tell whether an answer is compressed that does not say so.
+const MAGIC_BYTES: usize = 4;
 
 /// What settling needs, shared by all requests of the session.
 pub(super) struct Books {
@@ -58,19 +62,66 @@ impl Upload {
 pub(super) struct Open {
     books: Arc<Books>,
     number: RequestNumber,
-    dialect: Option<Dialect>,
+    endpoint: Option<Endpoint>,
     upload: Arc<Upload>,
     started: Instant,
     status: Option<u16>,
     response_bytes: u64,
     settled: bool,
+    /// What reads a compressed answer for the meter.
+    copy: Option<Readable>,
+}
+
+/// A copy of a model's answer whose compression is taken off; what passes is not changed.
+enum Readable {
+    /// It said nothing of one, and how it begins tells.
+    Unknown(Vec<u8>),
+    Plain,
+    Compressed(Box<Decoder>),
+    Unreadable,
+}
+
+impl Readable {
+    /// For an answer with this `Content-Encoding`; none where it cannot be read.
+    fn of(encoding: Option<&str>) -> Option<Self> {
+        let named = encoding.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
+        match named {
+            None => Some(Self::Unknown(Vec::new())),
+            Some(name) => Coding::named(name).map(|coding| Self::Compressed(Box::new(Decoder::new(coding)))),
+        }
+    }
+
+    fn next(&mut self, bytes: &[u8], meter: &mut Meter) {
+        match self {
+            Self::Plain => meter.response(bytes),
+            Self::Unreadable => {}
+            Self::Unknown(begin) => {
+                begin.extend_from_slice(bytes);
+                if begin.len() < MAGIC_BYTES && !begin.is_empty() && Coding::may_begin(begin) {
+                    return;
+                }
+                let begin = std::mem::take(begin);
+                *self = match Coding::of_magic(&begin) {
+                    Some(coding) => Self::Compressed(Box::new(Decoder::new(coding))),
+                    None => Self::Plain,
+                };
+                self.next(&begin, meter);
+            }
+            Self::Compressed(decoder) => {
+                if decoder.next(bytes, &mut |plain| meter.response(plain)).is_err() {
+                    meter.lose_sight();
+                    *self = Self::Unreadable;
+                }
+            }
+        }
+    }
 }
 
 impl Open {
     /// Opens a request that was recorded as allowed.
     pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine, allowance: Allowance) -> Self {
-        let dialect = Dialect::of(line);
-        let meter = dialect.map(|dialect| Mutex::new(Meter::new(dialect).naming(Dialect::model_in(line))));
+        let endpoint = Endpoint::of(line);
+        let meter = endpoint.clone().map(|endpoint| Mutex::new(Meter::new(endpoint)));
         let upload = Arc::new(Upload {
             bytes: AtomicU64::new(0),
             meter,
@@ -79,12 +130,12 @@ impl Open {
             stopped: OnceLock::new(),
         });
         let started = Instant::now();
-        Self { books, number, dialect, upload, started, status: None, response_bytes: 0, settled: false }
+        Self { books, number, endpoint, upload, started, status: None, response_bytes: 0, settled: false, copy: None }
     }
 
     /// Whether it is a model call.
     pub(super) fn is_metered(&self) -> bool {
-        self.dialect.is_some()
+        self.endpoint.is_some()
     }
 
     /// Where the request's body reports.
@@ -98,7 +149,10 @@ impl Open {
         let text = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let kind = text(http::header::CONTENT_TYPE).unwrap_or_default();
         let encoding = text(http::header::CONTENT_ENCODING);
-        self.upload.with_meter(|meter| meter.response_head(head.status.as_u16(), kind, encoding));
+        self.upload.with_meter(|meter| {
+            self.copy = Readable::of(encoding);
+            meter.response_head(head.status.as_u16(), kind, encoding.filter(|_| self.copy.is_none()));
+        });
     }
 
     /// Whether so many bytes of an answer may pass.
@@ -110,7 +164,10 @@ impl Open {
     pub(super) fn chunk(&mut self, bytes: &[u8]) -> Result<(), TooMuch> {
         self.upload.allowance.take(Way::Down, bytes.len() as u64)?;
         self.response_bytes += bytes.len() as u64;
-        self.upload.with_meter(|meter| meter.response(bytes));
+        self.upload.with_meter(|meter| match &mut self.copy {
+            Some(copy) => copy.next(bytes, meter),
+            None => meter.response(bytes),
+        });
         Ok(())
     }
 
@@ -155,19 +212,21 @@ impl Open {
     }
 
     fn settle_usage(&self, complete: bool) {
-        let (Some(dialect), Some(meter)) = (self.dialect, &self.upload.meter) else { return };
+        let (Some(endpoint), Some(meter)) = (&self.endpoint, &self.upload.meter) else { return };
         // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
         let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(reading) = std::mem::replace(&mut *cell, Meter::new(dialect)).finish(complete) else { return };
-        self.metered(dialect, reading);
+        let Some(reading) = std::mem::replace(&mut *cell, Meter::new(endpoint.clone())).finish(complete) else {
+            return;
+        };
+        self.metered(endpoint, reading);
     }
 
     /// A model call was read.
-    pub(super) fn metered(&self, dialect: Dialect, reading: Reading) {
-        let (cost, pricing) = self.books.prices.price(dialect.vendor(), &reading, &now().to_day());
+    pub(super) fn metered(&self, endpoint: &Endpoint, reading: Reading) {
+        let (cost, pricing) = self.books.prices.price(endpoint.vendor, &reading, &now().to_day());
         self.books.clerk.record_done(&Event::UsageMetered {
             request: self.number,
-            dialect: dialect.as_str().to_owned(),
+            dialect: endpoint.dialect.as_str().to_owned(),
             model: reading.model,
             usage: reading.usage,
             cost,

@@ -8,7 +8,7 @@ use super::frames::{Deflate, Frames, Piece};
 use super::lanes::Slot;
 use super::relay::{Stop, Way};
 use super::settle::Open;
-use crate::meter::{Dialect, Turns};
+use crate::meter::{Endpoint, Turns};
 use crate::model::{BodyEnd, RequestLine};
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -190,7 +190,7 @@ impl Socket {
             _ => Deflate::Off,
         };
         let (up, down) = (side("client_no_context_takeover"), side("server_no_context_takeover"));
-        let turns = Dialect::of_websocket(line).map(Turns::new);
+        let turns = Endpoint::of_websocket(line).map(Turns::new);
         Self { up: Frames::new(up), down: Frames::new(down), turns, begun: false }
     }
 
@@ -223,7 +223,7 @@ impl Socket {
                 if std::mem::replace(begun, false)
                     && let Some(reading) = turns.response_ends()
                 {
-                    open.metered(turns.dialect(), reading);
+                    open.metered(turns.endpoint(), reading);
                 }
             }
         };
@@ -240,9 +240,9 @@ impl Socket {
         if self.up.is_unreadable() || self.down.is_unreadable() {
             turns.lose_sight();
         }
-        let dialect = turns.dialect();
+        let endpoint = turns.endpoint().clone();
         if let Some(reading) = turns.finish() {
-            open.metered(dialect, reading);
+            open.metered(&endpoint, reading);
         }
     }
 }

@@ -52,7 +52,7 @@ impl Ask {
         let items = match dialect {
             Dialect::OpenAiResponses => value.get("input")?,
             Dialect::GoogleGenerate => value.get("contents")?,
-            Dialect::AnthropicMessages | Dialect::OpenAiChat => value.get("messages")?,
+            Dialect::AnthropicMessages | Dialect::OpenAiChat | Dialect::BedrockConverse => value.get("messages")?,
         };
         let text_only = [items.clone()];
         let items = items.as_array().map_or(text_only.as_slice(), Vec::as_slice);

@@ -162,7 +162,8 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
     let usage = (!silent).then_some(answer.usage);
     if !ask.stream {
         let whole = match ask.dialect {
-            Dialect::AnthropicMessages => anthropic::whole(&answer),
+            // Bedrock is not simulated, and no path here leads to its dialect.
+            Dialect::AnthropicMessages | Dialect::BedrockConverse => anthropic::whole(&answer),
             Dialect::OpenAiResponses => openai::whole(&answer),
             Dialect::OpenAiChat => chat::whole(&answer),
             Dialect::GoogleGenerate => gemini::whole(&answer),
@@ -170,7 +171,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
         return Response { usage, ..json_response(200, whole) };
     }
     let events = match ask.dialect {
-        Dialect::AnthropicMessages => anthropic::stream(&answer),
+        Dialect::AnthropicMessages | Dialect::BedrockConverse => anthropic::stream(&answer),
         Dialect::OpenAiResponses => openai::stream(&answer),
         Dialect::OpenAiChat => chat::stream(&answer, ask.include_usage),
         Dialect::GoogleGenerate => gemini::stream(&answer),
@@ -183,7 +184,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
 
 fn refusal(dialect: Dialect, status: u16, kind: Option<&str>, message: &str) -> Value {
     match dialect {
-        Dialect::AnthropicMessages => anthropic::refusal(status, kind, message),
+        Dialect::AnthropicMessages | Dialect::BedrockConverse => anthropic::refusal(status, kind, message),
         Dialect::OpenAiResponses | Dialect::OpenAiChat => openai::refusal(status, kind, message),
         Dialect::GoogleGenerate => gemini::refusal(status, kind, message),
     }

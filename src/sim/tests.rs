@@ -100,6 +100,7 @@ const GOOGLE: &str = "generativelanguage.googleapis.com";
 fn place(dialect: Dialect, stream: bool) -> (&'static str, &'static str) {
     match dialect {
         Dialect::AnthropicMessages => ("api.anthropic.com", "/v1/messages?beta=true"),
+        Dialect::BedrockConverse => unreachable!("not simulated"),
         Dialect::OpenAiResponses => ("api.openai.com", "/v1/responses"),
         Dialect::OpenAiChat => ("api.openai.com", "/v1/chat/completions"),
         Dialect::GoogleGenerate if stream => (GOOGLE, "/v1beta/models/some-model:streamGenerateContent?alt=sse"),
@@ -117,6 +118,7 @@ fn prompt(dialect: Dialect, text: &str, stream: bool) -> Value {
     let mut body = json!({"model": "some-model", "stream": stream, "stream_options": {"include_usage": true}});
     let (key, tool) = match dialect {
         Dialect::AnthropicMessages => ("messages", json!({"name": "Bash", "input_schema": schema})),
+        Dialect::BedrockConverse => unreachable!("not simulated"),
         Dialect::OpenAiResponses => ("input", json!({"type": "function", "name": "shell", "parameters": schema})),
         Dialect::OpenAiChat => {
             ("messages", json!({"type": "function", "function": {"name": "bash", "parameters": schema}}))
@@ -132,7 +134,7 @@ fn prompt(dialect: Dialect, text: &str, stream: bool) -> Value {
 }
 
 fn read(dialect: Dialect, got: &Got) -> Option<Reading> {
-    let mut meter = Meter::new(dialect);
+    let mut meter = Meter::new(dialect.into());
     meter.response_head(got.status.as_u16(), "", None);
     meter.response(&got.body);
     meter.finish(got.complete)

@@ -60,8 +60,9 @@ impl Provider {
 /// What the embedded table says a plain call costs.
 fn price(model: &str, usage: Usage) -> NanoUsd {
     let certainty = Certainty::Final;
-    let reading = Reading { model: model.to_owned(), usage, certainty, terms: Terms::default(), shares: Vec::new() };
-    let vendor = match model.get(..3) {
+    let (model, terms, shares) = (model.to_owned(), Terms::default(), Vec::new());
+    let reading = Reading { model, usage, certainty, terms, shares, charged: None };
+    let vendor = match reading.model.get(..3) {
         Some("cla") => Vendor::Anthropic,
         Some("gem") => Vendor::Google,
         _ => Vendor::OpenAi,

@@ -123,6 +123,23 @@ async fn what_cannot_be_read_is_said_to_be_unreadable() {
     }
 }
 
+/// What is compressed against our wish is read in a copy, whether it says so or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_answer_is_metered_all_the_same() {
+    let deflated = miniz_oxide::deflate::compress_to_vec(MESSAGE_STREAM.as_bytes(), 6);
+    let zlib = miniz_oxide::deflate::compress_to_vec_zlib(MESSAGE_STREAM.as_bytes(), 6);
+    // RFC 1952: a head without a name; at the end CRC and length, of which the reader needs none.
+    let gzip = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff".as_slice(), &deflated, &[0; 8]].concat();
+    for (coding, bytes) in [(Some("gzip"), &gzip), (Some("deflate"), &zlib), (None, &gzip)] {
+        let bytes = bytes.clone();
+        let read = metered(ANTHROPIC, 1, move |_| {
+            let answer = coding.into_iter().fold(stream(), |answer, coding| answer.header("content-encoding", coding));
+            answer.body(crumbled(&bytes)).unwrap()
+        });
+        assert_eq!(read.await, [(Pricing::Exact, 100, 10, 20, "claude-sonnet-5".to_owned())], "{coding:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_call_costs_nothing_and_its_retry_is_billed_once() {
     let answers = |call: usize| match call {
