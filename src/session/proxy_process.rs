@@ -4,6 +4,7 @@ use super::clock;
 use super::error::SessionError;
 use super::prepare::Prepared;
 use super::signals::Signals;
+use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
 use crate::proxy::{self, Amended, Amendment, Authority, Gateway, Proxy, ResolverConfig, Roots, Setup};
@@ -68,7 +69,12 @@ impl Drop for ProxyProcess {
 
 impl ProxyProcess {
     /// Forks it. It begins with the certificates, which the sandbox needs, and goes on when the listeners come.
-    pub(super) fn start(prepared: &Prepared, journal: Journal, certificates: &OwnedFd) -> Result<Self, SessionError> {
+    pub(super) fn start(
+        prepared: &Prepared,
+        home: &Home,
+        journal: Journal,
+        certificates: &OwnedFd,
+    ) -> Result<Self, SessionError> {
         let kind = SocketType::SEQPACKET;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
             .map_err(SessionError::preparing("make a socket pair"))?;
@@ -85,7 +91,7 @@ impl ProxyProcess {
             }),
             Forked::Child => {
                 drop((ours, ours_off));
-                let site = Site { control: theirs, shutdown: theirs_off, certificates, journal };
+                let site = Site { home, control: theirs, shutdown: theirs_off, certificates, journal };
                 std::process::exit(i32::from(live(prepared, site).is_err()));
             }
         }
@@ -219,6 +225,7 @@ fn unexpected(word: Word) -> SessionError {
 
 /// What the proxy's process holds.
 struct Site<'a> {
+    home: &'a Home,
     control: OwnedFd,
     shutdown: UnixStream,
     certificates: &'a OwnedFd,
@@ -227,13 +234,15 @@ struct Site<'a> {
 
 /// The proxy's whole life. A failure has been told when this returns.
 fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
-    let Site { control, shutdown, certificates, journal } = site;
+    let Site { home, control, shutdown, certificates, journal } = site;
     let told = |why: String| {
         // Nobody left to tell when this fails.
         let _ = wire::send(control.as_fd(), &Word::Failed(why), &[]);
     };
-    let setup =
-        prepare(prepared, &control, shutdown, certificates, journal).map_err(|error| told(error.to_string()))?;
+    // Where the records are, since a machine's server has no home in its environment.
+    let prices = load_prices(home.path()).map_err(|error| told(error.to_string()))?;
+    let setup = prepare(prepared, prices, &control, shutdown, certificates, journal)
+        .map_err(|error| told(error.to_string()))?;
     let proxy = Proxy::new(setup).map_err(|error| told(error.to_string()))?;
     let listeners = receive_listeners(&control).map_err(|error| told(error.to_string()))?;
     wire::send(control.as_fd(), &Word::Ready, &[]).map_err(drop)?;
@@ -247,6 +256,7 @@ fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
 
 fn prepare(
     prepared: &Prepared,
+    prices: PriceTable,
     control: &OwnedFd,
     shutdown: UnixStream,
     certificates: &OwnedFd,
@@ -264,7 +274,6 @@ fn prepare(
 
     let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;
-    let prices = load_prices(&Home::path_from_env()?)?;
     // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
     let sync = Some(journal.sync_handle()?);

@@ -115,7 +115,7 @@ fn start(
     let size = terminal::size().or(prepared.request.detached.then_some(terminal::DEFAULT_SIZE));
     // The sandbox first: it has the most to do, and does it while the proxy is made.
     let mut building = supervisor::spawn(&prepared.plan, &certificates, size, group)?;
-    let mut proxy = ProxyProcess::start(prepared, proxy_journal, &certificates)?;
+    let mut proxy = ProxyProcess::start(prepared, home, proxy_journal, &certificates)?;
     building.furnish(&prepared.plan)?;
     // There is time for it while the others work.
     let audience =
