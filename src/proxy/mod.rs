@@ -22,6 +22,7 @@ mod headers;
 mod hold;
 mod http;
 mod inject;
+mod key_store;
 mod lanes;
 mod leg;
 mod listen;

@@ -2,6 +2,7 @@
 //!
 //! The bytes are read while there still is a file system; they are parsed when the first upstream needs them.
 
+use super::key_store::key_store;
 use super::{Authority, ProxyError};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -72,6 +73,12 @@ impl Roots {
             parts.push(part);
         }
         parts
+    }
+
+    /// The same for Java, which reads no PEM: a key store without a password (PKCS #12), in parts.
+    #[must_use]
+    pub fn key_store(&self, authority: &Authority) -> [Vec<u8>; 2] {
+        key_store(&[&self.system, &self.extra, authority.certificate_pem().as_bytes()])
     }
 
     /// What a TLS client that verifies against these roots needs. Costs milliseconds: it parses all of them.

@@ -1,7 +1,7 @@
 //! The harness's environment, built from nothing.
 
 use super::caller::Caller;
-use crate::supervisor::{CA_BUNDLE, CA_CERTIFICATE, GATEWAY_V4, PrivatePlace};
+use crate::supervisor::{CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, GATEWAY_V4, PrivatePlace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,7 @@ pub(super) fn base(place: &Place<'_>) -> BTreeMap<String, String> {
     let bundle = own(PrivatePlace::bundle, Path::new(CA_BUNDLE));
     let certificate = own(PrivatePlace::certificate, Path::new(CA_CERTIFICATE));
     let fixed = [
+        ("JAVA_TOOL_OPTIONS", java_options(place)),
         ("HOME", own(PrivatePlace::home, place.home)),
         ("LOGNAME", place.user.to_owned()),
         ("PATH", place.path.clone()),
@@ -59,6 +60,19 @@ pub(super) fn base(place: &Place<'_>) -> BTreeMap<String, String> {
     let addition = ADDITION_VARIABLES.map(|name| (name, certificate.clone()));
     let proxy = place.private.into_iter().flat_map(|_| proxy());
     fixed.into_iter().chain(bundle).chain(addition).chain(proxy).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What every Java is started with: its own trust store is none of the files that the others read. It knows no variable for
+/// a proxy either.
+fn java_options(place: &Place<'_>) -> String {
+    let store = place.private.map_or_else(|| CA_KEY_STORE.into(), PrivatePlace::key_store);
+    let trusted = format!("-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStoreType=PKCS12", store.display());
+    if place.private.is_none() {
+        return trusted;
+    }
+    let proxy =
+        ["http", "https"].map(|scheme| format!(" -D{scheme}.proxyHost={GATEWAY_V4} -D{scheme}.proxyPort={PROXY_PORT}"));
+    format!("{trusted}{}", proxy.concat())
 }
 
 /// What programs are told the proxy by where no network does it. Which case a program heeds differs (curl(1) takes

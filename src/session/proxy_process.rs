@@ -267,7 +267,8 @@ fn prepare(
     detach(&keep).map_err(SessionError::preparing("detach the proxy"))?;
     let authority = Authority::generate(&prepared.session, SystemTime::now())?;
     let roots = Roots::from_system(prepared.request.upstream_ca.as_deref())?;
-    write_bundle(certificates, authority.certificate_pem().as_bytes(), &roots.bundle(&authority))
+    let (own, store) = (authority.certificate_pem().as_bytes(), roots.key_store(&authority));
+    write_bundle(certificates, own, &store, &roots.bundle(&authority))
         .map_err(SessionError::preparing("write the certificates"))?;
     wire::send(control.as_fd(), &Word::CertificatesWritten, &[])
         .map_err(SessionError::preparing("tell the session"))?;

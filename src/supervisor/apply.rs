@@ -194,7 +194,7 @@ fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<Cow<'a, [u8
     let bundle = || built.bundle.as_ref().ok_or_else(|| io::Error::other("the certificates were not read"));
     Ok(match contents {
         Contents::Text(text) => text.as_bytes().into(),
-        Contents::CaBundle => bundle()?.read()?.into(),
+        Contents::CaBundle | Contents::CaKeyStore => bundle()?.read(contents)?.into(),
         Contents::CaCertificate => bundle()?.own().into(),
         Contents::Unreadable => Cow::default(),
     })
@@ -203,16 +203,16 @@ fn bytes<'a>(contents: &'a Contents, built: &'a Built) -> io::Result<Cow<'a, [u8
 /// Writes a file below the root.
 fn write(root: &Root, path: &Path, mode: u32, contents: &Contents, built: &mut Built) -> io::Result<()> {
     match (contents, &mut built.bundle) {
-        (Contents::CaBundle, Some(bundle)) => bundle.write_to(root, path, mode),
+        (Contents::CaBundle | Contents::CaKeyStore, Some(bundle)) => bundle.write_to(root, path, mode, contents),
         _ => root.write(path, &bytes(contents, built)?, mode),
     }
 }
 
 /// Covers a file below the root; by the bundle that is there already, where it is the bundle.
 fn cover(root: &Root, path: &Path, contents: &Contents, built: &Built) -> io::Result<()> {
-    let written = built.bundle.as_ref().and_then(Bundle::written);
+    let written = built.bundle.as_ref().and_then(|bundle| bundle.written(contents));
     match (contents, written) {
-        (Contents::CaBundle, Some(written)) => root.cover_by(written, path),
+        (Contents::CaBundle | Contents::CaKeyStore, Some(written)) => root.cover_by(written, path),
         (Contents::Unreadable, _) => root.cover(path, b"", 0),
         _ => root.cover(path, &bytes(contents, built)?, 0o444),
     }

@@ -1,23 +1,35 @@
-//! The certificates that the proxy makes while the sandbox is built, in a file in memory: the length of the session CA's own
-//! certificate (four bytes, native order), that certificate, and the bundle for programs, which has the host's roots too.
+//! The certificates that the proxy makes while the sandbox is built, in a file in memory: two lengths (four bytes each, native
+//! order), of the session CA's own certificate and of the key store; then that certificate, the key store, and the bundle for
+//! programs. Both of these have the host's roots too.
 
+use super::plan::Contents;
 use super::root::Root;
 use rustix::fs::sendfile;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of the length that the file begins with.
+/// Bytes of one length that the file begins with.
 const LENGTH_BYTES: usize = size_of::<u32>();
 
-/// Both, for the steps that show them.
+/// All of them, for the steps that show them.
 #[derive(Debug)]
 pub(super) struct Bundle {
     file: File,
     own: Vec<u8>,
-    /// The file of the sandbox that holds the bundle, once there is one.
+    pem: Part,
+    key_store: Part,
+}
+
+/// One of the two that are long.
+#[derive(Debug)]
+struct Part {
+    /// Where it lies.
+    bytes: Range<u64>,
+    /// The file of the sandbox that holds it, once there is one.
     written: Option<PathBuf>,
 }
 
@@ -25,22 +37,31 @@ pub(super) struct Bundle {
 ///
 /// # Errors
 /// Those of writing.
-pub fn write_bundle(file: &OwnedFd, own: &[u8], parts: &[&[u8]]) -> io::Result<()> {
+pub fn write_bundle(file: &OwnedFd, own: &[u8], key_store: &[Vec<u8>], parts: &[&[u8]]) -> io::Result<()> {
     let mut file = File::from(file.try_clone()?);
-    file.write_all(&u32::try_from(own.len()).map_err(io::Error::other)?.to_ne_bytes())?;
+    for length in [own.len(), key_store.iter().map(Vec::len).sum()] {
+        file.write_all(&u32::try_from(length).map_err(io::Error::other)?.to_ne_bytes())?;
+    }
     file.write_all(own)?;
-    parts.iter().try_for_each(|part| file.write_all(part))
+    key_store.iter().map(Vec::as_slice).chain(parts.iter().copied()).try_for_each(|part| file.write_all(part))
 }
 
 impl Bundle {
     /// Opens what the proxy wrote.
     pub(super) fn open(certificates: &OwnedFd) -> io::Result<Self> {
         let file = File::from(certificates.try_clone()?);
-        let mut length = [0; LENGTH_BYTES];
-        file.read_exact_at(&mut length, 0)?;
-        let mut own = vec![0; u32::from_ne_bytes(length) as usize];
-        file.read_exact_at(&mut own, LENGTH_BYTES as u64)?;
-        Ok(Self { file, own, written: None })
+        let length = |index: usize| -> io::Result<u64> {
+            let mut length = [0; LENGTH_BYTES];
+            file.read_exact_at(&mut length, (index * LENGTH_BYTES) as u64)?;
+            Ok(u32::from_ne_bytes(length).into())
+        };
+        let own_from = 2 * LENGTH_BYTES as u64;
+        let store_from = own_from + length(0)?;
+        let pem_from = store_from + length(1)?;
+        let own = read(&file, &(own_from..store_from))?;
+        let part = |bytes: Range<u64>| Part { bytes, written: None };
+        let end = file.metadata()?.len();
+        Ok(Self { own, pem: part(pem_from..end), key_store: part(store_from..pem_from), file })
     }
 
     /// The session CA's own certificate.
@@ -48,37 +69,39 @@ impl Bundle {
         &self.own
     }
 
-    /// The bundle's bytes.
-    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(self.length()?).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut bytes, self.start())?;
-        Ok(bytes)
+    /// The bytes of one of the two that are long: [`Contents::CaKeyStore`], else the bundle.
+    pub(super) fn read(&self, which: &Contents) -> io::Result<Vec<u8>> {
+        read(&self.file, &self.part(which).bytes)
     }
 
-    /// Writes the bundle to a file of the sandbox, without taking it through this process's memory.
-    pub(super) fn write_to(&mut self, root: &Root, path: &Path, mode: u32) -> io::Result<()> {
+    /// Writes one of them to a file of the sandbox, without taking it through this process's memory.
+    pub(super) fn write_to(&mut self, root: &Root, path: &Path, mode: u32, which: &Contents) -> io::Result<()> {
         let target = root.make_file(path, mode)?;
-        let (mut offset, end) = (self.start(), self.start() + self.length()?);
+        let Range { start: mut offset, end } = self.part(which).bytes;
         while offset < end {
             let left = usize::try_from(end - offset).map_err(io::Error::other)?;
             if sendfile(&target, &self.file, Some(&mut offset), left)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.written.get_or_insert_with(|| path.to_owned());
+        let part = if *which == Contents::CaKeyStore { &mut self.key_store } else { &mut self.pem };
+        part.written.get_or_insert_with(|| path.to_owned());
         Ok(())
     }
 
-    /// The file of the sandbox that holds it already.
-    pub(super) fn written(&self) -> Option<&Path> {
-        self.written.as_deref()
+    /// The file of the sandbox that holds one of them already.
+    pub(super) fn written(&self, which: &Contents) -> Option<&Path> {
+        self.part(which).written.as_deref()
     }
 
-    fn start(&self) -> u64 {
-        (LENGTH_BYTES + self.own.len()) as u64
+    fn part(&self, which: &Contents) -> &Part {
+        if *which == Contents::CaKeyStore { &self.key_store } else { &self.pem }
     }
+}
 
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len().saturating_sub(self.start()))
-    }
+fn read(file: &File, bytes: &Range<u64>) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(bytes.end.saturating_sub(bytes.start)).map_err(io::Error::other)?;
+    let mut read = vec![0; length];
+    file.read_exact_at(&mut read, bytes.start)?;
+    Ok(read)
 }

@@ -18,6 +18,14 @@ const CA_BUNDLES: [&str; 5] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 ];
 
+/// Files by which distributions let every Java they bring find them: Debian's and Arch's, Fedora's, SUSE's.
+const CA_KEY_STORES: [&str; 4] = [
+    "/etc/ssl/certs/java/cacerts",
+    "/etc/pki/ca-trust/extracted/java/cacerts",
+    "/etc/pki/java/cacerts",
+    "/var/lib/ca-certificates/java-cacerts",
+];
+
 /// Where programs of the user's listen in the home: whoever reaches one acts with the user's keys, or as root.
 pub(super) const HOME_SOCKETS: [&str; 13] = [
     "~/.docker/run",
@@ -102,7 +110,13 @@ impl HostFacts {
     /// Reads the facts; `candidates` are further paths that the plan will ask about.
     #[must_use]
     pub fn gather(home: &Path, user: &str, candidates: &[PathBuf]) -> Self {
-        let known = SYSTEM_PATHS.iter().chain(&CA_BUNDLES).chain(&REPLACED).chain(&SYSTEM_SOCKETS).map(PathBuf::from);
+        let known = SYSTEM_PATHS
+            .iter()
+            .chain(&CA_BUNDLES)
+            .chain(&CA_KEY_STORES)
+            .chain(&REPLACED)
+            .chain(&SYSTEM_SOCKETS)
+            .map(PathBuf::from);
         let (mut paths, mut unknown) = (BTreeMap::new(), None);
         for path in known.chain(candidates.iter().cloned()) {
             match look_at(&path) {
@@ -130,11 +144,19 @@ impl HostFacts {
 
     /// Where the host keeps its trusted certificates, each real file once.
     pub(super) fn ca_bundles(&self) -> Vec<PathBuf> {
-        let mut real: Vec<_> = CA_BUNDLES
-            .iter()
-            .filter_map(|path| self.paths.get(Path::new(path)))
-            .map(|facts| facts.real.clone())
-            .collect();
+        self.real_files(&CA_BUNDLES)
+    }
+
+    /// Where the host keeps them for Java, likewise.
+    pub(super) fn key_stores(&self) -> Vec<PathBuf> {
+        self.real_files(&CA_KEY_STORES)
+    }
+
+    fn real_files(&self, paths: &[&str]) -> Vec<PathBuf> {
+        let found = paths.iter().filter_map(|path| self.paths.get(Path::new(path))).map(|facts| facts.real.clone());
+        // What lies elsewhere is not to be seen, so that there is nothing to stand in front of.
+        let mut real: Vec<_> =
+            found.filter(|real| SYSTEM_PATHS.iter().any(|system| real.starts_with(system))).collect();
         real.sort();
         real.dedup();
         real

@@ -37,8 +37,9 @@ pub use lockdown::{LANDLOCK_COMPLETE, confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
 pub use plan::enclosed::{PrivatePlace, plan_enclosed};
 pub use plan::{
-    Access, CA_BUNDLE, CA_CERTIFICATE, Contents, Identity, LockdownStep, Mount, NAMESPACES, OVERLAY_UPPER,
-    OVERLAY_WORK, Plan, PlanRequest, SecretFile, Step, TerminalStreams, WriteGate, granted_paths, pinned_paths, plan,
+    Access, CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, Contents, Identity, LockdownStep, Mount, NAMESPACES,
+    OVERLAY_UPPER, OVERLAY_WORK, Plan, PlanRequest, SecretFile, Step, TerminalStreams, WriteGate, granted_paths,
+    pinned_paths, plan,
 };
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};

@@ -27,6 +27,8 @@ use std::path::{Component, Path, PathBuf};
 pub const CA_BUNDLE: &str = "/run/omni/ca-bundle.pem";
 /// Where the session's CA certificate alone lies inside.
 pub const CA_CERTIFICATE: &str = "/run/omni/ca.pem";
+/// Where the same bundle lies inside as Java reads it (PKCS #12, without a password).
+pub const CA_KEY_STORE: &str = "/run/omni/ca-bundle.p12";
 
 /// A file of which nothing can be read, to be put in front of what is found to look like a secret while the harness runs. It
 /// lies in the root directory, in which the harness cannot change anything.
@@ -147,6 +149,8 @@ pub enum Contents {
     CaBundle,
     /// The session's CA certificate alone.
     CaCertificate,
+    /// The certificate bundle as Java reads it.
+    CaKeyStore,
     /// Nothing that may be read.
     Unreadable,
 }

@@ -4,25 +4,35 @@
 use crate::host;
 use crate::server::{ALLOWED, Canary, Pages, REFUSED, Server};
 use crate::stage::{Actor, Stage, text};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 pub const HELLO: &str = "Hello from the allowed host.";
 /// What a refusal says, for programs that show it.
 const MESSAGE: &str = "omni refused GET https://refused.example/";
 /// What is left of it in programs that show nothing but the status.
-const STATUS: &str = "403";
+pub const STATUS: &str = "403";
 pub const COMMIT: &str = "3f786850e387550fdab836ed7e6dc881de23001b";
 
 /// One client: what it runs for a URL, and what it then says.
-struct Client {
-    program: &'static str,
-    /// A shell command that asks for `$URL`.
-    command: &'static str,
+pub struct Client {
+    pub program: &'static str,
+    /// A shell command that asks for `$URL`; `$TOOL` is its program, where that is not the system's.
+    pub command: &'static str,
     /// What of the allowed host it asks for, and what it then prints.
-    page: &'static str,
-    answer: &'static str,
+    pub page: &'static str,
+    pub answer: &'static str,
     /// What it prints when it is refused.
-    refusal: &'static str,
+    pub refusal: &'static str,
+    /// Finds its program, where that is not the system's.
+    pub tool: Option<fn(&Stage) -> Option<Tool>>,
+}
+
+/// A program that the sandbox does not show by itself.
+pub struct Tool {
+    pub program: PathBuf,
+    /// What has to be shown for it to run.
+    pub shown: PathBuf,
 }
 
 /// What one trial needs besides its client.
@@ -32,24 +42,29 @@ struct Outside {
 }
 
 impl Client {
-    fn try_everybody(&self, pages: impl Fn() -> Pages) {
+    pub fn try_everybody(&self, pages: impl Fn() -> Pages) {
         for actor in Actor::all() {
-            if host::has_sandboxes() && host::has(*actor, self.program) {
-                self.try_as(*actor, pages());
+            let stage = Stage::new(*actor);
+            let there = || match self.tool {
+                None => host::has(*actor, self.program),
+                Some(find) => find(&stage).is_some(),
+            };
+            if host::has_sandboxes() && there() {
+                self.try_on(&stage, pages());
             }
         }
     }
 
-    fn try_as(&self, actor: Actor, pages: Pages) {
-        let stage = Stage::new(actor);
+    fn try_on(&self, stage: &Stage, pages: Pages) {
+        let actor = stage.actor;
         let outside = Outside { server: Server::start(pages), canary: Canary::set() };
         stage.write(&stage.path("server.pem"), &outside.server.ca_pem);
 
-        let allowed = self.ask(&stage, &outside, &format!("https://{ALLOWED}{}", self.page));
+        let allowed = self.ask(stage, &outside, &format!("https://{ALLOWED}{}", self.page));
         assert!(allowed.status.success(), "{} {actor:?}: {}", self.program, said(&allowed));
         assert!(said(&allowed).contains(self.answer), "{} {actor:?}: {}", self.program, said(&allowed));
 
-        let refused = self.ask(&stage, &outside, &format!("https://{REFUSED}/"));
+        let refused = self.ask(stage, &outside, &format!("https://{REFUSED}/"));
         assert!(said(&refused).contains(self.refusal), "{} {actor:?}: {}", self.program, said(&refused));
         let story = stage.last_session();
         let denied = story["requests"].as_array().unwrap().iter().filter(|request| request["verdict"] == "denied");
@@ -57,7 +72,7 @@ impl Client {
 
         let port = outside.canary.port;
         for address in ["127.0.0.1".to_owned(), "[::1]".to_owned(), own_address()] {
-            let strayed = self.ask(&stage, &outside, &format!("http://{address}:{port}/"));
+            let strayed = self.ask(stage, &outside, &format!("http://{address}:{port}/"));
             assert!(!said(&strayed).contains(self.answer), "{} {actor:?}: {}", self.program, said(&strayed));
         }
         assert!(!outside.canary.was_reached(), "{} reached this machine's own listener", self.program);
@@ -71,6 +86,13 @@ impl Client {
         let (rule, url) = (format!("GET,HEAD {ALLOWED}/**"), format!("URL={url}"));
         let ca = stage.path("server.pem").display().to_string();
         let mut arguments = vec!["exec", "--allow", &rule, "--connect-to", &to_allowed, "--connect-to", &to_refused];
+        let tool = self
+            .tool
+            .and_then(|find| find(stage))
+            .map(|Tool { program, shown }| (format!("{}:ro", shown.display()), format!("TOOL={}", program.display())));
+        if let Some((shown, tool)) = &tool {
+            arguments.extend(["--mount", shown, "--env", tool]);
+        }
         arguments.extend(["--upstream-ca", &ca, "--env", &url, "--", "sh", "-c", self.command]);
         stage.run(&arguments)
     }
@@ -96,7 +118,8 @@ pub fn hello() -> Pages {
     page("/hello", "text/plain", HELLO)
 }
 
-const PLAIN: Client = Client { program: "", command: "", page: "/hello", answer: HELLO, refusal: MESSAGE };
+pub const PLAIN: Client =
+    Client { program: "", command: "", page: "/hello", answer: HELLO, refusal: MESSAGE, tool: None };
 
 #[test]
 fn curl() {
@@ -113,7 +136,8 @@ fn wget() {
 fn git() {
     let references = format!("{COMMIT}\trefs/heads/main\n");
     let command = r#"git ls-remote "$URL""#;
-    let client = Client { program: "git", command, page: "/project.git", answer: "refs/heads/main", refusal: STATUS };
+    let client =
+        Client { program: "git", command, page: "/project.git", answer: "refs/heads/main", refusal: STATUS, ..PLAIN };
     client.try_everybody(|| page("/project.git/info/refs", "text/plain", references.clone()));
 }
 
@@ -147,7 +171,7 @@ fn pip() {
     let command = r#"python3 -m pip --isolated --disable-pip-version-check --retries 0 --timeout 20 install -vv \
         --index-url "$URL" --target installed omni-probe && cat installed/omni_probe.py"#;
     if host::has_python_module("pip") {
-        let client = Client { program: "python3", command, page: "/simple/", answer: HELLO, refusal: STATUS };
+        let client = Client { program: "python3", command, page: "/simple/", refusal: STATUS, ..PLAIN };
         client.try_everybody(package_index);
     }
 }
@@ -181,7 +205,7 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
 fn npm() {
     let command = r#"npm install --registry "$URL" --fetch-retries 0 --fetch-timeout 20000 --no-audit --no-fund \
         omni-probe && cat node_modules/omni-probe/hello.txt"#;
-    let client = Client { program: "npm", command, page: "/", answer: HELLO, refusal: STATUS };
+    let client = Client { program: "npm", command, page: "/", refusal: STATUS, ..PLAIN };
     client.try_everybody(package_registry);
 }
 

@@ -71,6 +71,25 @@ pub fn has(actor: Actor, program: &str) -> bool {
     }
 }
 
+/// A program of those that are installed beside the harnesses, by its path from there; says why there is none for this actor.
+pub fn tool(actor: Actor, path: &str) -> Option<PathBuf> {
+    let why = match tools_directory().join(path) {
+        tool if !tool.is_file() => format!("{} is not installed", tool.display()),
+        tool if actor == Actor::Ordinary && !everybody_reaches(&tool) => {
+            format!("ordinary users cannot reach {}", tool.display())
+        }
+        tool => return Some(tool),
+    };
+    skip("OMNI_REQUIRE_HARNESSES", &why);
+    None
+}
+
+/// Where they are installed: what a trial with one of them has to be shown.
+pub fn tools_directory() -> PathBuf {
+    let agents = agents_directory();
+    agents.ancestors().nth(2).unwrap_or(&agents).to_owned()
+}
+
 /// Whether the system's Python has a module; says why not.
 pub fn has_python_module(module: &str) -> bool {
     let mut python = std::process::Command::new("python3");

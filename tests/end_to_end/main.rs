@@ -15,3 +15,4 @@ mod server;
 mod simulated;
 mod stage;
 mod tokens;
+mod trust;

@@ -20,6 +20,7 @@ impl fmt::Display for Contents {
             Self::Text(text) => write!(f, "{} bytes", text.len()),
             Self::CaBundle => f.write_str("the host's certificates and the session's CA"),
             Self::CaCertificate => f.write_str("the session's CA"),
+            Self::CaKeyStore => f.write_str("the host's certificates and the session's CA, for Java"),
             Self::Unreadable => f.write_str("not to be read"),
         }
     }

@@ -55,6 +55,12 @@ impl PrivatePlace {
     pub fn certificate(&self) -> PathBuf {
         self.root.join("ca.pem")
     }
+
+    /// As [`super::CA_KEY_STORE`].
+    #[must_use]
+    pub fn key_store(&self) -> PathBuf {
+        self.root.join("ca-bundle.p12")
+    }
 }
 
 /// Plans a sandbox of the tier `landlock`.
@@ -185,6 +191,7 @@ fn foundations(private: &PrivatePlace) -> Vec<Step> {
         directory(private.temporary()),
         file(private.bundle(), Contents::CaBundle),
         file(private.certificate(), Contents::CaCertificate),
+        file(private.key_store(), Contents::CaKeyStore),
     ]
 }
 

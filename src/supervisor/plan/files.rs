@@ -1,6 +1,9 @@
 //! What a sandbox holds that omni wrote: certificates, accounts, resolver, the harness's seeds, and covers over credentials.
 
-use super::{CA_BUNDLE, CA_CERTIFICATE, Contents, EMPTY_BYTES_MAX, Identity, LATE_COVER, PlanRequest, Step, accounts};
+use super::{
+    CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, Contents, EMPTY_BYTES_MAX, Identity, LATE_COVER, PlanRequest, Step,
+    accounts,
+};
 use crate::harness::Seed;
 use crate::policy::expand_home;
 use crate::supervisor::GATEWAY_V4;
@@ -15,8 +18,10 @@ pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity, shown: &[Ste
     let mut steps = vec![
         Step::File { path: CA_BUNDLE.into(), mode: 0o444, contents: Contents::CaBundle },
         Step::File { path: CA_CERTIFICATE.into(), mode: 0o444, contents: Contents::CaCertificate },
+        Step::File { path: CA_KEY_STORE.into(), mode: 0o444, contents: Contents::CaKeyStore },
     ];
     steps.extend(facts.ca_bundles().into_iter().map(|path| Step::Cover { path, contents: Contents::CaBundle }));
+    steps.extend(facts.key_stores().into_iter().map(|path| Step::Cover { path, contents: Contents::CaKeyStore }));
     for (path, text) in [
         ("/etc/passwd", accounts::users(facts, identity)),
         ("/etc/group", accounts::groups(facts, identity)),
