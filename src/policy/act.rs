@@ -9,6 +9,7 @@ use super::query::may_mention;
 use crate::model::RequestLine;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use std::borrow::Cow;
 use std::fmt;
 
 /// What a request does, beyond being a request.
@@ -99,7 +100,8 @@ impl Act {
     #[must_use]
     pub fn of(line: &RequestLine, query: Option<&str>, headers: &HeaderMap) -> Option<Self> {
         let path = plain(&line.path);
-        let asked = Asked { method: &line.method, path: &path, headers };
+        let segments = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let asked = Asked { method: &line.method, path: &path, segments, headers };
         git(&asked, query)
             .or_else(|| image(&asked))
             .or_else(|| crates(&asked))
@@ -120,6 +122,8 @@ impl fmt::Display for Act {
 struct Asked<'a> {
     method: &'a str,
     path: &'a str,
+    /// The segments of the path.
+    segments: Vec<&'a str>,
     headers: &'a HeaderMap,
 }
 
@@ -136,18 +140,18 @@ impl Asked<'_> {
         let value = self.headers.get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_ascii_lowercase()
     }
-
-    /// The segments of the path.
-    fn segments(&self) -> Vec<&str> {
-        self.path.split('/').filter(|segment| !segment.is_empty()).collect()
-    }
 }
 
-/// The path with encoded slashes as slashes, no empty segments, no slash at its end, and in small letters.
-fn plain(path: &str) -> String {
+/// The path with encoded slashes as slashes, no empty segments, no slash at its end, and in small letters. Most are written
+/// so already.
+fn plain(path: &str) -> Cow<'_, str> {
+    let is_plain = path.len() > 1 && !path.ends_with('/') && !path.contains("//") && !path.contains("%2F");
+    if is_plain && path.starts_with('/') && !path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(path);
+    }
     let decoded = path.replace("%2F", "/").to_ascii_lowercase();
     let segments: Vec<&str> = decoded.split('/').filter(|segment| !segment.is_empty()).collect();
-    format!("/{}", segments.join("/"))
+    Cow::Owned(format!("/{}", segments.join("/")))
 }
 
 /// The service that pushes (gitprotocol-http(5)).
@@ -200,7 +204,7 @@ fn is_dav_push(asked: &Asked<'_>) -> bool {
 
 /// The registry's own protocol (OCI distribution specification).
 fn image(asked: &Asked<'_>) -> Option<Act> {
-    let segments = asked.segments();
+    let segments = &asked.segments;
     let at = segments.iter().position(|segment| *segment == "v2")?;
     let rest = segments.get(at + 1..)?;
     let is_content = rest.iter().skip(1).any(|segment| matches!(*segment, "manifests" | "blobs"));
@@ -213,7 +217,7 @@ fn image(asked: &Asked<'_>) -> Option<Act> {
 
 /// The web API of crate registries (The Cargo Book, "Registry Web API").
 fn crates(asked: &Asked<'_>) -> Option<Act> {
-    let segments = asked.segments();
+    let segments = &asked.segments;
     let is_api = asked.path.contains("/api/v1/crates/");
     if is_api && asked.changes() {
         return Some(Act::CargoPublish);
@@ -251,7 +255,7 @@ fn python(asked: &Asked<'_>) -> Option<Act> {
 
 /// The registry's own protocol (npm's `registry` documentation): a document is a package, `-` what belongs to one.
 fn npm(asked: &Asked<'_>) -> Option<Act> {
-    let segments = asked.segments();
+    let segments = &asked.segments;
     let said = asked.header("npm-command");
     let is_document = match segments.as_slice() {
         [scope, _] => scope.starts_with('@'),

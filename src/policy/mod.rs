@@ -14,6 +14,8 @@ mod document;
 mod error;
 mod file;
 mod file_pattern;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod git_push;
 mod host_pattern;
 mod index;

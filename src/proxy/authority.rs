@@ -12,6 +12,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ServerSessionMemoryCache;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,8 @@ pub struct Authority {
     pem: String,
     until: SystemTime,
     leaf_key: KeyPair,
+    /// The same key as TLS signs with it: reading it anew for each host would take longer than signing.
+    signer: Arc<dyn SigningKey>,
     leaves: Mutex<Leaves>,
 }
 
@@ -72,12 +75,14 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(failed)?;
+        let leaf_key = KeyPair::generate().map_err(failed)?;
         Ok(Self {
             pem: certificate.pem(),
             certificate: certificate.der().clone(),
             issuer: Issuer::new(params, key),
             until,
-            leaf_key: KeyPair::generate().map_err(failed)?,
+            signer: signer(&leaf_key)?,
+            leaf_key,
             leaves: Mutex::default(),
         })
     }
@@ -122,14 +127,13 @@ impl Authority {
 
     fn sign(&self, host: &Host, now: SystemTime) -> Result<ServerConfig, ProxyError> {
         let leaf = self.leaf(host, now).map_err(|source| ProxyError::Certificate { what: host.to_string(), source })?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
         let tls = |source| ProxyError::Tls { what: host.to_string(), source };
+        let certified = CertifiedKey::new(vec![leaf, self.certificate.clone()], self.signer.clone());
         let mut config = ServerConfig::builder_with_provider(super::roots::provider())
             .with_safe_default_protocol_versions()
             .map_err(tls)?
             .with_no_client_auth()
-            .with_single_cert(vec![leaf, self.certificate.clone()], key)
-            .map_err(tls)?;
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         config.session_storage = ServerSessionMemoryCache::new(RESUMPTIONS_MAX);
         Ok(config)
@@ -151,6 +155,13 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         Ok(params.signed_by(&self.leaf_key, &self.issuer)?.der().clone())
     }
+}
+
+/// The key as TLS signs with it.
+fn signer(key: &KeyPair) -> Result<Arc<dyn SigningKey>, ProxyError> {
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let loaded = super::roots::provider().key_provider.load_private_key(der);
+    loaded.map_err(|source| ProxyError::Tls { what: "leaves".to_owned(), source })
 }
 
 fn called(name: &str) -> DistinguishedName {

@@ -39,7 +39,7 @@ pub(super) enum Protocol {
 }
 
 /// Classifies a beginning; `None` while more bytes could still change the answer.
-fn classify(head: &[u8]) -> Option<Protocol> {
+pub(super) fn classify(head: &[u8]) -> Option<Protocol> {
     match head {
         [] | [TLS_HANDSHAKE] => return None,
         [TLS_HANDSHAKE, TLS_MAJOR, ..] => return Some(Protocol::Tls),

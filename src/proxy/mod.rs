@@ -17,6 +17,8 @@ mod error;
 mod explicit;
 mod facts;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handed;
 mod headers;
 mod hold;

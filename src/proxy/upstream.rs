@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// How many unused connections are kept for one host.
-const IDLE_MAX: usize = 32;
+/// How many unused connections are kept for one host. Where more requests than that come at a time to a server of HTTP/1,
+/// each of the others costs a handshake.
+const IDLE_MAX: usize = 256;
 /// How often an HTTP/2 upstream with requests open is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it may take to say so.

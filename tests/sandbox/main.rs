@@ -20,6 +20,7 @@ mod nested;
 mod network;
 mod processes;
 mod protected;
+mod proxy;
 mod reach;
 mod rules;
 mod secret_files;
