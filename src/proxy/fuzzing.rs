@@ -7,6 +7,7 @@
 
 use super::dns::{Answer, Asked};
 use super::facts::{self, Claim};
+use super::frames::{Deflate, Frames, Piece};
 use super::strict::Strict;
 use super::{detect, socks};
 use crate::model::{Host, Port, Scheme};
@@ -147,6 +148,35 @@ pub fn socks(bytes: &[u8]) {
     }
 }
 
+/// What is read of a WebSocket's messages does not depend on how its bytes are cut. The first byte says how they are
+/// compressed.
+pub fn frames(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let deflate = [Deflate::Off, Deflate::Each, Deflate::Takeover][usize::from(first % 3)];
+    let whole = overheard(deflate, bytes, usize::MAX);
+    for piece in [1, 7] {
+        let cut = overheard(deflate, bytes, piece);
+        assert_eq!(whole.1, cut.1, "cut into pieces of {piece}");
+        let unreadable = whole.1.1;
+        assert!(unreadable || whole.0 == cut.0, "cut into pieces of {piece}: {whole:?} and {cut:?}");
+    }
+}
+
+/// The text of messages, each with its end, and whether they were closed and could not be read.
+fn overheard(deflate: Deflate, bytes: &[u8], piece: usize) -> (Vec<u8>, (bool, bool)) {
+    const END: u8 = 0xff;
+    let mut frames = Frames::new(deflate);
+    let mut text = Vec::new();
+    for piece in bytes.chunks(piece) {
+        let mut keep = |piece: Piece<'_>| match piece {
+            Piece::Text(bytes) => text.extend_from_slice(bytes),
+            Piece::End => text.push(END),
+        };
+        frames.feed(piece, Some(&mut keep));
+    }
+    (text, (frames.is_closed(), frames.is_unreadable()))
+}
+
 /// A stream that gives bytes out in pieces and ends, and keeps what is written to it.
 struct Pieces<'a> {
     left: &'a [u8],
@@ -230,6 +260,11 @@ mod tests {
     #[test]
     fn what_was_found_about_socks_holds() {
         replay("socks", socks);
+    }
+
+    #[test]
+    fn what_was_found_about_frames_holds() {
+        replay("frames", frames);
     }
 
     #[test]
