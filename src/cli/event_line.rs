@@ -73,6 +73,11 @@ fn words(event: &Event) -> String {
         | Event::RequestCompleted { .. }
         | Event::UsageMetered { .. } => words_of_request(event),
         Event::RuleAdded { user, rule, .. } => format!("{user} added the rule `{rule}`"),
+        Event::HoldPlaced { .. }
+        | Event::HoldSettled { .. }
+        | Event::ApprovalAsked { .. }
+        | Event::ApprovalAnswered { .. }
+        | Event::BudgetReached { .. } => words_of_consent(event),
         Event::ViewerAttached { viewer, user, read_only } => {
             let how = if *read_only { " to look" } else { "" };
             format!("viewer {viewer} attached{how}: {user}")
@@ -132,6 +137,34 @@ fn words_of_request(event: &Event) -> String {
         Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
             let cost = listing::money(*cost, 0);
             format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
+        }
+        _ => String::new(),
+    }
+}
+
+/// What happened to money and to questions; nothing for other events.
+fn words_of_consent(event: &Event) -> String {
+    let money = |amount: &NanoUsd| listing::money(*amount, 0);
+    match event {
+        Event::HoldPlaced { request, amount, bound } if amount < bound => {
+            format!("#{} {} held, all that was left of up to {}", request.0, money(amount), money(bound))
+        }
+        Event::HoldPlaced { request, amount, .. } => format!("#{} {} held", request.0, money(amount)),
+        Event::HoldSettled { request, held, charged, estimated } => {
+            let how = if *estimated { ", reckoned" } else { "" };
+            let over = if charged > held { ", MORE than was held" } else { "" };
+            format!("#{} {} charged of {} held{how}{over}", request.0, money(charged), money(held))
+        }
+        Event::ApprovalAsked { question, request, what, why, .. } => {
+            format!("question {question}: may #{} {what}? {why}", request.0)
+        }
+        Event::ApprovalAnswered { question, answer, by, reason } => {
+            let by = by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+            let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            format!("question {question}: {answer}{by}{reason}")
+        }
+        Event::BudgetReached { policy, percent, spent } => {
+            format!("{} spent, {percent} % of the budget `{policy}`", money(spent))
         }
         _ => String::new(),
     }
@@ -197,6 +230,7 @@ fn body_end(end: BodyEnd) -> &'static str {
         BodyEnd::ClientGone => ", the client went away",
         BodyEnd::UpstreamBroke => ", the upstream broke off",
         BodyEnd::QuotaReached => ", cut off since a rule lets no more through",
+        BodyEnd::BudgetReached => ", cut off since it outran the budget",
         BodyEnd::SessionEnded => ", cut off by the session's end",
     }
 }

@@ -4,6 +4,7 @@ mod learn;
 
 use self::learn::Learner;
 use super::limit_flags::LimitFlags;
+use super::money_flags::MoneyFlags;
 use super::profile::{self, Found};
 use super::server::{Route, exec_through};
 use super::sources::Sources;
@@ -87,6 +88,8 @@ pub struct Args {
     minimum_isolation: Option<MinimumIsolation>,
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    money: MoneyFlags,
     /// A name for the session.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
@@ -304,7 +307,7 @@ pub(super) fn request(
     let policies = args.policy.iter().map(|path| Ok((path.display().to_string(), sources.text(path)?)));
     let workspace = directory.join(args.workspace.unwrap_or_default());
     let mounts = args.mount.iter().map(|text| mount(text, &directory, &workspace));
-    Ok(SessionRequest {
+    let request = SessionRequest {
         profile,
         argv: args.command,
         read_only: args.ro,
@@ -325,8 +328,13 @@ pub(super) fn request(
         name: args.name,
         detached: args.detach,
         minimum_isolation: args.minimum_isolation.map(Into::into),
+        budget: None,
+        team: None,
+        project: None,
+        await_approvals: false,
         caller,
-    })
+    };
+    Ok(args.money.apply(request))
 }
 
 /// `SRC[:DST][:ro]`, with relative sources meant from here. A source in the workspace that leads out of it does so by a
@@ -369,6 +377,9 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
     let mut text = format!("{}policy {}\n", prepared.plan, prepared.policy.hash());
     for rule in prepared.policy.rules() {
         writeln!(text, "rule {rule}")?;
+    }
+    for policy in &prepared.spend {
+        writeln!(text, "{policy}")?;
     }
     for (what, pattern) in prepared.names.listed() {
         writeln!(text, "secret file {what} {pattern}")?;

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is for people. A failure prints what happened and what to do, and exits non-zero.
 
 mod apply;
+mod approvals;
 mod attach;
 mod audit;
 mod changes;
@@ -14,6 +15,7 @@ mod event_line;
 mod exec;
 mod limit_flags;
 mod listing;
+mod money_flags;
 mod policy;
 mod prices;
 pub mod profile;
@@ -82,6 +84,9 @@ enum Records {
     Stop(stop::Args),
     Replay(replay::Args),
     Spend(spend::Args),
+    Approvals(approvals::Args),
+    Approve(approvals::ApproveArgs),
+    Deny(approvals::DenyArgs),
     Audit(audit::Args),
 }
 
@@ -94,6 +99,9 @@ impl Records {
             Self::Stop(args) => args.route,
             Self::Replay(args) => args.route,
             Self::Spend(args) => args.route,
+            Self::Approvals(args) => args.route,
+            Self::Approve(args) => args.route,
+            Self::Deny(args) => args.route,
             Self::Audit(args) => args.route,
         }
     }
@@ -106,6 +114,9 @@ impl Records {
             Self::Stop(args) => stop::run(&args, viewer),
             Self::Replay(args) => replay::run(&args, viewer),
             Self::Spend(args) => spend::run(args, viewer),
+            Self::Approvals(args) => approvals::run(&args, viewer),
+            Self::Approve(args) => approvals::approve(&args, viewer),
+            Self::Deny(args) => approvals::deny(&args, viewer),
             Self::Audit(args) => audit::run(args, viewer),
         }
     }

@@ -4,8 +4,11 @@
 //! matter are kept. What cannot be read is said to be unreadable, never guessed. It deliberately does not know how
 //! bytes travel, who pays, or what a budget is.
 
+mod admission;
 mod amazon;
 mod anthropic;
+mod bound;
+mod clamp;
 mod converse;
 mod dialect;
 mod document;
@@ -15,6 +18,7 @@ mod openai;
 mod own_prices;
 mod price;
 mod prices;
+mod progress;
 mod rates;
 mod reading;
 mod request;
@@ -31,10 +35,14 @@ mod tests;
 #[cfg(test)]
 mod vendor_tests;
 
+pub use admission::{Admission, Budget, Wish, admit};
+pub use bound::Bound;
+pub use clamp::clamp;
 pub use dialect::Dialect;
 pub use endpoint::Endpoint;
 pub use own_prices::{OwnPricesError, own_prices};
 pub use prices::Prices;
+pub use progress::Progress;
 pub use rates::{Card, Multipliers, Rates, Ratio};
 pub use reading::{Certainty, Reading, Share, Terms, Tier};
 pub use request::Asked;

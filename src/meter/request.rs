@@ -16,6 +16,14 @@ pub struct Asked {
     pub include_usage: bool,
     /// The class of service.
     pub service_tier: Option<String>,
+    /// Most tokens of one answer.
+    pub max_output: Option<u64>,
+    /// How many answers, where it asks for several.
+    pub answers: Option<u64>,
+    /// Whether Anthropic's fast mode is asked for.
+    pub fast: bool,
+    /// Whether inference is to be bound to the United States.
+    pub us_only: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +32,10 @@ enum Slot {
     Stream,
     IncludeUsage,
     ServiceTier,
+    MaxOutput,
+    Answers,
+    Speed,
+    Geography,
 }
 
 const WANTED: &[(Path, Slot)] = &[
@@ -31,6 +43,15 @@ const WANTED: &[(Path, Slot)] = &[
     (&["stream"], Slot::Stream),
     (&["stream_options", "include_usage"], Slot::IncludeUsage),
     (&["service_tier"], Slot::ServiceTier),
+    (&["max_tokens"], Slot::MaxOutput),
+    (&["max_output_tokens"], Slot::MaxOutput),
+    (&["max_completion_tokens"], Slot::MaxOutput),
+    (&["generationConfig", "maxOutputTokens"], Slot::MaxOutput),
+    (&["inferenceConfig", "maxTokens"], Slot::MaxOutput),
+    (&["n"], Slot::Answers),
+    (&["generationConfig", "candidateCount"], Slot::Answers),
+    (&["speed"], Slot::Speed),
+    (&["inference_geo"], Slot::Geography),
 ];
 
 /// Reads a request's body as it passes; one that is not JSON asks for nothing.
@@ -51,12 +72,21 @@ impl Request {
             Slot::Stream => asked.stream = raw == b"true",
             Slot::IncludeUsage => asked.include_usage = raw == b"true",
             Slot::ServiceTier => asked.service_tier = name(raw),
+            // Of two limits, which a vendor refuses or reads in its own order, the larger is what it may come to.
+            Slot::MaxOutput => asked.max_output = asked.max_output.max(number(raw)),
+            Slot::Answers => asked.answers = asked.answers.max(number(raw)),
+            Slot::Speed => asked.fast = name(raw).as_deref() == Some("fast"),
+            Slot::Geography => asked.us_only = name(raw).as_deref() == Some("us"),
         });
     }
 
     pub(super) fn asked(&self) -> &Asked {
         &self.asked
     }
+}
+
+fn number(raw: &[u8]) -> Option<u64> {
+    serde_json::from_slice(raw).ok()
 }
 
 fn name(raw: &[u8]) -> Option<String> {
@@ -75,7 +105,7 @@ mod tests {
         let mut request = Request::new();
         request.feed(body.as_bytes());
         let model = Some("claude-opus-5".to_owned());
-        let expected = Asked { model, stream: true, include_usage: true, service_tier: None };
+        let expected = Asked { model, stream: true, include_usage: true, ..Asked::default() };
         assert_eq!(request.asked(), &expected);
     }
 

@@ -134,6 +134,8 @@ pub enum BodyEnd {
     SessionEnded,
     /// A rule's quota of bytes was reached, here or in the request's body.
     QuotaReached,
+    /// The answer outran the money that was held for it.
+    BudgetReached,
 }
 
 /// One fact. The variants are closed: a reader knows every thing that can happen.
@@ -297,6 +299,66 @@ pub enum Event {
         /// The version of the price table it was reckoned with.
         price_table: String,
     },
+    /// Money was set aside for a model call; written before the call is allowed.
+    HoldPlaced {
+        /// The request that carries it.
+        request: RequestNumber,
+        /// How much.
+        amount: NanoUsd,
+        /// What it can cost at most; more than is held where no more was left.
+        bound: NanoUsd,
+    },
+    /// A model call that money was held for is over, or never left.
+    HoldSettled {
+        /// The request that carried it.
+        request: RequestNumber,
+        /// How much was held.
+        held: NanoUsd,
+        /// What budgets are charged with.
+        charged: NanoUsd,
+        /// Whether that is reckoned, since the vendor's final numbers did not come.
+        estimated: bool,
+    },
+    /// A person is asked whether something may happen.
+    ApprovalAsked {
+        /// The question's number within the session, from 1.
+        question: u64,
+        /// The request that waits for the answer.
+        request: RequestNumber,
+        /// What is to be done, as method and URL.
+        what: String,
+        /// Why somebody must say.
+        why: String,
+        /// The rule that asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// SHA-256 of what is to be sent, in hexadecimal.
+        digest: String,
+        /// When it is denied for want of an answer, in microseconds since 1970.
+        expires: i64,
+    },
+    /// A question was answered, or needs no answer any more.
+    ApprovalAnswered {
+        /// The question's number.
+        question: u64,
+        /// What became of it: `once`, `session`, `always`, `denied`, `expired` or `cancelled`.
+        answer: String,
+        /// Who said so; none where nobody did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why, where it was denied.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// What calls cost reached a part of a budget, told once each.
+    BudgetReached {
+        /// The policy.
+        policy: String,
+        /// How much of it, in per cent: of the soft limit where it has no hard one.
+        percent: u32,
+        /// What was spent by then.
+        spent: NanoUsd,
+    },
     /// Somebody looks at the session's terminal from another.
     ViewerAttached {
         /// Its number within the session, from 1.
@@ -415,6 +477,11 @@ impl Event {
             Self::RequestFailed { .. } => "request_failed",
             Self::RequestCompleted { .. } => "request_completed",
             Self::UsageMetered { .. } => "usage_metered",
+            Self::HoldPlaced { .. } => "hold_placed",
+            Self::HoldSettled { .. } => "hold_settled",
+            Self::ApprovalAsked { .. } => "approval_asked",
+            Self::ApprovalAnswered { .. } => "approval_answered",
+            Self::BudgetReached { .. } => "budget_reached",
             Self::ViewerAttached { .. } => "viewer_attached",
             Self::ViewerLeft { .. } => "viewer_left",
             Self::SessionDetached { .. } => "session_detached",
@@ -439,7 +506,7 @@ impl Event {
     pub fn is_weighty(&self) -> bool {
         match self {
             Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
-            Self::RuleAdded { .. } => true,
+            Self::RuleAdded { .. } | Self::ApprovalAnswered { .. } | Self::HoldSettled { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
             _ => false,

@@ -3,6 +3,7 @@
 //! Pure: no clock, no randomness, no input or output. Imports nothing of ours. It deliberately does not know
 //! how a fact came about or who will read it.
 
+mod budget;
 mod event;
 mod file_act;
 mod host;
@@ -15,6 +16,7 @@ mod tier;
 mod time;
 mod usage;
 
+pub use budget::{Scope, Window};
 pub use event::{BodyEnd, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer};
 pub use file_act::FileAct;
 pub use host::{Host, HostError, HostName, LOOPBACK_NAME, Port, Scheme};

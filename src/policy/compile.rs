@@ -138,7 +138,10 @@ impl Policy {
                     let quota = self.quota(&candidates, &line, by);
                     Verdict::Allow(Grant::new(line, named(rule), quota))
                 }
-                Effect::Ask => Verdict::Ask(Question { line, rule: named(rule) }),
+                Effect::Ask => {
+                    let (quota, rule_to_add) = (self.quota(&candidates, &line, by), rule_to_add(&line, update));
+                    Verdict::Ask(Question::new(line, named(rule), quota, rule_to_add))
+                }
                 Effect::Deny => {
                     let it = update.map_or_else(|| "it".to_owned(), ToString::to_string);
                     let reason = format!("the rule `{rule}` of the {} ({}) refuses {it}", rule.level(), rule.place());

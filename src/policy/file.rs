@@ -4,6 +4,7 @@ use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::read::{rules, tier};
 use super::rule::{Effect, Level, Rule, WrittenRule};
+use super::spend::{self, SpendPolicy};
 use crate::model::Tier;
 
 /// The types of policies this project knows, each with the keys it has beyond `name` and `type`. Those with no keys
@@ -11,7 +12,7 @@ use crate::model::Tier;
 const TYPES: [(&str, &[&str]); 8] = [
     ("egress", &["rules"]),
     ("isolation", &["minimum_isolation"]),
-    ("spend", &["soft_limit", "hard_limit", "on_soft_limit", "on_hard_limit", "scope", "window"]),
+    ("spend", SpendPolicy::KEYS),
     ("gate", &[]),
     ("models", &[]),
     ("secret", &[]),
@@ -26,6 +27,8 @@ pub struct PolicyFile {
     pub rules: Vec<WrittenRule>,
     /// The weakest tier of isolation that it lets anything run in, where it says so.
     pub minimum_isolation: Option<Tier>,
+    /// What may be spent.
+    pub spend: Vec<SpendPolicy>,
 }
 
 /// Reads a policy file. `label` is what errors call it.
@@ -81,9 +84,7 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
     let no_type = node.complaint("the policy has no `type`", "add `type: egress`");
     let is_map = matches!(node.value, Value::Map(_));
     let mut fields = Fields::of(node, "a policy", complaints);
-    if let Some(name) = fields.take("name") {
-        text(name, "`name`", complaints);
-    }
+    let called = fields.take("name").and_then(|name| text(name, "`name`", complaints));
     let Some(written) = fields.take("type") else {
         complaints.extend(is_map.then_some(no_type));
         return;
@@ -95,6 +96,7 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
         return;
     };
     match name {
+        "spend" => return file.spend.extend(spend::read(fields, called, &written, complaints)),
         "egress" => return file.rules.extend(egress(fields, written, complaints)),
         "isolation" => {
             // Of several, the strictest counts.

@@ -38,6 +38,7 @@ mod rule;
 mod secret;
 mod secret_files;
 mod shape;
+mod spend;
 mod tally;
 mod terminal;
 #[cfg(test)]
@@ -68,6 +69,7 @@ pub use rule::{Effect, Level, Rule, WrittenRule};
 pub use secret::{Binding, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 pub use secret_files::{SecretFiles, SecretNames, is_unseen};
 pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape};
+pub use spend::{OnHardLimit, OnSoftLimit, SpendPolicy};
 pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};
 pub use terminal::{Terminal, TerminalFilter};
 pub use verdict::{Disagreement, Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};

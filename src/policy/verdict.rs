@@ -87,6 +87,36 @@ pub struct Question {
     pub line: RequestLine,
     /// The rule that asks.
     pub rule: NamedRule,
+    quota: Vec<(Arc<str>, Quota)>,
+    rule_to_add: Option<String>,
+}
+
+impl Question {
+    pub(super) fn new(
+        line: RequestLine,
+        rule: NamedRule,
+        quota: Vec<(Arc<str>, Quota)>,
+        rule_to_add: Option<String>,
+    ) -> Self {
+        Self { line, rule, quota, rule_to_add }
+    }
+
+    /// The narrowest rule that is about such requests; none where there is none.
+    #[must_use]
+    pub fn rule_to_add(&self) -> Option<String> {
+        self.rule_to_add.clone()
+    }
+
+    /// The permission, now that a person said yes to what this rule asks; nothing where they were asked by another.
+    ///
+    /// # Errors
+    /// The question, which is still open.
+    pub fn consented(self: Box<Self>, rule: &str) -> Result<Grant, Box<Self>> {
+        match self.rule.text == rule {
+            true => Ok(Grant::new(self.line, self.rule, self.quota)),
+            false => Err(self),
+        }
+    }
 }
 
 /// Why a request may not go.

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::headers;
 use super::lanes::Slot;
+use super::patience::Begun;
 use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::{Open, Upload};
@@ -145,6 +146,8 @@ pub(super) enum ResponseBody {
     Text(Full<Bytes>),
     /// What the upstream sends.
     Stream(Box<Streamed>),
+    /// What began before it was decided.
+    Begun(Box<Begun>),
 }
 
 /// An upstream's body, the request it settles, and the place on its connection that it takes as long as it lasts.
@@ -157,6 +160,8 @@ pub(super) struct Streamed {
     rinse: Option<Rinse>,
     /// Trailers that wait for what is held back.
     trailers: Option<HeaderMap>,
+    /// Whether it was cut off, and nothing follows.
+    cut: bool,
 }
 
 impl ResponseBody {
@@ -167,7 +172,7 @@ impl ResponseBody {
 
     /// The upstream's body, which settles the request when it ends.
     pub(super) fn stream(inner: Incoming, open: Open, shared: Arc<Shared>, slot: Slot, rinse: Option<Rinse>) -> Self {
-        let mut streamed = Streamed { inner, open, shared, _slot: slot, rinse, trailers: None };
+        let mut streamed = Streamed { inner, open, shared, _slot: slot, rinse, trailers: None, cut: false };
         streamed.settle_if_over();
         Self::Stream(Box::new(streamed))
     }
@@ -182,6 +187,14 @@ impl Streamed {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.cut {
+            return Poll::Ready(None);
+        }
+        if let Some(words) = self.open.cut() {
+            self.cut = true;
+            self.open.end(BodyEnd::BudgetReached);
+            return Poll::Ready(Some(Ok(Frame::data(words))));
+        }
         loop {
             if let Some(trailers) = self.trailers.take() {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -262,6 +275,7 @@ impl Body for ResponseBody {
         match &mut *self {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Stream(streamed) => streamed.poll_frame(cx),
+            Self::Begun(begun) => begun.poll_frame(cx),
         }
     }
 
@@ -269,6 +283,7 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.is_end_stream(),
             Self::Stream(streamed) => streamed.is_over(),
+            Self::Begun(begun) => begun.is_over(),
         }
     }
 
@@ -276,6 +291,7 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.size_hint(),
             Self::Stream(streamed) => streamed.size_hint(),
+            Self::Begun(_) => SizeHint::default(),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Claim {
 }
 
 /// A request that can be judged.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
     /// What is judged.
     pub facts: RequestFacts,

@@ -67,12 +67,12 @@ pub(super) async fn hold(
     (body.with(bytes, trailers), fit.map(|()| None).map_err(Into::into))
 }
 
-enum Broken {
+pub(super) enum Broken {
     Long,
     Off,
 }
 
-async fn whole(body: &mut Held, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Broken> {
+pub(super) async fn whole(body: &mut Held, limit: usize) -> Result<(Bytes, Option<HeaderMap>), Broken> {
     let (mut read, mut trailers) = (BytesMut::new(), None);
     while let Some(frame) = body.frame().await {
         match frame.map_err(|_| Broken::Off)?.into_data() {

@@ -2,11 +2,14 @@
 
 use super::Shared;
 use super::body::{self, Held, RequestBody, ResponseBody};
+use super::consent::{self, Consent};
 use super::facts::{self, Claim, Judged, Malformed};
+use super::funds::{self, Funds, Unfunded, asks_for_stream};
 use super::headers;
 use super::hold::{Unfit, hold};
 use super::inject::Plan;
 use super::lanes::Slot;
+use super::patience::{self, Patience};
 use super::push;
 use super::refusal::{self, Audience, Reply};
 use super::rinse::Rinse;
@@ -14,6 +17,7 @@ use super::screen::Screen;
 use super::settle::Open;
 use super::upstream::SendError;
 use super::websocket::{self, Handshake, Offer, Socket};
+use crate::meter::Endpoint;
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
 use http::header::{ACCEPT_ENCODING, EXPECT};
@@ -33,6 +37,8 @@ struct Cleared {
     screen: Option<Screen>,
     /// Where it begins a WebSocket.
     handshake: Option<Handshake>,
+    /// What is held for it.
+    funds: Option<Funds>,
 }
 
 /// What cannot, with all that is said about it.
@@ -47,8 +53,21 @@ struct Denied {
     retry_after: Option<Duration>,
 }
 
-/// Answers one request. The answer is the upstream's, or explains why there is none.
+/// Answers one request. The answer is the upstream's, or explains why there is none; where somebody must say something first,
+/// it may begin before.
 pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request<Incoming>) -> Response<ResponseBody> {
+    let patience = Patience::of(request.uri().query());
+    let (shared, claim, waits) = (shared.clone(), claim.clone(), patience.clone());
+    let work = Box::pin(async move { answer_to(&shared, &claim, request, &waits).await });
+    patience::answer(work, &patience).await
+}
+
+async fn answer_to(
+    shared: &Arc<Shared>,
+    claim: &Claim,
+    request: Request<Incoming>,
+    patience: &Patience,
+) -> Response<ResponseBody> {
     let (mut head, body) = request.into_parts();
     let number = shared.books.clerk.next_request();
     let mut offer = Offer::of(&mut head);
@@ -65,7 +84,11 @@ pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request
         push: push.as_ref(),
         length: held.size_hint().exact(),
     };
-    let cleared = judged.and_then(|judged| judge(shared, judged, &asked));
+    let (cleared, held) = match judged {
+        Ok(judged) => clear(shared, number, judged, &asked, held, patience).await,
+        Err(denied) => (Err(denied), held),
+    };
+    let (cleared, held) = fund(shared, number, cleared, &mut head.headers, held, patience).await;
     let (cleared, held) = hold_body(shared, cleared, &head.headers, held).await;
     match cleared {
         Ok(cleared) => {
@@ -137,16 +160,96 @@ struct Asked<'a> {
     length: Option<u64>,
 }
 
-/// Decides. Nothing has left and nothing is recorded yet.
-fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>) -> Result<Cleared, Box<Denied>> {
+/// Why a request cannot go as things are.
+enum Stop {
+    Denied(Box<Denied>),
+    /// A person must say.
+    Ask(Box<Question>),
+}
+
+/// Decides, and has a person decide where a rule wants that. What they said yes to is judged again, by the policy as it is
+/// then.
+async fn clear(
+    shared: &Arc<Shared>,
+    number: RequestNumber,
+    judged: Judged,
+    asked: &Asked<'_>,
+    mut held: Held,
+    patience: &Patience,
+) -> (Result<Cleared, Box<Denied>>, Held) {
+    let (mut consent, mut body) = (None::<String>, None);
+    loop {
+        let question = match judge(shared, judged.clone(), asked, consent.as_deref()) {
+            Ok(cleared) => return (Ok(cleared), held),
+            Err(Stop::Denied(denied)) => return (Err(denied), held),
+            Err(Stop::Ask(question)) => question,
+        };
+        if body.is_none() {
+            let read;
+            (read, held) = consent::read_body(held).await;
+            body = Some(read);
+        }
+        let shown = body.clone().unwrap_or_default();
+        let act = judged.act.map(|act| act.to_string());
+        if let Some(endpoint) = Endpoint::of(&question.line) {
+            patience.may_stream(endpoint.dialect, asks_for_stream(endpoint, &question.line, &shown));
+        }
+        let inquiry = consent::of_rule(shared, number, &question, act, &shown);
+        match patience.wait(consent::ask(shared, inquiry)).await {
+            Ok(Consent { lasting }) => {
+                if lasting {
+                    shared.policy.consent(&question);
+                }
+                consent = Some(question.rule.text.clone());
+            }
+            Err(why) => {
+                let Question { line, rule, .. } = *question;
+                let denied = Denied { rule: Some(rule), act: judged.act, ..Denied::because(line, 403, why) };
+                return (Err(Box::new(denied)), held);
+            }
+        }
+    }
+}
+
+/// Holds money for what was cleared, where it is a model call and a policy wants that.
+async fn fund(
+    shared: &Arc<Shared>,
+    number: RequestNumber,
+    cleared: Result<Cleared, Box<Denied>>,
+    headers: &mut HeaderMap,
+    held: Held,
+    patience: &Patience,
+) -> (Result<Cleared, Box<Denied>>, Held) {
+    let cleared = match cleared {
+        Ok(cleared) => cleared,
+        Err(denied) => return (Err(denied), held),
+    };
+    let (funds, held) = funds::reserve(shared, number, cleared.grant.line(), headers, held, patience).await;
+    let act = cleared.act;
+    let cleared = match funds {
+        Ok(funds) => Ok(Cleared { funds, ..cleared }),
+        Err(Unfunded { status, reason }) => Err(Box::new(Denied { act, ..Denied::of(&cleared.grant, status, reason) })),
+    };
+    (cleared, held)
+}
+
+/// Decides. Nothing has left and nothing is recorded yet. `consent` is the rule that a person was asked by, and said yes to.
+fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&str>) -> Result<Cleared, Stop> {
     let Judged { facts, target, act } = judged;
     let disagreed = facts.disagreement.is_some();
     let updates = asked.push.map_or(&[][..], |push| &push.updates);
     let by = Particulars { query: asked.query, headers: Some(asked.headers), act, updates };
-    let refused = |denied: Denied| Box::new(Denied { act, ..denied });
+    let refused = |denied: Denied| Stop::Denied(Box::new(Denied { act, ..denied }));
+    let consented = |question: Box<Question>| match consent {
+        Some(rule) => question.consented(rule),
+        None => shared.policy.consented(question, &by),
+    };
     let grant = match shared.policy.decide_with(facts, &by) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(question) => return Err(refused(question.into())),
+        Verdict::Ask(question) => match consented(Box::new(question)) {
+            Ok(grant) => grant,
+            Err(question) => return Err(Stop::Ask(question)),
+        },
         Verdict::Deny(refusal) => {
             let status = if disagreed { 421 } else { 403 };
             return Err(refused(Denied { status, ..refusal.into() }));
@@ -155,12 +258,20 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>) -> Result<Cleared, 
     if let Offer::Refused(status, reason) = asked.offer {
         return Err(refused(Denied::of(&grant, *status, (*reason).to_owned())));
     }
+    let calls = shared.books.governed && Endpoint::of_websocket(grant.line()).is_some();
+    if calls && matches!(asked.offer, Offer::WebSocket(_)) {
+        // Clients fall back to requests on this status.
+        let reason = "model calls over a WebSocket are not let through where a policy limits what they cost: use HTTPS";
+        return Err(refused(Denied::of(&grant, 426, reason.to_owned())));
+    }
     let plan = match shared.vault.plan(grant.line(), &target, asked.headers) {
         Ok(plan) => plan,
         Err(misplaced) => return Err(refused(Denied::of(&grant, 403, misplaced.to_string()))),
     };
     match admit(shared, &grant, asked.length) {
-        Ok(allowance) => Ok(Cleared { grant, allowance, plan, target, act, screen: None, handshake: None }),
+        Ok(allowance) => {
+            Ok(Cleared { grant, allowance, plan, target, act, screen: None, handshake: None, funds: None })
+        }
         Err(denied) => Err(refused(*denied)),
     }
 }
@@ -207,7 +318,7 @@ async fn forward(
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, mut target, act, screen, handshake } = cleared;
+    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, funds } = cleared;
     let line = grant.line().clone();
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed {
@@ -222,7 +333,7 @@ async fn forward(
         body::drain(body).await;
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
-    let open = Open::new(shared.books.clone(), number, &line, allowance);
+    let open = Open::new(shared.books.clone(), number, &line, allowance).funded(funds);
     if open.is_metered() || shared.vault.may_tell(&line.host) {
         // A compressed answer could not be read as it passes.
         headers.remove(ACCEPT_ENCODING);
@@ -353,14 +464,5 @@ impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         let Refusal { line, rule, reason, rule_to_add } = refusal;
         Self { rule, rule_to_add, ..Self::because(line, 403, reason) }
-    }
-}
-
-impl From<Question> for Denied {
-    fn from(question: Question) -> Self {
-        let Question { line, rule } = question;
-        let text = &rule.text;
-        let reason = format!("the rule `ask {text}` wants a person's answer, and this version cannot ask for one");
-        Self { rule: Some(rule), ..Self::because(line, 403, reason) }
     }
 }

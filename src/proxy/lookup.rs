@@ -173,11 +173,8 @@ mod tests {
         }
         let (mut shared, _end) = Shared::rehearsal(&Memory::new());
         let clerk = super::super::record::Clerk::new(Box::new(Broken), None).unwrap();
-        let books = super::super::settle::Books {
-            clerk: Arc::new(clerk),
-            prices: crate::meter::PriceTable::embedded(),
-            ending: std::sync::atomic::AtomicBool::new(false),
-        };
+        let (line, prices) = (super::super::line::Line::new().0, crate::meter::PriceTable::embedded());
+        let books = super::super::settle::Books::ungoverned(Arc::new(clerk), prices, line);
         Arc::get_mut(&mut shared).unwrap().books = Arc::new(books);
         let reply = answer(&shared, &question("a.example.", RecordType::A)).await.unwrap();
         let reply = Message::from_vec(&reply).unwrap();

@@ -65,7 +65,7 @@ enum Refused {
 fn judge(shared: &Shared, line: RequestLine) -> Result<(Grant, Allowance), Box<Refused>> {
     let grant = match shared.policy.decide_with(RequestFacts { line, disagreement: None }, &Particulars::default()) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(Question { line, rule }) => {
+        Verdict::Ask(Question { line, rule, .. }) => {
             let text = &rule.text;
             let reason = format!("the rule `ask {text}` wants a person's answer, and this version cannot ask for one");
             return Err(Box::new(Refused::ByRule { line, rule, reason }));

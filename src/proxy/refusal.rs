@@ -1,7 +1,7 @@
 //! What a client is told when its request goes nowhere, in the form it can show to a person.
 
 use super::body::ResponseBody;
-use super::push;
+use super::{patience, push};
 use crate::model::{Host, RequestLine};
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE, USER_AGENT};
@@ -14,6 +14,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The host whose clients read Anthropic's form of an error.
 const ANTHROPIC: &str = "api.anthropic.com";
+/// The host whose clients read Google's.
+const GOOGLE: &str = "generativelanguage.googleapis.com";
 /// How Codex names itself. It asks six times when it is refused with 403, and shows a plain 400 at once.
 const CODEX: &[u8] = b"codex";
 
@@ -89,7 +91,10 @@ impl Reply {
 
     /// The answer, in the form that this client understands.
     pub(super) fn into_response(self, audience: &Audience) -> Response<ResponseBody> {
-        let decided = matches!(self.status, StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST);
+        let decided = matches!(
+            self.status,
+            StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST | StatusCode::PAYMENT_REQUIRED
+        );
         let plain = || Bytes::from(format!("{}\n", self.message));
         let (status, kind, body) = match &self.report {
             // Git reads a report from a success alone; the report says that nothing was done.
@@ -124,18 +129,28 @@ impl Reply {
     }
 
     fn json(&self, audience: &Audience) -> String {
-        let anthropic = matches!(&audience.host, Some(Host::Name(name)) if name.as_str() == ANTHROPIC);
+        let anthropic = is_host(audience, ANTHROPIC);
         let body = if audience.lfs {
             json!({"message": self.message})
         } else if anthropic {
-            let kind = if self.refused { "permission_error" } else { "api_error" };
+            let kind = match self.status {
+                StatusCode::PAYMENT_REQUIRED => "billing_error",
+                _ if self.refused => "permission_error",
+                _ => "api_error",
+            };
             json!({"type": "error", "error": {"type": kind, "message": self.message}})
+        } else if self.refused && is_host(audience, GOOGLE) {
+            patience::google(self.status, &self.message)
         } else {
             let kind = if self.refused { "omni_refused" } else { "omni_upstream_failed" };
             json!({"error": {"type": kind, "message": self.message}})
         };
         format!("{body}\n")
     }
+}
+
+fn is_host(audience: &Audience, host: &str) -> bool {
+    matches!(&audience.host, Some(Host::Name(name)) if name.as_str() == host)
 }
 
 /// What a person reads about a refused request: what it was, why, and what would allow it.

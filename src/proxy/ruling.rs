@@ -1,11 +1,15 @@
 //! The session's policy as it stands, and what its rules have let through by now.
 
 use crate::model::{Host, Port};
-use crate::policy::{Allowance, Grant, Level, Particulars, Policy, PolicyErrors, RequestFacts, RuleSource};
+use crate::policy::{
+    Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, RequestFacts, RuleSource,
+};
 use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+/// Most answers that hold for the rest of the session.
+const CONSENTS_MAX: usize = 1_000;
 /// What rules are called that were added while the session ran.
 const ADDED: &str = "added while it runs";
 
@@ -13,13 +17,25 @@ const ADDED: &str = "added while it runs";
 pub(super) struct Ruling {
     policy: RwLock<Policy>,
     tally: Mutex<Tally>,
+    /// What a person said yes to for the rest of the session: the rule that asked, and what it was about.
+    consents: Mutex<Vec<(String, Policy)>>,
     started: Instant,
 }
 
 impl Ruling {
     /// Begins with this policy, nothing let through yet.
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy: RwLock::new(policy), tally: Mutex::default(), started: Instant::now() }
+        Self {
+            policy: RwLock::new(policy),
+            tally: Mutex::default(),
+            consents: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The hash of the policy as it is now.
+    pub(super) fn hash(&self) -> String {
+        self.policy().hash()
     }
 
     /// The policy as it is now.
@@ -45,6 +61,32 @@ impl Ruling {
     /// Counts a request that was granted.
     pub(super) fn admit(&self, grant: &Grant) -> Result<Allowance, TooMany> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).admit(grant, self.started.elapsed())
+    }
+
+    /// Lets what a person said yes to stay so, for requests like this one.
+    pub(super) fn consent(&self, question: &Question) {
+        let Some(rule) = question.rule_to_add() else { return };
+        let rules = [WrittenRule::alone(Effect::Allow, &rule)];
+        let source = RuleSource { level: Level::Session, label: ADDED, rules: &rules };
+        if let Ok(policy) = Policy::compile(&[source]) {
+            let mut consents = self.consents.lock().unwrap_or_else(PoisonError::into_inner);
+            if consents.len() < CONSENTS_MAX {
+                consents.push((question.rule.text.clone(), policy));
+            }
+        }
+    }
+
+    /// The permission, where a person said yes for the rest of the session.
+    pub(super) fn consented(&self, question: Box<Question>, by: &Particulars<'_>) -> Result<Grant, Box<Question>> {
+        let consents = self.consents.lock().unwrap_or_else(PoisonError::into_inner);
+        let covers = |(rule, policy): &&(String, Policy)| {
+            let facts = RequestFacts { line: question.line.clone(), disagreement: None };
+            *rule == question.rule.text && matches!(policy.decide_with(facts, by), Verdict::Allow(_))
+        };
+        match consents.iter().find(covers) {
+            Some((rule, _)) => question.consented(rule),
+            None => Err(question),
+        }
     }
 
     /// The policy with one more rule of the session's level, which does not count yet, and that rule's canonical form.

@@ -4,10 +4,14 @@
 //! and a session that ends all come through here.
 
 use super::decode::{Coding, Decoder};
+use super::funds::Funds;
+use super::line::Line;
+use super::patience;
 use super::record::{Clerk, now};
 use crate::meter::{Endpoint, Meter, PriceTable, Reading};
-use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
+use crate::model::{BodyEnd, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
+use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -21,8 +25,21 @@ pub(super) struct Books {
     pub clerk: Arc<Clerk>,
     /// What model calls cost.
     pub prices: PriceTable,
+    /// Where money is held, and people are asked.
+    pub line: Line,
+    /// Whether money is held for model calls.
+    pub governed: bool,
+    /// Whether a call that does not fit is sent with a lower limit of its output.
+    pub clamps: bool,
     /// Whether the session is ending, so that what is cut off now was cut by that.
     pub ending: AtomicBool,
+}
+
+impl Books {
+    /// Those of a session without policies about money.
+    pub(super) fn ungoverned(clerk: Arc<Clerk>, prices: PriceTable, line: Line) -> Self {
+        Self { clerk, prices, line, governed: false, clamps: false, ending: AtomicBool::new(false) }
+    }
 }
 
 /// What the request's body leaves behind as it passes.
@@ -70,6 +87,8 @@ pub(super) struct Open {
     settled: bool,
     /// What reads a compressed answer for the meter.
     copy: Option<Readable>,
+    funds: Option<Box<Funds>>,
+    outrun: bool,
 }
 
 /// A copy of a model's answer whose compression is taken off; what passes is not changed.
@@ -130,7 +149,32 @@ impl Open {
             stopped: OnceLock::new(),
         });
         let started = Instant::now();
-        Self { books, number, endpoint, upload, started, status: None, response_bytes: 0, settled: false, copy: None }
+        Self {
+            books,
+            number,
+            endpoint,
+            upload,
+            started,
+            status: None,
+            response_bytes: 0,
+            settled: false,
+            copy: None,
+            funds: None,
+            outrun: false,
+        }
+    }
+
+    /// The same request, with what is held for it.
+    pub(super) fn funded(mut self, funds: Option<Funds>) -> Self {
+        self.funds = funds.map(Box::new);
+        self
+    }
+
+    /// What to say in the stream and end it by, where the answer outran what is held for it.
+    pub(super) fn cut(&self) -> Option<Bytes> {
+        let reason = "omni cut the answer off here: it is longer than the budget allows";
+        let dialect = self.endpoint.as_ref().filter(|_| self.outrun)?.dialect;
+        Some(patience::refusal(dialect, http::StatusCode::PAYMENT_REQUIRED, reason))
     }
 
     /// Whether it is a model call.
@@ -168,6 +212,7 @@ impl Open {
             Some(copy) => copy.next(bytes, meter),
             None => meter.response(bytes),
         });
+        self.outrun |= self.funds.as_mut().is_some_and(|funds| funds.outrun_by(bytes));
         Ok(())
     }
 
@@ -211,18 +256,25 @@ impl Open {
         }
     }
 
-    fn settle_usage(&self, complete: bool) {
-        let (Some(endpoint), Some(meter)) = (&self.endpoint, &self.upload.meter) else { return };
-        // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
-        let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(reading) = std::mem::replace(&mut *cell, Meter::new(endpoint.clone())).finish(complete) else {
-            return;
-        };
-        self.metered(endpoint, reading);
+    fn settle_usage(&mut self, complete: bool) {
+        let told = self.record_usage(complete);
+        let sent = self.status.is_none() && self.upload.bytes.load(Ordering::Relaxed) > 0;
+        if let Some(mut funds) = self.funds.take() {
+            funds.settle(told, sent);
+        }
     }
 
-    /// A model call was read.
-    pub(super) fn metered(&self, endpoint: &Endpoint, reading: Reading) {
+    /// Records what the call used, and tells what that costs.
+    fn record_usage(&self, complete: bool) -> Option<(NanoUsd, Pricing)> {
+        let (Some(endpoint), Some(meter)) = (&self.endpoint, &self.upload.meter) else { return None };
+        // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
+        let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = std::mem::replace(&mut *cell, Meter::new(endpoint.clone())).finish(complete)?;
+        Some(self.metered(endpoint, reading))
+    }
+
+    /// A model call was read; what it costs.
+    pub(super) fn metered(&self, endpoint: &Endpoint, reading: Reading) -> (NanoUsd, Pricing) {
         let (cost, pricing) = self.books.prices.price(endpoint.vendor, &reading, &now().to_day());
         self.books.clerk.record_done(&Event::UsageMetered {
             request: self.number,
@@ -233,6 +285,7 @@ impl Open {
             pricing,
             price_table: self.books.prices.version().to_owned(),
         });
+        (cost, pricing)
     }
 }
 
@@ -257,7 +310,7 @@ mod tests {
 
     fn open(memory: &Memory) -> Open {
         let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None).unwrap());
-        let books = Books { clerk, prices: PriceTable::embedded(), ending: AtomicBool::new(false) };
+        let books = Books::ungoverned(clerk, PriceTable::embedded(), Line::new().0);
         let line = RequestLine {
             method: "GET".to_owned(),
             scheme: Scheme::Https,

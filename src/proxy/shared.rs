@@ -74,7 +74,7 @@ impl Shared {
             vault: Vault::new(Vec::new()).unwrap(),
             authority: Authority::generate(&session, std::time::SystemTime::now()).unwrap(),
             upstream: Upstream::new(dialer),
-            books: Arc::new(Books { clerk, prices, ending: std::sync::atomic::AtomicBool::new(false) }),
+            books: Arc::new(Books::ungoverned(clerk, prices, super::line::Line::new().0)),
             names: Mutex::default(),
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
             throttle: Throttle::new(),

@@ -2,6 +2,7 @@
 
 use super::dial::Dialer;
 use super::inject::Vault;
+use super::line::{FromProxy, Line};
 use super::listen::{self, CONNECTIONS_MAX};
 use super::names::Names;
 use super::record::Clerk;
@@ -9,20 +10,20 @@ use super::ruling::Ruling;
 use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
-use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, amend, handed, lookup};
+use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, line, lookup};
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret, SessionId};
-use crate::policy::{Binding, Policy};
+use crate::policy::{Binding, Policy, SpendPolicy};
 use crate::store::{Recorder, SyncHandle};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// How long requests in flight may go on after the session's end.
@@ -74,8 +75,10 @@ pub struct Setup {
     pub sync: Option<SyncHandle>,
     /// What model calls cost.
     pub prices: PriceTable,
-    /// Where rules come from that are added while the session runs.
-    pub amendments: Option<OwnedFd>,
+    /// What may be spent.
+    pub spend: Vec<SpendPolicy>,
+    /// The line to the session, which gives rules while it runs, keeps the money, and asks people.
+    pub line: Option<OwnedFd>,
     /// Readable or at its end when the proxy is to stop.
     pub shutdown: UnixStream,
     /// How names are found outside.
@@ -90,7 +93,8 @@ pub struct Proxy {
     shared: Arc<Shared>,
     session: SessionId,
     shutdown: UnixStream,
-    amendments: Option<OwnedFd>,
+    /// The line to the session, and what is to be said on it.
+    line: (Option<OwnedFd>, mpsc::Receiver<FromProxy>),
     rest: fn(),
     end: watch::Sender<bool>,
 }
@@ -102,10 +106,15 @@ impl Proxy {
     /// A [`ProxyError`] when it cannot start.
     pub fn new(setup: Setup) -> Result<Self, ProxyError> {
         let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
-        let Setup { session, shutdown, recorder, sync, prices, amendments, rest, .. } = setup;
+        let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, .. } = setup;
+        let (line, queue) = Line::new();
         let clerk = Clerk::new(recorder, sync);
         let clerk = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
-        let books = Arc::new(Books { clerk: Arc::new(clerk), prices, ending: AtomicBool::new(false) });
+        let books = Arc::new(Books {
+            governed: !setup.spend.is_empty(),
+            clamps: setup.spend.iter().any(|policy| policy.clamp),
+            ..Books::ungoverned(Arc::new(clerk), prices, line)
+        });
         let vault = Vault::new(setup.bindings)?;
         let (end, ending) = watch::channel(false);
         let shared = runtime.block_on(async {
@@ -122,7 +131,7 @@ impl Proxy {
                 ending,
             }
         });
-        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, amendments, rest, end })
+        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, line: (socket, queue), rest, end })
     }
 
     /// Serves until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns, every
@@ -131,14 +140,18 @@ impl Proxy {
     /// # Errors
     /// A [`ProxyError`] when it cannot begin. What goes wrong later is answered and recorded.
     pub fn serve(self, listeners: Listeners) -> Result<(), ProxyError> {
-        let Self { runtime, shared, session, shutdown, amendments, rest, end } = self;
+        let Self { runtime, shared, session, shutdown, line: (socket, queue), rest, end } = self;
         let books = shared.books.clone();
         let served = runtime.block_on(async {
-            if let Some(socket) = amendments {
-                let opened =
-                    amend::open(socket).map_err(|source| ProxyError::Start { step: "the socket for rules", source });
-                // It ends with the runtime.
-                tokio::spawn(amend::take(shared.clone(), opened?));
+            match socket {
+                Some(socket) => {
+                    let opened = line::open(socket);
+                    let opened = opened.map_err(|source| ProxyError::Start { step: "the line to the session", source });
+                    // It ends with the runtime.
+                    tokio::spawn(line::serve(shared.clone(), opened?, queue));
+                }
+                // Whatever is asked is denied.
+                None => drop(queue),
             }
             tokio::spawn(lie_down(rest));
             run(shared, session, listeners, shutdown, end).await

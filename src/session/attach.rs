@@ -58,6 +58,14 @@ pub enum AttachError {
         /// Why.
         why: String,
     },
+    /// It does not take an answer.
+    #[error("session {session} does not take the answer: {why}")]
+    Answer {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: String,
+    },
     /// There is nothing to show it on.
     #[error("attaching takes a terminal, and standard input or output leads to none")]
     NoTerminal,
@@ -110,12 +118,41 @@ pub fn amend(
         on_behalf_of: on_behalf_of.map(str::to_owned),
     };
     control::send(socket.as_fd(), &said).map_err(AttachError::Lost)?;
+    accepted(&socket, session, |session, why| AttachError::Rule { session, why })
+}
+
+/// Answers a session's question: `once`, `session` or `deny`. Root can do so in another user's name.
+///
+/// # Errors
+/// When the session cannot be reached, or another answer was first.
+pub fn answer(
+    home: &Home,
+    session: &SessionId,
+    question: u64,
+    (answer, reason): (&str, Option<&str>),
+    on_behalf_of: Option<&str>,
+) -> Result<(), AttachError> {
+    let socket = connect(home, session)?;
+    let said = Said::Answer {
+        question,
+        answer: answer.to_owned(),
+        reason: reason.map(str::to_owned),
+        on_behalf_of: on_behalf_of.map(str::to_owned),
+    };
+    control::send(socket.as_fd(), &said).map_err(AttachError::Lost)?;
+    accepted(&socket, session, |session, why| AttachError::Answer { session, why })
+}
+
+/// Waits until a session has said yes or no.
+fn accepted(
+    socket: &OwnedFd,
+    session: &SessionId,
+    refused: impl FnOnce(SessionId, String) -> AttachError,
+) -> Result<(), AttachError> {
     loop {
         match control::receive::<Told>(socket.as_fd()).map_err(AttachError::Lost)? {
             Some(Packet::Message(Told::Accepted)) => return Ok(()),
-            Some(Packet::Message(Told::Refused(why))) => {
-                return Err(AttachError::Rule { session: session.clone(), why });
-            }
+            Some(Packet::Message(Told::Refused(why))) => return Err(refused(session.clone(), why)),
             Some(Packet::Bytes(_)) => {}
             Some(Packet::Message(Told::Ended(_))) | None => return Err(AttachError::NotRunning(session.clone())),
         }

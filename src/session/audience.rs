@@ -35,6 +35,8 @@ pub(super) enum Act {
     Stop { user: String, grace: Duration },
     /// It wants a rule to count.
     Amend(Amendment),
+    /// It answers a question.
+    Answer { viewer: u32, user: String, question: u64, answer: String, reason: Option<String> },
 }
 
 /// How output is shown.
@@ -155,6 +157,10 @@ impl Audience {
                 // Only root acts for others, as the machine's server does.
                 let user = on_behalf_of.filter(|_| viewer.is_root).unwrap_or_else(|| viewer.user.clone());
                 Some(Act::Amend(Amendment { number, user, effect, rule }))
+            }
+            Ok(Some(Packet::Message(Said::Answer { question, answer, reason, on_behalf_of }))) => {
+                let user = on_behalf_of.filter(|_| viewer.is_root).unwrap_or_else(|| viewer.user.clone());
+                Some(Act::Answer { viewer: number, user, question, answer, reason })
             }
             Ok(Some(Packet::Message(Said::Stop { grace_ms }))) => {
                 let grace = Duration::from_millis(grace_ms);

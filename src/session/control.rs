@@ -45,6 +45,17 @@ pub(super) enum Said {
         /// What the harness gets between the polite signal and the end, in milliseconds.
         grace_ms: u64,
     },
+    /// This is a person's answer to a question.
+    Answer {
+        /// The question's number.
+        question: u64,
+        /// The answer, as a word.
+        answer: String,
+        /// Why, where it is no.
+        reason: Option<String>,
+        /// In whose name root answers.
+        on_behalf_of: Option<String>,
+    },
     /// Let this rule count from now on.
     Amend {
         /// Its effect, as a word.

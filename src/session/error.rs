@@ -2,7 +2,7 @@
 
 use super::overlay::OverlayError;
 use super::program::ProgramError;
-use crate::model::{HostError, Tier};
+use crate::model::{HostError, Scope, Tier};
 use crate::policy::PolicyErrors;
 use crate::proxy::ProxyError;
 use crate::store::StoreError;
@@ -76,6 +76,16 @@ pub enum SessionError {
     /// A signal came before there was a harness to pass it on to.
     #[error("{0} came before the harness was started")]
     CalledOff(nix::sys::signal::Signal),
+    /// A budget is of a team or project, and the session names none.
+    #[error("the budget `{policy}` counts by {scope}, and the session names none: say which with `{flag}`")]
+    BudgetOfWhom {
+        /// The policy.
+        policy: String,
+        /// Team or project.
+        scope: Scope,
+        /// The flag that names one.
+        flag: &'static str,
+    },
     /// The workspace is not there.
     #[error("the workspace {path} cannot be used: {error}; name an existing directory with `--workspace DIR`")]
     Workspace {

@@ -12,10 +12,10 @@ use super::repository;
 use super::secret_look::{Hidden, look};
 use super::tier::{self, Demand};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
-use crate::model::{Placeholder, SessionId, Tier};
+use crate::model::{Placeholder, Scope, SessionId, Tier};
 use crate::policy::{
-    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, WorkspaceMode, WrittenRule,
-    expand_home, parse_policy_file,
+    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, SpendPolicy, WorkspaceMode,
+    WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::ConnectTo;
 use crate::store::Home;
@@ -62,6 +62,14 @@ pub struct SessionRequest {
     pub detached: bool,
     /// The weakest tier of isolation that is accepted, where the user says so.
     pub minimum_isolation: Option<Tier>,
+    /// What it may spend, where the command line says so.
+    pub budget: Option<SpendPolicy>,
+    /// The team whose budgets it counts in.
+    pub team: Option<String>,
+    /// The project whose budgets it counts in.
+    pub project: Option<String>,
+    /// Whether questions wait for an answer from elsewhere where there is no terminal.
+    pub await_approvals: bool,
     /// On whose behalf.
     pub caller: Caller,
 }
@@ -85,6 +93,10 @@ impl SessionRequest {
             name: None,
             detached: false,
             minimum_isolation: None,
+            budget: None,
+            team: None,
+            project: None,
+            await_approvals: false,
             caller: Caller::default(),
         }
     }
@@ -106,6 +118,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// Its policy.
     pub policy: Policy,
+    /// What it may spend, by every policy there is.
+    pub spend: Vec<SpendPolicy>,
     /// Who is asking.
     pub user: String,
     /// Where the secrets are looked for, and what they are bound to.
@@ -132,16 +146,12 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let files = policy_files(&request)?;
     let project = project_policy(&request.workspace)?;
     let policy = compile(&request, &files, project.as_ref())?;
+    let spend = spend(&request, &files, project.as_ref())?;
     let demanding = files.iter().map(|(label, file)| (*label, file));
     let demanding = demanding.chain(project.iter().map(|(label, file)| (label, file)));
     let demand = tier::demand(request.minimum_isolation, &request.profile, demanding);
     let home = home_directory(&request.caller)?;
-    let workspace = request.workspace.canonicalize().and_then(|path| match path.is_dir() {
-        true => Ok(path),
-        false => Err(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
-    });
-    let failed = |error| SessionError::Workspace { path: request.workspace.clone(), error };
-    let workspace = workspace.map_err(failed)?;
+    let workspace = real_workspace(&request)?;
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
     let (present, missing) = placeholders(&request, &home)?;
     let search = program::search_path(&request.caller);
@@ -188,6 +198,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         session,
         plan,
         policy,
+        spend,
         user,
         secrets: secrets.collect(),
         missing,
@@ -197,6 +208,15 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         hidden,
         names,
     })
+}
+
+/// The directory to work in, wherever links to it lead.
+fn real_workspace(request: &SessionRequest) -> Result<PathBuf, SessionError> {
+    let workspace = request.workspace.canonicalize().and_then(|path| match path.is_dir() {
+        true => Ok(path),
+        false => Err(std::io::Error::from(std::io::ErrorKind::NotADirectory)),
+    });
+    workspace.map_err(|error| SessionError::Workspace { path: request.workspace.clone(), error })
 }
 
 /// The repository of a workspace that does not hold it is given as the workspace is: for writing only where what is written
@@ -229,6 +249,27 @@ fn compile(
     sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
     sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules });
     Ok(Policy::compile(&sources)?)
+}
+
+/// Every policy about money. A limit by team or project is none for a session that names neither.
+fn spend(
+    request: &SessionRequest,
+    files: &PolicyFiles<'_>,
+    project: Option<&(String, PolicyFile)>,
+) -> Result<Vec<SpendPolicy>, SessionError> {
+    let files = files.iter().map(|(_, file)| file).chain(project.map(|(_, file)| file));
+    let all: Vec<_> = files.flat_map(|file| file.spend.iter()).chain(&request.budget).cloned().collect();
+    for policy in &all {
+        let (flag, named) = match policy.scope {
+            Scope::Team => ("--team", request.team.is_some()),
+            Scope::Project => ("--project", request.project.is_some()),
+            _ => continue,
+        };
+        if !named {
+            return Err(SessionError::BudgetOfWhom { policy: policy.name.clone(), scope: policy.scope, flag });
+        }
+    }
+    Ok(all)
 }
 
 type Present = Vec<(SecretSpec, Placeholder)>;

@@ -7,7 +7,9 @@ use super::signals::Signals;
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
-use crate::proxy::{self, Amended, Amendment, Authority, Gateway, Proxy, ResolverConfig, Roots, Setup};
+use crate::proxy::{
+    self, Authority, FromProxy, FromSession, Gateway, PACKET_BYTES_MAX, Proxy, ResolverConfig, Roots, Setup,
+};
 use crate::store::{Home, Journal, Recorder, load_prices};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, reap, wire, write_bundle};
 use crate::sys::{self, Forked, fork_single_threaded};
@@ -24,9 +26,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long the proxy may take to settle what is under way once the session is over.
 const SETTLE: Duration = Duration::from_secs(4);
-
-/// Longest answer about a rule: what is wrong with it, in words.
-const ANSWER_BYTES_MAX: usize = 32 * 1024;
 
 /// What the proxy tells the session.
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,21 +123,21 @@ impl ProxyProcess {
         }
     }
 
-    /// Readable when it has answered about a rule.
-    pub(super) fn answers(&self) -> BorrowedFd<'_> {
+    /// Readable when it says something while it serves.
+    pub(super) fn line(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
 
-    /// Gives it a rule to add; it answers later.
-    pub(super) fn amend(&self, amendment: &Amendment) -> io::Result<()> {
-        let packet = serde_json::to_vec(amendment)?;
+    /// Says something to it, if there is room.
+    pub(super) fn say(&self, word: &FromSession) -> io::Result<()> {
+        let packet = serde_json::to_vec(word)?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         Ok(rustix::net::send(&self.control, &packet, flags).map(drop)?)
     }
 
-    /// What it says about a rule; none when it says nothing more.
-    pub(super) fn amended(&self) -> Option<Amended> {
-        let mut packet = vec![0; ANSWER_BYTES_MAX];
+    /// What it says while it serves; none when it says nothing more.
+    pub(super) fn hear(&self) -> Option<FromProxy> {
+        let mut packet = vec![0; PACKET_BYTES_MAX];
         let (count, _) = rustix::net::recv(&self.control, &mut packet, RecvFlags::DONTWAIT).ok()?;
         serde_json::from_slice(packet.get(..count)?).ok()
     }
@@ -187,8 +186,8 @@ impl ProxyProcess {
                 // Whatever this is, the kill that follows is harmless to a process that is gone.
                 _ => return,
             }
-            // An answer about a rule may still be on its way.
-            let mut packet = vec![0; ANSWER_BYTES_MAX];
+            // What else it says stands in its journal too.
+            let mut packet = vec![0; PACKET_BYTES_MAX];
             let heard = rustix::net::recv(&self.control, &mut packet, RecvFlags::DONTWAIT);
             let Ok((count @ 1.., _)) = heard else { return };
             if matches!(serde_json::from_slice(&packet[..count]), Ok(Word::Settled)) {
@@ -290,7 +289,8 @@ fn prepare(
         recorder,
         sync,
         prices,
-        amendments: Some(control.try_clone().map_err(SessionError::preparing("keep the way for rules"))?),
+        spend: prepared.spend.clone(),
+        line: Some(control.try_clone().map_err(SessionError::preparing("keep the line to the session"))?),
         shutdown,
         resolver,
         rest: lie_down,

@@ -1,6 +1,7 @@
 //! While the harness runs: keys and output, signals, the clock, and word from inside, in one `poll`.
 
 use super::clock;
+use super::desk::{Desk, Reply, tell};
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::late_look::LateLook;
@@ -9,7 +10,7 @@ use super::proxy_process::ProxyProcess;
 use super::screen::{Happening, Screen, Source};
 use super::signals::Signals;
 use crate::model::{EndReason, Event, ExitStatus};
-use crate::proxy::Amended;
+use crate::proxy::{Amended, FromProxy, FromSession};
 use crate::store::{Journal, Recorder};
 use crate::supervisor::{Notice, Order, Rest, Sandbox, SupervisorError};
 use nix::sys::signal::Signal;
@@ -49,8 +50,9 @@ pub(super) struct Relay<'a> {
     rest: Rest,
     /// Why the harness was asked to end, if it was.
     ending: Option<EndReason>,
-    /// Whether the proxy still answers about rules.
-    amendable: bool,
+    /// Whether the proxy still says something.
+    heard: bool,
+    desk: Desk<'a>,
 }
 
 impl<'a> Relay<'a> {
@@ -61,7 +63,7 @@ impl<'a> Relay<'a> {
         screen: &'a mut Screen,
         journal: &'a mut Journal,
         timeout: Option<Duration>,
-        disk: Option<&'a mut DiskWatch>,
+        desk: Desk<'a>,
     ) -> Self {
         // A time that no clock reaches is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -73,12 +75,13 @@ impl<'a> Relay<'a> {
             screen,
             journal,
             deadline,
-            disk,
+            disk: None,
             leave: None,
             late: None,
             rest,
             ending: None,
-            amendable: true,
+            heard: true,
+            desk,
         }
     }
 
@@ -89,6 +92,11 @@ impl<'a> Relay<'a> {
         }
         self.leave = leave;
         self
+    }
+
+    /// Looks after the layer's room on the disk, too.
+    pub(super) fn watching(self, disk: Option<&'a mut DiskWatch>) -> Self {
+        Self { disk, ..self }
     }
 
     /// Hears of what is hidden meanwhile, too.
@@ -120,9 +128,10 @@ impl<'a> Relay<'a> {
             {
                 return Ok(ended);
             }
-            if ready.amended {
+            if ready.line {
                 self.hear_proxy();
             }
+            self.attend_desk();
             if ready.no_memory {
                 return Ok(Ended { reason: EndReason::MemoryLimit, status: None, not_started: None });
             }
@@ -142,12 +151,13 @@ impl<'a> Relay<'a> {
 
     fn wait(&mut self) -> io::Result<Ready> {
         let (notices, proxy, signals) = (self.sandbox.as_fd(), self.proxy.as_fd(), self.signals.as_fd());
-        let answers = self.proxy.answers();
+        let line = self.proxy.line();
+        let room = if self.desk.has_words() { PollFlags::OUT } else { PollFlags::empty() };
         let mut waits = vec![
             PollFd::new(&notices, PollFlags::IN),
             PollFd::new(&proxy, PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
-            PollFd::new(&answers, if self.amendable { PollFlags::IN } else { PollFlags::empty() }),
+            PollFd::new(&line, if self.heard { PollFlags::IN | room } else { PollFlags::empty() }),
         ];
         let alarm = self.sandbox.alarm();
         waits.extend(alarm.iter().map(|alarm| PollFd::new(alarm, PollFlags::IN)));
@@ -156,7 +166,8 @@ impl<'a> Relay<'a> {
         let own = waits.len();
         let sources = self.screen.sources();
         waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
-        let moments = self.deadline.into_iter().chain(self.disk.as_ref().map(|disk| disk.next()));
+        let moments =
+            self.deadline.into_iter().chain(self.disk.as_ref().map(|disk| disk.next())).chain(self.desk.due());
         let left = moments.min().map(|moment| moment.saturating_duration_since(Instant::now()));
         let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
         let wait = left.into_iter().chain(look).chain(self.rest.due()).min();
@@ -173,7 +184,7 @@ impl<'a> Relay<'a> {
             notice: !happened(0).is_empty(),
             proxy_gone: !happened(1).is_empty(),
             signal: !happened(2).is_empty(),
-            amended: self.amendable && !happened(3).is_empty(),
+            line: self.heard && happened(3).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
             no_memory: alarm.is_some() && !happened(4).is_empty(),
             searched: self.late.is_some() && !happened(searched).is_empty(),
             sources: (own..)
@@ -257,6 +268,7 @@ impl<'a> Relay<'a> {
     fn part(&mut self) -> Result<(), SessionError> {
         let Some(leave) = &mut self.leave else { return Ok(()) };
         self.screen.give_back();
+        self.desk.let_go();
         if leave.part(self.journal)? {
             self.screen.forget_user();
             // No key comes from there any more.
@@ -266,11 +278,26 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Passes on what became of a rule.
+    /// Does what the proxy asks, and passes on what became of a rule.
     fn hear_proxy(&mut self) {
-        match self.proxy.amended() {
-            Some(amended) => self.screen.answer(amended),
-            None => self.amendable = false,
+        match self.proxy.hear() {
+            Some(FromProxy::Amended(amended)) => self.screen.answer(amended),
+            Some(FromProxy::Ask { number, ask }) => self.desk.ask(number, ask, self.journal),
+            Some(FromProxy::Withdraw { number }) => self.desk.withdraw(number, self.journal),
+            Some(FromProxy::Settle { request, cost }) => self.desk.settle(request, cost, self.journal),
+            None => self.heard = false,
+        }
+    }
+
+    /// Sends and tells what the desk has to say.
+    fn attend_desk(&mut self) {
+        self.desk.expire(self.journal);
+        self.desk.flush(self.proxy);
+        for notice in std::mem::take(&mut self.desk.notices) {
+            match self.screen.is_there() {
+                true => self.screen.notify(&format!("omni: {notice}")),
+                false => tell(&notice),
+            }
         }
     }
 
@@ -307,10 +334,22 @@ impl<'a> Relay<'a> {
                 Event::StopRequested { user }
             }
             Happening::Amend(amendment) => {
+                let number = amendment.number;
                 // The proxy records it and answers, since it lets it count.
-                if self.proxy.amend(&amendment).is_err() {
+                if self.proxy.say(&FromSession::Amend(amendment)).is_err() {
                     let refused = Some("the session is ending, or busy with other rules".to_owned());
-                    self.screen.answer(Amended { number: amendment.number, refused });
+                    self.screen.answer(Amended { number, refused });
+                }
+                return;
+            }
+            Happening::Answer { viewer, user, question, answer, reason } => {
+                let refused = match Reply::named(&answer, reason) {
+                    Some(reply) => self.desk.answer(question, reply, &user, self.journal).err(),
+                    None => Some(format!("`{answer}` is no answer")),
+                };
+                self.screen.answer(Amended { number: viewer, refused });
+                if !self.desk.is_asking() {
+                    self.screen.redraw();
                 }
                 return;
             }
@@ -324,7 +363,7 @@ struct Ready {
     notice: bool,
     proxy_gone: bool,
     signal: bool,
-    amended: bool,
+    line: bool,
     no_memory: bool,
     searched: bool,
     sources: Vec<(Source, PollFlags)>,

@@ -1,6 +1,7 @@
 //! The order of things, from nothing to a finished session.
 
 use super::audience::Audience;
+use super::desk::{Desk, settle_rest};
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
@@ -59,7 +60,7 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
     // Whoever hears of the end finds it in the record.
     screen.dismiss(ended.status);
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
-    let folded = fold(prepared, store);
+    let folded = fold(prepared, store).and_then(|summary| settle_rest(prepared, home).map(|()| summary));
     sandbox.end();
     proxy.stop();
     let (summary, message) = match folded {
@@ -220,8 +221,9 @@ fn live(
     let mut store = Some(Sqlite::open(home));
     let duration = prepared.request.duration();
     let leave = farewell.map(|farewell| Leave { store: &mut store, farewell });
-    let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, disk.as_mut());
-    let ended = relay.leavable(leave).looking_on(late).run();
+    let desk = Desk::new(prepared, home);
+    let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, desk);
+    let ended = relay.watching(disk.as_mut()).leavable(leave).looking_on(late).run();
     proxy.begin_to_stop();
     sandbox.begin_to_end();
     if screen.is_there() {

@@ -9,7 +9,7 @@ use super::leave_key::LeaveKey;
 use super::picture::Picture;
 use super::recording::Recording;
 use super::terminal::{DEFAULT_SIZE, UserTerminal};
-use crate::model::{Event, ExitStatus};
+use crate::model::{Event, ExitStatus, printable};
 use crate::policy::{Terminal, TerminalFilter};
 use crate::proxy::{Amended, Amendment};
 use rustix::event::PollFlags;
@@ -62,6 +62,19 @@ pub enum Happening {
     },
     /// Somebody wants a rule to count.
     Amend(Amendment),
+    /// Somebody answers a question.
+    Answer {
+        /// Who is to be told whether it counted.
+        viewer: u32,
+        /// Who.
+        user: String,
+        /// Which.
+        question: u64,
+        /// The answer, as a word.
+        answer: String,
+        /// Why, where it is no.
+        reason: Option<String>,
+    },
     /// Whoever sits at the user's terminal wants to leave the session running.
     Leave,
 }
@@ -241,6 +254,9 @@ impl Screen {
                 attached.then(|| Happening::Fact(Box::new(Event::ViewerLeft { viewer })))
             }
             Act::Amend(amendment) => Some(Happening::Amend(amendment)),
+            Act::Answer { viewer, user, question, answer, reason } => {
+                Some(Happening::Answer { viewer, user, question, answer, reason })
+            }
             Act::Stop { user, grace } => {
                 self.audience.as_mut()?.accept(viewer, None);
                 Some(Happening::Stop { user, grace })
@@ -248,7 +264,30 @@ impl Screen {
         }
     }
 
-    /// Answers whoever wanted a rule to count.
+    /// Tells people at the user's terminal something, in its last row, with a bell; the harness's picture comes back with
+    /// [`Screen::redraw`].
+    pub(super) fn notify(&mut self, text: &str) {
+        if !self.is_there() {
+            return;
+        }
+        let columns = usize::from(self.user.size().unwrap_or(DEFAULT_SIZE).ws_col);
+        let line: String = printable(text).chars().take(columns).collect();
+        if self.user.output().is_some() && self.user.is_raw() {
+            self.backlog.extend(format!("\x07\x1b7\x1b[999;1H\x1b[0;7m\x1b[2K{line}\x1b[0m\x1b8").into_bytes());
+            self.flush();
+        }
+    }
+
+    /// Draws the harness's screen as it is.
+    pub(super) fn redraw(&mut self) {
+        if self.user.output().is_some() && self.user.is_raw() && self.picture.is_some() {
+            let whole = self.whole();
+            self.backlog.extend(whole);
+            self.flush();
+        }
+    }
+
+    /// Answers whoever wanted a rule to count, or answered a question.
     pub fn answer(&mut self, Amended { number, refused }: Amended) {
         let Some(audience) = self.audience.as_mut() else { return };
         match refused {

@@ -128,7 +128,7 @@ mod tests {
     fn demanded(flag: Option<Tier>, profile: &str, policies: &[Option<Tier>]) -> Demand {
         let profile = Profile::parse("p.yaml", &format!("name: p\n{profile}")).unwrap();
         let labels = (0..policies.len()).map(|number| format!("{number}.yaml")).collect::<Vec<_>>();
-        let of = |tier: &Option<Tier>| PolicyFile { rules: Vec::new(), minimum_isolation: *tier };
+        let of = |tier: &Option<Tier>| PolicyFile { minimum_isolation: *tier, ..PolicyFile::default() };
         let files: Vec<_> = policies.iter().map(of).collect();
         demand(flag, &profile, labels.iter().zip(&files))
     }

@@ -4,8 +4,10 @@
 //! The database is a view of them that can be thrown away and folded again. This room deliberately does not know what a
 //! fact means for the harness, only how to keep, count and find it.
 
+mod approvals;
 mod error;
 mod fold;
+mod holds;
 mod home;
 mod journal;
 mod liveness;
@@ -21,7 +23,9 @@ mod summary;
 mod summary_row;
 mod verify;
 
+pub use approvals::{Approval, Approvals};
 pub use error::{HomeFault, StoreError};
+pub use holds::{Account, Claim, Holds};
 pub use home::Home;
 pub use journal::{Journal, SyncHandle};
 pub use liveness::process_start_ticks;

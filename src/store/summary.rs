@@ -212,6 +212,11 @@ impl Summary {
             | Event::RequestCompleted { .. }
             | Event::PushRead { .. }
             | Event::RuleAdded { .. }
+            | Event::HoldPlaced { .. }
+            | Event::HoldSettled { .. }
+            | Event::ApprovalAsked { .. }
+            | Event::ApprovalAnswered { .. }
+            | Event::BudgetReached { .. }
             | Event::ViewerAttached { .. }
             | Event::ViewerLeft { .. }
             | Event::StopRequested { .. }

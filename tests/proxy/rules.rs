@@ -150,11 +150,13 @@ fn way() -> (OwnedFd, OwnedFd) {
 }
 
 fn add(way: &OwnedFd, number: u32, effect: &str, rule: &str) -> serde_json::Value {
-    let amendment = serde_json::json!({"number": number, "user": "ada", "effect": effect, "rule": rule}).to_string();
-    rustix::net::send(way.as_fd(), amendment.as_bytes(), rustix::net::SendFlags::NOSIGNAL).unwrap();
+    let amendment = serde_json::json!({"number": number, "user": "ada", "effect": effect, "rule": rule});
+    let said = serde_json::json!({"amend": amendment}).to_string();
+    rustix::net::send(way.as_fd(), said.as_bytes(), rustix::net::SendFlags::NOSIGNAL).unwrap();
     let mut answer = vec![0; 32 * 1024];
     let (count, _) = rustix::net::recv(way.as_fd(), &mut answer[..], rustix::net::RecvFlags::empty()).unwrap();
-    serde_json::from_slice(&answer[..count]).unwrap()
+    let said: serde_json::Value = serde_json::from_slice(&answer[..count]).unwrap();
+    said["amended"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,232 @@
+//! Policies of the type `spend`: how much may be spent, by whom together, in which time, and what happens then.
+
+use super::document::{Fields, Node, Value, text};
+use super::error::{Complaint, hint_of};
+use super::read::{choice, switch};
+use crate::model::{NanoUsd, Scope, Window};
+use std::fmt;
+
+/// What a soft limit does with a request that comes once it is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnSoftLimit {
+    /// Holds it, and asks a person.
+    #[default]
+    RequireApproval,
+    /// Lets it go; the record says so, once.
+    Notify,
+}
+
+/// What a hard limit does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnHardLimit {
+    /// Refuses every model call of the session from then on.
+    #[default]
+    BlockSession,
+    /// Refuses the requests that do not fit.
+    BlockRequest,
+}
+
+/// One policy of the type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpendPolicy {
+    /// What its author calls it, else where it stands.
+    pub name: String,
+    /// From which amount on `on_soft_limit` says what to do.
+    pub soft_limit: Option<NanoUsd>,
+    /// What is never passed.
+    pub hard_limit: Option<NanoUsd>,
+    /// What the soft limit does.
+    pub on_soft_limit: OnSoftLimit,
+    /// What the hard limit does.
+    pub on_hard_limit: OnHardLimit,
+    /// Whose calls count together.
+    pub scope: Scope,
+    /// For how long.
+    pub window: Window,
+    /// Whether a request that does not fit is sent with a lower limit of its output.
+    pub clamp: bool,
+}
+
+impl SpendPolicy {
+    /// The keys of the type, beyond `name` and `type`.
+    pub(super) const KEYS: &'static [&'static str] =
+        &["soft_limit", "hard_limit", "on_soft_limit", "on_hard_limit", "scope", "window", "clamp"];
+
+    /// A hard limit of one session, as `--budget` gives one.
+    #[must_use]
+    pub fn budget(limit: NanoUsd) -> Self {
+        Self {
+            name: "--budget".to_owned(),
+            soft_limit: None,
+            hard_limit: Some(limit),
+            on_soft_limit: OnSoftLimit::default(),
+            on_hard_limit: OnHardLimit::default(),
+            scope: Scope::Session,
+            window: Window::Session,
+            clamp: false,
+        }
+    }
+}
+
+impl fmt::Display for SpendPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spend {}: ", self.name)?;
+        if let Some(limit) = self.soft_limit {
+            write!(f, "soft {limit} ")?;
+        }
+        if let Some(limit) = self.hard_limit {
+            write!(f, "hard {limit} ")?;
+        }
+        write!(f, "by {} in the {}", self.scope, self.window)
+    }
+}
+
+/// Reads one. `written` is its type, for what concerns the policy as a whole.
+pub(super) fn read(
+    mut fields: Fields,
+    name: Option<String>,
+    written: &Node,
+    complaints: &mut Vec<Complaint>,
+) -> Option<SpendPolicy> {
+    let soft = fields.take("soft_limit");
+    let hard = fields.take("hard_limit");
+    let on_soft = fields.take("on_soft_limit").map(|node| on_soft_limit(node, complaints)).unwrap_or_default();
+    let on_hard = fields.take("on_hard_limit").map(|node| on_hard_limit(node, complaints)).unwrap_or_default();
+    let scope_node = fields.take("scope");
+    let scope = choice(scope_node.clone(), "scope", &Scope::ALL, complaints);
+    let window_node = fields.take("window");
+    let window = window_node.clone().map(|node| window(node, complaints)).unwrap_or_default();
+    let clamp = fields.take("clamp").is_some_and(|node| switch(&node, "clamp", complaints));
+    fields.finish(complaints);
+    if let Some(node) = scope_node
+        && window_node.is_none()
+        && scope != Scope::Session
+    {
+        complaints.push(node.complaint(
+            format!("a limit by {scope} needs a `window`"),
+            "add `window: day`, `window: week` or `window: month`",
+        ));
+    }
+    if soft.is_none() && hard.is_none() {
+        complaints.push(written.complaint("the policy limits nothing", "add `hard_limit: $5.00` or a `soft_limit`"));
+        return None;
+    }
+    let soft_limit = soft.as_ref().and_then(|node| amount(node, "soft_limit", complaints));
+    let hard_limit = hard.as_ref().and_then(|node| amount(node, "hard_limit", complaints));
+    if let (Some(soft), Some(hard), Some(node)) = (soft_limit, hard_limit, &soft)
+        && soft > hard
+    {
+        let message = format!("the soft limit of {soft} is above the hard limit of {hard}, which comes first");
+        complaints.push(node.complaint(message, "make `soft_limit` the smaller of the two"));
+    }
+    let name = name.unwrap_or_else(|| format!("line {}", written.line));
+    let (on_soft_limit, on_hard_limit) = (on_soft, on_hard);
+    Some(SpendPolicy { name, soft_limit, hard_limit, on_soft_limit, on_hard_limit, scope, window, clamp })
+}
+
+/// Reads an amount of dollars above zero: `$5.00`, `5.00 USD` or a plain number.
+fn amount(node: &Node, key: &str, complaints: &mut Vec<Complaint>) -> Option<NanoUsd> {
+    let written = match &node.value {
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        _ => text(node.clone(), &format!("`{key}`"), complaints)?,
+    };
+    let digits = written.trim().strip_suffix("USD").map_or(written.trim(), str::trim_end);
+    let complaint = match digits.parse::<NanoUsd>() {
+        Ok(NanoUsd(1..)) => return digits.parse().ok(),
+        Ok(_) => node.complaint(format!("`{key}` is nothing"), "write an amount above zero, such as `$5.00`"),
+        Err(_) if digits.contains(|c: char| c.is_alphabetic() || "€£¥".contains(c)) => node
+            .complaint(format!("`{written}` is in no currency that is known here"), "write dollars, such as `$5.00`"),
+        Err(error) => node.complaint(error.to_string(), "write an amount such as `$5.00`"),
+    };
+    complaints.push(complaint);
+    None
+}
+
+/// Says of a word that it is planned for a later version, so that nobody takes it for enforced.
+fn not_yet(node: &Node, key: &str, word: &str, known: &[&str]) -> Complaint {
+    let message = format!("`{key}: {word}` is not enforced by this version, so it refuses to run with it");
+    node.complaint(message, format!("enforced here: {}", known.join(", ")))
+}
+
+fn on_soft_limit(node: Node, complaints: &mut Vec<Complaint>) -> OnSoftLimit {
+    let known = [("require-approval", OnSoftLimit::RequireApproval), ("notify", OnSoftLimit::Notify)];
+    one_of(node, "on_soft_limit", &known, &["downgrade"], complaints)
+}
+
+fn on_hard_limit(node: Node, complaints: &mut Vec<Complaint>) -> OnHardLimit {
+    let known = [("block-session", OnHardLimit::BlockSession), ("block-request", OnHardLimit::BlockRequest)];
+    one_of(node, "on_hard_limit", &known, &["pause"], complaints)
+}
+
+fn window(node: Node, complaints: &mut Vec<Complaint>) -> Window {
+    one_of(node, "window", &Window::ALL, &["turn"], complaints)
+}
+
+/// Reads one of some words, of which some are of a later version.
+fn one_of<T: Copy + Default>(
+    node: Node,
+    key: &str,
+    known: &[(&'static str, T)],
+    later: &[&str],
+    complaints: &mut Vec<Complaint>,
+) -> T {
+    let Some(word) = text(node.clone(), &format!("`{key}`"), complaints) else { return T::default() };
+    if let Some((_, value)) = known.iter().find(|(name, _)| *name == word) {
+        return *value;
+    }
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    complaints.push(match later.contains(&word.as_str()) {
+        true => not_yet(&node, key, &word, &names),
+        false => node.complaint(format!("`{key}` cannot be `{word}`"), hint_of(&word, &names)),
+    });
+    T::default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::policy::parse_policy_file;
+
+    const SEED: &str = "name: spend-control\ntype: spend\nsoft_limit: $3.00\nhard_limit: $5.00\n\
+                        on_soft_limit: require-approval\non_hard_limit: block-session\n";
+
+    #[test]
+    fn the_plain_policy_loads_as_it_stands() {
+        let file = parse_policy_file("spend.yaml", SEED).unwrap();
+        let expected = SpendPolicy {
+            name: "spend-control".to_owned(),
+            soft_limit: Some(NanoUsd(3_000_000_000)),
+            ..SpendPolicy::budget(NanoUsd(5_000_000_000))
+        };
+        assert_eq!(file.spend, [expected]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_place() {
+        let told = |text: &str| parse_policy_file("s.yaml", text).expect_err(text).to_string();
+        for (text, place, words) in [
+            ("type: spend\nsoft_limit: $6\nhard_limit: $5\n", "s.yaml:2:", "above the hard limit"),
+            ("type: spend\nhard_limit: €5\n", "s.yaml:2:", "no currency"),
+            ("type: spend\nhard_limit: 5 EUR\n", "s.yaml:2:", "no currency"),
+            ("type: spend\nhard_limit: $0\n", "s.yaml:2:", "is nothing"),
+            ("type: spend\nhard_limit: $5\non_hard_limit: blok-session\n", "s.yaml:3:", "block-session"),
+            ("type: spend\nhard_limit: $5\non_hard_limit: pause\n", "s.yaml:3:", "not enforced by this version"),
+            ("type: spend\nhard_limit: $5\nscope: user\n", "s.yaml:3:", "needs a `window`"),
+            ("type: spend\n", "s.yaml:1:", "limits nothing"),
+            ("type: spend\nhardlimit: $5\n", "s.yaml:2:", "unknown key"),
+        ] {
+            let told = told(text);
+            assert!(told.contains(place) && told.contains(words), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn an_amount_is_dollars_however_it_is_written() {
+        for written in ["$2.5", "2.50", "2.5 USD", "\"$2.50\""] {
+            let file = parse_policy_file("s.yaml", &format!("type: spend\nhard_limit: {written}\n")).unwrap();
+            assert_eq!(file.spend[0].hard_limit, Some(NanoUsd(2_500_000_000)), "{written}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Money for model calls: what one may cost is held before it leaves, and settled once it is over, exactly once.
+
+use super::body::Held;
+use super::consent;
+use super::hold::{Broken, whole};
+use super::line::{Answer, Ask, Cut};
+use super::record::now;
+use super::settle::Books;
+use super::{Patience, Shared};
+use crate::meter::{Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp};
+use crate::model::{Event, NanoUsd, Pricing, RequestLine, RequestNumber};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Largest body of a call that money is held for: as much as vendors take.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+/// The shortest answer that a call is worth making for, in tokens.
+const OUTPUT_TOKENS_MIN: u64 = 1024;
+/// After how long to ask again while money is merely held.
+const BUSY_PAUSE: Duration = Duration::from_millis(150);
+/// How long a call may wait for money that others hold.
+const BUSY_MAX: Duration = Duration::from_secs(600);
+
+/// Why no money is held for a call, with the status to say it by.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unfunded {
+    pub status: u16,
+    pub reason: String,
+}
+
+/// What is held for one call. Dropped before the call was made, it is given back whole.
+pub(super) struct Funds {
+    books: Arc<Books>,
+    number: RequestNumber,
+    held: NanoUsd,
+    bound: Bound,
+    /// Whether the answer is cut once it outruns what is held: it can be, and no limit of its own ends it before.
+    cuts: bool,
+    progress: Progress,
+    settled: bool,
+}
+
+/// A call whose body was read.
+struct Read<'a> {
+    number: RequestNumber,
+    line: &'a RequestLine,
+    endpoint: Endpoint,
+    body: Bytes,
+    bound: Bound,
+    streams: bool,
+}
+
+/// Holds money for a model call, where any policy wants that; the body comes back, perhaps with a lower limit of output.
+pub(super) async fn reserve(
+    shared: &Arc<Shared>,
+    number: RequestNumber,
+    line: &RequestLine,
+    headers: &mut HeaderMap,
+    mut held: Held,
+    patience: &Patience,
+) -> (Result<Option<Funds>, Unfunded>, Held) {
+    let Some(endpoint) = Endpoint::of(line).filter(|_| shared.books.governed) else { return (Ok(None), held) };
+    let no = |status, reason: &str| Err(Unfunded { status, reason: reason.to_owned() });
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return (no(415, "its body is compressed, so that nobody could say what it may cost"), held);
+    }
+    let (body, trailers) = match tokio::time::timeout(BODY_TIMEOUT, whole(&mut held, BODY_BYTES_MAX)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(Broken::Long)) => return (no(413, "its body is longer than that of any model call"), held),
+        Ok(Err(Broken::Off)) => return (no(400, "its body broke off"), held),
+        Err(_) => return (no(408, "its body did not come in time"), held),
+    };
+    let read = read(shared, number, line, endpoint, body);
+    patience.may_stream(read.endpoint.dialect, read.streams);
+    let funds = match ask(shared, &read, patience).await {
+        Ok(funds) => funds,
+        Err(unfunded) => return (Err(unfunded), held.with(read.body, trailers)),
+    };
+    let body = fit(shared, &read, &funds, headers);
+    (Ok(Some(funds)), held.with(body, trailers))
+}
+
+fn read<'a>(
+    shared: &Shared,
+    number: RequestNumber,
+    line: &'a RequestLine,
+    endpoint: Endpoint,
+    body: Bytes,
+) -> Read<'a> {
+    let mut meter = Meter::new(endpoint.clone());
+    meter.request(&body);
+    let bound = shared.books.prices.bound(&endpoint, meter.asked(), &body, &now().to_day());
+    let streams = streams(&meter, line);
+    Read { number, line, endpoint, body, bound, streams }
+}
+
+/// Whether a call's answer is to be a stream.
+pub(super) fn asks_for_stream(endpoint: Endpoint, line: &RequestLine, body: &[u8]) -> bool {
+    let mut meter = Meter::new(endpoint);
+    meter.request(body);
+    streams(&meter, line)
+}
+
+fn streams(meter: &Meter, line: &RequestLine) -> bool {
+    // Amazon's streams are of a form of their own, in which nothing can be said.
+    let events = meter.dialect() != Dialect::BedrockConverse;
+    events && (meter.asked().stream || line.path.trim_end_matches('/').ends_with(":streamGenerateContent"))
+}
+
+/// Asks for money until there is some or there will be none.
+async fn ask(shared: &Arc<Shared>, read: &Read<'_>, patience: &Patience) -> Result<Funds, Unfunded> {
+    let no = |reason| Unfunded { status: 402, reason };
+    let Read { number, bound, streams, .. } = read;
+    let least = match *streams || shared.books.clamps {
+        true => bound.with_output(bound.output.min(OUTPUT_TOKENS_MIN)),
+        // What comes in one piece is billed whole, whatever is cut.
+        false => bound.full,
+    };
+    let wish = Wish { full: bound.full, least, consented: false };
+    let begun = Instant::now();
+    let amount = loop {
+        match shared.books.line.ask(Ask::reserve(*number, &wish)).await {
+            Ok(Answer::Held(amount)) => break amount,
+            Ok(Answer::Busy(_)) if begun.elapsed() < BUSY_MAX => tokio::time::sleep(BUSY_PAUSE).await,
+            Ok(Answer::AskFirst { budget, why }) => {
+                let inquiry = consent::of_budget(shared, *number, read.line, &read.body, budget, why);
+                patience.wait(consent::ask(shared, inquiry)).await.map_err(no)?;
+            }
+            Ok(Answer::Busy(why) | Answer::Denied(why)) => return Err(no(why)),
+            Ok(Answer::Consented { .. }) | Err(Cut) => {
+                return Err(no("the session that keeps the money is gone".to_owned()));
+            }
+        }
+    };
+    let funds = Funds {
+        books: shared.books.clone(),
+        number: *number,
+        held: amount,
+        bound: bound.clone(),
+        cuts: *streams && amount < bound.full,
+        progress: Progress::new(*streams),
+        settled: false,
+    };
+    let placed = Event::HoldPlaced { request: *number, amount, bound: bound.full };
+    shared.books.clerk.record(placed).await.map_err(|error| Unfunded { status: 503, reason: error.to_string() })?;
+    Ok(funds)
+}
+
+/// The body as it goes out: with a lower limit of output where a policy clamps and less is held than it may cost.
+fn fit(shared: &Shared, read: &Read<'_>, funds: &Funds, headers: &mut HeaderMap) -> Bytes {
+    if !shared.books.clamps || funds.held >= read.bound.full {
+        return read.body.clone();
+    }
+    let Some(body) = clamp(read.endpoint.dialect, &read.body, funds.bound.output_within(funds.held).max(1)) else {
+        return read.body.clone();
+    };
+    if headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    body.into()
+}
+
+impl Funds {
+    /// Takes the next bytes of the answer; whether they are more than is held for it.
+    pub(super) fn outrun_by(&mut self, bytes: &[u8]) -> bool {
+        self.progress.feed(bytes);
+        self.cuts && self.so_far() > self.held
+    }
+
+    /// What the call came to by now, reckoned.
+    fn so_far(&self) -> NanoUsd {
+        self.bound.with_output(self.progress.tokens())
+    }
+
+    /// Settles at what the vendor says; where it does not say, at what the call probably came to. Only the first time counts.
+    pub(super) fn settle(&mut self, told: Option<(NanoUsd, Pricing)>, broke_off: bool) {
+        let reckoned = self.so_far().min(self.held);
+        let (charged, estimated) = match told {
+            Some((cost, Pricing::Exact | Pricing::UnknownModel)) => (cost, false),
+            Some((cost, Pricing::Incomplete)) => (cost.max(reckoned), true),
+            Some((_, Pricing::Unreadable)) => (self.held, true),
+            // It may have been read, and what it began to answer is not known.
+            None if broke_off => (reckoned, true),
+            None => (NanoUsd::ZERO, false),
+        };
+        self.charge(charged, estimated);
+    }
+
+    fn charge(&mut self, charged: NanoUsd, estimated: bool) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let settled = Event::HoldSettled { request: self.number, held: self.held, charged, estimated };
+        self.books.clerk.record_done(&settled);
+        self.books.line.settle(self.number, charged);
+    }
+}
+
+impl Drop for Funds {
+    fn drop(&mut self) {
+        self.charge(NanoUsd::ZERO, false);
+    }
+}
