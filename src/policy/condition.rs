@@ -1,4 +1,4 @@
-//! What a rule asks of a request beyond method, host and path: `header:NAME=GLOB`, `query:NAME=GLOB`, `act=NAME` and
+//! What a rule asks of a request beyond method, host and path: `header:NAME=GLOB`, `query:NAME=GLOB`, `act=NAME`, `after=NAME` and
 //! `push=REFERENCE` behind its target.
 //!
 //! What is allowed must meet a condition in every reading there is; for what is refused, asked about or limited, one
@@ -27,6 +27,8 @@ pub struct Particulars<'a> {
     pub act: Option<Act>,
     /// The references that it changes, where it is a push.
     pub updates: &'a [RefUpdate],
+    /// What the session did before.
+    pub done: &'a [Act],
 }
 
 /// The conditions of one rule; all of them must be met.
@@ -41,6 +43,8 @@ enum Condition {
     Query(String, PathGlob),
     /// What the request does: one of these.
     Act { written: String, acts: BTreeSet<Act> },
+    /// What the session did before: one of these.
+    After { written: String, acts: BTreeSet<Act> },
     /// The references of a push, by their full names, and what becomes of them; no change written is any.
     Push { changes: BTreeSet<Change>, names: BTreeSet<PathGlob> },
 }
@@ -65,7 +69,8 @@ impl Conditions {
             ("header" | "query", _) => {
                 return wrong(format!("`{kind}` names none"), format!("write `{kind}:NAME=VALUE`"));
             }
-            ("act", None) => acts(value)?,
+            ("act", None) => Condition::Act { acts: acts(value)?, written: value.to_owned() },
+            ("after", None) => Condition::After { acts: acts(value)?, written: value.to_owned() },
             ("push", changes) => push(changes, value)?,
             _ => return Ok(false),
         };
@@ -97,6 +102,7 @@ impl Condition {
                 }
             },
             Self::Act { acts, .. } => by.act.is_some_and(|act| acts.contains(&act)),
+            Self::After { acts, .. } => by.done.iter().any(|act| acts.contains(act)),
             Self::Push { changes, names } => match update {
                 _ if !matches!(by.act, Some(Act::GitPush | Act::LfsUpload)) => false,
                 // Asking what the references are belongs to pushing, and changes none. Large files may be of any.
@@ -137,7 +143,7 @@ fn glob(value: &str) -> Result<PathGlob, ConditionError> {
     PathGlob::of_value(value).map_err(|error| ConditionError { message: error.message, hint: error.hint.to_owned() })
 }
 
-fn acts(value: &str) -> Result<Condition, ConditionError> {
+fn acts(value: &str) -> Result<BTreeSet<Act>, ConditionError> {
     let mut acts = BTreeSet::new();
     for word in value.split(',') {
         match Act::named(word) {
@@ -145,7 +151,7 @@ fn acts(value: &str) -> Result<Condition, ConditionError> {
             Err(hint) => return wrong(format!("`{word}` is not something that requests do"), hint),
         }
     }
-    Ok(Condition::Act { written: value.to_owned(), acts })
+    Ok(acts)
 }
 
 fn push(changes: Option<&str>, value: &str) -> Result<Condition, ConditionError> {
@@ -184,6 +190,7 @@ impl fmt::Display for Condition {
             Self::Header(name, glob) => write!(f, "header:{name}={}", glob.as_str()),
             Self::Query(name, glob) => write!(f, "query:{name}={}", glob.as_str()),
             Self::Act { written, .. } => write!(f, "act={written}"),
+            Self::After { written, .. } => write!(f, "after={written}"),
             Self::Push { changes, names } => {
                 f.write_str("push")?;
                 let changes: Vec<&str> = changes.iter().map(|change| change.as_str()).collect();

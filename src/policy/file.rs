@@ -2,6 +2,7 @@
 
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
+use super::gate;
 use super::read::{rules, tier};
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::spend::{self, SpendPolicy};
@@ -13,7 +14,7 @@ const TYPES: [(&str, &[&str]); 8] = [
     ("egress", &["rules"]),
     ("isolation", &["minimum_isolation"]),
     ("spend", SpendPolicy::KEYS),
-    ("gate", &[]),
+    ("gate", gate::KEYS),
     ("models", &[]),
     ("secret", &[]),
     ("limits", &[]),
@@ -96,6 +97,7 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
         return;
     };
     match name {
+        "gate" => return file.rules.extend(gate::read(fields, &written, complaints)),
         "spend" => return file.spend.extend(spend::read(fields, called, &written, complaints)),
         "egress" => return file.rules.extend(egress(fields, written, complaints)),
         "isolation" => {

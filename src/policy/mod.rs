@@ -16,6 +16,7 @@ mod file;
 mod file_pattern;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod gate;
 mod git_push;
 mod host_pattern;
 mod index;

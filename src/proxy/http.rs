@@ -238,7 +238,8 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&st
     let Judged { facts, target, act } = judged;
     let disagreed = facts.disagreement.is_some();
     let updates = asked.push.map_or(&[][..], |push| &push.updates);
-    let by = Particulars { query: asked.query, headers: Some(asked.headers), act, updates };
+    let done = shared.policy.done();
+    let by = Particulars { query: asked.query, headers: Some(asked.headers), act, updates, done: &done };
     let refused = |denied: Denied| Stop::Denied(Box::new(Denied { act, ..denied }));
     let consented = |question: Box<Question>| match consent {
         Some(rule) => question.consented(rule),
@@ -270,6 +271,7 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&st
     };
     match admit(shared, &grant, asked.length) {
         Ok(allowance) => {
+            shared.policy.remember(act);
             Ok(Cleared { grant, allowance, plan, target, act, screen: None, handshake: None, funds: None })
         }
         Err(denied) => Err(refused(*denied)),

@@ -2,9 +2,10 @@
 
 use crate::model::{Host, Port};
 use crate::policy::{
-    Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, RequestFacts, RuleSource,
+    Act, Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, RequestFacts, RuleSource,
 };
 use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ pub(super) struct Ruling {
     tally: Mutex<Tally>,
     /// What a person said yes to for the rest of the session: the rule that asked, and what it was about.
     consents: Mutex<Vec<(String, Policy)>>,
+    /// What the session did by now.
+    done: Mutex<BTreeSet<Act>>,
     started: Instant,
 }
 
@@ -29,6 +32,7 @@ impl Ruling {
             policy: RwLock::new(policy),
             tally: Mutex::default(),
             consents: Mutex::default(),
+            done: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -61,6 +65,16 @@ impl Ruling {
     /// Counts a request that was granted.
     pub(super) fn admit(&self, grant: &Grant) -> Result<Allowance, TooMany> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).admit(grant, self.started.elapsed())
+    }
+
+    /// What the session did by now.
+    pub(super) fn done(&self) -> Vec<Act> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Remembers what a request does that is let through.
+    pub(super) fn remember(&self, act: Option<Act>) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(act);
     }
 
     /// Lets what a person said yes to stay so, for requests like this one.
