@@ -11,6 +11,7 @@ mod harnesses;
 mod host;
 mod learning;
 mod memory;
+mod money;
 mod server;
 mod simulated;
 mod stage;
