@@ -3,9 +3,11 @@
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::preset::Preset;
+use super::quantity::parse_duration;
 use super::secret::{Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 use super::shape::Shape;
 use crate::model::{HostName, Port};
+use std::time::Duration;
 
 /// Headers that say how a message travels, which no secret may take the place of.
 const HEADERS_RESERVED: [&str; 10] = [
@@ -58,6 +60,7 @@ impl SecretSpec {
         let (name, from, preset) = (fields.take("name"), fields.take("from"), fields.take("preset"));
         let preset = preset.and_then(|node| read_preset(node, complaints));
         let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
+        let refresh = fields.take("refresh").and_then(|node| read_refresh(node, complaints));
         let sites = match fields.take("sites") {
             Some(node) => read_sites(node, complaints),
             None if preset.is_some() => Vec::new(),
@@ -88,7 +91,7 @@ impl SecretSpec {
             let message = "the secret is injected, and has a placeholder all the same".to_owned();
             complaints.push(Complaint { message, hint, ..whole });
         }
-        Some(Self { name: name?, from: from?, sites, mode, placeholder_env, placeholder_files, shape })
+        Some(Self { name: name?, from: from?, sites, mode, refresh, placeholder_env, placeholder_files, shape })
     }
 }
 
@@ -160,6 +163,17 @@ fn read_inject(node: Node, complaints: &mut Vec<Complaint>) -> Mode {
         _ => complaints.push(node.complaint("`inject` is not true or false", "write `inject: true`, or leave it out")),
     }
     Mode::Placeholder
+}
+
+fn read_refresh(node: Node, complaints: &mut Vec<Complaint>) -> Option<Duration> {
+    let written = text(node.clone(), "`refresh`", complaints)?;
+    match parse_duration(&written) {
+        Ok(refresh) => Some(refresh),
+        Err(error) => {
+            complaints.push(node.complaint(error.to_string(), "write it like `5m`"));
+            None
+        }
+    }
 }
 
 fn read_preset(node: Node, complaints: &mut Vec<Complaint>) -> Option<&'static Preset> {

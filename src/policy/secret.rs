@@ -3,6 +3,7 @@
 use super::shape::Shape;
 use crate::model::{Host, HostName, Placeholder, Port, RequestLine, Scheme};
 use std::fmt;
+use std::time::Duration;
 
 /// A secret that a session may use, where its value is looked for, and the places it may be sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct SecretSpec {
     pub sites: Vec<Site>,
     /// Who puts it there.
     pub mode: Mode,
+    /// For how long a value that was read is used before it is read anew; none for the whole session.
+    pub refresh: Option<Duration>,
     /// The environment variables that hold the placeholder in the sandbox.
     pub placeholder_env: Vec<String>,
     /// The files of the sandbox's own home that hold it.
@@ -156,6 +159,8 @@ pub struct Binding {
     pub sites: Vec<Site>,
     /// Who puts it there.
     pub mode: Mode,
+    /// For how long a value that was read is used before it is read anew; none for the whole session.
+    pub refresh: Option<Duration>,
     /// What stands there until then.
     pub placeholder: Placeholder,
 }
@@ -164,8 +169,8 @@ impl SecretSpec {
     /// Binds a placeholder to this secret's sites.
     #[must_use]
     pub fn binding(&self, placeholder: Placeholder) -> Binding {
-        let Self { name, sites, mode, .. } = self;
-        Binding { secret: name.clone(), sites: sites.clone(), mode: *mode, placeholder }
+        let Self { name, sites, mode, refresh, .. } = self;
+        Binding { secret: name.clone(), sites: sites.clone(), mode: *mode, refresh: *refresh, placeholder }
     }
 
     /// The hosts it may be sent to, for a person.

@@ -237,7 +237,7 @@ impl Streamed {
             other => return other.map_err(Into::into),
         };
         Poll::Ready(Some(match (frame.into_data(), rinse.held()) {
-            (Ok(bytes), _) => match rinse.next(self.shared.vault.scrub(), &bytes) {
+            (Ok(bytes), _) => match rinse.next(&self.shared.vault.scrub(), &bytes) {
                 Ok(rinsed) => Ok(Frame::data(rinsed)),
                 Err(broken) => {
                     self.open.end(BodyEnd::UpstreamBroke);

@@ -25,6 +25,8 @@ const CLOSE: u8 = 8;
 pub(super) enum Piece<'a> {
     /// Bytes of a text message, unmasked and inflated.
     Text(&'a [u8]),
+    /// Bytes of a binary message, likewise.
+    Binary(&'a [u8]),
     /// The text message ended.
     End,
 }
@@ -67,6 +69,12 @@ struct Message {
     inflated: u64,
 }
 
+impl Message {
+    fn piece<'a>(&self, bytes: &'a [u8]) -> Piece<'a> {
+        if self.text { Piece::Text(bytes) } else { Piece::Binary(bytes) }
+    }
+}
+
 impl Frames {
     /// Reads from the first byte after the handshake.
     pub(super) fn new(deflate: Deflate) -> Self {
@@ -84,7 +92,7 @@ impl Frames {
         self.unreadable
     }
 
-    /// Takes the next bytes, split anywhere. With `on`, hands over each piece of text in order.
+    /// Takes the next bytes, split anywhere. With `on`, hands over each piece of what is said in order.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut on: Option<&mut dyn FnMut(Piece<'_>)>) {
         while !self.unreadable && (!bytes.is_empty() || self.frame.as_ref().is_some_and(|frame| frame.left == 0)) {
             let read = match self.frame.take() {
@@ -176,9 +184,7 @@ impl Frames {
     fn said(&mut self, bytes: &[u8], on: &mut dyn FnMut(Piece<'_>)) -> Option<()> {
         let message = self.message.as_mut()?;
         if !message.compressed {
-            if message.text {
-                on(Piece::Text(bytes));
-            }
+            on(message.piece(bytes));
             return Some(());
         }
         let window = self.window.get_or_insert_with(|| InflateState::new_boxed(DataFormat::Raw));
@@ -190,8 +196,8 @@ impl Frames {
             if message.inflated > MESSAGE_BYTES_MAX {
                 return None;
             }
-            if message.text && step.bytes_written > 0 {
-                on(Piece::Text(&plain[..step.bytes_written]));
+            if step.bytes_written > 0 {
+                on(message.piece(&plain[..step.bytes_written]));
             }
             match step.status {
                 Ok(MZStatus::Ok) | Err(MZError::Buf) => {}

@@ -11,6 +11,7 @@ fn read(frames: &mut Frames, bytes: &[u8], piece: usize) -> Vec<String> {
             part,
             Some(&mut |piece: Piece<'_>| match piece {
                 Piece::Text(text) => message.extend_from_slice(text),
+                Piece::Binary(_) => {}
                 Piece::End => messages.push(String::from_utf8_lossy(&std::mem::take(&mut message)).into_owned()),
             }),
         );

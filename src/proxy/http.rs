@@ -291,6 +291,10 @@ async fn hold_body(
     };
     let (held, screen) = hold(shared, &mut cleared.plan, headers, held).await;
     let Cleared { act, .. } = cleared;
+    let screen = match (screen, shared.vault.refresh(&cleared.plan).await) {
+        (Ok(_), Err(reason)) => Err(Unfit { status: 503, reason }),
+        (screen, _) => screen,
+    };
     let cleared = match screen {
         Ok(screen) => Ok(Cleared { screen, ..cleared }),
         Err(Unfit { status, reason }) => Err(Box::new(Denied { act, ..Denied::of(&cleared.grant, status, reason) })),
@@ -425,7 +429,7 @@ fn switch(
     headers::clean_response(&mut head.headers);
     shared.vault.redact(&mut head.headers);
     open.answered(&head);
-    let socket = Socket::new(line, &head.headers);
+    let socket = Socket::new(line, &head.headers).watched(&shared);
     websocket::ask(&mut head.headers);
     head.extensions.clear();
     handshake.carry(shared, upstream, open, slot, socket);

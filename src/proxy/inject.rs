@@ -5,6 +5,7 @@
 
 use super::ProxyError;
 use super::disguise::{Needle, position};
+use super::refresh::{Attempt, Keeper, Read};
 use super::screen::{Screen, Stop};
 use super::scrub::{SECRET_BYTES_MIN, Scrub};
 use super::spot::{self, Slot, Spot};
@@ -15,7 +16,11 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
 
+/// How many values that a secret had are still looked for in answers.
+const VALUES_BEFORE_MAX: usize = 4;
 /// What stands in an answer's header instead of a value that has a secret in disguise.
 const REDACTED: &str = "[redacted by omni]";
 
@@ -23,16 +28,33 @@ const REDACTED: &str = "[redacted by omni]";
 pub(super) struct Vault {
     entries: Vec<Entry>,
     watch: Watch,
-    scrub: Scrub,
+    scrub: RwLock<Arc<Scrub>>,
+    keeper: Option<Keeper>,
     /// Whose sites a host has, and which.
     by_host: HashMap<HostName, Vec<(usize, usize)>>,
 }
 
 struct Entry {
     binding: Binding,
+    held: RwLock<Held>,
+}
+
+/// What is held of a secret at the moment.
+struct Held {
     secret: Secret,
     /// None for a secret that is too short to be known when it is met.
-    secret_needle: Option<Needle>,
+    needle: Option<Needle>,
+    /// Values that it had, which servers may still know.
+    before: Vec<Secret>,
+    attempt: Attempt,
+}
+
+impl Held {
+    fn new(secret: Secret, before: Vec<Secret>) -> Self {
+        let known = secret.expose().len() >= SECRET_BYTES_MIN;
+        let needle = known.then(|| Needle::new(secret.expose().as_bytes()));
+        Self { secret, needle, before, attempt: Attempt::good() }
+    }
 }
 
 /// Which secrets go where in one request.
@@ -96,18 +118,81 @@ impl Vault {
                 by_host.entry(site.host.clone()).or_default().push((index, number));
             }
         }
-        let scrub = Scrub::new(entries.iter().map(|entry| entry.secret.expose().as_bytes()));
-        Ok(Self { entries, watch, scrub, by_host })
+        let scrub = RwLock::new(Arc::new(scrub_of(&entries)));
+        Ok(Self { entries, watch, scrub, keeper: None, by_host })
+    }
+
+    /// The same, whose secrets can be read anew.
+    pub(super) fn with_keeper(self, keeper: Option<Keeper>) -> Self {
+        Self { keeper, ..self }
     }
 
     /// What looks for the secrets in answers.
-    pub(super) fn scrub(&self) -> &Scrub {
-        &self.scrub
+    pub(super) fn scrub(&self) -> Arc<Scrub> {
+        self.scrub.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the secrets of a plan read anew that were read too long ago. Whoever comes while one is read waits for it, and
+    /// takes what came of it.
+    ///
+    /// # Errors
+    /// Which cannot be had, and why.
+    pub(super) async fn refresh(&self, plan: &Plan) -> Result<(), String> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        for index in self.used(plan) {
+            let entry = &self.entries[index];
+            let wanted = Instant::now();
+            let Some(refresh) = entry.binding.refresh else { continue };
+            let attempt = || entry.held().attempt.clone();
+            let is_fresh = |attempt: &Attempt| attempt.problem.is_none() && attempt.at + refresh > wanted;
+            if !is_fresh(&attempt()) {
+                let is_settled = || attempt().at >= wanted;
+                keeper.read(index, is_settled, |read| self.take(entry, read)).await;
+            }
+            if let Some(problem) = attempt().problem {
+                return Err(format!("the secret `{}` cannot be read anew: {problem}", entry.name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, entry: &Entry, read: Read) {
+        let read = read.and_then(|value| match HeaderValue::from_str(&value) {
+            Ok(_) if !value.is_empty() => Ok(value),
+            _ => Err("its value cannot stand in a request".to_owned()),
+        });
+        let mut held = entry.held.write().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Err(problem) => held.attempt = Attempt { at: Instant::now(), problem: Some(problem) },
+            Ok(value) if *value == held.secret.expose() => held.attempt = Attempt::good(),
+            Ok(value) => {
+                let new = Held::new(Secret::new(value.to_string()), Vec::new());
+                let old = std::mem::replace(&mut *held, new);
+                held.before = old.before;
+                held.before.push(old.secret);
+                let spare = held.before.len().saturating_sub(VALUES_BEFORE_MAX);
+                held.before.drain(..spare);
+                drop(held);
+                let scrub = Arc::new(scrub_of(&self.entries));
+                *self.scrub.write().unwrap_or_else(PoisonError::into_inner) = scrub;
+            }
+        }
+    }
+
+    /// The secrets that a plan uses.
+    fn used(&self, plan: &Plan) -> Vec<usize> {
+        let swapped = plan.swaps.iter().map(|(index, _)| *index);
+        let injected = plan.injections.iter().map(|(index, _)| *index);
+        let mut used: Vec<usize> =
+            swapped.chain(injected).chain(plan.body_swaps.iter().map(|(index, _)| *index)).collect();
+        used.sort_unstable();
+        used.dedup();
+        used
     }
 
     /// Whether a host may know a secret, so that its answers must be readable here.
     pub(super) fn may_tell(&self, host: &Host) -> bool {
-        !self.scrub.is_idle() && matches!(host, Host::Name(name) if self.by_host.contains_key(name))
+        !self.scrub().is_idle() && matches!(host, Host::Name(name) if self.by_host.contains_key(name))
     }
 
     /// The secrets' names.
@@ -165,7 +250,7 @@ impl Vault {
         let host = &line.host;
         let misplaced = |index: usize, found: String| Err(self.entries[index].misplaced(found));
         if let Host::Name(name) = host
-            && let Some(index) = self.watch.in_host(name.as_str())
+            && let Some(index) = self.watch.in_lowered(name.as_str())
         {
             return misplaced(index, "the name of a host".to_owned());
         }
@@ -177,7 +262,7 @@ impl Vault {
             return misplaced(index, format!("the URL of a request to {host}"));
         }
         for name in headers.keys() {
-            if let Some(index) = self.watch.find(name.as_str().as_bytes()) {
+            if let Some(index) = self.watch.in_lowered(name.as_str()) {
                 return misplaced(index, format!("the name of a header of a request to {host}"));
             }
             for (nth, value) in headers.get_all(name).iter().enumerate() {
@@ -284,7 +369,7 @@ impl Vault {
         let (mut swapped, mut at) = (Vec::with_capacity(body.len()), 0);
         for (index, range) in &plan.body_swaps {
             swapped.extend_from_slice(&body[at..range.start]);
-            let quoted = serde_json::Value::from(self.entries[*index].secret.expose()).to_string();
+            let quoted = serde_json::Value::from(self.entries[*index].held().secret.expose()).to_string();
             swapped.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
             at = range.end;
         }
@@ -298,7 +383,8 @@ impl Vault {
     /// Takes the session's secrets out of an answer's headers: a secret becomes its placeholder again, and a value with
     /// one in disguise goes as a whole.
     pub(super) fn redact(&self, headers: &mut HeaderMap) {
-        let suspect = |value: &&mut HeaderValue| self.scrub.holds(value.as_bytes());
+        let scrub = self.scrub();
+        let suspect = |value: &&mut HeaderValue| scrub.holds(value.as_bytes());
         for value in headers.values_mut().filter(suspect) {
             self.entries.iter().for_each(|entry| entry.redact(value));
         }
@@ -306,13 +392,7 @@ impl Vault {
 
     /// The names of the secrets of a plan.
     pub(super) fn planned(&self, plan: &Plan) -> Vec<String> {
-        let swapped = plan.swaps.iter().map(|(index, _)| *index);
-        let injected = plan.injections.iter().map(|(index, _)| *index);
-        let mut used: Vec<usize> =
-            swapped.chain(injected).chain(plan.body_swaps.iter().map(|(index, _)| *index)).collect();
-        used.sort_unstable();
-        used.dedup();
-        used.into_iter().map(|index| self.entries[index].name()).collect()
+        self.used(plan).into_iter().map(|index| self.entries[index].name()).collect()
     }
 
     /// Swaps placeholders for secrets and puts others in, as planned for this very target and these headers.
@@ -334,7 +414,7 @@ impl Vault {
                     }
                 }
                 Spot::Query(range) => {
-                    target.replace_range(range.clone(), &spot::percent_encoded(entry.secret.expose()));
+                    target.replace_range(range.clone(), &spot::percent_encoded(entry.held().secret.expose()));
                 }
             }
         }
@@ -342,6 +422,13 @@ impl Vault {
             self.entries[*index].inject(&self.site(*index, *number).place, target, headers);
         }
     }
+}
+
+/// What looks for every value that the secrets have, and have had.
+fn scrub_of(entries: &[Entry]) -> Scrub {
+    let held: Vec<_> = entries.iter().map(Entry::held).collect();
+    let all = held.iter().flat_map(|held| held.before.iter().chain([&held.secret]));
+    Scrub::new(all.map(|secret| secret.expose().as_bytes()))
 }
 
 /// Refuses two secrets that the proxy is to put into the same place of the same requests.
@@ -379,16 +466,18 @@ fn nth_value<'a>(headers: &'a mut HeaderMap, name: &HeaderName, nth: usize) -> O
 
 impl Entry {
     fn new(binding: Binding, secret: Secret) -> Result<Self, ProxyError> {
-        let known = secret.expose().len() >= SECRET_BYTES_MIN;
-        let secret_needle = known.then(|| Needle::new(secret.expose().as_bytes()));
-        let entry = Self { binding, secret, secret_needle };
+        let entry = Self { binding, held: RwLock::new(Held::new(secret, Vec::new())) };
         if let Some(site) = entry.binding.sites.iter().find(|site| Slot::of(&site.place).is_none()) {
             return Err(entry.no_header(&site.place));
         }
-        if HeaderValue::from_str(entry.secret.expose()).is_err() {
+        if HeaderValue::from_str(entry.held().secret.expose()).is_err() {
             return Err(ProxyError::SecretValue { name: entry.name() });
         }
         Ok(entry)
+    }
+
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn name(&self) -> String {
@@ -400,8 +489,9 @@ impl Entry {
     }
 
     fn redact(&self, value: &mut HeaderValue) {
-        let Some(needle) = &self.secret_needle else { return };
-        let real = self.secret.expose().as_bytes();
+        let held = self.held();
+        let Some(needle) = &held.needle else { return };
+        let real = held.secret.expose().as_bytes();
         if needle.hides_in(value.as_bytes()) {
             *value = HeaderValue::from_static(REDACTED);
             return;
@@ -421,7 +511,8 @@ impl Entry {
     fn swap(&self, value: &mut HeaderValue) {
         let (bytes, placeholder) = (value.as_bytes(), self.binding.placeholder.as_str().as_bytes());
         let Some(at) = position(bytes, placeholder) else { return };
-        let real = self.secret.expose().as_bytes();
+        let held = self.held();
+        let real = held.secret.expose().as_bytes();
         let swapped = [&bytes[..at], real, &bytes[at + placeholder.len()..]].concat();
         // The value was checked when the vault was filled; were it refused here, the placeholder would go out, which
         // is worth nothing.
@@ -432,7 +523,7 @@ impl Entry {
 
     fn swap_credentials(&self, value: &mut HeaderValue) {
         let Some(credentials) = spot::credentials(value) else { return };
-        let swapped = credentials.replacen(self.binding.placeholder.as_str(), self.secret.expose(), 1);
+        let swapped = credentials.replacen(self.binding.placeholder.as_str(), self.held().secret.expose(), 1);
         if let Some(swapped) = spot::basic_value(&swapped) {
             *value = sensitive(swapped);
         }
@@ -440,7 +531,8 @@ impl Entry {
 
     /// Puts the secret where nothing of the sandbox's stands for it, over what stands there.
     fn inject(&self, place: &Place, target: &mut String, headers: &mut HeaderMap) {
-        let real = self.secret.expose();
+        let held = self.held();
+        let real = held.secret.expose();
         let header = match place {
             Place::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(real).ok()),
             Place::Bearer => Some(AUTHORIZATION).zip(HeaderValue::from_str(&format!("Bearer {real}")).ok()),
@@ -510,7 +602,13 @@ mod tests {
     fn bound(place: Place, mode: Mode) -> Binding {
         let host = HostName::parse("api.example.com").unwrap();
         let site = Site { host, port: Port(443), path: "/".to_owned(), place };
-        Binding { secret: "vendor".to_owned(), sites: vec![site], mode, placeholder: Placeholder(HELD.to_owned()) }
+        Binding {
+            secret: "vendor".to_owned(),
+            sites: vec![site],
+            mode,
+            refresh: None,
+            placeholder: Placeholder(HELD.to_owned()),
+        }
     }
 
     fn vault_of(place: Place, mode: Mode) -> Vault {

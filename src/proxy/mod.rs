@@ -38,6 +38,7 @@ mod passthrough;
 mod patience;
 mod push;
 mod record;
+mod refresh;
 mod refusal;
 mod relay;
 mod resolve;

@@ -6,6 +6,7 @@ use super::line::{FromProxy, Line};
 use super::listen::{self, CONNECTIONS_MAX};
 use super::names::Names;
 use super::record::Clerk;
+use super::refresh::Keeper;
 use super::ruling::Ruling;
 use super::settle::Books;
 use super::throttle::Throttle;
@@ -69,6 +70,9 @@ pub struct Setup {
     pub connect_to: Vec<ConnectTo>,
     /// The proxy's own addresses.
     pub gateway: Gateway,
+    /// Whoever reads secrets anew: asked for one by four bytes, its place in `bindings`, it answers 1 and the value or 0 and
+    /// why there is none, with a length of four bytes before the text.
+    pub keeper: Option<UnixStream>,
     /// Where facts are kept.
     pub recorder: Box<dyn Recorder>,
     /// Syncs what the recorder wrote without stopping it; without one, recording waits while the disk does.
@@ -118,10 +122,12 @@ impl Proxy {
         let vault = Vault::new(setup.bindings)?;
         let (end, ending) = watch::channel(false);
         let shared = runtime.block_on(async {
+            let keeper = setup.keeper.map(Keeper::new).transpose();
+            let keeper = keeper.map_err(|source| ProxyError::Start { step: "the way to secrets", source })?;
             let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to);
-            Shared {
+            Ok::<_, ProxyError>(Shared {
                 policy: Ruling::new(setup.policy),
-                vault,
+                vault: vault.with_keeper(keeper),
                 authority: setup.authority,
                 upstream: Upstream::new(dialer),
                 books,
@@ -129,8 +135,8 @@ impl Proxy {
                 gateway: setup.gateway,
                 throttle: Throttle::new(),
                 ending,
-            }
-        });
+            })
+        })?;
         Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, line: (socket, queue), rest, end })
     }
 

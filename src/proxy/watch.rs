@@ -26,7 +26,7 @@ type Own = [u8; PLACEHOLDER_OWN];
 pub struct Watch {
     pair: Finder<'static>,
     placeholders: HashMap<Own, usize>,
-    /// As they would stand in a host's name.
+    /// As they would stand in the name of a host or a header.
     lowered: HashMap<Own, usize>,
 }
 
@@ -74,10 +74,10 @@ impl Watch {
         most
     }
 
-    /// A placeholder in the name of a host, which has no capitals and may be cut by dots.
-    pub(super) fn in_host(&self, host: &str) -> Option<usize> {
+    /// A placeholder in the name of a host or a header, which has no capitals and, of a host, may be cut by dots.
+    pub(super) fn in_lowered(&self, name: &str) -> Option<usize> {
         let mark = PLACEHOLDER_MARK.map(|byte| byte.to_ascii_lowercase());
-        let joined: Vec<u8> = host.bytes().filter(|byte| *byte != b'.').map(|byte| byte.to_ascii_lowercase()).collect();
+        let joined: Vec<u8> = name.bytes().filter(|byte| *byte != b'.').map(|byte| byte.to_ascii_lowercase()).collect();
         let at = Finder::new(&mark).find(&joined)?;
         self.lowered.get(joined.get(at + MARK..at + KNOWN)?).copied()
     }
@@ -323,8 +323,8 @@ mod tests {
         let cut = format!("{first}.{rest}");
         let plain = placeholder("b").to_lowercase();
         let own = &plain[plain.find("zx").unwrap() + MARK..][..PLACEHOLDER_OWN];
-        assert_eq!(watch.in_host(&cut), (!own.contains('_')).then_some(1), "{cut}");
-        assert_eq!(watch.in_host("api.example.com"), None);
+        assert_eq!(watch.in_lowered(&cut), (!own.contains('_')).then_some(1), "{cut}");
+        assert_eq!(watch.in_lowered("api.example.com"), None);
     }
 
     #[test]

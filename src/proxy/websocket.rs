@@ -5,8 +5,10 @@
 
 use super::Shared;
 use super::frames::{Deflate, Frames, Piece};
+use super::inject::Misplaced;
 use super::lanes::Slot;
 use super::relay::{Stop, Way};
+use super::screen::Screen;
 use super::settle::Open;
 use crate::meter::{Endpoint, Turns};
 use crate::model::{BodyEnd, RequestLine};
@@ -14,8 +16,8 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Version, request, response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -172,6 +174,8 @@ pub(super) struct Socket {
     down: Frames,
     turns: Option<Turns>,
     begun: bool,
+    /// What looks for placeholders in what the client says.
+    screen: Option<(Arc<Shared>, Screen)>,
 }
 
 impl Socket {
@@ -191,21 +195,38 @@ impl Socket {
         };
         let (up, down) = (side("client_no_context_takeover"), side("server_no_context_takeover"));
         let turns = Endpoint::of_websocket(line).map(Turns::new);
-        Self { up: Frames::new(up), down: Frames::new(down), turns, begun: false }
+        Self { up: Frames::new(up), down: Frames::new(down), turns, begun: false, screen: None }
     }
 
-    fn sent(&mut self, bytes: &[u8]) {
-        let Self { up, turns, .. } = self;
-        match turns {
-            None => up.feed(bytes, None),
-            Some(turns) => up.feed(
-                bytes,
-                Some(&mut |piece| {
-                    if let Piece::Text(text) = piece {
-                        turns.request(text);
-                    }
-                }),
-            ),
+    /// Has what the client says watched for placeholders.
+    pub(super) fn watched(self, shared: &Arc<Shared>) -> Self {
+        let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let screen = shared.vault.screen(&json).ok().flatten();
+        Self { screen: screen.map(|screen| (shared.clone(), screen)), ..self }
+    }
+
+    fn sent(&mut self, bytes: &[u8]) -> Result<(), Misplaced> {
+        let Self { up, turns, screen, .. } = self;
+        if turns.is_none() && screen.is_none() {
+            up.feed(bytes, None);
+            return Ok(());
+        }
+        let mut looked = Ok(());
+        let mut take = |piece: Piece<'_>| {
+            if let (Some(turns), Piece::Text(text)) = (turns.as_mut(), &piece) {
+                turns.request(text);
+            }
+            if let (Some((shared, screen)), Piece::Text(said) | Piece::Binary(said)) = (screen.as_mut(), piece)
+                && looked.is_ok()
+            {
+                looked = shared.vault.look(screen, said);
+            }
+        };
+        up.feed(bytes, Some(&mut take));
+        match &mut self.screen {
+            // What is no frame may still hold one as it is.
+            Some((shared, screen)) if looked.is_ok() && self.up.is_unreadable() => shared.vault.look(screen, bytes),
+            _ => looked,
         }
     }
 
@@ -219,6 +240,7 @@ impl Socket {
                 }
                 turns.response(text);
             }
+            Piece::Binary(_) => {}
             Piece::End => {
                 if std::mem::replace(begun, false)
                     && let Some(reading) = turns.response_ends()
@@ -270,8 +292,10 @@ impl Relay {
         poll_fn(|cx| {
             let sent = up.poll(cx, client, upstream, &mut |bytes| {
                 upload.chunk(bytes).map_err(|_| Stop::TooMuch)?;
-                socket.sent(bytes);
-                Ok(())
+                socket.sent(bytes).map_err(|misplaced| {
+                    upload.stop(misplaced.to_string());
+                    Stop::TooMuch
+                })
             });
             let received = down.poll(cx, upstream, client, &mut |bytes| {
                 open.chunk(bytes).map_err(|_| Stop::TooMuch)?;

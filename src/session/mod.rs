@@ -16,6 +16,7 @@ mod error;
 mod filter;
 mod finish;
 mod git_settings;
+mod keeper;
 mod keyring;
 mod late_look;
 mod leave;

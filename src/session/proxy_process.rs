@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::error::SessionError;
+use super::keeper;
 use super::prepare::Prepared;
 use super::signals::Signals;
 use crate::meter::PriceTable;
@@ -274,6 +275,9 @@ fn prepare(
 
     let resolver = ResolverConfig::from_system();
     let bindings = load_secrets(prepared, &mut journal)?;
+    // Before there is a second thread, and before nothing can be opened any more.
+    let keeper = keeper::start(prepared.secrets.iter().map(|(spec, _)| spec), &prepared.home)
+        .map_err(SessionError::preparing("fork the process that reads secrets"))?;
     // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
     let sync = Some(journal.sync_handle()?);
@@ -285,6 +289,7 @@ fn prepare(
         authority,
         roots,
         connect_to: prepared.request.connect_to.clone(),
+        keeper,
         gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
         recorder,
         sync,

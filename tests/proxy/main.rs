@@ -12,6 +12,7 @@ mod opaque;
 mod placeholders;
 mod refusals;
 mod registries;
+mod rotation;
 mod rules;
 mod scrubbed;
 mod secrets;

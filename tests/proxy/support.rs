@@ -178,13 +178,15 @@ pub struct Wanted<'a> {
     /// How long the session has lasted already.
     pub age: Duration,
     pub amendments: Option<std::os::fd::OwnedFd>,
+    /// Whoever reads the secret anew, which is then done for each request.
+    pub keeper: Option<UnixStream>,
     pub denials: &'a [&'a str],
     pub limits: &'a [&'a str],
 }
 
 impl Default for Wanted<'_> {
     fn default() -> Self {
-        let (trust, recorder, amendments) = (None, None, None);
+        let (trust, recorder, amendments, keeper) = (None, None, None, None);
         let (rules, denials, limits): (&[&str], &[&str], &[&str]) = (&[], &[], &[]);
         Self {
             rules,
@@ -193,6 +195,7 @@ impl Default for Wanted<'_> {
             secret_host: "api.example.com",
             age: Duration::ZERO,
             amendments,
+            keeper,
             denials,
             limits,
         }
@@ -222,10 +225,11 @@ impl Proxy {
         let setup = Setup {
             session,
             policy: Policy::compile(&[source]).unwrap(),
-            bindings: vec![(binding(wanted.secret_host), Secret::new(REAL.to_owned()))],
+            bindings: vec![(binding(wanted.secret_host, wanted.keeper.is_some()), Secret::new(REAL.to_owned()))],
             authority,
             roots: Roots::from_pem(Vec::new(), trusted.as_deref().map(str::as_bytes)).unwrap(),
             connect_to: connect_to.into_iter().collect(),
+            keeper: wanted.keeper,
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
             recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
             sync: None,
@@ -305,7 +309,7 @@ impl Proxy {
     }
 }
 
-fn binding(host: &str) -> Binding {
+fn binding(host: &str, refreshed: bool) -> Binding {
     Binding {
         secret: "vendor".to_owned(),
         sites: vec![Site {
@@ -315,6 +319,7 @@ fn binding(host: &str) -> Binding {
             place: Place::Header("x-api-key".to_owned()),
         }],
         mode: Mode::Placeholder,
+        refresh: refreshed.then_some(Duration::ZERO),
         placeholder: Placeholder(PLACEHOLDER.to_owned()),
     }
 }

@@ -219,6 +219,32 @@ async fn a_secret_goes_with_the_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_placeholder_in_a_message_ends_the_websocket_before_it_is_whole() {
+    let (upstream, witness) = listener().await;
+    let proxy = Proxy::start(Some(&upstream), rules());
+    let said = format!("{{\"key\": \"{PLACEHOLDER}\"}}");
+    for first in [0x81, 0x82] {
+        for size in [1, 1024] {
+            let mut stream = opened(&proxy, HOST, "/socket").await;
+            let mut message = frame(&said, Some([1, 2, 3, 4]));
+            message[0] = first;
+            for piece in message.chunks(size) {
+                // It may have ended by now.
+                let _ = stream.write_all(piece).await;
+            }
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    }
+    let whole = frame(&said, Some([1, 2, 3, 4]));
+    let heard = witness.heard();
+    assert!(!heard.windows(whole.len() - 4).any(|window| window == &whole[4..]), "it came through");
+    let events = proxy.stop();
+    let told = |event: &&Event| matches!(event, Event::RequestFailed { reason, .. } if reason.contains("`vendor`"));
+    assert_eq!(events.iter().filter(told).count(), 4, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_that_no_rule_allows_is_refused() {
     let (upstream, witness) = listener().await;
     let proxy = Proxy::start(Some(&upstream), Wanted { rules: &["GET api.example.com/allowed"], ..Wanted::default() });

@@ -23,6 +23,7 @@ mod protected;
 mod proxy;
 mod reach;
 mod rules;
+mod secret_attacks;
 mod secret_files;
 mod secret_store;
 mod secrets;

@@ -112,3 +112,55 @@ attack! {
         assert_eq!(secret(world, &["list", "--json"], "").text(), "");
     }
 }
+
+/// A key in a file outside, looked at anew all the time.
+const ROTATING: &str = "\
+name: rotating
+command: sh
+description: a key that changes
+filesystem: { workspace: direct }
+egress:
+  - allow: '* api.anthropic.com/**'
+secrets:
+  - name: anthropic
+    from: 'file:KEYFILE'
+    refresh: 1ms
+    host: api.anthropic.com
+    header: x-api-key
+    placeholder: { env: KEY, shape: anthropic }
+";
+
+attack! {
+    /// The proxy can open no file by then; what reads it anew does so as the user, outside, and is gone with the session.
+    fn a_key_that_changes_outside_is_used_at_once(world) {
+        let (provider, keys) = (Provider::start(world), [fresh_key(), fresh_key()]);
+        let (file, profile) = (world.place().join("key"), world.place().join("rotating.yaml"));
+        world.write(&profile, &ROTATING.replace("KEYFILE", file.to_str().unwrap()));
+        world.write(&file, &keys[0]);
+        let to = format!("api.anthropic.com:443:{}", provider.address);
+        let ca = provider.certificate.display().to_string();
+        let flags = ["--profile", profile.to_str().unwrap(), "--connect-to", &to, "--upstream-ca", &ca];
+        let ask = "until test -e stop; do curl -s -o /dev/null -w '%{http_code}\\n' -H \"x-api-key: $KEY\" \
+            https://api.anthropic.com/v1/models; done";
+        let mut command = world.exec(&flags, &["sh", "-c", ask]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Each answer is one more look; the change is there in the next but one at the latest.
+        let mut until = |what: &str, is_so: &dyn Fn(&str) -> bool| {
+            let seen: Vec<String> = answers.by_ref().map_while(Result::ok).take(20).take_while(|line| !is_so(line)).collect();
+            assert!(seen.len() < 20, "{what}: {seen:?}");
+        };
+        let heard = |key: &str| provider.heard().1.last().is_some_and(|line| line["headers"]["x-api-key"] == key);
+        until("the first key", &|line| line == "200" && heard(&keys[0]));
+        world.write(&file, &keys[1]);
+        until("the second key", &|line| line == "200" && heard(&keys[1]));
+        std::fs::remove_file(&file).unwrap();
+        until("no key", &|line| line == "503");
+        world.write(&file, &keys[0]);
+        until("the first key again", &|line| line == "200" && heard(&keys[0]));
+        world.write(&world.workspace().join("stop"), "");
+        assert!(answers.count() < 20, "it goes on");
+        assert_eq!(collect(child, b"").code(), Some(0));
+    }
+}
