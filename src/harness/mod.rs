@@ -17,7 +17,7 @@ pub use program::{install_hint, program_candidates, program_meant, program_needs
 pub use shipped::{shipped, shipped_for};
 
 use crate::model::Placeholder;
-use crate::policy::{Harness, Profile, SecretSource};
+use crate::policy::{Harness, Profile};
 use std::collections::BTreeMap;
 
 /// Permissions of a seed that only its owner may read.
@@ -113,10 +113,7 @@ fn placeholder_in<'a>(request: &LaunchRequest<'a>, variable: &str) -> Option<&'a
 /// What stays hidden: what the profile says, and every file that a secret is read from.
 fn hidden(profile: &Profile) -> Vec<String> {
     let sources = profile.secrets.iter().flat_map(|secret| &secret.from);
-    let files = sources.filter_map(|source| match source {
-        SecretSource::File(path) => Some(path.clone()),
-        SecretSource::Env(_) | SecretSource::Command(_) | SecretSource::Store(_) => None,
-    });
+    let files = sources.filter_map(|source| source.file().map(str::to_owned));
     let mut paths: Vec<String> = profile.filesystem.hide.iter().cloned().chain(files).collect();
     paths.sort();
     paths.dedup();

@@ -122,7 +122,7 @@ fn machine_secret(mut node: Node, complaints: &mut Vec<Complaint>) -> Option<Mac
         let hint = "name them: `from: file:PATH`, with a full path, or `from: env:NAME`";
         complaints.push(place.complaint("a machine's secret is in nobody's own store", hint));
     }
-    if spec.from.iter().any(|source| matches!(source, SecretSource::File(path) if path.starts_with('~'))) {
+    if spec.from.iter().any(|source| source.file().is_some_and(|path| path.starts_with('~'))) {
         complaints.push(place.complaint("the machine has no home directory", "write the full path of the file"));
     }
     Some(MachineSecret { spec, users })

@@ -3,6 +3,7 @@
 use super::secret::{Place, PlaceholderFile, SecretSource, Site};
 use super::shape::Shape;
 use crate::model::{HostName, Port};
+use std::time::Duration;
 
 /// What is known of one vendor's secrets.
 #[derive(Debug)]
@@ -18,7 +19,12 @@ pub struct Preset {
     sites: &'static [(&'static str, &'static str, At)],
     /// The files that the vendor's own programs look into, each with what stands in it.
     files: &'static [(&'static str, &'static str)],
+    /// A file of JSON in which the vendor's own programs keep a login, and where in it the token is.
+    login: Option<&'static str>,
 }
+
+/// For how long the token of a login is used before it is read anew.
+const LOGIN_REFRESH: Duration = Duration::from_secs(60);
 
 /// A [`Place`] as a constant.
 #[derive(Debug, Clone, Copy)]
@@ -38,14 +44,16 @@ static PRESETS: &[Preset] = &[
         variables: &["ANTHROPIC_API_KEY"],
         shape: Shape::Anthropic,
         sites: &[("api.anthropic.com", "/", At::Header("x-api-key")), ("api.anthropic.com", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
         name: "claude-code",
-        about: "a token of a Claude subscription, as `claude setup-token` prints it",
+        about: "a token of a Claude subscription, as `claude setup-token` prints it, or your own login's",
         variables: &["CLAUDE_CODE_OAUTH_TOKEN"],
         shape: Shape::AnthropicToken,
         sites: &[("api.anthropic.com", "/", At::Bearer)],
+        login: Some("~/.claude/.credentials.json#/claudeAiOauth/accessToken"),
         files: &[],
     },
     Preset {
@@ -54,6 +62,7 @@ static PRESETS: &[Preset] = &[
         variables: &["OPENAI_API_KEY"],
         shape: Shape::OpenAi,
         sites: &[("api.openai.com", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -66,6 +75,7 @@ static PRESETS: &[Preset] = &[
             ("generativelanguage.googleapis.com", "/", At::Query("key")),
             ("generativelanguage.googleapis.com", "/", At::Bearer),
         ],
+        login: None,
         files: &[],
     },
     Preset {
@@ -74,6 +84,7 @@ static PRESETS: &[Preset] = &[
         variables: &["OPENROUTER_API_KEY"],
         shape: Shape::OpenRouter,
         sites: &[("openrouter.ai", "/api/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -88,6 +99,7 @@ static PRESETS: &[Preset] = &[
             ("github.com", "/", At::Basic),
             ("github.com", "/", At::Header("authorization")),
         ],
+        login: None,
         files: &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")],
     },
     Preset {
@@ -100,6 +112,7 @@ static PRESETS: &[Preset] = &[
             ("gitlab.com", "/", At::Bearer),
             ("gitlab.com", "/", At::Basic),
         ],
+        login: None,
         files: &[("~/.netrc", "machine gitlab.com login oauth2 password PLACEHOLDER\n")],
     },
     Preset {
@@ -108,6 +121,7 @@ static PRESETS: &[Preset] = &[
         variables: &["NPM_TOKEN", "NODE_AUTH_TOKEN"],
         shape: Shape::Npm,
         sites: &[("registry.npmjs.org", "/", At::Bearer)],
+        login: None,
         files: &[("~/.npmrc", "//registry.npmjs.org/:_authToken=PLACEHOLDER\n")],
     },
     Preset {
@@ -116,6 +130,7 @@ static PRESETS: &[Preset] = &[
         variables: &["TWINE_PASSWORD", "UV_PUBLISH_TOKEN"],
         shape: Shape::PyPi,
         sites: &[("upload.pypi.org", "/legacy/", At::Basic)],
+        login: None,
         files: &[("~/.pypirc", "[pypi]\nusername = __token__\npassword = PLACEHOLDER\n")],
     },
     Preset {
@@ -124,6 +139,7 @@ static PRESETS: &[Preset] = &[
         variables: &["CARGO_REGISTRY_TOKEN"],
         shape: Shape::CratesIo,
         sites: &[("crates.io", "/api/", At::Header("authorization"))],
+        login: None,
         files: &[("~/.cargo/credentials.toml", "[registry]\ntoken = \"PLACEHOLDER\"\n")],
     },
     Preset {
@@ -132,6 +148,7 @@ static PRESETS: &[Preset] = &[
         variables: &[],
         shape: Shape::DockerHub,
         sites: &[("auth.docker.io", "/token", At::Basic)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -140,6 +157,7 @@ static PRESETS: &[Preset] = &[
         variables: &["HF_TOKEN"],
         shape: Shape::HuggingFace,
         sites: &[("huggingface.co", "/", At::Bearer), ("router.huggingface.co", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -151,6 +169,7 @@ static PRESETS: &[Preset] = &[
             ("bedrock-runtime.us-east-1.amazonaws.com", "/", At::Bearer),
             ("bedrock.us-east-1.amazonaws.com", "/", At::Bearer),
         ],
+        login: None,
         files: &[],
     },
     Preset {
@@ -159,6 +178,7 @@ static PRESETS: &[Preset] = &[
         variables: &["SLACK_BOT_TOKEN"],
         shape: Shape::Slack,
         sites: &[("slack.com", "/api/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -167,6 +187,7 @@ static PRESETS: &[Preset] = &[
         variables: &["MISTRAL_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.mistral.ai", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -175,6 +196,7 @@ static PRESETS: &[Preset] = &[
         variables: &["GROQ_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.groq.com", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -183,6 +205,7 @@ static PRESETS: &[Preset] = &[
         variables: &["XAI_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.x.ai", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -191,6 +214,7 @@ static PRESETS: &[Preset] = &[
         variables: &["DEEPSEEK_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.deepseek.com", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -199,6 +223,7 @@ static PRESETS: &[Preset] = &[
         variables: &["STRIPE_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.stripe.com", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -207,6 +232,7 @@ static PRESETS: &[Preset] = &[
         variables: &["CLOUDFLARE_API_TOKEN"],
         shape: Shape::Opaque,
         sites: &[("api.cloudflare.com", "/client/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -215,6 +241,7 @@ static PRESETS: &[Preset] = &[
         variables: &["DIGITALOCEAN_ACCESS_TOKEN"],
         shape: Shape::Opaque,
         sites: &[("api.digitalocean.com", "/", At::Bearer)],
+        login: None,
         files: &[],
     },
     Preset {
@@ -223,6 +250,7 @@ static PRESETS: &[Preset] = &[
         variables: &["LINEAR_API_KEY"],
         shape: Shape::Opaque,
         sites: &[("api.linear.app", "/", At::Header("authorization"))],
+        login: None,
         files: &[],
     },
 ];
@@ -262,11 +290,19 @@ impl Preset {
         self.sites.iter().filter_map(site).collect()
     }
 
-    /// Where its value is looked for where nothing else is written: omni's store, then the vendor's own variables.
+    /// Where its value is looked for where nothing else is written: omni's store, then the vendor's own variables, then a login of
+    /// its programs'.
     #[must_use]
     pub fn sources(&self) -> Vec<SecretSource> {
         let stored = std::iter::once(SecretSource::Store(self.name.to_owned()));
-        stored.chain(self.variables.iter().map(|name| SecretSource::Env((*name).to_owned()))).collect()
+        let variables = self.variables.iter().map(|name| SecretSource::Env((*name).to_owned()));
+        stored.chain(variables).chain(self.login.map(SecretSource::of_file)).collect()
+    }
+
+    /// For how long a value is used: a login's token is renewed by the program whose login it is.
+    #[must_use]
+    pub fn refresh(&self) -> Option<Duration> {
+        self.login.map(|_| LOGIN_REFRESH)
     }
 
     /// The files that hold the placeholder.

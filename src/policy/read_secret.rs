@@ -61,6 +61,7 @@ impl SecretSpec {
         let preset = preset.and_then(|node| read_preset(node, complaints));
         let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
         let refresh = fields.take("refresh").and_then(|node| read_refresh(node, complaints));
+        let refresh = refresh.or_else(|| preset.and_then(Preset::refresh));
         let sites = match fields.take("sites") {
             Some(node) => read_sites(node, complaints),
             None if preset.is_some() => Vec::new(),
@@ -226,7 +227,7 @@ fn read_source(node: Node, complaints: &mut Vec<Complaint>) -> Option<SecretSour
     let complaint = match kind {
         "env" if is_variable(rest) => return Some(SecretSource::Env(rest.to_owned())),
         "env" => node.complaint(format!("`{rest}` is not the name of a variable"), "write it like `env:API_KEY`"),
-        "file" if rest.starts_with('/') || rest.starts_with("~/") => return Some(SecretSource::File(rest.to_owned())),
+        "file" if rest.starts_with('/') || rest.starts_with("~/") => return Some(SecretSource::of_file(rest)),
         "file" => node.complaint(format!("`{rest}` is not a full path"), "begin it with `/` or `~/`"),
         "command" if !rest.is_empty() => return Some(SecretSource::Command(rest.to_owned())),
         "command" => node.complaint("the command is empty", "write it like `command:pass show key`"),

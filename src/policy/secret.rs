@@ -99,10 +99,31 @@ pub enum SecretSource {
     Env(String),
     /// A file, as written (`~/` not yet expanded).
     File(String),
+    /// A string in a file of JSON, as written, and where in it, as a pointer (RFC 6901).
+    JsonFile(String, String),
     /// What a command prints.
     Command(String),
     /// omni's own store, by the name it was put in under.
     Store(String),
+}
+
+impl SecretSource {
+    /// A file, or with `#/…` behind its path a string in one of JSON.
+    pub(super) fn of_file(written: &str) -> Self {
+        match written.split_once("#/") {
+            Some((path, pointer)) => Self::JsonFile(path.to_owned(), format!("/{pointer}")),
+            None => Self::File(written.to_owned()),
+        }
+    }
+
+    /// The file that the value is in, as written.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::File(path) | Self::JsonFile(path, _) => Some(path),
+            Self::Env(_) | Self::Command(_) | Self::Store(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for SecretSource {
@@ -110,6 +131,7 @@ impl fmt::Display for SecretSource {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{path}"),
+            Self::JsonFile(path, pointer) => write!(f, "file:{path}#{pointer}"),
             Self::Command(command) => write!(f, "command:{command}"),
             Self::Store(name) => write!(f, "store:{name}"),
         }

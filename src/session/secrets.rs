@@ -11,6 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use zeroize::Zeroize;
 
+/// Longest file of JSON that a value is looked for in.
+const JSON_BYTES_MAX: usize = 256 * 1024;
 /// Longest value; no vendor's key comes near.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
@@ -18,7 +20,7 @@ const SECRET_BYTES_MAX: usize = 64 * 1024;
 pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
     spec.from.iter().any(|source| match source {
         SecretSource::Env(name) => sys::environment_has(name),
-        SecretSource::File(path) => expand_home(path, home).exists(),
+        SecretSource::File(path) | SecretSource::JsonFile(path, _) => expand_home(path, home).exists(),
         SecretSource::Command(_) => true,
         SecretSource::Store(name) => Home::path_from_env()
             .and_then(|home| Ok(SecretStore::read(&home)?.secrets().get(name).is_some_and(|secret| secret.has_value)))
@@ -54,6 +56,10 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
     match source {
         SecretSource::Env(name) => std::env::var(name).map_err(|error| error.to_string()),
         SecretSource::File(path) => text(&mut File::open(expand_home(path, home)).map_err(|error| error.to_string())?),
+        SecretSource::JsonFile(path, pointer) => {
+            let file = File::open(expand_home(path, home)).map_err(|error| error.to_string())?;
+            within(file, pointer)
+        }
         SecretSource::Command(command) => run(command),
         SecretSource::Store(name) => stored(name).map_err(|error| error.to_string()),
     }
@@ -71,6 +77,18 @@ fn text(from: &mut impl Read) -> Result<String, String> {
             let no_text = error.kind() == std::io::ErrorKind::InvalidData;
             Err(if no_text { "it is no text".to_owned() } else { error.to_string() })
         }
+    }
+}
+
+/// The string at a place of a file of JSON. What is wrong with the file is not said in its words, which may be secret.
+fn within(file: File, pointer: &str) -> Result<String, String> {
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(JSON_BYTES_MAX + 1));
+    file.take(JSON_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let mut document: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| "it is no JSON".to_owned())?;
+    match document.pointer_mut(pointer).map(serde_json::Value::take) {
+        Some(serde_json::Value::String(value)) => Ok(value),
+        Some(_) => Err(format!("what stands at {pointer} is no text")),
+        None => Err(format!("nothing stands at {pointer}")),
     }
 }
 
@@ -137,6 +155,21 @@ mod tests {
         assert_eq!(told("yes"), Err("it is longer than any key".to_owned()));
         let endless = SecretSource::File("/dev/zero".to_owned());
         assert_eq!(read(&endless, Path::new("/")).unwrap().len(), SECRET_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn a_string_in_a_file_of_json_is_found_and_nothing_of_it_is_said() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("login.json");
+        let read_at = |pointer: &str, contents: &str| {
+            std::fs::write(&path, contents).unwrap();
+            read(&SecretSource::JsonFile(path.display().to_string(), pointer.to_owned()), Path::new("/"))
+        };
+        let login = r#"{"login": {"token": "canary", "until": 7}}"#;
+        assert_eq!(read_at("/login/token", login), Ok("canary".to_owned()));
+        assert_eq!(read_at("/login/until", login), Err("what stands at /login/until is no text".to_owned()));
+        assert_eq!(read_at("/token", login), Err("nothing stands at /token".to_owned()));
+        assert_eq!(read_at("/login/token", &login[..20]), Err("it is no JSON".to_owned()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod explained;
 mod harnesses;
 mod host;
 mod learning;
+mod logins;
 mod memory;
 mod money;
 mod server;

@@ -71,6 +71,11 @@ impl Stage {
         self.give(path);
     }
 
+    /// Makes the actor own a path.
+    pub fn hand_over(&self, path: &Path) {
+        self.give(path);
+    }
+
     fn give(&self, path: &Path) {
         let id = self.actor.id();
         chown(path, id, id).unwrap();
