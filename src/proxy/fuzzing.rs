@@ -170,6 +170,7 @@ fn overheard(deflate: Deflate, bytes: &[u8], piece: usize) -> (Vec<u8>, (bool, b
     for piece in bytes.chunks(piece) {
         let mut keep = |piece: Piece<'_>| match piece {
             Piece::Text(bytes) => text.extend_from_slice(bytes),
+            Piece::Binary(_) => {}
             Piece::End => text.push(END),
         };
         frames.feed(piece, Some(&mut keep));
