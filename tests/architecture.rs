@@ -43,7 +43,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
 ];
 
 /// What `proxy` may know of `store`: where it records, not what becomes of it.
-const PROXY_KNOWS_OF_STORE: [&str; 3] = ["Recorder", "SyncHandle", "StoreError"];
+const PROXY_KNOWS_OF_STORE: [&str; 4] = ["BodyRecorder", "Recorder", "SyncHandle", "StoreError"];
 
 /// Rooms that only compute: time, entropy and the world arrive as arguments.
 const PURE: [&str; 5] = ["model", "policy", "meter", "ledger", "harness"];

@@ -1,5 +1,10 @@
 //! `omni audit`: the recorded events as they are, and whether they are still what was recorded.
 
+mod export;
+mod filter;
+
+use self::export::ExportArgs;
+use self::filter::{Filter, Wanted};
 use super::event_line::{EventLine, describe};
 use super::listing::{self, Viewer};
 use super::server::Route;
@@ -27,17 +32,21 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Act {
     Log(LogArgs),
+    Export(ExportArgs),
     Verify(VerifyArgs),
     Rebuild(RebuildArgs),
 }
 
 /// Print recorded events, of one session or of all
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  omni audit log --session last\n  omni audit log --follow --json | jq .event")]
+#[command(after_help = "Example:\n  omni audit log --session last\n  omni audit log --follow --json | jq .event\n  \
+    omni audit log --follow --verdict denied")]
 struct LogArgs {
     /// Only this session: any unique beginning of its id, or `last`
     #[arg(long, value_name = "ID")]
     session: Option<String>,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Go on with events as they are recorded
     #[arg(long)]
     follow: bool,
@@ -67,6 +76,7 @@ struct RebuildArgs {}
 pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     match args.act {
         Act::Log(args) => log(&args, viewer),
+        Act::Export(args) => export::run(&args, viewer),
         Act::Verify(args) => verify(&args, viewer),
         Act::Rebuild(RebuildArgs {}) => rebuild(viewer),
     }
@@ -75,7 +85,8 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
 fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let mut store = viewer.open()?;
     let session = args.session.as_deref().map(|wanted| store.find(wanted)).transpose()?;
-    let mut entry = print_after(&store, session.as_ref(), 0, args.json)?;
+    let mut filter = Filter::new(&args.wanted);
+    let mut entry = print_after(&store, session.as_ref(), 0, args.json, &mut filter)?;
     if entry == 0 && !args.follow {
         eprintln!("Nothing is recorded yet; `omni exec -- COMMAND` runs a session.");
     }
@@ -88,17 +99,24 @@ fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
             Some(session) => store.fold(session)?,
             None => store.fold_all()?,
         }
-        entry = print_after(&store, session.as_ref(), entry, args.json)?;
+        entry = print_after(&store, session.as_ref(), entry, args.json, &mut filter)?;
     }
 }
 
 /// Prints every event after an entry, page by page; returns the last one's entry.
-fn print_after(store: &Sqlite, session: Option<&SessionId>, mut entry: u64, json: bool) -> anyhow::Result<u64> {
+fn print_after(
+    store: &Sqlite,
+    session: Option<&SessionId>,
+    mut entry: u64,
+    json: bool,
+    filter: &mut Filter,
+) -> anyhow::Result<u64> {
     loop {
         let page = store.log(session, entry, PAGE_EVENTS)?;
         let Some(last) = page.last() else { return Ok(entry) };
         entry = last.entry;
-        let lines: Result<String, _> = page.iter().map(|stored| log_line(stored, json)).collect();
+        let lines: Result<String, _> =
+            page.iter().filter(|stored| filter.admits(stored)).map(|stored| log_line(stored, json)).collect();
         listing::emit(&lines?)?;
     }
 }

@@ -2,7 +2,8 @@
 
 use super::listing;
 use crate::model::{
-    BodyEnd, EndReason, Event, ExitStatus, FileAct, Isolation, NanoUsd, Pricing, RefusalKind, RequestLine, Scheme, Tier,
+    BodyEnd, BodySide, EndReason, Event, ExitStatus, FileAct, Isolation, NanoUsd, Pricing, RefusalKind, RequestLine,
+    Scheme, Tier,
 };
 use crate::store::StoredEvent;
 use serde::Serialize;
@@ -71,6 +72,7 @@ fn words(event: &Event) -> String {
         | Event::PushRead { .. }
         | Event::RequestFailed { .. }
         | Event::RequestCompleted { .. }
+        | Event::BodyRecorded { .. }
         | Event::UsageMetered { .. } => words_of_request(event),
         Event::RuleAdded { user, rule, .. } => format!("{user} added the rule `{rule}`"),
         Event::HoldPlaced { .. }
@@ -133,6 +135,11 @@ fn words_of_request(event: &Event) -> String {
         Event::RequestCompleted { request, status, request_bytes, response_bytes, duration_ms, end } => {
             let end = body_end(*end);
             format!("#{} {status}, {request_bytes} B up, {response_bytes} B down, {duration_ms} ms{end}", request.0)
+        }
+        Event::BodyRecorded { request, side, bytes, missing, .. } => {
+            let whose = if *side == BodySide::Request { "its body" } else { "its answer's body" };
+            let missing = missing.as_ref().map_or_else(String::new, |why| format!(", not whole: {why}"));
+            format!("#{} {whose} was recorded, {bytes} B{missing}", request.0)
         }
         Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
             let cost = listing::money(*cost, 0);

@@ -99,6 +99,9 @@ pub struct Args {
     /// Record what the terminal shows, for `omni replay`. Keys are never recorded.
     #[arg(long)]
     record: bool,
+    /// Record the bodies of requests and answers, without secrets, for `omni audit export --format har`.
+    #[arg(long)]
+    record_bodies: bool,
     /// Print the plan and the policy, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -297,6 +300,7 @@ pub(super) fn request(
         None => {}
     }
     profile.terminal.record |= args.record;
+    profile.record_bodies |= args.record_bodies;
     for name in &args.secret {
         profile.add_secret(SecretSpec::parse(&Sources::of_secret(name), &sources.secret(name)?)?)?;
     }

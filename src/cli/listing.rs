@@ -64,17 +64,24 @@ pub(super) fn emit(text: &str) -> anyhow::Result<()> {
 
 /// One value as one line of JSON.
 pub(super) fn json_line<T: Serialize>(value: &T) -> anyhow::Result<String> {
-    let mut line = String::new();
-    for character in serde_json::to_string(value)?.chars() {
-        // Outside of strings JSON is plain ASCII, so that each of these stands in a string.
-        if is_hostile(character) {
-            character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(line, "\\u{unit:04x}"))?;
-        } else {
-            line.push(character);
-        }
-    }
+    let mut line = harmless_json(&serde_json::to_string(value)?);
     line.push('\n');
     Ok(line)
+}
+
+/// JSON with everything escaped that could steer a terminal or deceive its reader.
+pub(super) fn harmless_json(json: &str) -> String {
+    let mut harmless = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Outside of strings JSON is plain ASCII and line breaks, so that each of these stands in a string.
+        if is_hostile(character) && character != '\n' {
+            // Writing to a string cannot fail.
+            let _ = character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(harmless, "\\u{unit:04x}"));
+        } else {
+            harmless.push(character);
+        }
+    }
+    harmless
 }
 
 /// A table without borders; columns named in `right` hold numbers.

@@ -37,11 +37,13 @@
 
 mod chain;
 mod decode;
+mod har;
 mod header;
 mod record;
 
 pub use chain::{Chain, FRAME_OVERHEAD_BYTES, FrameError, Hash, PAYLOAD_BYTES_MAX};
 pub use decode::{Decoded, Frame, Tail, Why, decode, resume};
+pub use har::{FindBody, Har};
 pub use header::{HEADER_BYTES, Header, HeaderFault};
 pub use record::{event_json, event_kind, event_of};
 

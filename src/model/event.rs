@@ -138,6 +138,16 @@ pub enum BodyEnd {
     BudgetReached,
 }
 
+/// Whose body it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodySide {
+    /// What the client sent.
+    Request,
+    /// What it was answered.
+    Response,
+}
+
 /// One fact. The variants are closed: a reader knows every thing that can happen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -281,6 +291,21 @@ pub enum Event {
         duration_ms: u64,
         /// How the body ended.
         end: BodyEnd,
+    },
+    /// A body was recorded, since that was asked for: without secrets, in a file beside the journals.
+    BodyRecorded {
+        /// The request.
+        request: RequestNumber,
+        /// Whether it is the request's or its answer's.
+        side: BodySide,
+        /// Its `Content-Type`.
+        content_type: Option<String>,
+        /// SHA-256 of what was recorded, in hexadecimal; none where nothing could be.
+        sha256: Option<String>,
+        /// How many bytes were recorded, decompressed.
+        bytes: u64,
+        /// Why not all of it was, for a person.
+        missing: Option<String>,
     },
     /// A model call used this much.
     UsageMetered {
@@ -476,6 +501,7 @@ impl Event {
             Self::RuleAdded { .. } => "rule_added",
             Self::RequestFailed { .. } => "request_failed",
             Self::RequestCompleted { .. } => "request_completed",
+            Self::BodyRecorded { .. } => "body_recorded",
             Self::UsageMetered { .. } => "usage_metered",
             Self::HoldPlaced { .. } => "hold_placed",
             Self::HoldSettled { .. } => "hold_settled",

@@ -17,7 +17,9 @@ mod time;
 mod usage;
 
 pub use budget::{Scope, Window};
-pub use event::{BodyEnd, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer};
+pub use event::{
+    BodyEnd, BodySide, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer,
+};
 pub use file_act::FileAct;
 pub use host::{Host, HostError, HostName, LOOPBACK_NAME, Port, Scheme};
 pub use id::{IdError, SessionId};

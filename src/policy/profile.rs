@@ -39,6 +39,8 @@ pub struct Profile {
     pub minimum_isolation: Option<Tier>,
     /// Whether it may make sandboxes of its own within this one, which opens more of the kernel to it.
     pub nested_sandboxes: bool,
+    /// Whether the bodies of its requests and of their answers are recorded.
+    pub record_bodies: bool,
 }
 
 impl Profile {

@@ -45,6 +45,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let minimum_isolation = fields.take("minimum_isolation").and_then(|node| tier(node, complaints));
     let nested_sandboxes =
         fields.take("nested_sandboxes").is_some_and(|node| switch(&node, "nested_sandboxes", complaints));
+    let record_bodies = fields.take("record_bodies").is_some_and(|node| switch(&node, "record_bodies", complaints));
     fields.finish(complaints);
     if name.is_none() {
         complaints.push(no_name);
@@ -66,6 +67,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         terminal,
         minimum_isolation,
         nested_sandboxes,
+        record_bodies,
     }
 }
 

@@ -277,6 +277,8 @@ fn the_manual_tells_of_every_key_and_of_no_other() {
 #[test]
 fn a_profile_says_in_so_many_words_that_it_nests() {
     let profile = |text: &str| Profile::parse("p.yaml", text).expect("a profile").nested_sandboxes;
+    let records = |text: &str| Profile::parse("p.yaml", text).expect("a profile").record_bodies;
+    assert!(records("name: x\nrecord_bodies: true\n") && !records("name: x\n"));
     assert!(profile("name: x\nnested_sandboxes: true\n") && !profile("name: x\n"));
     assert_eq!(
         errors("name: x\nnested_sandboxes: yes\n"),

@@ -340,7 +340,8 @@ async fn forward(
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
     let open = Open::new(shared.books.clone(), number, &line, allowance).funded(funds);
-    if open.is_metered() || shared.vault.may_tell(&line.host) {
+    let kept = handshake.is_none() && open.keep(&headers);
+    if kept || open.is_metered() || shared.vault.may_tell(&line.host) {
         // A compressed answer could not be read as it passes.
         headers.remove(ACCEPT_ENCODING);
     }

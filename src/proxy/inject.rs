@@ -28,7 +28,7 @@ const REDACTED: &str = "[redacted by omni]";
 pub(super) struct Vault {
     entries: Vec<Entry>,
     watch: Watch,
-    scrub: RwLock<Arc<Scrub>>,
+    scrub: Arc<RwLock<Arc<Scrub>>>,
     keeper: Option<Keeper>,
     /// Whose sites a host has, and which.
     by_host: HashMap<HostName, Vec<(usize, usize)>>,
@@ -118,7 +118,7 @@ impl Vault {
                 by_host.entry(site.host.clone()).or_default().push((index, number));
             }
         }
-        let scrub = RwLock::new(Arc::new(scrub_of(&entries)));
+        let scrub = Arc::new(RwLock::new(Arc::new(scrub_of(&entries))));
         Ok(Self { entries, watch, scrub, keeper: None, by_host })
     }
 
@@ -188,6 +188,12 @@ impl Vault {
         used.sort_unstable();
         used.dedup();
         used
+    }
+
+    /// What looks for them in what is recorded: for secrets, as they are by then, and for placeholders.
+    pub(super) fn scrubs_of_records(&self) -> (Arc<RwLock<Arc<Scrub>>>, Scrub) {
+        let placeholders = self.entries.iter().map(|entry| entry.binding.placeholder.as_str().as_bytes());
+        (self.scrub.clone(), Scrub::new(placeholders))
     }
 
     /// Whether a host may know a secret, so that its answers must be readable here.

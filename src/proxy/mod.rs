@@ -26,6 +26,7 @@ mod headers;
 mod hold;
 mod http;
 mod inject;
+mod keep;
 mod key_store;
 mod lanes;
 mod leg;

@@ -5,11 +5,12 @@
 
 use super::decode::{Coding, Decoder};
 use super::funds::Funds;
+use super::keep::{BodyKeeper, Draft};
 use super::line::Line;
 use super::patience;
 use super::record::{Clerk, now};
 use crate::meter::{Endpoint, Meter, PriceTable, Reading};
-use crate::model::{BodyEnd, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
+use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,12 +34,14 @@ pub(super) struct Books {
     pub clamps: bool,
     /// Whether the session is ending, so that what is cut off now was cut by that.
     pub ending: AtomicBool,
+    /// What records bodies, where that was asked for.
+    pub keeper: Option<Arc<BodyKeeper>>,
 }
 
 impl Books {
     /// Those of a session without policies about money.
     pub(super) fn ungoverned(clerk: Arc<Clerk>, prices: PriceTable, line: Line) -> Self {
-        Self { clerk, prices, line, governed: false, clamps: false, ending: AtomicBool::new(false) }
+        Self { clerk, prices, line, governed: false, clamps: false, ending: AtomicBool::new(false), keeper: None }
     }
 }
 
@@ -51,6 +54,8 @@ pub(super) struct Upload {
     cut: AtomicBool,
     /// Why the body was stopped, where something stood in it that may not go.
     stopped: OnceLock<String>,
+    /// What of it is recorded.
+    draft: Mutex<Option<Draft>>,
 }
 
 impl Upload {
@@ -59,6 +64,9 @@ impl Upload {
         self.allowance.take(Way::Up, bytes.len() as u64).inspect_err(|_| self.cut.store(true, Ordering::Relaxed))?;
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.with_meter(|meter| meter.request(bytes));
+        if let Some(draft) = &mut *self.draft.lock().unwrap_or_else(PoisonError::into_inner) {
+            draft.take(bytes);
+        }
         Ok(())
     }
 
@@ -66,6 +74,10 @@ impl Upload {
     pub(super) fn stop(&self, reason: String) {
         // The first reason is the reason.
         let _ = self.stopped.set(reason);
+    }
+
+    fn is_kept(&self) -> bool {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     fn with_meter(&self, act: impl FnOnce(&mut Meter)) {
@@ -89,6 +101,8 @@ pub(super) struct Open {
     copy: Option<Readable>,
     funds: Option<Box<Funds>>,
     outrun: bool,
+    /// What of the answer is recorded.
+    draft: Option<Draft>,
 }
 
 /// A copy of a model's answer whose compression is taken off; what passes is not changed.
@@ -147,6 +161,7 @@ impl Open {
             allowance,
             cut: AtomicBool::new(false),
             stopped: OnceLock::new(),
+            draft: Mutex::new(None),
         });
         let started = Instant::now();
         Self {
@@ -159,6 +174,7 @@ impl Open {
             response_bytes: 0,
             settled: false,
             copy: None,
+            draft: None,
             funds: None,
             outrun: false,
         }
@@ -175,6 +191,14 @@ impl Open {
         let reason = "omni cut the answer off here: it is longer than the budget allows";
         let dialect = self.endpoint.as_ref().filter(|_| self.outrun)?.dialect;
         Some(patience::refusal(dialect, http::StatusCode::PAYMENT_REQUIRED, reason))
+    }
+
+    /// Begins to record bodies, where that was asked for. Returns whether they must be readable.
+    pub(super) fn keep(&self, headers: &http::HeaderMap) -> bool {
+        let draft = self.books.keeper.as_ref().map(|keeper| keeper.begin(headers));
+        let keeps = draft.is_some();
+        *self.upload.draft.lock().unwrap_or_else(PoisonError::into_inner) = draft;
+        keeps
     }
 
     /// Whether it is a model call.
@@ -197,6 +221,9 @@ impl Open {
             self.copy = Readable::of(encoding);
             meter.response_head(head.status.as_u16(), kind, encoding.filter(|_| self.copy.is_none()));
         });
+        if head.status != http::StatusCode::SWITCHING_PROTOCOLS && self.upload.is_kept() {
+            self.draft = self.books.keeper.as_ref().map(|keeper| keeper.begin(&head.headers));
+        }
     }
 
     /// Whether so many bytes of an answer may pass.
@@ -213,6 +240,9 @@ impl Open {
             None => meter.response(bytes),
         });
         self.outrun |= self.funds.as_mut().is_some_and(|funds| funds.outrun_by(bytes));
+        if let Some(draft) = &mut self.draft {
+            draft.take(bytes);
+        }
         Ok(())
     }
 
@@ -238,6 +268,7 @@ impl Open {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
+        self.settle_bodies();
         self.books.clerk.record_done(&Event::RequestCompleted {
             request: self.number,
             status,
@@ -251,8 +282,18 @@ impl Open {
 
     fn settle_failed(&mut self, reason: String) {
         if !std::mem::replace(&mut self.settled, true) {
+            self.settle_bodies();
             self.books.clerk.record_done(&Event::RequestFailed { request: self.number, reason });
             self.settle_usage(false);
+        }
+    }
+
+    fn settle_bodies(&mut self) {
+        let request = self.upload.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for (draft, side) in [(request, BodySide::Request), (self.draft.take(), BodySide::Response)] {
+            if let Some(event) = draft.and_then(|draft| draft.finish(self.number, side)) {
+                self.books.clerk.record_done(&event);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::dial::Dialer;
 use super::inject::Vault;
+use super::keep::BodyKeeper;
 use super::line::{FromProxy, Line};
 use super::listen::{self, CONNECTIONS_MAX};
 use super::names::Names;
@@ -15,7 +16,7 @@ use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, han
 use crate::meter::PriceTable;
 use crate::model::{Event, Secret, SessionId};
 use crate::policy::{Binding, Policy, SpendPolicy};
-use crate::store::{Recorder, SyncHandle};
+use crate::store::{BodyRecorder, Recorder, SyncHandle};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
@@ -77,6 +78,8 @@ pub struct Setup {
     pub recorder: Box<dyn Recorder>,
     /// Syncs what the recorder wrote without stopping it; without one, recording waits while the disk does.
     pub sync: Option<SyncHandle>,
+    /// Where bodies are recorded, where that was asked for.
+    pub bodies: Option<Box<dyn BodyRecorder>>,
     /// What model calls cost.
     pub prices: PriceTable,
     /// What may be spent.
@@ -110,16 +113,18 @@ impl Proxy {
     /// A [`ProxyError`] when it cannot start.
     pub fn new(setup: Setup) -> Result<Self, ProxyError> {
         let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
-        let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, .. } = setup;
+        let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, bodies, .. } = setup;
         let (line, queue) = Line::new();
         let clerk = Clerk::new(recorder, sync);
         let clerk = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
+        let vault = Vault::new(setup.bindings)?;
+        let keeper = bodies.map(|file| Arc::new(BodyKeeper::new(file, vault.scrubs_of_records())));
         let books = Arc::new(Books {
             governed: !setup.spend.is_empty(),
             clamps: setup.spend.iter().any(|policy| policy.clamp),
+            keeper,
             ..Books::ungoverned(Arc::new(clerk), prices, line)
         });
-        let vault = Vault::new(setup.bindings)?;
         let (end, ending) = watch::channel(false);
         let shared = runtime.block_on(async {
             let keeper = setup.keeper.map(Keeper::new).transpose();

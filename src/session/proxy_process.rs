@@ -11,7 +11,7 @@ use crate::policy::Binding;
 use crate::proxy::{
     self, Authority, FromProxy, FromSession, Gateway, PACKET_BYTES_MAX, Proxy, ResolverConfig, Roots, Setup,
 };
-use crate::store::{Home, Journal, Recorder, load_prices};
+use crate::store::{BodyFile, BodyRecorder, Home, Journal, Recorder, load_prices};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, reap, wire, write_bundle};
 use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -79,6 +79,7 @@ impl ProxyProcess {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
+        let bodies = prepared.request.profile.record_bodies.then(|| BodyFile::beside(journal.path())).transpose()?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
             Forked::Parent { pid, pidfd } => Ok(Self {
                 pid,
@@ -91,7 +92,7 @@ impl ProxyProcess {
             }),
             Forked::Child => {
                 drop((ours, ours_off));
-                let site = Site { home, control: theirs, shutdown: theirs_off, certificates, journal };
+                let site = Site { home, control: theirs, shutdown: theirs_off, certificates, journal, bodies };
                 std::process::exit(i32::from(live(prepared, site).is_err()));
             }
         }
@@ -230,18 +231,20 @@ struct Site<'a> {
     shutdown: UnixStream,
     certificates: &'a OwnedFd,
     journal: Journal,
+    /// Where bodies are recorded, where that was asked for.
+    bodies: Option<BodyFile>,
 }
 
 /// The proxy's whole life. A failure has been told when this returns.
 fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
-    let Site { home, control, shutdown, certificates, journal } = site;
+    let Site { home, control, shutdown, certificates, journal, bodies } = site;
     let told = |why: String| {
         // Nobody left to tell when this fails.
         let _ = wire::send(control.as_fd(), &Word::Failed(why), &[]);
     };
     // Where the records are, since a machine's server has no home in its environment.
     let prices = load_prices(home.path()).map_err(|error| told(error.to_string()))?;
-    let setup = prepare(prepared, prices, &control, shutdown, certificates, journal)
+    let setup = prepare(prepared, prices, &control, shutdown, certificates, journal, bodies)
         .map_err(|error| told(error.to_string()))?;
     let proxy = Proxy::new(setup).map_err(|error| told(error.to_string()))?;
     let listeners = receive_listeners(&control).map_err(|error| told(error.to_string()))?;
@@ -261,9 +264,11 @@ fn prepare(
     shutdown: UnixStream,
     certificates: &OwnedFd,
     mut journal: Journal,
+    bodies: Option<BodyFile>,
 ) -> Result<Setup, SessionError> {
     let own = [control.as_fd(), shutdown.as_fd(), certificates.as_fd(), journal.as_fd()];
-    let keep: Vec<_> = own.into_iter().chain(prepared.request.caller.values()).collect();
+    let keep: Vec<_> =
+        own.into_iter().chain(bodies.as_ref().map(AsFd::as_fd)).chain(prepared.request.caller.values()).collect();
     detach(&keep).map_err(SessionError::preparing("detach the proxy"))?;
     let authority = Authority::generate(&prepared.session, SystemTime::now())?;
     let roots = Roots::from_system(prepared.request.upstream_ca.as_deref())?;
@@ -293,6 +298,7 @@ fn prepare(
         gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
         recorder,
         sync,
+        bodies: bodies.map(|file| -> Box<dyn BodyRecorder> { Box::new(file) }),
         prices,
         spend: prepared.spend.clone(),
         line: Some(control.try_clone().map_err(SessionError::preparing("keep the line to the session"))?),

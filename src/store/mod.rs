@@ -5,6 +5,7 @@
 //! fact means for the harness, only how to keep, count and find it.
 
 mod approvals;
+mod bodies;
 mod error;
 mod fold;
 mod holds;
@@ -24,6 +25,7 @@ mod summary_row;
 mod verify;
 
 pub use approvals::{Approval, Approvals};
+pub use bodies::{Bodies, BodyFile, BodyRecorder, NotKept};
 pub use error::{HomeFault, StoreError};
 pub use holds::{Account, Claim, Holds};
 pub use home::Home;

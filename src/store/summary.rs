@@ -210,6 +210,7 @@ impl Summary {
             | Event::SecretMissing { .. }
             | Event::NameResolved { .. }
             | Event::RequestCompleted { .. }
+            | Event::BodyRecorded { .. }
             | Event::PushRead { .. }
             | Event::RuleAdded { .. }
             | Event::HoldPlaced { .. }

@@ -223,6 +223,7 @@ impl Proxy {
         let trusted = wanted.trust.map(str::to_owned).or(own);
         let connect_to = upstream.map(|upstream| format!("::127.0.0.1:{}", upstream.address.port()).parse().unwrap());
         let setup = Setup {
+            bodies: None,
             session,
             policy: Policy::compile(&[source]).unwrap(),
             bindings: vec![(binding(wanted.secret_host, wanted.keeper.is_some()), Secret::new(REAL.to_owned()))],
