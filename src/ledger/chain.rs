@@ -3,6 +3,8 @@
 use super::Header;
 use super::record::Record;
 use crate::model::{Event, Timestamp};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -21,6 +23,20 @@ const DOMAIN: &[u8] = b"omni journal frame v1\0";
 /// A SHA-256 of the chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Hash(pub [u8; HASH_BYTES]);
+
+impl Hash {
+    /// The hash as texts of C2SP write it: base 64 (RFC 4648, §4).
+    #[must_use]
+    pub fn to_base64(self) -> String {
+        BASE64_STANDARD.encode(self.0)
+    }
+
+    /// The hash that a text of C2SP writes.
+    #[must_use]
+    pub fn from_base64(text: &str) -> Option<Self> {
+        BASE64_STANDARD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,8 +134,13 @@ impl Chain {
 
     /// Moves past one payload, so that the head is the hash its frame should have.
     pub fn follow(&mut self, payload: &[u8]) {
-        let hash = Sha256::new().chain_update(DOMAIN).chain_update(self.head.0).chain_update(payload);
-        self.head = Hash(hash.finalize().into());
+        self.head = frame_hash(&self.head, payload);
         self.frames += 1;
     }
+}
+
+/// The hash of a frame with this payload, after the frame or header with that hash.
+#[must_use]
+pub fn frame_hash(before: &Hash, payload: &[u8]) -> Hash {
+    Hash(Sha256::new().chain_update(DOMAIN).chain_update(before.0).chain_update(payload).finalize().into())
 }

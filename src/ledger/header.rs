@@ -46,11 +46,7 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_be_bytes());
-        bytes[10] = match self.writer {
-            Writer::Session => 1,
-            Writer::Proxy => 2,
-            Writer::Changes => 3,
-        };
+        bytes[10] = self.writer.code();
         // A session id is always as long as the space that is left.
         for (slot, byte) in bytes[ID_OFFSET..].iter_mut().zip(self.session.as_str().bytes()) {
             *slot = byte;

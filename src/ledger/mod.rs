@@ -1,4 +1,4 @@
-//! The journal's format: frames chained by hashes, written once and never changed.
+//! The formats of what happened: journals of frames chained by hashes, and the ledger, one hash tree over all of them.
 //!
 //! Pure. A journal is one [`Header`] and then frames; [`Chain`] makes frames, [`decode`] and [`resume`] read them back and
 //! say how the file ends ([`Tail`]). `docs/journal.md` shows how to verify a file by hand.
@@ -36,16 +36,39 @@
 //! can rewrite history; only a copy of a hash kept elsewhere helps against that.
 
 mod chain;
+mod checkpoint;
 mod decode;
+mod entry;
+mod format_error;
 mod har;
 mod header;
+mod merkle;
+mod note;
+mod quorum;
+mod receipt;
 mod record;
+mod witness;
 
-pub use chain::{Chain, FRAME_OVERHEAD_BYTES, FrameError, Hash, PAYLOAD_BYTES_MAX};
+pub use chain::{Chain, FRAME_OVERHEAD_BYTES, FrameError, Hash, PAYLOAD_BYTES_MAX, frame_hash};
+pub use checkpoint::Checkpoint;
 pub use decode::{Decoded, Frame, Tail, Why, decode, resume};
+pub use entry::{ENTRY_BYTES, Entry};
+pub use format_error::FormatError;
 pub use har::{FindBody, Har};
 pub use header::{HEADER_BYTES, Header, HeaderFault};
-pub use record::{event_json, event_kind, event_of};
+pub use merkle::{
+    Frontier, PROOF_HASHES_MAX, Subtrees, consistency, empty_root, inclusion, is_consistent, leaf_hash, node_hash,
+    root, root_from_inclusion,
+};
+pub use note::{CheckSignature, KeyKind, NOTE_BYTES_MAX, Note, NoteSignature, Signed, VerifierKey, cosigned_text};
+pub use quorum::{POLICY_BYTES_MAX, Party, QuorumFault, WitnessPolicy};
+pub use receipt::{Evidence, RECEIPT_BYTES_MAX, Receipt, Shown};
+pub use record::{event_json, event_kind, event_of, frame_number};
+pub use witness::{SUBMISSION_BYTES_MAX, Submission, WitnessRefusal};
 
+#[cfg(test)]
+mod merkle_tests;
+#[cfg(test)]
+mod quorum_tests;
 #[cfg(test)]
 mod tests;

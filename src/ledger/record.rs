@@ -50,3 +50,9 @@ pub fn event_kind(json: &str) -> Option<String> {
 pub fn event_json(payload: &[u8]) -> Option<&str> {
     serde_json::from_slice::<Envelope<'_>>(payload).ok().map(|record| record.event.get())
 }
+
+/// The number that a payload says it has; none when the payload is not a record.
+#[must_use]
+pub fn frame_number(payload: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Envelope<'_>>(payload).ok().map(|record| record.seq)
+}

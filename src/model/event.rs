@@ -34,6 +34,22 @@ impl Writer {
             Self::Changes => "changes",
         }
     }
+
+    /// The number that stands for it in journals and in the ledger.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Session => 1,
+            Self::Proxy => 2,
+            Self::Changes => 3,
+        }
+    }
+
+    /// The writer that this number stands for.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|writer| writer.code() == code)
+    }
 }
 
 /// How the harness ended.
