@@ -73,8 +73,9 @@ const CLOCKS: [&str; 2] = ["SystemTime", "Instant"];
 /// The one file that may see a secret's value.
 const EXPOSES_SECRETS: &str = "src/proxy/inject.rs";
 
-/// The one file that makes connections to the world outside, after the address was checked.
-const DIALS: &str = "src/proxy/dial.rs";
+/// The files that make connections to the world outside: the proxy's, after the address was checked, and the one that asks
+/// the witnesses that a person's own policy names, which no harness has a say in.
+const DIALS: [&str; 2] = ["src/proxy/dial.rs", "src/cli/audit/cosign.rs"];
 /// What makes them.
 const DIALLERS: [(&str, &[&str]); 3] =
     [("TcpStream", &["connect", "connect_timeout"]), ("TcpSocket", &["new_v4", "new_v6"]), ("UdpSocket", &["connect"])];
@@ -204,12 +205,18 @@ fn only_the_dialler_dials() {
         _ => false,
     };
     let check = |source: &Source| {
-        let paths = source.paths().into_iter().filter(|named| source.path != DIALS && dials(&named.words));
+        let paths =
+            source.paths().into_iter().filter(|named| !DIALS.contains(&source.path.as_str()) && dials(&named.words));
         paths.map(|named| format!("{}:{}: {}", source.path, named.line, named.words.join("::"))).collect()
     };
     expect_none("a connection that no grant was given for", violations(check));
-    let dialler = SOURCES.iter().find(|source| source.path == DIALS).expect("the dialler");
-    assert!(dialler.paths().iter().any(|named| dials(&named.words)), "{DIALS} does not dial: name the file that does");
+    for file in DIALS {
+        let dialler = SOURCES.iter().find(|source| source.path == file).expect("the dialler");
+        assert!(
+            dialler.paths().iter().any(|named| dials(&named.words)),
+            "{file} does not dial: name the file that does"
+        );
+    }
 }
 
 #[test]

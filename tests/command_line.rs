@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 36] = [
+const VERBS: [&str; 41] = [
     "",
     "exec",
     "attach",
@@ -18,6 +18,11 @@ const VERBS: [&str; 36] = [
     "audit log",
     "audit verify",
     "audit rebuild",
+    "audit prove",
+    "audit checkpoint",
+    "audit keys",
+    "audit witness",
+    "audit tiles",
     "policy",
     "policy check",
     "policy explain",

@@ -1,16 +1,26 @@
 //! `omni audit`: the recorded events as they are, and whether they are still what was recorded.
 
+mod checkpoint;
+mod cosign;
 mod export;
 mod filter;
+mod receipt;
+mod tiles;
+mod verify;
+mod witness;
 
+use self::checkpoint::{CheckpointArgs, KeysArgs};
 use self::export::ExportArgs;
 use self::filter::{Filter, Wanted};
+use self::receipt::ProveArgs;
+use self::tiles::TilesArgs;
+use self::verify::VerifyArgs;
+use self::witness::WitnessArgs;
 use super::event_line::{EventLine, describe};
 use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::SessionId;
-use crate::store::{Finding, Report, Sqlite, Store, StoredEvent};
-use serde::Serialize;
+use crate::store::{Sqlite, Store, StoredEvent};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +44,11 @@ enum Act {
     Log(LogArgs),
     Export(ExportArgs),
     Verify(VerifyArgs),
+    Prove(ProveArgs),
+    Checkpoint(CheckpointArgs),
+    Keys(KeysArgs),
+    Witness(WitnessArgs),
+    Tiles(TilesArgs),
     Rebuild(RebuildArgs),
 }
 
@@ -55,19 +70,24 @@ struct LogArgs {
     json: bool,
 }
 
-/// Check every journal's hash chain, and the database against it; exits with 1 when something is wrong
-#[derive(clap::Args)]
-#[command(after_help = "Example:\n  omni audit verify\n  omni audit verify --json | jq 'select(.ok | not)'")]
-struct VerifyArgs {
-    /// Print one JSON object for each journal
-    #[arg(long)]
-    json: bool,
-}
-
 /// Set the database aside and make it again from the journals
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni audit rebuild")]
 struct RebuildArgs {}
+
+impl Args {
+    /// Does what needs nobody's records; none where it needs them.
+    ///
+    /// # Errors
+    /// When a receipt proves nothing, or a witness cannot begin.
+    pub(super) fn run_without_records(&self) -> Option<anyhow::Result<ExitCode>> {
+        match &self.act {
+            Act::Verify(args) => verify::by_files(args),
+            Act::Witness(args) => Some(witness::run(args)),
+            _ => None,
+        }
+    }
+}
 
 /// Does what was asked.
 ///
@@ -77,7 +97,13 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     match args.act {
         Act::Log(args) => log(&args, viewer),
         Act::Export(args) => export::run(&args, viewer),
-        Act::Verify(args) => verify(&args, viewer),
+        Act::Verify(args) => verify::run(&args, viewer),
+        Act::Prove(args) => receipt::prove(&args, viewer),
+        Act::Checkpoint(args) => checkpoint::checkpoint(&args, viewer),
+        Act::Keys(args) => checkpoint::keys(&args, viewer),
+        Act::Tiles(args) => tiles::run(&args, viewer),
+        // Before anybody's records were opened.
+        Act::Witness(_) => anyhow::bail!("a witness is no visitor of the machine's server"),
         Act::Rebuild(RebuildArgs {}) => rebuild(viewer),
     }
 }
@@ -127,72 +153,6 @@ fn log_line(stored: &StoredEvent, json: bool) -> anyhow::Result<String> {
     }
     let (at, session) = (stored.at.to_rfc3339(), stored.session.as_str());
     Ok(format!("{at}  {session}  {:>5}  {}\n", stored.number, describe(stored)))
-}
-
-/// A journal's report as `--json` prints it.
-#[derive(Serialize)]
-struct ReportLine<'a> {
-    session: &'a str,
-    writer: &'static str,
-    ok: bool,
-    frames: u64,
-    head: String,
-    faults: Vec<FindingLine<'a>>,
-    notes: Vec<FindingLine<'a>>,
-}
-
-#[derive(Serialize)]
-struct FindingLine<'a> {
-    seq: u64,
-    what: &'a str,
-}
-
-fn finding_lines(findings: &[Finding]) -> Vec<FindingLine<'_>> {
-    findings.iter().map(|finding| FindingLine { seq: finding.seq, what: &finding.what }).collect()
-}
-
-fn verify(args: &VerifyArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
-    let reports = viewer.open()?.verify()?;
-    if args.json {
-        for report in &reports {
-            let line = ReportLine {
-                session: report.session.as_str(),
-                writer: report.writer.as_str(),
-                ok: report.faults.is_empty(),
-                frames: report.frames,
-                head: report.head.to_string(),
-                faults: finding_lines(&report.faults),
-                notes: finding_lines(&report.notes),
-            };
-            listing::emit(&listing::json_line(&line)?)?;
-        }
-    } else {
-        listing::emit(&human(&reports))?;
-    }
-    let broken = reports.iter().filter(|report| !report.faults.is_empty()).count();
-    if broken > 0 {
-        eprintln!(
-            "{broken} of {} journals are not what was recorded: copy the home before you change anything.",
-            reports.len()
-        );
-    }
-    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn human(reports: &[Report]) -> String {
-    let mut text = String::new();
-    for report in reports {
-        let findings = report.faults.iter().map(|finding| ("BROKEN", finding));
-        for (word, finding) in findings.chain(report.notes.iter().map(|finding| ("note", finding))) {
-            let (session, writer) = (report.session.as_str(), report.writer.as_str());
-            let what = listing::printable(&finding.what);
-            text.push_str(&format!("{word:<6}  {session}  {writer}  frame {}: {what}\n", finding.seq));
-        }
-    }
-    let frames: u64 = reports.iter().map(|report| report.frames).sum();
-    let whole = reports.iter().filter(|report| report.faults.is_empty()).count();
-    text.push_str(&format!("{whole} of {} journals whole, {frames} frames follow from one another\n", reports.len()));
-    text
 }
 
 fn rebuild(viewer: &Viewer) -> anyhow::Result<ExitCode> {

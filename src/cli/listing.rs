@@ -17,22 +17,34 @@ pub(super) fn printable_lines(text: &str) -> String {
 pub(super) struct Viewer {
     home: Home,
     user: Option<String>,
+    /// Whether whoever asks is at the other end of the machine's server.
+    visits: bool,
 }
 
 impl Viewer {
     /// This process's user, who sees their own records whole.
     pub(super) fn own() -> anyhow::Result<Self> {
-        Ok(Self { home: Home::from_env()?, user: None })
+        Ok(Self { home: Home::from_env()?, user: None, visits: false })
     }
 
     /// A user who sees of a home's records those of their own sessions; without a name, everything.
     pub(super) fn of_user(home: Home, user: Option<String>) -> Self {
-        Self { home, user }
+        Self { home, user, visits: true }
     }
 
     /// Whether there is nothing in the home that they may not see.
     pub(super) fn sees_all(&self) -> bool {
         self.user.is_none()
+    }
+
+    /// Refuses to go on where files that are named are not those of whoever names them.
+    pub(super) fn reads_files(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.visits,
+            "the machine's server reads and writes no files of its visitors: run this as root, with --no-system and with \
+             OMNI_HOME set to the server's home"
+        );
+        Ok(())
     }
 
     /// The user whom the machine's server shows only their own, if it does.
@@ -49,6 +61,9 @@ impl Viewer {
     pub(super) fn open(&self) -> anyhow::Result<Sqlite> {
         let mut store = Sqlite::open(&self.home)?.seen_by(self.user.clone());
         store.fold_all()?;
+        if let Some(fault) = store.ledger_fault().filter(|_| self.sees_all()) {
+            eprintln!("omni: {}", printable_lines(&fault.to_string()));
+        }
         Ok(store)
     }
 }

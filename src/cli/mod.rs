@@ -106,6 +106,14 @@ impl Records {
         }
     }
 
+    /// What needs nobody's records, of this user or of the machine's server.
+    fn show_without_records(&self) -> Option<anyhow::Result<ExitCode>> {
+        match self {
+            Self::Audit(args) => args.run_without_records(),
+            _ => None,
+        }
+    }
+
     fn show(self, viewer: &listing::Viewer) -> anyhow::Result<ExitCode> {
         match self {
             Self::Sessions(args) => sessions::run(args, viewer),
@@ -148,7 +156,7 @@ pub fn main() -> ExitCode {
         Verb::ServeVisitor(args) if args.records => (server::serve_visitor(args), 1),
         Verb::ServeVisitor(args) => (server::serve_visitor(args), EXIT_OMNI_FAILED),
         Verb::Server(args) => (server::run(args), 1),
-        Verb::Records(args) => (server::show_own_records(args), 1),
+        Verb::Records(args) => (args.show_without_records().unwrap_or_else(|| server::show_own_records(args)), 1),
         Verb::Diff(args) => (diff::run(&args), 1),
         Verb::Apply(args) => (apply::run(&args), 1),
         Verb::Discard(args) => (discard::run(&args), 1),

@@ -2,6 +2,7 @@
 
 use super::Hash;
 use crate::model::{SessionId, Writer};
+use sha2::{Digest, Sha256};
 
 /// Bytes of an entry, so that the place of each in a file follows from its index.
 pub const ENTRY_BYTES: usize = 64;
@@ -13,6 +14,21 @@ const KEY: u8 = 2;
 const NUMBER: usize = 8;
 const SESSION: usize = 16;
 const HASH: usize = 32;
+/// Where the frame's hash begins: all before it says which frame it is.
+pub const HASH_PLACE: usize = HASH;
+
+/// Keeps the hash that names a ledger apart from every other hash.
+const ORIGIN_DOMAIN: &[u8] = b"omni ledger origin v1\0";
+/// Bytes of that hash in the name.
+const ORIGIN_BYTES: usize = 16;
+
+/// The name of the ledger whose first key is this one. It cannot be kept while that key is exchanged.
+#[must_use]
+pub fn origin(first_key: &[u8; 32]) -> String {
+    let hash = Sha256::new().chain_update(ORIGIN_DOMAIN).chain_update(first_key).finalize();
+    let digits: String = hash.iter().take(ORIGIN_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    format!("omni/{digits}")
+}
 
 /// What an entry stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,7 +52,7 @@ mod witness;
 pub use chain::{Chain, FRAME_OVERHEAD_BYTES, FrameError, Hash, PAYLOAD_BYTES_MAX, frame_hash};
 pub use checkpoint::Checkpoint;
 pub use decode::{Decoded, Frame, Tail, Why, decode, resume};
-pub use entry::{ENTRY_BYTES, Entry};
+pub use entry::{ENTRY_BYTES, Entry, HASH_PLACE, origin};
 pub use format_error::FormatError;
 pub use har::{FindBody, Har};
 pub use header::{HEADER_BYTES, Header, HeaderFault};

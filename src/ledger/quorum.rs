@@ -37,6 +37,9 @@ pub enum QuorumFault {
     /// No trusted key of this ledger signed.
     #[error("no key that is trusted for `{0}` signed the checkpoint")]
     Unsigned(String),
+    /// No ledger that is trusted.
+    #[error("the ledger is none of those that are trusted: none of their keys ever signed for it")]
+    Foreign,
     /// A signature is not its owner's.
     #[error("the signature of `{0}` under the checkpoint is forged")]
     Forged(String),
@@ -64,6 +67,27 @@ impl WitnessPolicy {
     pub fn of_logs(keys: impl IntoIterator<Item = VerifierKey>) -> Self {
         let party = |key: VerifierKey| Party { name: key.name().to_owned(), key, url: None };
         Self { logs: keys.into_iter().map(party).collect(), ..Self::default() }
+    }
+
+    /// Trusts the ledger of this key as well.
+    pub fn trust(&mut self, key: VerifierKey) {
+        self.logs.push(Party { name: key.name().to_owned(), key, url: None });
+    }
+
+    /// The policy for a ledger whose keys, each handed over to by the one before, are these: it is trusted if one of them
+    /// is, or where no ledger is named at all.
+    ///
+    /// # Errors
+    /// [`QuorumFault::Foreign`] when the policy trusts other ledgers.
+    pub fn of_ledger(mut self, keys: impl IntoIterator<Item = VerifierKey>) -> Result<Self, QuorumFault> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let is_trusted = |log: &Party| keys.contains(&log.key);
+        if !self.logs.is_empty() && !self.logs.iter().any(is_trusted) {
+            return Err(QuorumFault::Foreign);
+        }
+        self.logs.clear();
+        keys.into_iter().for_each(|key| self.trust(key));
+        Ok(self)
     }
 
     /// Reads a policy.

@@ -82,7 +82,10 @@ impl Roots {
     }
 
     /// What a TLS client that verifies against these roots needs. Costs milliseconds: it parses all of them.
-    pub(super) fn client_config(&self) -> Result<ClientConfig, ProxyError> {
+    ///
+    /// # Errors
+    /// [`ProxyError::Tls`] when there is none to be had.
+    pub fn client_config(&self) -> Result<ClientConfig, ProxyError> {
         let mut store = RootCertStore::empty();
         for pem in [&self.system, &self.extra] {
             store.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());

@@ -15,6 +15,9 @@ pub enum StoreError {
     /// The store of secrets cannot be used.
     #[error(transparent)]
     Secrets(#[from] super::SecretStoreError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] super::LedgerError),
     /// A file of prices is wrong.
     #[error("the prices in {} cannot be used: {why}", path.display())]
     Prices {

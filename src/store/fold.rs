@@ -6,7 +6,7 @@
 use super::read::{Position, Reader};
 use super::summary::Summary;
 use super::summary_row::signed;
-use super::{Home, StoreError};
+use super::{Home, LedgerError, StoreError, ledger};
 use crate::ledger::{Chain, Hash, Header, Tail, event_kind, event_of};
 use crate::model::{Event, Pricing, SessionId, Timestamp, Writer};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -40,8 +40,13 @@ struct Look {
     more: bool,
 }
 
-/// Folds one session's journals; what is wrong with a journal is noted beside it and is no error.
-pub(super) fn fold(connection: &mut Connection, home: &Home, session: &SessionId) -> Result<(), StoreError> {
+/// Folds one session's journals; what is wrong with a journal is noted beside it and is no error. Returns what keeps frames
+/// from being taken into the ledger: they are in journals and tables all the same, and are taken in once that is mended.
+pub(super) fn fold(
+    connection: &mut Connection,
+    home: &Home,
+    session: &SessionId,
+) -> Result<Option<LedgerError>, StoreError> {
     let path = home.database();
     let failed = |error| StoreError::database(&path, "write to", error);
     loop {
@@ -53,10 +58,20 @@ pub(super) fn fold(connection: &mut Connection, home: &Home, session: &SessionId
         }
         let more = looks.iter().any(|look| look.more);
         store(&transaction, session, looks).map_err(failed)?;
+        let fault = enter(&transaction, home)?;
         transaction.commit().map_err(failed)?;
         if !more {
-            return Ok(());
+            return Ok(fault);
         }
+    }
+}
+
+/// Takes what was folded into the ledger. A ledger that is not what it was stops that alone.
+fn enter(transaction: &Transaction<'_>, home: &Home) -> Result<Option<LedgerError>, StoreError> {
+    match ledger::append_folded(transaction, home) {
+        Ok(()) => Ok(None),
+        Err(StoreError::Ledger(fault @ (LedgerError::Cut { .. } | LedgerError::Gap { .. }))) => Ok(Some(fault)),
+        Err(other) => Err(other),
     }
 }
 

@@ -49,6 +49,19 @@ impl Home {
         }
     }
 
+    /// A home that is there already, for reading: whoever it belongs to, and whoever may write to it.
+    ///
+    /// # Errors
+    /// [`StoreError::HomeOpen`] when it is no directory.
+    pub fn find(path: &Path) -> Result<Self, StoreError> {
+        let failed = |cause| StoreError::HomeOpen { path: path.to_owned(), cause };
+        let whole = std::path::absolute(path).map_err(failed)?;
+        match fs::metadata(&whole).map_err(failed)?.is_dir() {
+            true => Ok(Self(whole)),
+            false => Err(failed(io::ErrorKind::NotADirectory.into())),
+        }
+    }
+
     /// The file of a person's own profile of that name, whether it is there or not; none when nothing names a home, or
     /// for a name that is no file's. It lies where no sandbox reaches, so that no harness can widen its own profile.
     #[must_use]
@@ -95,6 +108,18 @@ impl Home {
     #[must_use]
     pub fn journal(&self, session: &SessionId, writer: Writer) -> PathBuf {
         self.session(session).join(format!("{}.journal", writer.as_str()))
+    }
+
+    /// The directory with the ledger: its entries, hashes, checkpoint and key.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.0.join("ledger")
+    }
+
+    /// The directory of this home's witness: its key, and what it signed last of each ledger.
+    #[must_use]
+    pub fn witness(&self) -> PathBuf {
+        self.0.join("witness")
     }
 
     /// The file with what one session's terminal showed.

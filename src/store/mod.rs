@@ -11,6 +11,7 @@ mod fold;
 mod holds;
 mod home;
 mod journal;
+mod ledger;
 mod liveness;
 mod prices;
 mod query;
@@ -20,6 +21,7 @@ mod schema;
 mod secret_store;
 mod spend;
 mod sqlite;
+mod sqlite_ledger;
 mod summary;
 mod summary_row;
 mod verify;
@@ -30,6 +32,10 @@ pub use error::{HomeFault, StoreError};
 pub use holds::{Account, Claim, Holds};
 pub use home::Home;
 pub use journal::{Journal, SyncHandle};
+pub use ledger::{
+    Checkpointed, Exported, LedgerError, LedgerFinding, LedgerKey, LedgerReport, SigningKey, Witness, WitnessError,
+    check_signature,
+};
 pub use liveness::process_start_ticks;
 pub use prices::{installed_prices_path, load_prices, own_prices_path};
 pub use query::StoredEvent;
@@ -37,6 +43,9 @@ pub use recorder::{Memory, Recorder};
 pub use secret_store::{Keyring, SecretStore, SecretStoreError, StoredSecret};
 pub use spend::{SpendBy, SpendRow};
 pub use sqlite::{Sqlite, Store};
+pub use sqlite_ledger::{
+    check_journal_files, check_ledger_files, read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
+};
 pub use summary::{Counts, Status, Summary};
 pub use verify::{Finding, Report};
 

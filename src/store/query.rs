@@ -2,10 +2,10 @@
 
 use super::StoreError;
 use super::summary_row::signed;
-use crate::ledger::{event_json, event_of};
-use crate::model::{Event, SessionId, Timestamp};
+use crate::ledger::{Hash, event_json, event_of};
+use crate::model::{Event, SessionId, Timestamp, Writer};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 
 /// How alike two ids must be for one to be suggested for the other, from 0 to 1.
@@ -107,6 +107,39 @@ pub(super) fn log(
             statement.query_map(params![user, entry, count], stored)?.collect()
         }
     }
+}
+
+/// A frame as it stands in its journal.
+pub(super) struct StoredFrame {
+    /// The journal.
+    pub writer: Writer,
+    /// Its number there.
+    pub seq: u64,
+    /// The hash of the frame before it; none for the first.
+    pub before: Option<Hash>,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// The frame that became a session's event of this number; none when there is none.
+pub(super) fn stored_frame(
+    connection: &Connection,
+    session: &SessionId,
+    number: u64,
+) -> rusqlite::Result<Option<StoredFrame>> {
+    let text = "SELECT writer, seq, payload FROM events WHERE session = ?1 AND number = ?2";
+    let mut statement = connection.prepare_cached(text)?;
+    let found = statement.query_row(params![session.as_str(), signed(number)], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?))
+    });
+    let Some((name, seq, payload)) = found.optional()? else { return Ok(None) };
+    let Some(writer) = Writer::ALL.into_iter().find(|writer| writer.as_str() == name) else { return Ok(None) };
+    // Events of one journal keep its order.
+    let text =
+        "SELECT hash FROM events WHERE session = ?1 AND number < ?2 AND writer = ?3 ORDER BY number DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(text)?;
+    let before = statement.query_row(params![session.as_str(), signed(number), name], |row| row.get(0).map(Hash));
+    Ok(Some(StoredFrame { writer, seq, before: before.optional()?, payload }))
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {

@@ -1,7 +1,9 @@
 //! The embedded store: one SQLite file in the home.
 
 use super::summary::{Status, Summary};
-use super::{Home, Report, SpendBy, SpendRow, StoreError, StoredEvent, fold, query, schema, spend, verify};
+use super::{
+    Home, LedgerError, Report, SpendBy, SpendRow, StoreError, StoredEvent, fold, query, schema, spend, verify,
+};
 use crate::model::{SessionId, Timestamp, Writer};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,8 +73,10 @@ pub trait Store {
 /// The embedded store.
 #[derive(Debug)]
 pub struct Sqlite {
-    home: Home,
-    connection: Connection,
+    pub(super) home: Home,
+    pub(super) connection: Connection,
+    /// What keeps frames from being taken into the ledger.
+    pub(super) ledger_fault: Option<LedgerError>,
     /// Whose sessions are all that is shown of; none where everything is.
     viewer: Option<String>,
 }
@@ -102,7 +106,7 @@ impl Sqlite {
     /// [`StoreError::DatabaseCorrupt`], [`StoreError::DatabaseNewer`], [`StoreError::DiskFull`] or another of the
     /// database.
     pub fn open(home: &Home) -> Result<Self, StoreError> {
-        Ok(Self { home: home.clone(), connection: schema::open(home)?, viewer: None })
+        Ok(Self { home: home.clone(), connection: schema::open(home)?, ledger_fault: None, viewer: None })
     }
 
     /// Shows one user's sessions alone from here on: what is another's is as if it were not there.
@@ -169,7 +173,7 @@ impl Sqlite {
         })
     }
 
-    fn failed(&self, step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    pub(super) fn failed(&self, step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let path = self.home.database();
         move |error| StoreError::database(&path, step, error)
     }
@@ -182,7 +186,9 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn fold(&mut self, session: &SessionId) -> Result<(), StoreError> {
-        fold::fold(&mut self.connection, &self.home, session)
+        let fault = fold::fold(&mut self.connection, &self.home, session)?;
+        self.ledger_fault = fault.or(self.ledger_fault.take());
+        Ok(())
     }
 
     fn fold_all(&mut self) -> Result<(), StoreError> {

@@ -56,14 +56,7 @@ pub(super) fn journal(
     let failed = |error| StoreError::database(&home.database(), "read", error);
     // Before the file, which only grows.
     let memory = remember(connection, &header).map_err(failed)?;
-    let mut report = Report {
-        session: session.clone(),
-        writer,
-        frames: 0,
-        head: header.genesis(),
-        faults: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut report = Report::of(&header);
     let rows = memory.as_ref().map_or(&[][..], |memory| &memory.rows);
     match Reader::open(home, header.clone()) {
         Ok(Some(mut reader)) => report.read(&mut reader, Position::start(&header), rows, over),
@@ -75,6 +68,18 @@ pub(super) fn journal(
         report.compare(memory);
     }
     Ok(Some(report))
+}
+
+/// Checks one journal by its file alone; none where there is no file.
+pub(super) fn journal_file(home: &Home, session: &SessionId, writer: Writer) -> Option<Report> {
+    let header = Header { session: session.clone(), writer };
+    let mut report = Report::of(&header);
+    match Reader::open(home, header.clone()) {
+        Ok(Some(mut reader)) => report.read(&mut reader, Position::start(&header), &[], true),
+        Ok(None) => return None,
+        Err(error) => report.fault(0, error.to_string()),
+    }
+    Some(report)
 }
 
 /// Reads what the store remembers, at one moment, and checks the rows as the chain that they are.
@@ -101,6 +106,11 @@ fn remember(connection: &Connection, header: &Header) -> rusqlite::Result<Option
 }
 
 impl Report {
+    fn of(header: &Header) -> Self {
+        let (session, writer) = (header.session.clone(), header.writer);
+        Self { session, writer, frames: 0, head: header.genesis(), faults: Vec::new(), notes: Vec::new() }
+    }
+
     fn fault(&mut self, seq: u64, what: impl Into<String>) {
         self.faults.push(Finding { seq, what: what.into() });
     }

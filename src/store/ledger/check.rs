@@ -1,0 +1,455 @@
+//! Checking the ledger by its files alone: with itself, with the journals, with what was signed.
+
+use super::super::read::{Position, Reader};
+use super::super::{Home, StoreError};
+use super::files::{Files, HASH_FILES, LEVELS, WIDTH};
+use super::key::check_signature;
+use super::{LedgerError, read_checkpoint};
+use crate::ledger::{
+    Checkpoint, ENTRY_BYTES, Entry, Frontier, Hash, Header, KeyKind, Note, Signed, VerifierKey, leaf_hash, origin,
+};
+use crate::model::{SessionId, Writer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// How many entries are in memory at once.
+const READ_ENTRIES: u64 = 64 * WIDTH;
+/// How many findings are told; what follows from the first ones tells nothing new.
+const FINDINGS_MAX: usize = 100;
+
+/// What the check of the ledger found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerReport {
+    /// How many entries it has.
+    pub size: u64,
+    /// The root over them, computed from the entries.
+    pub root: Option<Hash>,
+    /// Its name; none where no key signed yet.
+    pub origin: Option<String>,
+    /// The keys that sign, with the entry that names each.
+    pub keys: Vec<(u64, VerifierKey)>,
+    /// The size of the last checkpoint, if it is sound: what it covers cannot change any more without being found.
+    pub signed: Option<u64>,
+    /// What is wrong, the first bad entry first.
+    pub faults: Vec<LedgerFinding>,
+    /// What is worth knowing.
+    pub notes: Vec<LedgerFinding>,
+}
+
+/// Something found at an entry, or in what was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerFinding {
+    /// The entry, from 0; none for what is in no entry.
+    pub index: Option<u64>,
+    /// What it is, for a person.
+    pub what: String,
+}
+
+impl LedgerReport {
+    /// The first entry that something is wrong with.
+    #[must_use]
+    pub fn first_bad(&self) -> Option<u64> {
+        self.faults.iter().filter_map(|finding| finding.index).min()
+    }
+
+    /// Puts the first entry first, and what is in no entry last.
+    pub(in super::super) fn order(&mut self) {
+        for findings in [&mut self.faults, &mut self.notes] {
+            findings.sort_by(|one, other| {
+                let place = |finding: &LedgerFinding| finding.index.unwrap_or(u64::MAX);
+                place(one).cmp(&place(other)).then_with(|| one.what.cmp(&other.what))
+            });
+            findings.dedup();
+            findings.truncate(FINDINGS_MAX);
+        }
+    }
+}
+
+/// Neighbouring frames of a journal at neighbouring places.
+#[derive(Clone, Copy)]
+struct Run {
+    seq: u64,
+    place: u64,
+    count: u64,
+}
+
+/// What is learnt on the way through the entries.
+struct Walk<'a> {
+    home: &'a Home,
+    files: Files,
+    frontier: Frontier,
+    report: LedgerReport,
+    journals: BTreeMap<(SessionId, Writer), Vec<Run>>,
+    keys: Vec<(u64, [u8; 32])>,
+    /// The sizes at which a root is wanted, and the roots.
+    roots: BTreeMap<u64, Option<Hash>>,
+    /// Where hashes that were kept differ from those that follow from the entries.
+    differing: BTreeSet<(u64, u64)>,
+}
+
+/// Checks the ledger, and whether it agrees with checkpoints that were kept elsewhere; none where there is no ledger.
+pub(in super::super) fn check(home: &Home, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
+    let Some(files) = Files::open(home)? else { return Ok(None) };
+    let mut walk = Walk {
+        home,
+        files,
+        frontier: Frontier::default(),
+        report: LedgerReport::default(),
+        journals: BTreeMap::new(),
+        keys: Vec::new(),
+        roots: kept.iter().map(|(_, checkpoint)| (checkpoint.size, None)).collect(),
+        differing: BTreeSet::new(),
+    };
+    let own = walk.own_checkpoints();
+    walk.roots.extend(own.iter().map(|(_, _, checkpoint)| (checkpoint.size, None)));
+    walk.entries()?;
+    walk.hash_files()?;
+    walk.journals()?;
+    walk.judge_keys(&own);
+    for (note, checkpoint) in kept {
+        walk.judge_kept(note, checkpoint);
+    }
+    walk.tell_differing();
+    let Walk { mut report, .. } = walk;
+    report.order();
+    Ok(Some(report))
+}
+
+impl Walk<'_> {
+    fn fault(&mut self, index: impl Into<Option<u64>>, what: impl Into<String>) {
+        self.report.faults.push(LedgerFinding { index: index.into(), what: what.into() });
+    }
+
+    fn note(&mut self, index: u64, what: impl Into<String>) {
+        self.report.notes.push(LedgerFinding { index: Some(index), what: what.into() });
+    }
+
+    /// The checkpoint, and those by which keys handed over: 0 and the key's number.
+    fn own_checkpoints(&mut self) -> Vec<(u64, Note, Checkpoint)> {
+        let directory = self.home.ledger();
+        let mut found = Vec::new();
+        let mut number = 2;
+        let mut paths = vec![(0, directory.join("checkpoint"))];
+        while directory.join(format!("handover.{number}")).exists() {
+            paths.push((number, directory.join(format!("handover.{number}"))));
+            number += 1;
+        }
+        for (number, path) in paths {
+            match read_checkpoint(&path) {
+                Ok(Some((note, checkpoint))) => found.push((number, note, checkpoint)),
+                Ok(None) => {}
+                Err(error) => self.fault(None, error.to_string()),
+            }
+        }
+        found
+    }
+
+    /// Goes through all entries once.
+    fn entries(&mut self) -> Result<(), StoreError> {
+        let size = self.files.size();
+        let mut index = 0;
+        while index < size {
+            let part = self.files.read(index, READ_ENTRIES.min(size - index))?;
+            let mut kept = Vec::new();
+            for bytes in &part {
+                self.root_at(index);
+                self.take(index, bytes);
+                let leaf = leaf_hash(bytes);
+                self.frontier.push(leaf, |level, place, hash| {
+                    if level > 0 && level % LEVELS == 0 && level / LEVELS <= HASH_FILES {
+                        kept.push((level / LEVELS, place, *hash));
+                    }
+                });
+                index += 1;
+            }
+            for (file, place, hash) in kept {
+                match self.files.hashes(file, place, 1)? {
+                    Some(found) if found[0] == hash => {}
+                    Some(_) => {
+                        let width = 1 << (LEVELS * file);
+                        self.differing.insert((place * width, width));
+                    }
+                    // The next to append completes them.
+                    None => self.note(place << (LEVELS * file), "hashes above the entries are missing"),
+                }
+            }
+        }
+        self.root_at(size);
+        (self.report.size, self.report.root) = (size, Some(self.frontier.root()));
+        Ok(())
+    }
+
+    fn root_at(&mut self, size: u64) {
+        if let Some(root) = self.roots.get_mut(&size) {
+            *root = Some(self.frontier.root());
+        }
+    }
+
+    /// Takes note of what an entry says, and of whether it can follow the ones before it.
+    fn take(&mut self, index: u64, bytes: &[u8; ENTRY_BYTES]) {
+        match Entry::decode(bytes) {
+            None => self.fault(index, "no version of omni writes such an entry: its bytes were changed"),
+            Some(Entry::Other { kind }) => self.note(index, format!("an entry of a later version, of kind {kind}")),
+            Some(Entry::Key { number, public }) => {
+                if number != self.keys.len() as u64 + 1 {
+                    let wanted = self.keys.len() + 1;
+                    self.fault(index, format!("it names key {number} where key {wanted} should follow"));
+                }
+                self.keys.push((index, public));
+            }
+            Some(Entry::Frame { session, writer, seq, .. }) => {
+                let runs = self.journals.entry((session.clone(), writer)).or_default();
+                let next = runs.last().map_or(1, |run| run.seq + run.count);
+                match runs.last_mut() {
+                    Some(run) if run.seq + run.count == seq && run.place + run.count == index => run.count += 1,
+                    _ => runs.push(Run { seq, place: index, count: 1 }),
+                }
+                if seq != next {
+                    let journal = writer.as_str();
+                    let what = format!(
+                        "frame {seq} of the {journal} journal of session {session} where frame {next} should follow: an \
+                         entry was removed, repeated or moved"
+                    );
+                    self.fault(index, what);
+                }
+            }
+        }
+    }
+
+    /// Tells where kept hashes differ, unless an entry below them was found out already.
+    fn tell_differing(&mut self) {
+        // What is changed below 256 entries shows in every file above; the smallest place says most.
+        let smallest: Vec<_> = self.differing.iter().filter(|(_, width)| *width == WIDTH).copied().collect();
+        let told = if smallest.is_empty() { self.differing.iter().copied().collect() } else { smallest };
+        let found = self.report.first_bad();
+        for (start, width) in told {
+            let end = start + width;
+            if found.is_none_or(|index| index >= end) {
+                let last = end - 1;
+                let what = format!("one of the entries {start} to {last}, or the hash kept above them, was changed");
+                self.fault(start, what);
+            }
+        }
+    }
+
+    /// Whether the files of hashes end where the entries do.
+    fn hash_files(&mut self) -> Result<(), StoreError> {
+        let size = self.report.size;
+        for level in 1..=HASH_FILES {
+            let count = size >> (LEVELS * level);
+            if self.files.hashes(level, count, 1)?.is_some() {
+                let what = "the hashes kept above the entries go on: the ledger was cut short";
+                self.fault(size, what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares every entry with the frame that it stands for.
+    fn journals(&mut self) -> Result<(), StoreError> {
+        for ((session, writer), runs) in std::mem::take(&mut self.journals) {
+            let header = Header { session: session.clone(), writer };
+            let named = format!("the {} journal of session {session}", writer.as_str());
+            let (place, last) = runs
+                .iter()
+                .fold((u64::MAX, 0), |(place, last), run| (place.min(run.place), last.max(run.seq + run.count - 1)));
+            match Reader::open(self.home, header.clone()) {
+                Ok(Some(mut reader)) => self.compare(&mut reader, &header, &runs, last, &named)?,
+                Ok(None) => self.fault(place, format!("{named} is missing")),
+                Err(error) => self.fault(place, error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares one journal's frames with its entries.
+    fn compare(
+        &mut self,
+        reader: &mut Reader,
+        header: &Header,
+        runs: &[Run],
+        last: u64,
+        named: &str,
+    ) -> Result<(), StoreError> {
+        let (mut position, mut seen) = (Position::start(header), 0);
+        loop {
+            let piece = match reader.next(position) {
+                Ok(piece) => piece,
+                Err(error) => {
+                    self.fault(place_after(runs, seen), error.to_string());
+                    return Ok(());
+                }
+            };
+            let hashes: Vec<_> = piece.decoded.frames.iter().map(|frame| frame.hash).collect();
+            let first = seen + 1;
+            seen += hashes.len() as u64;
+            position = Position { chain: piece.decoded.chain, offset: piece.decoded.end };
+            let more = piece.more;
+            self.compare_frames(runs, first, &hashes, named)?;
+            if !more {
+                break;
+            }
+        }
+        if seen < last {
+            let what = format!("{named} has {seen} sound frames, and {last} were entered: it was changed or cut short");
+            self.fault(place_after(runs, seen), what);
+        }
+        Ok(())
+    }
+
+    /// Compares frames from number `first` on with the entries of their runs.
+    fn compare_frames(&mut self, runs: &[Run], first: u64, hashes: &[Hash], named: &str) -> Result<(), StoreError> {
+        let end = first + hashes.len() as u64;
+        for run in runs {
+            let (from, to) = (run.seq.max(first), (run.seq + run.count).min(end));
+            let mut seq = from;
+            while seq < to {
+                let place = run.place + (seq - run.seq);
+                let part = self.files.read(place, READ_ENTRIES.min(to - seq))?;
+                for bytes in &part {
+                    let wanted = usize::try_from(seq - first).ok().and_then(|index| hashes.get(index));
+                    let found = Entry::decode(bytes);
+                    let same = matches!(&found, Some(Entry::Frame { hash, .. }) if Some(hash) == wanted);
+                    if !same {
+                        let index = run.place + (seq - run.seq);
+                        self.fault(
+                            index,
+                            format!("it does not stand for frame {seq} of {named}: one of them was changed"),
+                        );
+                    }
+                    seq += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each key was handed over to by the one before, and the last of them signed the checkpoint.
+    fn judge_keys(&mut self, own: &[(u64, Note, Checkpoint)]) {
+        let Some((_, first)) = self.keys.first().copied() else {
+            if let Some((_, _, checkpoint)) = own.first() {
+                self.fault(
+                    None,
+                    format!("a checkpoint of {} entries is signed and no entry names a key", checkpoint.size),
+                );
+            }
+            return;
+        };
+        let name = origin(&first);
+        let keys = self
+            .keys
+            .iter()
+            .filter_map(|(index, public)| Some((*index, VerifierKey::new(&name, KeyKind::Note, *public).ok()?)));
+        self.report.keys = keys.collect();
+        self.report.origin = Some(name);
+        for number in 2..=self.report.keys.len() {
+            let index = self.report.keys[number - 1].0;
+            let found = own.iter().find(|(of, ..)| *of == number as u64);
+            match found {
+                Some((_, note, checkpoint)) => {
+                    for signer in [number - 1, number] {
+                        self.judge_signature(note, checkpoint, signer, "the checkpoint by which keys were handed over");
+                    }
+                    if checkpoint.size <= index {
+                        self.fault(index, format!("key {number} was handed over to before this entry named it"));
+                    }
+                }
+                // The next to sign completes it.
+                None if number == self.report.keys.len() => self.note(index, "its key was not handed over to yet"),
+                None => self.fault(index, format!("nothing shows that key {} handed over to key {number}", number - 1)),
+            }
+        }
+        if let Some((_, note, checkpoint)) = own.iter().find(|(of, ..)| *of == 0) {
+            let before = self.report.faults.len();
+            let signer = self.signer_at(checkpoint.size);
+            self.judge_signature(note, checkpoint, signer, "the checkpoint");
+            if self.report.faults.len() == before {
+                self.report.signed = Some(checkpoint.size);
+            }
+        }
+    }
+
+    /// The number of the key that signs a ledger of this size: that of the last key that is named in it.
+    fn signer_at(&self, size: u64) -> usize {
+        self.report.keys.iter().filter(|(index, _)| *index < size).count()
+    }
+
+    /// Whether a key of the ledger signed a checkpoint, and the ledger is what it says.
+    fn judge_signature(&mut self, note: &Note, checkpoint: &Checkpoint, signer: usize, named: &str) {
+        let size = checkpoint.size;
+        let key = signer.checked_sub(1).and_then(|index| self.report.keys.get(index)).map(|(_, key)| key.clone());
+        let Some(key) = key else {
+            return self.fault(None, format!("{named}, of {size} entries, is from before any key was named"));
+        };
+        if key.name() != checkpoint.origin {
+            return self.fault(None, format!("{named} is of another ledger, `{}`", checkpoint.origin));
+        }
+        match note.signed_by(&key, check_signature) {
+            Signed::Yes(_) => self.judge_root(checkpoint, named),
+            Signed::No | Signed::Forged => {
+                self.fault(None, format!("{named}, of {size} entries, is not signed by key {signer} of the ledger"));
+            }
+        }
+    }
+
+    fn judge_root(&mut self, checkpoint: &Checkpoint, named: &str) {
+        let (size, have) = (checkpoint.size, self.report.size);
+        match self.roots.get(&size).copied().flatten() {
+            Some(root) if root == checkpoint.root => {}
+            Some(_) => self.fault(
+                self.first_doubt(size),
+                format!(
+                    "the first {size} entries are not those that {named} was signed over: the ledger was rewritten"
+                ),
+            ),
+            None => self.fault(
+                have,
+                format!(
+                    "{named} is of {size} entries, and {have} are left: the end was cut off, or this is an old copy"
+                ),
+            ),
+        }
+    }
+
+    /// Where a ledger that contradicts a signature was changed first, as far as journals and kept hashes tell.
+    fn first_doubt(&self, size: u64) -> Option<u64> {
+        let found = self.report.first_bad().filter(|index| *index < size);
+        found.or_else(|| self.differing.iter().map(|(start, _)| *start).find(|start| *start < size))
+    }
+
+    /// Compares the ledger with a checkpoint that somebody kept.
+    fn judge_kept(&mut self, note: &Note, checkpoint: &Checkpoint) {
+        let named = "the checkpoint that was kept";
+        let of_ours = |key: &VerifierKey| matches!(note.signed_by(key, check_signature), Signed::Yes(_));
+        // By whichever key signed then: after a change of keys both did.
+        let signer = (1..=self.report.keys.len()).find(|number| of_ours(&self.report.keys[number - 1].1));
+        let ours = self.report.origin.as_deref() == Some(checkpoint.origin.as_str());
+        match signer {
+            Some(_) => self.judge_root(checkpoint, named),
+            None if ours => {
+                self.fault(None, format!("{named} is not signed by a key of this ledger: a key was exchanged"))
+            }
+            None => {
+                let name = self.report.origin.as_deref().unwrap_or("no name yet").to_owned();
+                let what = format!(
+                    "{named} is of the ledger `{}`, and this one is `{name}`: another ledger was put in its place",
+                    checkpoint.origin
+                );
+                self.fault(None, what);
+            }
+        }
+    }
+}
+
+/// The first entry of a frame beyond the first `seen` of its journal.
+fn place_after(runs: &[Run], seen: u64) -> u64 {
+    let beyond = runs.iter().filter(|run| seen < run.seq + run.count);
+    beyond.map(|run| run.place + (seen + 1).saturating_sub(run.seq)).min().unwrap_or(0)
+}
+
+/// A checkpoint that somebody kept, out of its file.
+pub(in super::super) fn read_kept(path: &Path) -> Result<(Note, Checkpoint), StoreError> {
+    let missing =
+        || LedgerError::File { step: "read", path: path.to_owned(), cause: std::io::ErrorKind::NotFound.into() };
+    Ok(read_checkpoint(path)?.ok_or_else(missing)?)
+}

@@ -1,0 +1,391 @@
+//! The ledger as a person uses it: what it proves, to whom, and what of it can be changed without being found.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use assert_cmd::Command;
+use omni::model::{EndReason, Event, ExitStatus, RequestNumber, SessionId, Timestamp, Writer};
+use omni::store::{Home, Journal, Recorder};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+/// Bytes of an entry (docs/ledger-format.md).
+const ENTRY_BYTES: usize = 64;
+
+struct World {
+    place: tempfile::TempDir,
+}
+
+/// What the verb wrote to stdout and stderr, and how it exited.
+fn omni(home: &Path, arguments: &[&str]) -> (String, String, i32) {
+    let mut command = Command::cargo_bin("omni").unwrap();
+    let output = command.env("OMNI_HOME", home).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+impl World {
+    fn new() -> Self {
+        Self { place: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    fn home(&self) -> PathBuf {
+        self.path("home")
+    }
+
+    fn omni(&self, arguments: &[&str]) -> (String, String, i32) {
+        omni(&self.home(), arguments)
+    }
+
+    /// What the verb printed; it must not fail.
+    fn printed(&self, arguments: &[&str]) -> String {
+        let (out, err, code) = self.omni(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {err}");
+        out
+    }
+
+    /// Writes what the verb printed to a file; its path.
+    fn keep(&self, name: &str, arguments: &[&str]) -> String {
+        let path = self.path(name);
+        fs::write(&path, self.printed(arguments)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Records a session of `frames` requests, and its end.
+    fn record(&self, byte: u8, frames: u64) -> SessionId {
+        let (session, home) = (SessionId::from_entropy([byte; 10]), Home::open(&self.home()).unwrap());
+        let mut proxy = Journal::create(&home, &session, Writer::Proxy).unwrap();
+        let mut supervisor = Journal::create(&home, &session, Writer::Session).unwrap();
+        for request in 1..=frames {
+            let event = Event::RequestFailed { request: RequestNumber(request), reason: "no answer".to_owned() };
+            proxy.record(Timestamp(request.cast_signed()), &event).unwrap();
+        }
+        let ended = Event::SessionEnded { reason: EndReason::Finished, exit: ExitStatus::Code(0) };
+        supervisor.record(Timestamp(frames.cast_signed() + 1), &ended).unwrap();
+        session
+    }
+
+    fn entries(&self) -> Vec<[u8; ENTRY_BYTES]> {
+        fs::read(self.home().join("ledger/entries")).unwrap().as_chunks::<ENTRY_BYTES>().0.to_vec()
+    }
+
+    fn write_entries(&self, entries: &[[u8; ENTRY_BYTES]]) {
+        fs::write(self.home().join("ledger/entries"), entries.as_flattened()).unwrap();
+    }
+
+    fn copy_home(&self, name: &str) -> PathBuf {
+        let copy = self.path(name);
+        let done = std::process::Command::new("cp").arg("-a").arg(self.home()).arg(&copy).status().unwrap();
+        assert!(done.success());
+        copy
+    }
+}
+
+/// The ledger's line of `omni audit verify --json`.
+fn verified(home: &Path, arguments: &[&str]) -> (Value, i32) {
+    let (out, _, code) = omni(home, &[&["audit", "verify", "--json"], arguments].concat());
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (lines.into_iter().find(|line| line.get("entries").is_some()).unwrap(), code)
+}
+
+fn first_bad(home: &Path, arguments: &[&str]) -> Option<u64> {
+    let (report, code) = verified(home, arguments);
+    assert_eq!(report["ok"], code == 0, "{report}");
+    assert_ne!(report["ok"], true, "nothing was found: {report}");
+    report["first_bad"].as_u64()
+}
+
+#[test]
+fn verify_tells_the_state_of_the_ledger() {
+    let world = World::new();
+    world.record(1, 3);
+    let out = world.printed(&["audit", "verify"]);
+    assert!(out.ends_with("ledger: 4 entries, whole, and not signed yet: `omni audit checkpoint`\n"), "{out}");
+    let checkpoint = world.printed(&["audit", "checkpoint"]);
+    let origin = checkpoint.lines().next().unwrap();
+    // The key that signs is an entry too.
+    assert_eq!(checkpoint.lines().nth(1), Some("5"));
+    let out = world.printed(&["audit", "verify"]);
+    assert!(out.ends_with(&format!("ledger {origin}: 5 entries, whole, and all of them are signed\n")), "{out}");
+    world.record(2, 3);
+    let out = world.printed(&["audit", "verify"]);
+    assert!(out.ends_with("9 entries, whole, and the first 5 are signed\n"), "{out}");
+    let (report, _) = verified(&world.home(), &[]);
+    assert_eq!((&report["signed"], &report["ledger"]), (&Value::from(5), &Value::from(origin)));
+    assert_eq!(report["keys"][0]["entry"], 4);
+}
+
+#[test]
+fn each_way_to_tamper_is_found_at_its_entry() {
+    let world = World::new();
+    world.record(1, 300);
+    let kept = world.keep("kept", &["audit", "checkpoint"]);
+    world.record(2, 20);
+    world.printed(&["audit", "verify", "--checkpoint", &kept]);
+    let (home, whole) = (world.home(), world.entries());
+    assert_eq!(whole.len(), 300 + 1 + 1 + 20 + 1);
+    let found = |entries: Vec<[u8; ENTRY_BYTES]>| {
+        world.write_entries(&entries);
+        first_bad(&home, &[])
+    };
+    for (index, byte) in [(0, 0), (9, 1), (17, 5), (255, 12), (256, 20), (299, 40), (310, 63)] {
+        let mut edited = whole.clone();
+        edited[index][byte] ^= 1;
+        assert_eq!(found(edited), Some(index as u64), "edited {index} at byte {byte}");
+    }
+    for index in [0, 100, 299, 310, 321] {
+        let mut removed = whole.clone();
+        removed.remove(index);
+        assert_eq!(found(removed), Some(index as u64), "removed {index}");
+        let mut moved = whole.clone();
+        moved.swap(index, index + 1);
+        assert_eq!(found(moved), Some(index as u64), "moved {index}");
+        let mut repeated = whole.clone();
+        repeated.insert(index, whole[index]);
+        assert_eq!(found(repeated), Some(index as u64 + 1), "repeated {index}");
+    }
+    assert_eq!(found(whole[..315].to_vec()), Some(315), "cut short");
+    assert_eq!(found(Vec::new()), Some(0), "emptied");
+    world.write_entries(&whole);
+    // A frame of a journal that was written anew, with right hashes, after the database was made again from it.
+    let forged = world.copy_home("forged");
+    fs::remove_dir_all(forged.join("sessions").join(SessionId::from_entropy([2; 10]).as_str())).unwrap();
+    assert_eq!(first_bad(&forged, &["--files", forged.to_str().unwrap()]), Some(302));
+    world.printed(&["audit", "verify"]);
+}
+
+#[test]
+fn an_old_copy_a_fork_and_another_ledger_are_found_by_a_kept_checkpoint() {
+    let world = World::new();
+    world.record(1, 3);
+    world.keep("first", &["audit", "checkpoint"]);
+    let old = world.copy_home("old");
+    world.record(2, 3);
+    let kept = world.keep("second", &["audit", "checkpoint"]);
+    world.printed(&["audit", "verify", "--checkpoint", &kept]);
+    // By itself an old copy is sound: it was, once.
+    assert_eq!(omni(&old, &["audit", "verify"]).2, 0);
+    assert_eq!(first_bad(&old, &["--checkpoint", &kept]), Some(5));
+    // It goes on by itself, signed with the same key.
+    let fork = World { place: tempfile::tempdir().unwrap() };
+    fs::rename(&old, fork.home()).unwrap();
+    fork.record(3, 7);
+    fork.printed(&["audit", "checkpoint"]);
+    assert_eq!(fork.omni(&["audit", "verify"]).2, 0);
+    let (out, _, code) = fork.omni(&["audit", "verify", "--checkpoint", &kept]);
+    assert!(code == 1 && out.contains("the ledger was rewritten"), "{out}");
+    // Another ledger, with another key, in its place.
+    let other = World::new();
+    other.record(1, 3);
+    other.printed(&["audit", "checkpoint"]);
+    let (out, _, code) = other.omni(&["audit", "verify", "--checkpoint", &kept]);
+    assert!(code == 1 && out.contains("another ledger was put in its place"), "{out}");
+    let key = world.printed(&["audit", "keys"]);
+    world.printed(&["audit", "verify", "--key", key.trim()]);
+    let (out, _, code) = other.omni(&["audit", "verify", "--key", key.trim()]);
+    assert!(code == 1 && out.contains("none of those that are trusted"), "{out}");
+}
+
+#[test]
+fn a_copy_is_verified_by_its_files_and_nothing_is_written_there() {
+    let world = World::new();
+    world.record(1, 3);
+    let key = world.printed(&["audit", "keys"]);
+    let copy = world.copy_home("copy");
+    fs::remove_file(copy.join("omni.db")).unwrap();
+    let listed = || {
+        let mut names: Vec<_> = fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    let (report, code) = verified(&world.home(), &["--files", copy.to_str().unwrap(), "--key", key.trim()]);
+    assert_eq!((&report["ok"], &report["entries"], code), (&Value::from(true), &Value::from(5), 0));
+    assert_eq!(listed(), before);
+    let nowhere = world.path("nowhere");
+    let (_, err, code) = world.omni(&["audit", "verify", "--files", nowhere.to_str().unwrap()]);
+    assert!(code == 1 && err.contains("nowhere"), "{err}");
+    assert!(!nowhere.exists());
+}
+
+#[test]
+fn a_receipt_is_checked_by_its_file_alone() {
+    let world = World::new();
+    let session = world.record(1, 300);
+    let key = world.printed(&["audit", "keys"]);
+    let nobody = World::new();
+    let journal = world.home().join("sessions").join(session.as_str()).join("proxy.journal");
+    let receipt = world.keep("receipt", &["audit", "prove", "last", "--event", "300"]);
+    let check = |more: &[&str]| nobody.omni(&[&["audit", "verify", "--receipt", &receipt][..], more].concat());
+    let (out, err, code) = check(&["--key", key.trim(), "--journal", journal.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    let origin = key.split('+').next().unwrap();
+    let wanted = format!(
+        "proven: entry 299 of 302 in the ledger {origin} is request_failed, frame 300 of the proxy journal of session \
+         {session}\nthe journal is the one that was entered, up to and including frame 300\n"
+    );
+    assert_eq!(out, wanted);
+    assert!(!nobody.home().exists(), "no records are needed");
+    let (out, _, _) = check(&["--key", key.trim(), "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["event"]["request"], 300);
+    let (_, err, code) = check(&[]);
+    assert!(code == 1 && err.contains("--key"), "{err}");
+    // Signed by somebody else.
+    nobody.record(7, 1);
+    let stranger = nobody.printed(&["audit", "keys"]);
+    let (_, err, code) = check(&["--key", stranger.trim()]);
+    assert!(code == 1 && err.contains("no key that is trusted"), "{err}");
+    // One bit of the journal's 17th frame.
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[2_000] ^= 1;
+    let changed = world.path("changed");
+    fs::write(&changed, bytes).unwrap();
+    let (_, err, code) = check(&["--key", key.trim(), "--journal", changed.to_str().unwrap()]);
+    assert!(code == 1 && err.contains("differs at or before frame 300"), "{err}");
+    // Any line of the receipt.
+    let text = fs::read_to_string(&receipt).unwrap();
+    for (number, line) in text.lines().enumerate() {
+        let Some(place) = line.rfind(|character: char| character.is_ascii_alphanumeric()) else { continue };
+        let mut other: Vec<String> = text.lines().map(str::to_owned).collect();
+        let letter = if line[place..].starts_with('4') { "5" } else { "4" };
+        other[number].replace_range(place..=place, letter);
+        let path = world.path("other");
+        fs::write(&path, other.join("\n") + "\n").unwrap();
+        let arguments = ["audit", "verify", "--receipt", path.to_str().unwrap(), "--key", key.trim()];
+        assert_eq!(nobody.omni(&arguments).2, 1, "line {number}: {}", other[number]);
+    }
+    // The entry that names the key stands for no frame.
+    let of_key = world.keep("of-key", &["audit", "prove", "--entry", "301"]);
+    let (out, _, _) = nobody.omni(&["audit", "verify", "--receipt", &of_key, "--key", key.trim()]);
+    assert!(out.contains("entry 301 of 302") && out.contains("key 1 of the ledger"), "{out}");
+    let (_, err, code) = world.omni(&["audit", "prove", "--entry", "302"]);
+    assert!(code == 1 && err.contains("entry 302 is not in the ledger"), "{err}");
+}
+
+/// A witness that runs, and what a policy needs to know of it.
+struct Witness {
+    child: Child,
+    line: String,
+}
+
+impl Witness {
+    fn start(home: &Path, log: &str) -> Self {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_omni"));
+        command.env("OMNI_HOME", home).args(["audit", "witness", "--listen", "127.0.0.1:0", "--log", log]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, line: line.trim().to_owned() }
+    }
+
+    fn name(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap()
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn witnesses_sign_what_grew_and_nothing_else() {
+    let world = World::new();
+    world.record(1, 3);
+    let key = world.printed(&["audit", "keys"]);
+    let old = world.copy_home("old");
+    let witnesses = [1, 2, 3].map(|number| Witness::start(&world.path(&format!("witness{number}")), key.trim()));
+    let names: Vec<_> = witnesses.iter().map(Witness::name).collect();
+    let lines: Vec<_> = witnesses.iter().map(|witness| witness.line.as_str()).collect();
+    let policy = world.path("policy");
+    let quorum = format!("{}\ngroup some 2 {}\nquorum some\n", lines.join("\n"), names.join(" "));
+    fs::write(&policy, format!("log {key}{quorum}")).unwrap();
+    let policy = policy.to_str().unwrap();
+    // Nobody signed yet.
+    let (out, _, code) = world.omni(&["audit", "verify", "--witnesses", policy]);
+    assert!(code == 1 && out.contains("no witness of the policy signed"), "{out}");
+    for round in 2..=4 {
+        let note = world.printed(&["audit", "checkpoint", "--witnesses", policy]);
+        assert_eq!(note.lines().filter(|line| line.starts_with('\u{2014}')).count(), 4, "{note}");
+        world.printed(&["audit", "verify", "--witnesses", policy]);
+        world.record(round, 300);
+    }
+    let receipt = world.keep("receipt", &["audit", "prove", "last"]);
+    let kept = world.keep("kept", &["audit", "checkpoint", "--witnesses", policy]);
+    // The receipt was signed by the ledger alone; one that is made now is by the witnesses too.
+    assert_eq!(world.omni(&["audit", "verify", "--receipt", &receipt, "--witnesses", policy]).2, 1);
+    let receipt = world.keep("receipt", &["audit", "prove", "last"]);
+    let out = world.printed(&["audit", "verify", "--receipt", &receipt, "--witnesses", policy]);
+    assert!(names.iter().all(|name| out.contains(name)), "{out}");
+    world.printed(&["audit", "verify", "--checkpoint", &kept, "--witnesses", policy]);
+    // One of them is gone: two are enough. With two gone they are not.
+    let [first, second, third] = witnesses;
+    drop(first);
+    world.record(5, 3);
+    let (_, err, code) = world.omni(&["audit", "checkpoint", "--witnesses", policy]);
+    assert!(code == 0 && err.contains("did not sign: it cannot be reached"), "{err}");
+    // An old copy that goes on with the same key is a fork, which no witness signs.
+    let fork = World { place: tempfile::tempdir().unwrap() };
+    fs::rename(&old, fork.home()).unwrap();
+    fork.record(9, 2_000);
+    let (_, err, code) = fork.omni(&["audit", "checkpoint", "--witnesses", policy]);
+    assert!(code == 1 && err.contains("422") && err.contains("only grown"), "{err}");
+    drop(second);
+    world.record(6, 3);
+    let (_, err, code) = world.omni(&["audit", "checkpoint", "--witnesses", policy]);
+    assert!(code == 1 && err.contains("the quorum `some` is not reached"), "{err}");
+    // A witness that was killed remembers.
+    let (home, line) = (world.path("witness3"), third.line.clone());
+    drop(third);
+    let third = Witness::start(&home, key.trim());
+    let words = |line: &str| line.split(' ').take(3).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&third.line), words(&line), "its name and key");
+    let alone = world.path("alone");
+    fs::write(&alone, format!("{}\nquorum {}\n", third.line, third.name())).unwrap();
+    let (_, err, code) = fork.omni(&["audit", "checkpoint", "--witnesses", alone.to_str().unwrap()]);
+    assert!(code == 1 && err.contains("only grown"), "{err}");
+    world.printed(&["audit", "checkpoint", "--witnesses", alone.to_str().unwrap()]);
+    // And knows no ledger that it was not told of.
+    let stranger = World::new();
+    stranger.record(1, 1);
+    let (_, err, code) = stranger.omni(&["audit", "checkpoint", "--witnesses", alone.to_str().unwrap()]);
+    assert!(code == 1 && err.contains("404"), "{err}");
+}
+
+#[test]
+fn keys_change_and_what_was_signed_before_still_counts() {
+    let world = World::new();
+    world.record(1, 3);
+    let first = world.printed(&["audit", "keys"]);
+    let kept = world.keep("kept", &["audit", "checkpoint"]);
+    let receipt = world.keep("receipt", &["audit", "prove", "last"]);
+    let both = world.printed(&["audit", "keys", "--rotate"]);
+    assert_eq!(both.lines().count(), 2);
+    assert!(both.starts_with(&first));
+    world.record(2, 3);
+    world.printed(&["audit", "checkpoint"]);
+    world.printed(&["audit", "verify", "--checkpoint", &kept, "--key", first.trim()]);
+    world.printed(&["audit", "verify", "--receipt", &receipt, "--key", first.trim()]);
+    let second = both.lines().nth(1).unwrap();
+    let later = world.keep("later", &["audit", "prove", "last"]);
+    world.printed(&["audit", "verify", "--receipt", &later, "--key", second]);
+    assert_eq!(world.omni(&["audit", "verify", "--receipt", &later, "--key", first.trim()]).2, 1);
+    // Somebody else's key in its place signs nothing, and what it signed is found.
+    let other = World::new();
+    other.record(1, 3);
+    other.printed(&["audit", "checkpoint"]);
+    fs::copy(other.home().join("ledger/key"), world.home().join("ledger/key")).unwrap();
+    world.record(3, 1);
+    let (_, err, code) = world.omni(&["audit", "checkpoint"]);
+    assert!(code == 1 && err.contains("it was exchanged"), "{err}");
+    fs::copy(other.home().join("ledger/checkpoint"), world.home().join("ledger/checkpoint")).unwrap();
+    let (out, _, code) = world.omni(&["audit", "verify"]);
+    assert!(code == 1 && out.contains("what was signed is not"), "{out}");
+}
