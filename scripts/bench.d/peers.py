@@ -45,7 +45,10 @@ def find(stage):
     problem = install_srt(programs)
     bwrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/"]
     found = [
+        # The host's own /proc and /dev, whose processes and devices it can see: less than anybody would run anything in.
         Peer("bubblewrap, barest", bwrap, stage.environment, version(["bwrap", "--version"])),
+        Peer("bubblewrap, places of its own", [*bwrap, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"],
+             stage.environment, version(["bwrap", "--version"])),
         Peer("firejail, no profile", ["firejail", "--quiet", "--noprofile", "--net=none"], stage.environment,
              version(["firejail", "--version"])),
         Peer("firejail, its default profile", ["firejail", "--quiet", "--net=none"], stage.environment,

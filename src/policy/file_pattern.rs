@@ -142,6 +142,12 @@ impl FilePattern {
     /// Whether exactly this path is meant.
     #[must_use]
     pub fn matches(&self, path: &[String]) -> bool {
+        // Nearly every path ends otherwise, and many paths are asked about.
+        if let (Some(Segment::Name(wanted)), Some(name)) = (self.segments.last(), path.last())
+            && !name_matches(wanted.as_bytes(), name.as_bytes())
+        {
+            return false;
+        }
         let places = path.iter().fold(self.entered(1), |places, name| self.after(places, name));
         places & (1 << self.segments.len()) != 0
     }

@@ -36,6 +36,10 @@ struct Found {
     incomplete: bool,
 }
 
+/// What the process that looks waits for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Enter;
+
 /// What the process that looks says first: it has entered the sandbox, or why it could not.
 type Entered = Result<(), String>;
 
@@ -49,8 +53,9 @@ pub(super) struct LateLook {
 }
 
 impl LateLook {
-    /// Begins where the look before the start left off, if it did. `init` is the sandbox's process 1, before the go.
-    pub(super) fn begin(prepared: &Prepared, init: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+    /// Makes the process while the sandbox is built, if the look before the start left anything to look at. `init` is the
+    /// sandbox's process 1. It waits outside until [`LateLook::enter`].
+    pub(super) fn make(prepared: &Prepared, init: BorrowedFd<'_>) -> io::Result<Option<Self>> {
         if !prepared.plan.covers_late() {
             return Ok(None);
         }
@@ -59,18 +64,22 @@ impl LateLook {
             Forked::Parent { pidfd, .. } => {
                 drop(tell);
                 let (count, paths) = prepared.hidden.told(&prepared.plan.directory);
-                let look = Self { pidfd, told, before: Found { count, paths, incomplete: true } };
-                // Before the go, after which process 1 lets nobody in.
-                match wire::receive::<Entered>(look.told.as_fd())? {
-                    Some((Ok(()), _)) => Ok(Some(look)),
-                    Some((Err(why), _)) => Err(io::Error::other(why)),
-                    None => Err(io::Error::other("the process that does it ended")),
-                }
+                Ok(Some(Self { pidfd, told, before: Found { count, paths, incomplete: true } }))
             }
             Forked::Child => {
                 let done = live(prepared, init, &tell);
                 std::process::exit(i32::from(done.is_err()));
             }
+        }
+    }
+
+    /// Has it enter the sandbox, which stands, and begin. Before the go, after which process 1 lets nobody in.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        wire::send(self.told.as_fd(), &Enter, &[])?;
+        match wire::receive::<Entered>(self.told.as_fd())? {
+            Some((Ok(()), _)) => Ok(()),
+            Some((Err(why), _)) => Err(io::Error::other(why)),
+            None => Err(io::Error::other("the process that does it ended")),
         }
     }
 
@@ -101,6 +110,10 @@ impl Drop for LateLook {
 /// The whole life of the process that looks.
 fn live(prepared: &Prepared, init: BorrowedFd<'_>, tell: &OwnedFd) -> io::Result<()> {
     sys::close_inherited_except(&[init, tell.as_fd()])?;
+    if wire::receive::<Enter>(tell.as_fd())?.is_none() {
+        // There will be no session.
+        return Ok(());
+    }
     let entered = LateCover::enter(init, &prepared.plan.identity);
     let said: Entered = entered.as_ref().map(drop).map_err(ToString::to_string);
     wire::send(tell.as_fd(), &said, &[])?;

@@ -22,6 +22,9 @@ use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// What a look that fails is told of as.
+const LOOK: &str = "look for files that look like secrets";
+
 /// Runs a prepared session to its end. Must be called while the process has one thread. Whoever sits at the terminal can
 /// leave it running where there is a `farewell`, which is said then; this process ends, and another goes on.
 ///
@@ -100,13 +103,16 @@ fn refuse_directories() -> Result<(), SessionError> {
     Ok(())
 }
 
+/// What stands when the harness waits for the go.
+struct Started {
+    standing: Standing,
+    proxy: ProxyProcess,
+    audience: Audience,
+    late: Option<LateLook>,
+}
+
 /// Builds proxy and sandbox side by side; the harness waits for the go.
-fn start(
-    prepared: &Prepared,
-    home: &Home,
-    signals: &Signals,
-    journal: &mut Journal,
-) -> Result<(Standing, ProxyProcess, Audience), SessionError> {
+fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Started, SessionError> {
     // While this is the only process of the session, since it may have to move to another group first.
     let group = Group::make(&prepared.plan.limits)?;
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
@@ -118,6 +124,7 @@ fn start(
     let mut building = supervisor::spawn(&prepared.plan, &certificates, size, group)?;
     let mut proxy = ProxyProcess::start(prepared, home, proxy_journal, &certificates)?;
     building.furnish(&prepared.plan)?;
+    let late = LateLook::make(prepared, building.init()).map_err(SessionError::preparing(LOOK))?;
     // There is time for it while the others work.
     let audience =
         Audience::open(&home.session(&prepared.session)).map_err(SessionError::preparing("make the control socket"))?;
@@ -129,7 +136,7 @@ fn start(
     proxy.serve(std::mem::take(&mut standing.listeners), signals)?;
     journal.record(clock::now(), &started)?;
     record_hidden(prepared, journal)?;
-    Ok((standing, proxy, audience))
+    Ok(Started { standing, proxy, audience, late })
 }
 
 /// What the record says of the start.
@@ -165,12 +172,13 @@ fn record_hidden(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessi
 /// it may make mount namespaces of its own, in which what is covered later would stay visible.
 fn look_on(
     prepared: &Prepared,
-    sandbox: &Sandbox,
+    late: Option<LateLook>,
     signals: &Signals,
     journal: &mut Journal,
 ) -> Result<Option<LateLook>, SessionError> {
-    let failed = SessionError::preparing("look for files that look like secrets");
-    let late = LateLook::begin(prepared, sandbox.init()).map_err(failed)?;
+    if let Some(look) = &late {
+        look.enter().map_err(SessionError::preparing(LOOK))?;
+    }
     let profile = &prepared.request.profile;
     let waits = profile.filesystem.secret_files.wait || profile.nested_sandboxes;
     match late {
@@ -205,9 +213,10 @@ fn live(
     journal: &mut Journal,
     company: Company<'_>,
 ) -> Result<Lived, SessionError> {
-    let (Standing { mut sandbox, terminal, .. }, mut proxy, audience) = start(prepared, home, signals, journal)?;
+    let Started { standing, mut proxy, audience, late } = start(prepared, home, signals, journal)?;
+    let Standing { mut sandbox, terminal, .. } = standing;
     let mut screen = screen(prepared, home, terminal, audience)?;
-    let late = look_on(prepared, &sandbox, signals, journal)?;
+    let late = look_on(prepared, late, signals, journal)?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
     let farewell = match company {

@@ -139,6 +139,12 @@ impl Building {
         self.sandbox.order(&Order::BundleReady).map_err(|error| self.sandbox.explain(error))
     }
 
+    /// Process 1 of the sandbox.
+    #[must_use]
+    pub fn init(&self) -> BorrowedFd<'_> {
+        self.sandbox.init()
+    }
+
     /// Readable when [`Building::finish`] would not wait.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
