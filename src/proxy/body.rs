@@ -2,8 +2,8 @@
 
 use super::Shared;
 use super::headers;
-use super::lanes::Slot;
 use super::patience::Begun;
+use super::pool::Passage;
 use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::{Open, Upload};
@@ -155,7 +155,7 @@ pub(super) struct Streamed {
     inner: Incoming,
     open: Open,
     shared: Arc<Shared>,
-    _slot: Slot,
+    passage: Passage,
     /// What takes secrets out of it.
     rinse: Option<Rinse>,
     /// Trailers that wait for what is held back.
@@ -171,8 +171,14 @@ impl ResponseBody {
     }
 
     /// The upstream's body, which settles the request when it ends.
-    pub(super) fn stream(inner: Incoming, open: Open, shared: Arc<Shared>, slot: Slot, rinse: Option<Rinse>) -> Self {
-        let mut streamed = Streamed { inner, open, shared, _slot: slot, rinse, trailers: None, cut: false };
+    pub(super) fn stream(
+        inner: Incoming,
+        open: Open,
+        shared: Arc<Shared>,
+        passage: Passage,
+        rinse: Option<Rinse>,
+    ) -> Self {
+        let mut streamed = Streamed { inner, open, shared, passage, rinse, trailers: None, cut: false };
         streamed.settle_if_over();
         Self::Stream(Box::new(streamed))
     }
@@ -182,6 +188,7 @@ impl Streamed {
     /// A body of known length is never asked again after its last byte, so the end must be seen here.
     fn settle_if_over(&mut self) {
         if self.inner.is_end_stream() {
+            self.passage.end();
             self.open.end(BodyEnd::Complete);
         }
     }
@@ -214,7 +221,10 @@ impl Streamed {
                     self.settle_if_over();
                 }
                 Poll::Ready(Some(Err(_))) => self.open.end(BodyEnd::UpstreamBroke),
-                Poll::Ready(None) => self.open.end(BodyEnd::Complete),
+                Poll::Ready(None) => {
+                    self.passage.end();
+                    self.open.end(BodyEnd::Complete);
+                }
                 Poll::Pending => {}
             }
             match self.rinse(polled) {

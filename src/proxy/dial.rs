@@ -2,21 +2,17 @@
 
 use super::ProxyError;
 use super::address;
+use super::ahead::Ahead;
 use super::connect_to::ConnectTo;
-use super::facts::parse_authority;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Slot};
 use super::leg::{Errand, Leg};
 use super::resolve::{Resolver, ResolverConfig};
 use super::roots::Roots;
 use crate::model::{Host, LOOPBACK_NAME, Port, Scheme};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -67,13 +63,28 @@ impl DialError {
     }
 }
 
-/// Makes connections for the pool of one lane.
-#[derive(Clone)]
+/// Makes connections.
 pub(super) struct Dialer {
-    inner: Arc<Inner>,
-    lane: usize,
+    inner: Inner,
+}
+
+/// What a connection is made to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin<'a> {
+    pub scheme: Scheme,
+    pub host: &'a Host,
+    pub port: Port,
     /// Whether its connections are to become WebSockets, which only HTTP/1.1 begins.
-    websocket: bool,
+    pub websocket: bool,
+}
+
+impl Origin<'_> {
+    /// The name under which connections to it are kept and counted. Those that become WebSockets say nothing about the
+    /// others, of which HTTP/2 may carry many on one.
+    pub(super) fn name(&self) -> String {
+        let Self { scheme, host, port, websocket } = self;
+        format!("{scheme}://{host}:{port}{}", if *websocket { " websocket" } else { "" })
+    }
 }
 
 struct Inner {
@@ -91,29 +102,12 @@ impl Dialer {
     pub(super) fn new(config: ResolverConfig, roots: Roots, connect_to: Vec<ConnectTo>) -> Self {
         let (tls, tls_http1, lanes) = (OnceLock::new(), OnceLock::new(), Arc::default());
         let inner = Inner { resolver: config.build(), config, roots, tls, tls_http1, connect_to, lanes };
-        Self { inner: Arc::new(inner), lane: 0, websocket: false }
+        Self { inner }
     }
 
     /// Where its connections tell how many requests they take.
-    pub(super) fn lanes(&self) -> Arc<Lanes> {
-        self.inner.lanes.clone()
-    }
-
-    /// The same for another lane.
-    pub(super) fn for_lane(&self, lane: usize) -> Self {
-        Self { inner: self.inner.clone(), lane, websocket: false }
-    }
-
-    /// The same for connections that become WebSockets.
-    pub(super) fn for_websockets(&self) -> Self {
-        Self { inner: self.inner.clone(), lane: 0, websocket: true }
-    }
-
-    /// The name under which its connections to a place are counted. Those that become WebSockets say nothing about the
-    /// others, of which HTTP/2 may carry many on one.
-    pub(super) fn errand(&self, scheme: Scheme, host: &Host, port: Port) -> String {
-        let origin = origin(scheme, host, port);
-        if self.websocket { format!("{origin} websocket") } else { origin }
+    pub(super) fn lanes(&self) -> &Arc<Lanes> {
+        &self.inner.lanes
     }
 
     /// A connection for bytes that are not read. The host's own loopback is reached here alone, by its one name.
@@ -126,17 +120,15 @@ impl Dialer {
         self.inner.connect(host, port).await
     }
 
-    async fn dial(self, uri: http::Uri) -> Result<TokioIo<Leg>, DialError> {
-        let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
-        let authority = uri.authority().and_then(|authority| parse_authority(authority.as_str(), scheme));
-        let (host, port) = authority.ok_or_else(|| DialError::Setup(format!("`{uri}` has no host")))?;
-        let stream = self.inner.connect(&host, port).await?;
-        let errand = Errand { lanes: self.lanes(), host: self.errand(scheme, &host, port), lane: self.lane };
-        let leg = match scheme {
+    /// A connection for requests, in the lane that a request has taken.
+    pub(super) async fn dial(&self, origin: &Origin<'_>, slot: &Slot) -> Result<Leg, DialError> {
+        let Origin { scheme, host, port, websocket } = *origin;
+        let stream = self.inner.connect(host, port).await?;
+        let errand = Errand { lanes: self.lanes().clone(), host: slot.host().clone(), lane: slot.lane() };
+        Ok(match scheme {
             Scheme::Http | Scheme::Tcp | Scheme::Tls => Leg::plain(stream, &errand),
-            Scheme::Https => Leg::tls(self.inner.handshake(&host, stream, self.websocket).await?, errand),
-        };
-        Ok(TokioIo::new(leg))
+            Scheme::Https => Leg::tls(self.inner.handshake(host, stream, websocket).await?, errand),
+        })
     }
 }
 
@@ -178,7 +170,12 @@ impl Inner {
         Ok(found)
     }
 
-    async fn handshake(&self, host: &Host, stream: TcpStream, http1: bool) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn handshake(
+        &self,
+        host: &Host,
+        stream: TcpStream,
+        http1: bool,
+    ) -> Result<TlsStream<Ahead<TcpStream>>, DialError> {
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
             Host::Address(address) => Some(ServerName::IpAddress((*address).into())),
@@ -186,7 +183,7 @@ impl Inner {
         let reason = || "its name cannot stand in a certificate".to_owned();
         let name = name.ok_or_else(|| DialError::Certificate { host: host.to_string(), reason: reason() })?;
         let connector = self.connector(http1).map_err(|error| DialError::Setup(error.to_string()))?;
-        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await;
+        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, Ahead::new(stream))).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         shaken.map_err(|error| handshake_error(host, error))
     }
@@ -220,11 +217,6 @@ async fn connect_any(host: &Host, port: Port, targets: Vec<SocketAddr>) -> Resul
     Err(DialError::Connect { host: host.to_string(), port, source: last })
 }
 
-/// The name under which connections to a place are counted.
-pub(super) fn origin(scheme: Scheme, host: &Host, port: Port) -> String {
-    format!("{scheme}://{host}:{port}")
-}
-
 /// Small writes go at once, and a peer that vanished while an answer was awaited is noticed in the end. A socket that
 /// refuses either still works.
 fn tune(stream: &TcpStream) {
@@ -245,20 +237,6 @@ fn handshake_error(host: &Host, source: io::Error) -> DialError {
             DialError::Certificate { host: host.to_string(), reason: reason.to_string() }
         }
         _ => DialError::Handshake { host: host.to_string(), source },
-    }
-}
-
-impl tower_service::Service<http::Uri> for Dialer {
-    type Response = TokioIo<Leg>;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Leg>, DialError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: http::Uri) -> Self::Future {
-        Box::pin(self.clone().dial(uri))
     }
 }
 

@@ -8,8 +8,8 @@ use super::funds::{self, Funds, Unfunded, asks_for_stream};
 use super::headers;
 use super::hold::{Unfit, hold};
 use super::inject::Plan;
-use super::lanes::Slot;
 use super::patience::{self, Patience};
+use super::pool::Passage;
 use super::push;
 use super::refusal::{self, Audience, Reply};
 use super::rinse::Rinse;
@@ -352,7 +352,7 @@ async fn forward(
     let body = body.made(|begun| shared.vault.apply_to_body(&plan, &mut headers, begun));
     let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)));
     match shared.upstream.send(grant, &target, headers, body, handshake.is_some()).await {
-        Ok((response, slot)) => answer(shared.clone(), response, slot, open, &line, audience, handshake),
+        Ok((response, passage)) => answer(shared.clone(), response, passage, open, &line, audience, handshake),
         Err(error) => {
             // What stopped the body is why there is no answer, whatever its connection says.
             let stopped = open.stopped().map(|reason| SendError { status: 403, reason: reason.to_owned() });
@@ -367,14 +367,14 @@ async fn forward(
 fn answer(
     shared: Arc<Shared>,
     response: Response<Incoming>,
-    slot: Slot,
+    passage: Passage,
     mut open: Open,
     line: &RequestLine,
     audience: &Audience,
     handshake: Option<Handshake>,
 ) -> Response<ResponseBody> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(shared, response, slot, open, line, handshake).unwrap_or_else(|unswitched| {
+        return switch(shared, response, passage, open, line, handshake).unwrap_or_else(|unswitched| {
             let (open, reason) = *unswitched;
             open.fail(reason.to_owned());
             Reply::failed(502, format!("omni: {reason}")).into_response(audience)
@@ -400,7 +400,7 @@ fn answer(
     }
     // What the client's side adds must come from this side alone.
     head.extensions.clear();
-    Response::from_parts(head, ResponseBody::stream(body, open, shared, slot, rinse))
+    Response::from_parts(head, ResponseBody::stream(body, open, shared, passage, rinse))
 }
 
 /// Gives up on an answer that may hold a secret and cannot be read.
@@ -414,7 +414,7 @@ fn unreadable(mut open: Open, line: &RequestLine, reason: &str, audience: &Audie
 fn switch(
     shared: Arc<Shared>,
     mut response: Response<Incoming>,
-    slot: Slot,
+    passage: Passage,
     mut open: Open,
     line: &RequestLine,
     handshake: Option<Handshake>,
@@ -433,7 +433,7 @@ fn switch(
     let socket = Socket::new(line, &head.headers).watched(&shared);
     websocket::ask(&mut head.headers);
     head.extensions.clear();
-    handshake.carry(shared, upstream, open, slot, socket);
+    handshake.carry(shared, upstream, open, passage, socket);
     Ok(Response::from_parts(head, ResponseBody::text("")))
 }
 

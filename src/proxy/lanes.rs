@@ -21,7 +21,7 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Every host's load.
 #[derive(Default)]
-pub(super) struct Lanes(Mutex<HashMap<String, Load>>);
+pub(super) struct Lanes(Mutex<HashMap<Arc<str>, Load>>);
 
 #[derive(Default)]
 struct Load {
@@ -44,7 +44,7 @@ struct Lane {
 /// A request's place on a lane, for as long as it is under way.
 pub(super) struct Slot {
     lanes: Arc<Lanes>,
-    host: String,
+    host: Arc<str>,
     lane: usize,
     opens: bool,
 }
@@ -52,7 +52,7 @@ pub(super) struct Slot {
 /// A connection that takes more than one request at a time, for as long as it lasts.
 pub(super) struct Told {
     lanes: Arc<Lanes>,
-    host: String,
+    host: Arc<str>,
     lane: usize,
 }
 
@@ -60,7 +60,10 @@ impl Lanes {
     /// A place for a request to a host. The first on a lane makes its connection, and the others wait for that.
     pub(super) async fn take(self: &Arc<Self>, host: &str) -> Slot {
         loop {
-            let mut slot = self.enter(host);
+            let (mut slot, settled) = self.enter(host);
+            if settled {
+                return slot;
+            }
             let waiting = async {
                 while let Some(changed) = slot.wait() {
                     changed.await;
@@ -74,38 +77,47 @@ impl Lanes {
     }
 
     /// A connection on a lane says how many requests it takes.
-    pub(super) fn tell(self: &Arc<Self>, host: &str, lane: usize, limit: usize) -> Told {
+    pub(super) fn tell(self: &Arc<Self>, host: &Arc<str>, lane: usize, limit: usize) -> Told {
         let mut hosts = self.lock();
-        let load = hosts.entry(host.to_owned()).or_default();
+        let load = hosts.entry(host.clone()).or_default();
         load.limit = Some(limit.clamp(1, STREAMS_MAX));
         load.lane(lane).connections += 1;
         load.changed.notify_waiters();
-        Told { lanes: self.clone(), host: host.to_owned(), lane }
+        Told { lanes: self.clone(), host: host.clone(), lane }
     }
 
     /// A connection to the host takes one request at a time, so that each has one of its own.
-    pub(super) fn tell_single(&self, host: &str) {
+    pub(super) fn tell_single(&self, host: &Arc<str>) {
         let mut hosts = self.lock();
-        let load = hosts.entry(host.to_owned()).or_default();
+        let load = hosts.entry(host.clone()).or_default();
         load.limit = Some(usize::MAX);
         load.changed.notify_waiters();
     }
 
-    fn enter(self: &Arc<Self>, host: &str) -> Slot {
+    /// A place for a request, and whether there is nothing to wait for.
+    fn enter(self: &Arc<Self>, name: &str) -> (Slot, bool) {
         let mut hosts = self.lock();
         if hosts.len() > HOSTS_MAX {
             hosts.retain(|_, load| load.lanes.iter().any(|lane| lane.open > 0 || lane.connections > 0));
         }
-        let lane = hosts.entry(host.to_owned()).or_default().enter();
-        Slot { lanes: self.clone(), host: host.to_owned(), lane, opens: false }
+        let host = hosts.get_key_value(name).map_or_else(|| Arc::from(name), |(host, _)| host.clone());
+        let load = hosts.entry(host.clone()).or_default();
+        let lane = load.enter();
+        let settled = load.is_single() || load.limit.is_some_and(|limit| load.lanes[lane].is_open_to(limit));
+        (Slot { lanes: self.clone(), host, lane, opens: false }, settled)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Load>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Load>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Load {
+    /// Whether each request has a connection of its own.
+    fn is_single(&self) -> bool {
+        self.limit == Some(usize::MAX)
+    }
+
     /// The first lane with room, a new one if there is none, the emptiest if there are too many.
     fn enter(&mut self) -> usize {
         let limit = self.limit.unwrap_or(STREAMS_MAX);
@@ -124,7 +136,19 @@ impl Load {
     }
 }
 
+impl Lane {
+    /// Whether it has a connection that takes all that are on it.
+    fn is_open_to(&self, limit: usize) -> bool {
+        self.connections > 0 && self.open <= limit
+    }
+}
+
 impl Slot {
+    /// The host, as lanes name it.
+    pub(super) fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+
     /// Which of the host's lanes.
     pub(super) fn lane(&self) -> usize {
         self.lane
@@ -134,7 +158,7 @@ impl Slot {
     fn wait(&mut self) -> Option<OwnedNotified> {
         let mut hosts = self.lanes.lock();
         let load = hosts.entry(self.host.clone()).or_default();
-        let single = load.limit == Some(usize::MAX);
+        let single = load.is_single();
         let lane = load.lane(self.lane);
         if single || lane.connections > 0 {
             return None;
@@ -195,7 +219,7 @@ mod tests {
     }
 
     fn told(lanes: &Arc<Lanes>, host: &str, limit: usize) -> Vec<Told> {
-        (0..LANES_MAX).map(|lane| lanes.tell(host, lane, limit)).collect()
+        (0..LANES_MAX).map(|lane| lanes.tell(&Arc::from(host), lane, limit)).collect()
     }
 
     #[tokio::test]
@@ -224,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn connections_of_one_request_each_need_no_lanes() {
         let lanes = Arc::new(Lanes::default());
-        lanes.tell_single("a");
+        lanes.tell_single(&Arc::from("a"));
         assert!(take(&lanes, "a", 1000).await.iter().all(|slot| slot.lane() == 0));
     }
 
@@ -270,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_ends_is_made_anew_by_one() {
         let lanes = Arc::new(Lanes::default());
-        let told = lanes.tell("a", 0, 8);
+        let told = lanes.tell(&Arc::from("a"), 0, 8);
         assert!(!lanes.take("a").await.opens);
         drop(told);
         let first = lanes.take("a").await;
@@ -278,14 +302,14 @@ mod tests {
         let other = later(&lanes, "a");
         tokio::task::yield_now().await;
         assert!(!other.is_finished());
-        let _told = lanes.tell("a", 0, 8);
+        let _told = lanes.tell(&Arc::from("a"), 0, 8);
         assert!(!other.await.unwrap().opens);
     }
 
     #[tokio::test]
     async fn idle_hosts_are_forgotten_in_the_end() {
         let lanes = Arc::new(Lanes::default());
-        let kept = (lanes.take("kept").await, lanes.tell("connected", 0, 1));
+        let kept = (lanes.take("kept").await, lanes.tell(&Arc::from("connected"), 0, 1));
         for index in 0..=HOSTS_MAX {
             drop(lanes.take(&format!("h{index}")).await);
         }

@@ -1,7 +1,7 @@
 //! A connection to an upstream, plain or in TLS, as the pool sees it, which overhears how many requests it takes.
 
+use super::ahead::{Ahead, Gathered};
 use super::lanes::{Lanes, Told};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,14 +32,14 @@ pub(super) struct Errand {
     /// Where to tell how many requests the connection takes.
     pub lanes: Arc<Lanes>,
     /// The host, as lanes name it.
-    pub host: String,
+    pub host: Arc<str>,
     /// Which of the host's lanes.
     pub lane: usize,
 }
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Gathered<TlsStream<Ahead<TcpStream>>>>),
 }
 
 /// The beginning of an HTTP/2 server's first frame, and whom to tell what it says.
@@ -56,8 +56,8 @@ impl Leg {
     }
 
     /// Verified TLS.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, errand: Errand) -> Self {
-        let mut leg = Self { stream: Stream::Tls(Box::new(stream)), overhearing: None, told: None };
+    pub(super) fn tls(stream: TlsStream<Ahead<TcpStream>>, errand: Errand) -> Self {
+        let mut leg = Self { stream: Stream::Tls(Box::new(Gathered::new(stream))), overhearing: None, told: None };
         if leg.is_http2() {
             leg.overhearing = Some(Overhearing { errand, frame: Vec::new() });
         } else {
@@ -66,8 +66,9 @@ impl Leg {
         leg
     }
 
-    fn is_http2(&self) -> bool {
-        matches!(&self.stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    /// Whether HTTP/2 is spoken on it.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(&self.stream, Stream::Tls(stream) if stream.get_ref().get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 
@@ -96,12 +97,6 @@ fn streams(frame: &[u8]) -> Option<usize> {
     };
     // The last of several values counts.
     Some(payload.get(..length)?.chunks_exact(6).filter_map(named).next_back().unwrap_or(usize::MAX))
-}
-
-impl Connection for Leg {
-    fn connected(&self) -> Connected {
-        if self.is_http2() { Connected::new().negotiated_h2() } else { Connected::new() }
-    }
 }
 
 impl AsyncRead for Leg {

@@ -4,6 +4,7 @@
 //! without a record of it. The room deliberately does not know how the sandbox's traffic gets to its sockets.
 
 mod address;
+mod ahead;
 mod amend;
 mod authority;
 mod body;
@@ -37,6 +38,7 @@ mod names;
 mod opaque;
 mod passthrough;
 mod patience;
+mod pool;
 mod push;
 mod record;
 mod refresh;

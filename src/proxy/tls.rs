@@ -4,6 +4,7 @@
 //! reason why it is refused; the contradiction is part of its claim.
 
 use super::Shared;
+use super::ahead::{Ahead, Gathered};
 use super::serve::{self, Place};
 use crate::model::{Host, RefusalKind, Scheme};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A handshake that succeeded.
 struct Shaken<S> {
-    stream: TlsStream<S>,
+    stream: TlsStream<Ahead<S>>,
     other_sni: Option<String>,
 }
 
@@ -34,7 +35,9 @@ where
         Err(reason) => return shared.refuse(RefusalKind::Tls, place.to_string(), reason).await,
     };
     let claim = place.claim(Scheme::Https, other_sni);
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Gathered::new(stream);
+    if is_http2 {
         serve::http2(shared, stream, claim).await;
     } else {
         serve::http1(shared, stream, claim).await;
@@ -45,7 +48,7 @@ async fn handshake<S>(shared: &Shared, stream: S, place: &Place) -> Result<Shake
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Ahead::new(stream));
     let start = acceptor.await.map_err(|error| format!("the TLS handshake cannot be read: {error}"))?;
     let sni = start.client_hello().server_name().map(str::to_owned);
     let named = match &sni {

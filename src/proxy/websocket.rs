@@ -6,7 +6,7 @@
 use super::Shared;
 use super::frames::{Deflate, Frames, Piece};
 use super::inject::Misplaced;
-use super::lanes::Slot;
+use super::pool::Passage;
 use super::relay::{Stop, Way};
 use super::screen::Screen;
 use super::settle::Open;
@@ -155,10 +155,10 @@ impl Handshake {
     }
 
     /// Passes on what follows, once both sides have left HTTP.
-    pub(super) fn carry(self, shared: Arc<Shared>, upstream: OnUpgrade, open: Open, slot: Slot, socket: Socket) {
+    pub(super) fn carry(self, shared: Arc<Shared>, upstream: OnUpgrade, open: Open, passage: Passage, socket: Socket) {
         let client = self.client;
         self.handoff.to(Box::pin(async move {
-            let _slot = slot;
+            let _passage = passage;
             let socket = Box::new(Relay { open, socket, ways: Default::default() });
             // What is dropped settles itself.
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
