@@ -79,6 +79,7 @@ fn words(event: &Event) -> String {
         | Event::HoldSettled { .. }
         | Event::ApprovalAsked { .. }
         | Event::ApprovalAnswered { .. }
+        | Event::ModelReplaced { .. }
         | Event::BudgetReached { .. } => words_of_consent(event),
         Event::ViewerAttached { viewer, user, read_only } => {
             let how = if *read_only { " to look" } else { "" };
@@ -169,6 +170,9 @@ fn words_of_consent(event: &Event) -> String {
             let by = by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
             let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
             format!("question {question}: {answer}{by}{reason}")
+        }
+        Event::ModelReplaced { request, policy, from, to } => {
+            format!("#{} goes to {to} instead of {from}, by the budget `{policy}`", request.0)
         }
         Event::BudgetReached { policy, percent, spent } => {
             format!("{} spent, {percent} % of the budget `{policy}`", money(spent))

@@ -3,7 +3,7 @@
 //! No token is shorter than a byte, so a prompt has at most as many tokens as its body has bytes; the answer has as many as
 //! the request allows it, else as the model can make.
 
-use super::{Asked, Certainty, Dialect, Endpoint, PriceTable, Reading, Terms, Tier};
+use super::{Asked, Certainty, Dialect, Endpoint, PriceTable, Reading, Terms, Tier, Vendor};
 use crate::model::{NanoUsd, Usage};
 use memchr::memmem;
 
@@ -23,6 +23,8 @@ pub struct Bound {
     pub full: NanoUsd,
     /// What it costs with none.
     pub input: NanoUsd,
+    /// The model that is asked for, where nothing is known of its price.
+    pub unknown: Option<String>,
 }
 
 impl Bound {
@@ -85,7 +87,10 @@ impl PriceTable {
             all.extend(writes_long.then(|| price(kept(output))));
             all.into_iter().max().unwrap_or_default()
         };
-        Bound { output, full: dearest(output), input: dearest(0) }
+        let priced =
+            *vendor == Vendor::Local || *vendor == Vendor::OpenRouter || self.get(*vendor, model, day).is_some();
+        let unknown = (!priced).then(|| model.to_owned());
+        Bound { output, full: dearest(output), input: dearest(0), unknown }
     }
 }
 
@@ -118,8 +123,12 @@ mod tests {
     fn a_call_costs_at_most_its_bytes_and_its_limit_of_output() {
         let body = r#"{"model":"claude-opus-4-5","max_tokens":1000,"messages":[]}"#;
         let bytes = i64::try_from(body.len()).unwrap();
-        let expected =
-            Bound { output: 1000, full: NanoUsd(bytes * 5_000 + 1000 * 25_000), input: NanoUsd(bytes * 5_000) };
+        let expected = Bound {
+            output: 1000,
+            full: NanoUsd(bytes * 5_000 + 1000 * 25_000),
+            input: NanoUsd(bytes * 5_000),
+            unknown: None,
+        };
         assert_eq!(bound(body), expected);
     }
 

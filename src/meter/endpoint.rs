@@ -57,13 +57,6 @@ impl Endpoint {
         }
     }
 
-    /// Where model calls go over a WebSocket that begins with this request.
-    #[must_use]
-    pub fn of_websocket(line: &RequestLine) -> Option<Self> {
-        let posted = Self::of(&RequestLine { method: "POST".to_owned(), ..line.clone() })?;
-        (line.method == "GET" && posted.dialect == Dialect::OpenAiResponses).then_some(posted)
-    }
-
     /// Where the path names no model.
     #[allow(clippy::unnecessary_wraps)] // As what it is the end of.
     fn at(vendor: Vendor, dialect: Dialect) -> Option<Self> {
@@ -85,7 +78,7 @@ impl From<Dialect> for Endpoint {
 }
 
 /// OpenAI's formats below a path.
-fn openai(path: &str, base: &str) -> Option<Dialect> {
+pub(super) fn openai(path: &str, base: &str) -> Option<Dialect> {
     match path.strip_prefix(base)? {
         "/responses" | "/responses/compact" => Some(Dialect::OpenAiResponses),
         "/chat/completions" => Some(Dialect::OpenAiChat),
@@ -94,7 +87,7 @@ fn openai(path: &str, base: &str) -> Option<Dialect> {
 }
 
 /// Anthropic's format below a path.
-fn messages(path: &str, base: &str) -> Option<Dialect> {
+pub(super) fn messages(path: &str, base: &str) -> Option<Dialect> {
     (path.strip_prefix(base)? == "/messages").then_some(Dialect::AnthropicMessages)
 }
 
@@ -279,14 +272,5 @@ mod tests {
         ] {
             assert_eq!(Endpoint::of(&line(method, host, path)), None, "{method} {host}{path}");
         }
-    }
-
-    #[test]
-    fn a_websocket_is_a_get_where_responses_are() {
-        let of =
-            |method, path| Endpoint::of_websocket(&line(method, "api.openai.com", path)).map(|found| found.dialect);
-        assert_eq!(of("GET", "/v1/responses"), Some(Dialect::OpenAiResponses));
-        assert_eq!(of("POST", "/v1/responses"), None);
-        assert_eq!(of("GET", "/v1/chat/completions"), None);
     }
 }

@@ -30,6 +30,9 @@ impl PriceTable {
         if let Some(charged) = reading.charged.filter(|_| reading.certainty == Certainty::Final) {
             return (charged, Pricing::Exact);
         }
+        if vendor == Vendor::Local {
+            return (NanoUsd::ZERO, Pricing::Exact);
+        }
         let call = Call { vendor, day, prompt: reading.usage.prompt(), terms: reading.terms };
         let mut own = reading.usage;
         let mut pico = 0u128;

@@ -19,12 +19,16 @@ pub enum Vendor {
     Google,
     /// Groq's own API.
     Groq,
+    /// Models that nobody bills: of a host that the user named so.
+    Local,
     /// Mistral's own API.
     Mistral,
     /// OpenAI's own API.
     OpenAi,
     /// OpenRouter, which says what a call cost.
     OpenRouter,
+    /// A host that the user named, at the user's own prices.
+    Own,
     /// Google's Vertex AI.
     Vertex,
     /// xAI's own API.
@@ -33,16 +37,18 @@ pub enum Vendor {
 
 impl Vendor {
     /// All of them, by name.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Anthropic,
         Self::Azure,
         Self::Bedrock,
         Self::DeepSeek,
         Self::Google,
         Self::Groq,
+        Self::Local,
         Self::Mistral,
         Self::OpenAi,
         Self::OpenRouter,
+        Self::Own,
         Self::Vertex,
         Self::Xai,
     ];
@@ -57,9 +63,11 @@ impl Vendor {
             Self::DeepSeek => "deepseek",
             Self::Google => "google",
             Self::Groq => "groq",
+            Self::Local => "local",
             Self::Mistral => "mistral",
             Self::OpenAi => "openai",
             Self::OpenRouter => "openrouter",
+            Self::Own => "own",
             Self::Vertex => "vertex",
             Self::Xai => "xai",
         }

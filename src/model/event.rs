@@ -391,6 +391,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A model call is sent to another model than it asked for, since a policy says so beyond its soft limit.
+    ModelReplaced {
+        /// The request that carries it.
+        request: RequestNumber,
+        /// The policy.
+        policy: String,
+        /// The model that was asked for.
+        from: String,
+        /// The model that is called.
+        to: String,
+    },
     /// What calls cost reached a part of a budget, told once each.
     BudgetReached {
         /// The policy.
@@ -523,6 +534,7 @@ impl Event {
             Self::HoldSettled { .. } => "hold_settled",
             Self::ApprovalAsked { .. } => "approval_asked",
             Self::ApprovalAnswered { .. } => "approval_answered",
+            Self::ModelReplaced { .. } => "model_replaced",
             Self::BudgetReached { .. } => "budget_reached",
             Self::ViewerAttached { .. } => "viewer_attached",
             Self::ViewerLeft { .. } => "viewer_left",

@@ -34,11 +34,13 @@ pub struct Policy {
     index: Arc<Index>,
     /// Whether any rule lets connections through unread.
     has_opaque: bool,
+    /// What else the session is held to, as its hash covers it.
+    besides: Arc<[String]>,
 }
 
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
-        self.rules == other.rules
+        self.rules == other.rules && self.besides == other.besides
     }
 }
 
@@ -67,7 +69,14 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with them, each with its place and a hint.
     pub fn adding(&self, source: &RuleSource<'_>) -> Result<Self, PolicyErrors> {
-        Ok(Self::of(self.rules.iter().cloned().chain(parsed(source)?).collect()))
+        let besides = self.besides.clone();
+        Ok(Self { besides, ..Self::of(self.rules.iter().cloned().chain(parsed(source)?).collect()) })
+    }
+
+    /// The same rules, with a hash that covers further policies, such as those about money.
+    #[must_use]
+    pub fn covering(self, besides: impl IntoIterator<Item = String>) -> Self {
+        Self { besides: besides.into_iter().collect(), ..self }
     }
 
     fn of(mut rules: Vec<Rule>) -> Self {
@@ -78,7 +87,7 @@ impl Policy {
             index.add(number, rule.matcher());
         }
         let has_opaque = rules.iter().any(|rule| rule.matcher().scheme().is_opaque());
-        Self { rules: rules.into(), index: Arc::new(index), has_opaque }
+        Self { rules: rules.into(), index: Arc::new(index), has_opaque, besides: Arc::new([]) }
     }
 
     /// Whether connections to a place go by `tcp` rules from their first byte on. Where a rule about HTTP or TLS concerns
@@ -216,11 +225,12 @@ impl Policy {
         self.rules.iter()
     }
 
-    /// The SHA-256, in hexadecimal, of the canonical rules. Two policies of the same rules have the same hash,
-    /// however, wherever and in whatever order these were written.
+    /// The SHA-256, in hexadecimal, of the canonical rules and of what the policy covers beside them. Two policies of the
+    /// same have the same hash, however, wherever and in whatever order these were written.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut lines: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
+        lines.extend(self.besides.iter().cloned());
         lines.sort_unstable();
         let digest = Sha256::digest(format!("{HASH_DOMAIN}{}\n", lines.join("\n")));
         digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -7,7 +7,7 @@ use super::rule::WrittenRule;
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
-use crate::model::Tier;
+use crate::model::{ModelHost, Tier};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Profile {
     pub egress: Vec<WrittenRule>,
     /// The secrets its requests may carry.
     pub secrets: Vec<SecretSpec>,
+    /// Hosts where model calls go, beside the vendors'.
+    pub model_hosts: Vec<ModelHost>,
     /// What it may use up.
     pub limits: Limits,
     /// What of its output reaches the user's terminal.

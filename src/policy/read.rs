@@ -5,6 +5,7 @@ use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::file_pattern::FilePattern;
 use super::profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 use super::quantity::{parse_duration, parse_size};
+use super::read_model_hosts::model_hosts;
 use super::read_secret::read_variable;
 use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
@@ -40,6 +41,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let (environment, passed) = pass_node.map(|node| environment(node, complaints)).unwrap_or_default();
     let egress = fields.take("egress").map(|node| rules(node, "`egress`", complaints)).unwrap_or_default();
     let secrets = fields.take("secrets").map(|node| secrets(node, complaints)).unwrap_or_default();
+    let model_hosts = fields.take("model_hosts").map(|node| model_hosts(node, complaints)).unwrap_or_default();
     let limits = fields.take("limits").map(|node| limits(node, complaints)).unwrap_or_default();
     let terminal = fields.take("terminal").map(|node| read_terminal::terminal(node, complaints)).unwrap_or_default();
     let minimum_isolation = fields.take("minimum_isolation").and_then(|node| tier(node, complaints));
@@ -63,6 +65,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         environment,
         egress,
         secrets,
+        model_hosts,
         limits,
         terminal,
         minimum_isolation,

@@ -14,6 +14,8 @@ pub enum OnSoftLimit {
     RequireApproval,
     /// Lets it go; the record says so, once.
     Notify,
+    /// Sends it to [`SpendPolicy::downgrade_to`] instead, where that is possible, and asks a person where not.
+    Downgrade,
 }
 
 /// What a hard limit does.
@@ -26,6 +28,21 @@ pub enum OnHardLimit {
     BlockRequest,
 }
 
+/// What becomes of a call of a model whose price is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnUnknownModel {
+    /// It is priced as the dearest of its vendor.
+    #[default]
+    Dearest,
+    /// It is held, and a person is asked.
+    Ask,
+    /// It is refused.
+    Deny,
+}
+
+const UNKNOWN_MODELS: [(&str, OnUnknownModel); 3] =
+    [("dearest", OnUnknownModel::Dearest), ("ask", OnUnknownModel::Ask), ("deny", OnUnknownModel::Deny)];
+
 /// One policy of the type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpendPolicy {
@@ -37,6 +54,8 @@ pub struct SpendPolicy {
     pub hard_limit: Option<NanoUsd>,
     /// What the soft limit does.
     pub on_soft_limit: OnSoftLimit,
+    /// The model that calls go to from the soft limit on, where they are sent to another.
+    pub downgrade_to: Option<String>,
     /// What the hard limit does.
     pub on_hard_limit: OnHardLimit,
     /// Whose calls count together.
@@ -45,12 +64,23 @@ pub struct SpendPolicy {
     pub window: Window,
     /// Whether a request that does not fit is sent with a lower limit of its output.
     pub clamp: bool,
+    /// What becomes of calls of models without a price.
+    pub unknown_model: OnUnknownModel,
 }
 
 impl SpendPolicy {
     /// The keys of the type, beyond `name` and `type`.
-    pub(super) const KEYS: &'static [&'static str] =
-        &["soft_limit", "hard_limit", "on_soft_limit", "on_hard_limit", "scope", "window", "clamp"];
+    pub(super) const KEYS: &'static [&'static str] = &[
+        "soft_limit",
+        "hard_limit",
+        "on_soft_limit",
+        "downgrade_to",
+        "on_hard_limit",
+        "scope",
+        "window",
+        "clamp",
+        "unknown_model",
+    ];
 
     /// A hard limit of one session, as `--budget` gives one.
     #[must_use]
@@ -60,10 +90,12 @@ impl SpendPolicy {
             soft_limit: None,
             hard_limit: Some(limit),
             on_soft_limit: OnSoftLimit::default(),
+            downgrade_to: None,
             on_hard_limit: OnHardLimit::default(),
             scope: Scope::Session,
             window: Window::Session,
             clamp: false,
+            unknown_model: OnUnknownModel::default(),
         }
     }
 }
@@ -77,7 +109,23 @@ impl fmt::Display for SpendPolicy {
         if let Some(limit) = self.hard_limit {
             write!(f, "hard {limit} ")?;
         }
-        write!(f, "by {} in the {}", self.scope, self.window)
+        write!(f, "by {} in the {}", self.scope, self.window)?;
+        match (self.on_soft_limit, &self.downgrade_to) {
+            (OnSoftLimit::Downgrade, Some(model)) => write!(f, ", then {model}")?,
+            (OnSoftLimit::Notify, _) => f.write_str(", then told")?,
+            _ => {}
+        }
+        if self.on_hard_limit == OnHardLimit::BlockRequest {
+            f.write_str(", refuses by the request")?;
+        }
+        if self.clamp {
+            f.write_str(", clamps")?;
+        }
+        match self.unknown_model {
+            OnUnknownModel::Dearest => Ok(()),
+            OnUnknownModel::Ask => f.write_str(", asks about unknown models"),
+            OnUnknownModel::Deny => f.write_str(", no unknown models"),
+        }
     }
 }
 
@@ -91,12 +139,14 @@ pub(super) fn read(
     let soft = fields.take("soft_limit");
     let hard = fields.take("hard_limit");
     let on_soft = fields.take("on_soft_limit").map(|node| on_soft_limit(node, complaints)).unwrap_or_default();
+    let downgrade_to = downgrade_to(&mut fields, written, on_soft, complaints);
     let on_hard = fields.take("on_hard_limit").map(|node| on_hard_limit(node, complaints)).unwrap_or_default();
     let scope_node = fields.take("scope");
     let scope = choice(scope_node.clone(), "scope", &Scope::ALL, complaints);
     let window_node = fields.take("window");
     let window = window_node.clone().map(|node| window(node, complaints)).unwrap_or_default();
     let clamp = fields.take("clamp").is_some_and(|node| switch(&node, "clamp", complaints));
+    let unknown_model = choice(fields.take("unknown_model"), "unknown_model", &UNKNOWN_MODELS, complaints);
     fields.finish(complaints);
     if let Some(node) = scope_node
         && window_node.is_none()
@@ -120,8 +170,41 @@ pub(super) fn read(
         complaints.push(node.complaint(message, "make `soft_limit` the smaller of the two"));
     }
     let name = name.unwrap_or_else(|| format!("line {}", written.line));
-    let (on_soft_limit, on_hard_limit) = (on_soft, on_hard);
-    Some(SpendPolicy { name, soft_limit, hard_limit, on_soft_limit, on_hard_limit, scope, window, clamp })
+    Some(SpendPolicy {
+        name,
+        soft_limit,
+        hard_limit,
+        on_soft_limit: on_soft,
+        downgrade_to,
+        on_hard_limit: on_hard,
+        scope,
+        window,
+        clamp,
+        unknown_model,
+    })
+}
+
+/// Reads the model that calls are sent to from the soft limit on, which is needed where they are, and nowhere else.
+fn downgrade_to(
+    fields: &mut Fields,
+    written: &Node,
+    on_soft: OnSoftLimit,
+    complaints: &mut Vec<Complaint>,
+) -> Option<String> {
+    let node = fields.take("downgrade_to");
+    match (on_soft, node) {
+        (OnSoftLimit::Downgrade, None) => {
+            let hint = "add `downgrade_to: MODEL`, a cheaper one as its vendor names it";
+            complaints.push(written.complaint("`on_soft_limit: downgrade` names no model", hint));
+            None
+        }
+        (OnSoftLimit::Downgrade, Some(node)) => text(node, "`downgrade_to`", complaints),
+        (_, Some(node)) => {
+            complaints.push(node.complaint("`downgrade_to` has no effect here", "add `on_soft_limit: downgrade`"));
+            None
+        }
+        (_, None) => None,
+    }
 }
 
 /// Reads an amount of dollars above zero: `$5.00`, `5.00 USD` or a plain number.
@@ -150,8 +233,12 @@ fn not_yet(node: &Node, key: &str, word: &str, known: &[&str]) -> Complaint {
 }
 
 fn on_soft_limit(node: Node, complaints: &mut Vec<Complaint>) -> OnSoftLimit {
-    let known = [("require-approval", OnSoftLimit::RequireApproval), ("notify", OnSoftLimit::Notify)];
-    one_of(node, "on_soft_limit", &known, &["downgrade"], complaints)
+    let known = [
+        ("require-approval", OnSoftLimit::RequireApproval),
+        ("notify", OnSoftLimit::Notify),
+        ("downgrade", OnSoftLimit::Downgrade),
+    ];
+    one_of(node, "on_soft_limit", &known, &[], complaints)
 }
 
 fn on_hard_limit(node: Node, complaints: &mut Vec<Complaint>) -> OnHardLimit {
@@ -214,6 +301,9 @@ mod tests {
             ("type: spend\nhard_limit: $5\non_hard_limit: blok-session\n", "s.yaml:3:", "block-session"),
             ("type: spend\nhard_limit: $5\non_hard_limit: pause\n", "s.yaml:3:", "not enforced by this version"),
             ("type: spend\nhard_limit: $5\nscope: user\n", "s.yaml:3:", "needs a `window`"),
+            ("type: spend\nsoft_limit: $5\non_soft_limit: downgrade\n", "s.yaml:1:", "names no model"),
+            ("type: spend\nsoft_limit: $5\ndowngrade_to: m\n", "s.yaml:3:", "has no effect"),
+            ("type: spend\nsoft_limit: $5\nunknown_model: cheap\n", "s.yaml:3:", "`unknown_model` cannot be"),
             ("type: spend\n", "s.yaml:1:", "limits nothing"),
             ("type: spend\nhardlimit: $5\n", "s.yaml:2:", "unknown key"),
         ] {

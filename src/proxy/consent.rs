@@ -2,7 +2,7 @@
 
 use super::body::Held;
 use super::hold::{Broken, whole};
-use super::line::{Answer, Ask, Cut, Inquiry};
+use super::line::{Answer, Ask, Cut, Doubt, Inquiry};
 use super::{Shared, refusal};
 use crate::model::{RequestLine, RequestNumber};
 use crate::policy::Question;
@@ -38,17 +38,16 @@ pub(super) struct Consent {
     pub lasting: bool,
 }
 
-/// What a person is asked about a soft limit.
+/// What a person is asked since a policy on money says so.
 pub(super) fn of_budget(
     shared: &Shared,
     request: RequestNumber,
     line: &RequestLine,
     body: &[u8],
-    budget: usize,
+    doubt: Doubt,
     why: String,
 ) -> Inquiry {
-    let budget = Some(budget);
-    Inquiry { why, budget, rule: None, rule_to_add: None, ..inquiry(shared, request, line, body) }
+    Inquiry { why, doubt: Some(doubt), rule: None, rule_to_add: None, ..inquiry(shared, request, line, body) }
 }
 
 /// What a person is asked since a rule says so.
@@ -73,7 +72,7 @@ fn inquiry(shared: &Shared, request: RequestNumber, line: &RequestLine, body: &[
     let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let shown = &body[..body.len().min(PREVIEW_BYTES_MAX)];
     let preview = String::from_utf8_lossy(shown).into_owned();
-    Inquiry { request, what, why: String::new(), rule: None, rule_to_add: None, preview, digest, budget: None }
+    Inquiry { request, what, why: String::new(), rule: None, rule_to_add: None, preview, digest, doubt: None }
 }
 
 /// Asks; why not, where the answer is no.

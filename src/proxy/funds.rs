@@ -3,11 +3,11 @@
 use super::body::Held;
 use super::consent;
 use super::hold::{Broken, whole};
-use super::line::{Answer, Ask, Cut};
+use super::line::{Answer, Ask, Cut, Doubt};
 use super::record::now;
 use super::settle::Books;
 use super::{Patience, Shared};
-use crate::meter::{Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp};
+use crate::meter::{Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp, with_model};
 use crate::model::{Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -45,7 +45,7 @@ pub(super) struct Funds {
     settled: bool,
 }
 
-/// A call whose body was read.
+/// A call whose body was read, as it is to go out.
 struct Read<'a> {
     number: RequestNumber,
     line: &'a RequestLine,
@@ -53,6 +53,8 @@ struct Read<'a> {
     body: Bytes,
     bound: Bound,
     streams: bool,
+    /// The model that it names, or nothing.
+    model: String,
 }
 
 /// Holds money for a model call, where any policy wants that; the body comes back, perhaps with a lower limit of output.
@@ -64,7 +66,9 @@ pub(super) async fn reserve(
     mut held: Held,
     patience: &Patience,
 ) -> (Result<Option<Funds>, Unfunded>, Held) {
-    let Some(endpoint) = Endpoint::of(line).filter(|_| shared.books.governed) else { return (Ok(None), held) };
+    let Some(endpoint) = shared.books.model_hosts.endpoint(line).filter(|_| shared.books.governed) else {
+        return (Ok(None), held);
+    };
     let no = |status, reason: &str| Err(Unfunded { status, reason: reason.to_owned() });
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return (no(415, "its body is compressed, so that nobody could say what it may cost"), held);
@@ -75,13 +79,16 @@ pub(super) async fn reserve(
         Ok(Err(Broken::Off)) => return (no(400, "its body broke off"), held),
         Err(_) => return (no(408, "its body did not come in time"), held),
     };
-    let read = read(shared, number, line, endpoint, body);
+    let mut read = read(shared, number, line, endpoint, body);
     patience.may_stream(read.endpoint.dialect, read.streams);
-    let funds = match ask(shared, &read, patience).await {
+    let funds = match ask(shared, &mut read, patience).await {
         Ok(funds) => funds,
         Err(unfunded) => return (Err(unfunded), held.with(read.body, trailers)),
     };
-    let body = fit(shared, &read, &funds, headers);
+    let body = fit(shared, &read, &funds);
+    if headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
     (Ok(Some(funds)), held.with(body, trailers))
 }
 
@@ -96,7 +103,8 @@ fn read<'a>(
     meter.request(&body);
     let bound = shared.books.prices.bound(&endpoint, meter.asked(), &body, &now().to_day());
     let streams = streams(&meter, line);
-    Read { number, line, endpoint, body, bound, streams }
+    let model = endpoint.model.clone().or_else(|| meter.asked().model.clone()).unwrap_or_default();
+    Read { number, line, endpoint, body, bound, streams, model }
 }
 
 /// Whether a call's answer is to be a stream.
@@ -113,30 +121,35 @@ fn streams(meter: &Meter, line: &RequestLine) -> bool {
 }
 
 /// Asks for money until there is some or there will be none.
-async fn ask(shared: &Arc<Shared>, read: &Read<'_>, patience: &Patience) -> Result<Funds, Unfunded> {
+async fn ask(shared: &Arc<Shared>, read: &mut Read<'_>, patience: &Patience) -> Result<Funds, Unfunded> {
     let no = |reason| Unfunded { status: 402, reason };
-    let Read { number, bound, streams, .. } = read;
-    let least = match *streams || shared.books.clamps {
-        true => bound.with_output(bound.output.min(OUTPUT_TOKENS_MIN)),
-        // What comes in one piece is billed whole, whatever is cut.
-        false => bound.full,
-    };
-    let wish = Wish { full: bound.full, least, consented: false };
     let begun = Instant::now();
     let amount = loop {
-        match shared.books.line.ask(Ask::reserve(*number, &wish)).await {
+        let wish = wish(shared, read);
+        let ask = Ask::reserve(read.number, &wish, &read.model, read.bound.unknown.is_none());
+        let (doubt, why) = match shared.books.line.ask(ask).await {
             Ok(Answer::Held(amount)) => break amount,
-            Ok(Answer::Busy(_)) if begun.elapsed() < BUSY_MAX => tokio::time::sleep(BUSY_PAUSE).await,
-            Ok(Answer::AskFirst { budget, why }) => {
-                let inquiry = consent::of_budget(shared, *number, read.line, &read.body, budget, why);
-                patience.wait(consent::ask(shared, inquiry)).await.map_err(no)?;
+            Ok(Answer::Busy(_)) if begun.elapsed() < BUSY_MAX => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+                continue;
             }
+            Ok(Answer::AskFirst { doubt, why }) => (doubt, why),
+            Ok(Answer::Downgrade { policy, name, model, why }) => match downgraded(shared, read, &model) {
+                Some(cheaper) => {
+                    replace(shared, read, cheaper, name).await?;
+                    continue;
+                }
+                None => (Doubt::SoftLimit(policy), format!("{why}; it cannot be sent to `{model}` for less")),
+            },
             Ok(Answer::Busy(why) | Answer::Denied(why)) => return Err(no(why)),
             Ok(Answer::Consented { .. }) | Err(Cut) => {
                 return Err(no("the session that keeps the money is gone".to_owned()));
             }
-        }
+        };
+        let inquiry = consent::of_budget(shared, read.number, read.line, &read.body, doubt, why);
+        patience.wait(consent::ask(shared, inquiry)).await.map_err(no)?;
     };
+    let Read { number, bound, streams, .. } = read;
     let funds = Funds {
         books: shared.books.clone(),
         number: *number,
@@ -151,18 +164,40 @@ async fn ask(shared: &Arc<Shared>, read: &Read<'_>, patience: &Patience) -> Resu
     Ok(funds)
 }
 
+/// What a call wants to set aside, as it stands.
+fn wish(shared: &Shared, read: &Read<'_>) -> Wish {
+    let bound = &read.bound;
+    let least = match read.streams || shared.books.clamps {
+        true => bound.with_output(bound.output.min(OUTPUT_TOKENS_MIN)),
+        // What comes in one piece is billed whole, whatever is cut.
+        false => bound.full,
+    };
+    Wish { full: bound.full, least, consented: false }
+}
+
+/// The same call to another model, where its body can be rewritten for it and it costs less.
+fn downgraded<'a>(shared: &Shared, read: &Read<'a>, model: &str) -> Option<Read<'a>> {
+    let body = with_model(read.endpoint.dialect, &read.body, model).filter(|_| read.endpoint.model.is_none())?;
+    let cheaper = self::read(shared, read.number, read.line, read.endpoint.clone(), body.into());
+    (cheaper.model == model && cheaper.bound.full < read.bound.full).then_some(cheaper)
+}
+
+/// Has another call go in the place of this one, and records that.
+async fn replace<'a>(shared: &Shared, read: &mut Read<'a>, cheaper: Read<'a>, policy: String) -> Result<(), Unfunded> {
+    let (from, to) = (read.model.clone(), cheaper.model.clone());
+    let replaced = Event::ModelReplaced { request: read.number, policy, from, to };
+    shared.books.clerk.record(replaced).await.map_err(|error| Unfunded { status: 503, reason: error.to_string() })?;
+    *read = cheaper;
+    Ok(())
+}
+
 /// The body as it goes out: with a lower limit of output where a policy clamps and less is held than it may cost.
-fn fit(shared: &Shared, read: &Read<'_>, funds: &Funds, headers: &mut HeaderMap) -> Bytes {
+fn fit(shared: &Shared, read: &Read<'_>, funds: &Funds) -> Bytes {
     if !shared.books.clamps || funds.held >= read.bound.full {
         return read.body.clone();
     }
-    let Some(body) = clamp(read.endpoint.dialect, &read.body, funds.bound.output_within(funds.held).max(1)) else {
-        return read.body.clone();
-    };
-    if headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    }
-    body.into()
+    let clamped = clamp(read.endpoint.dialect, &read.body, funds.bound.output_within(funds.held).max(1));
+    clamped.map_or_else(|| read.body.clone(), Bytes::from)
 }
 
 impl Funds {

@@ -17,7 +17,6 @@ use super::screen::Screen;
 use super::settle::Open;
 use super::upstream::SendError;
 use super::websocket::{self, Handshake, Offer, Socket};
-use crate::meter::Endpoint;
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
 use http::header::{ACCEPT_ENCODING, EXPECT};
@@ -191,7 +190,7 @@ async fn clear(
         }
         let shown = body.clone().unwrap_or_default();
         let act = judged.act.map(|act| act.to_string());
-        if let Some(endpoint) = Endpoint::of(&question.line) {
+        if let Some(endpoint) = shared.books.model_hosts.endpoint(&question.line) {
             patience.may_stream(endpoint.dialect, asks_for_stream(endpoint, &question.line, &shown));
         }
         let inquiry = consent::of_rule(shared, number, &question, act, &shown);
@@ -259,7 +258,7 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&st
     if let Offer::Refused(status, reason) = asked.offer {
         return Err(refused(Denied::of(&grant, *status, (*reason).to_owned())));
     }
-    let calls = shared.books.governed && Endpoint::of_websocket(grant.line()).is_some();
+    let calls = shared.books.governed && shared.books.model_hosts.websocket(grant.line()).is_some();
     if calls && matches!(asked.offer, Offer::WebSocket(_)) {
         // Clients fall back to requests on this status.
         let reason = "model calls over a WebSocket are not let through where a policy limits what they cost: use HTTPS";
@@ -430,7 +429,7 @@ fn switch(
     headers::clean_response(&mut head.headers);
     shared.vault.redact(&mut head.headers);
     open.answered(&head);
-    let socket = Socket::new(line, &head.headers).watched(&shared);
+    let socket = Socket::new(shared.books.model_hosts.websocket(line), &head.headers).watched(&shared);
     websocket::ask(&mut head.headers);
     head.extensions.clear();
     handshake.carry(shared, upstream, open, passage, socket);

@@ -23,6 +23,9 @@ pub const PACKET_BYTES_MAX: usize = 48 * 1024;
 /// Most packets that wait to be sent. Who finds no room for a question is denied; a settlement is found in the journal.
 const WAITING_MAX: usize = 4096;
 
+/// How much of a model's name is told.
+const MODEL_CHARACTERS_MAX: usize = 256;
+
 /// What the session says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +80,10 @@ pub enum Ask {
         full: NanoUsd,
         /// With how little it can be made.
         least: NanoUsd,
+        /// For which model.
+        model: String,
+        /// Whether that model's price is known.
+        priced: bool,
     },
     /// To ask a person.
     Person(Box<Inquiry>),
@@ -99,8 +106,28 @@ pub struct Inquiry {
     pub preview: String,
     /// SHA-256 of the request, in hexadecimal.
     pub digest: String,
-    /// The place of the policy in the session's list whose soft limit asks, where one does.
-    pub budget: Option<usize>,
+    /// What about a policy on money asks, where that is why.
+    pub doubt: Option<Doubt>,
+}
+
+/// What about a policy on money a person must say, by the policy's place in the session's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// Its soft limit is reached.
+    SoftLimit(usize),
+    /// It wants to hear of models without a price.
+    UnknownModel(usize),
+}
+
+impl Doubt {
+    /// The policy's place.
+    #[must_use]
+    pub fn policy(self) -> usize {
+        match self {
+            Self::SoftLimit(index) | Self::UnknownModel(index) => index,
+        }
+    }
 }
 
 /// What the session answers.
@@ -111,10 +138,21 @@ pub enum Answer {
     Held(NanoUsd),
     /// What is left is held by other calls: ask again.
     Busy(String),
-    /// A soft limit is reached: a person must say, for this reason.
+    /// A person must say, for this reason.
     AskFirst {
+        /// What about which policy.
+        doubt: Doubt,
+        /// Why.
+        why: String,
+    },
+    /// A soft limit is reached: the call is to go to this model, and where it cannot, a person must say.
+    Downgrade {
         /// The place of the policy in the session's list.
-        budget: usize,
+        policy: usize,
+        /// What it is called.
+        name: String,
+        /// The model.
+        model: String,
         /// Why.
         why: String,
     },
@@ -249,8 +287,9 @@ pub(super) fn open(socket: OwnedFd) -> io::Result<UnixStream> {
 }
 
 impl Ask {
-    /// To set so much aside.
-    pub(super) fn reserve(request: RequestNumber, wish: &Wish) -> Self {
-        Self::Reserve { request, full: wish.full, least: wish.least }
+    /// To set so much aside for a call of this model.
+    pub(super) fn reserve(request: RequestNumber, wish: &Wish, model: &str, priced: bool) -> Self {
+        let model = model.chars().take(MODEL_CHARACTERS_MAX).collect();
+        Self::Reserve { request, full: wish.full, least: wish.least, model, priced }
     }
 }

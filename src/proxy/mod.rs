@@ -70,7 +70,7 @@ pub use amend::{Amended, Amendment};
 pub use authority::Authority;
 pub use connect_to::{ConnectTo, ConnectToError};
 pub use error::ProxyError;
-pub use line::{Answer, Ask, FromProxy, FromSession, Inquiry, PACKET_BYTES_MAX};
+pub use line::{Answer, Ask, Doubt, FromProxy, FromSession, Inquiry, PACKET_BYTES_MAX};
 pub use resolve::ResolverConfig;
 pub use roots::Roots;
 pub use screen::{Screen, Stop};

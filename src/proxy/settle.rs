@@ -9,7 +9,7 @@ use super::keep::{BodyKeeper, Draft};
 use super::line::Line;
 use super::patience;
 use super::record::{Clerk, now};
-use crate::meter::{Endpoint, Meter, PriceTable, Reading};
+use crate::meter::{Endpoint, Meter, ModelHosts, PriceTable, Reading};
 use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use bytes::Bytes;
@@ -26,6 +26,8 @@ pub(super) struct Books {
     pub clerk: Arc<Clerk>,
     /// What model calls cost.
     pub prices: PriceTable,
+    /// Where model calls go.
+    pub model_hosts: ModelHosts,
     /// Where money is held, and people are asked.
     pub line: Line,
     /// Whether money is held for model calls.
@@ -41,7 +43,16 @@ pub(super) struct Books {
 impl Books {
     /// Those of a session without policies about money.
     pub(super) fn ungoverned(clerk: Arc<Clerk>, prices: PriceTable, line: Line) -> Self {
-        Self { clerk, prices, line, governed: false, clamps: false, ending: AtomicBool::new(false), keeper: None }
+        Self {
+            clerk,
+            prices,
+            model_hosts: ModelHosts::default(),
+            line,
+            governed: false,
+            clamps: false,
+            ending: AtomicBool::new(false),
+            keeper: None,
+        }
     }
 }
 
@@ -153,7 +164,7 @@ impl Readable {
 impl Open {
     /// Opens a request that was recorded as allowed.
     pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine, allowance: Allowance) -> Self {
-        let endpoint = Endpoint::of(line);
+        let endpoint = books.model_hosts.endpoint(line);
         let meter = endpoint.clone().map(|endpoint| Mutex::new(Meter::new(endpoint)));
         let upload = Arc::new(Upload {
             bytes: AtomicU64::new(0),

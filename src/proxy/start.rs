@@ -13,7 +13,7 @@ use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, line, lookup};
-use crate::meter::PriceTable;
+use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Event, Secret, SessionId};
 use crate::policy::{Binding, Policy, SpendPolicy};
 use crate::store::{BodyRecorder, Recorder, SyncHandle};
@@ -82,6 +82,8 @@ pub struct Setup {
     pub bodies: Option<Box<dyn BodyRecorder>>,
     /// What model calls cost.
     pub prices: PriceTable,
+    /// Where model calls go.
+    pub model_hosts: ModelHosts,
     /// What may be spent.
     pub spend: Vec<SpendPolicy>,
     /// The line to the session, which gives rules while it runs, keeps the money, and asks people.
@@ -123,6 +125,7 @@ impl Proxy {
             governed: !setup.spend.is_empty(),
             clamps: setup.spend.iter().any(|policy| policy.clamp),
             keeper,
+            model_hosts: setup.model_hosts,
             ..Books::ungoverned(Arc::new(clerk), prices, line)
         });
         let (end, ending) = watch::channel(false);

@@ -11,7 +11,7 @@ use super::relay::{Stop, Way};
 use super::screen::Screen;
 use super::settle::Open;
 use crate::meter::{Endpoint, Turns};
-use crate::model::{BodyEnd, RequestLine};
+use crate::model::BodyEnd;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -180,7 +180,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Reads what follows this agreement.
-    pub(super) fn new(line: &RequestLine, agreed: &HeaderMap) -> Self {
+    pub(super) fn new(endpoint: Option<Endpoint>, agreed: &HeaderMap) -> Self {
         let extensions: Vec<&str> = agreed
             .get_all(SEC_WEBSOCKET_EXTENSIONS)
             .iter()
@@ -194,7 +194,7 @@ impl Socket {
             _ => Deflate::Off,
         };
         let (up, down) = (side("client_no_context_takeover"), side("server_no_context_takeover"));
-        let turns = Endpoint::of_websocket(line).map(Turns::new);
+        let turns = endpoint.map(Turns::new);
         Self { up: Frames::new(up), down: Frames::new(down), turns, begun: false, screen: None }
     }
 

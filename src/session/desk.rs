@@ -9,8 +9,8 @@ use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
 use crate::meter::{Admission, Budget, Wish};
 use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
-use crate::policy::OnHardLimit;
-use crate::proxy::{Answer, Ask, FromSession, Inquiry};
+use crate::policy::{OnHardLimit, OnSoftLimit, OnUnknownModel};
+use crate::proxy::{Answer, Ask, Doubt, FromSession, Inquiry};
 use crate::store::{Account, Approval, Approvals, Claim, Holds, Home, Journal, Recorder, StoreError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +33,15 @@ struct Open {
     number: u64,
     inquiry: Inquiry,
     expires: Instant,
+}
+
+/// A model call that money is wanted for.
+struct Call {
+    request: RequestNumber,
+    wish: Wish,
+    model: String,
+    /// Whether the model's price is known.
+    priced: bool,
 }
 
 /// What a person says.
@@ -64,11 +73,11 @@ pub(super) struct Desk<'a> {
     home: &'a Home,
     holds: Option<Holds>,
     approvals: Option<Approvals>,
-    /// The policies whose soft limit a person waived for the session, by their place in the list.
-    waived: BTreeSet<usize>,
-    waived_once: BTreeMap<RequestNumber, BTreeSet<usize>>,
-    /// The policies whose soft limit a person would not have passed, until when, and what they said.
-    kept: BTreeMap<usize, (Instant, String)>,
+    /// What a person waived for the session.
+    waived: BTreeSet<Doubt>,
+    waived_once: BTreeMap<RequestNumber, BTreeSet<Doubt>>,
+    /// What a person would not waive, until when, and what they said.
+    kept: BTreeMap<Doubt, (Instant, String)>,
     /// Why no model call goes any more.
     blocked: Option<String>,
     alerted: BTreeSet<(usize, u32)>,
@@ -105,9 +114,9 @@ impl<'a> Desk<'a> {
     /// Does what the proxy asks, or begins to.
     pub(super) fn ask(&mut self, number: u64, ask: Ask, journal: &mut Journal) {
         match ask {
-            Ask::Reserve { request, full, least } => {
-                let wish = Wish { full, least, consented: false };
-                let answer = self.reserve(request, wish, journal);
+            Ask::Reserve { request, full, least, model, priced } => {
+                let call = Call { request, wish: Wish { full, least, consented: false }, model, priced };
+                let answer = self.reserve(&call, journal);
                 self.say(number, answer);
             }
             Ask::Person(inquiry) => {
@@ -152,15 +161,21 @@ impl<'a> Desk<'a> {
         self.holds.as_mut().ok_or(StoreError::NoSession)
     }
 
-    fn reserve(&mut self, request: RequestNumber, wish: Wish, journal: &mut Journal) -> Answer {
+    fn reserve(&mut self, call: &Call, journal: &mut Journal) -> Answer {
         if let Some(why) = &self.blocked {
             return Answer::Denied(why.clone());
         }
+        if let Some(answer) = self.doubted_model(call) {
+            return answer;
+        }
+        let Call { request, wish, model, .. } = call;
         let policies = self.prepared.spend.as_slice();
-        let mut waived = self.waived.clone();
-        waived.extend(self.waived_once.get(&request).into_iter().flatten());
+        let soft = |doubt: &Doubt| matches!(doubt, Doubt::SoftLimit(_)).then_some(doubt.policy());
+        let once = self.waived_once.get(request).into_iter().flatten();
+        let mut waived: BTreeSet<usize> = self.waived.iter().chain(once).filter_map(soft).collect();
         waived.extend(money::that_only_tell(policies));
-        let claim = Claim { request, at: clock::now(), wish, waived };
+        waived.extend(money::that_go_on_with(policies, model));
+        let claim = Claim { request: *request, at: clock::now(), wish: *wish, waived };
         let placed = self.holds().and_then(|holds| holds.place(policies, &claim));
         let (admission, budgets) = match placed {
             Ok(placed) => placed,
@@ -170,14 +185,18 @@ impl<'a> Desk<'a> {
         let budget = |index: usize| policies.get(index).zip(budgets.get(index));
         match admission {
             Admission::Hold(amount) => {
-                self.waived_once.remove(&request);
+                self.waived_once.remove(request);
                 Answer::Held(amount)
             }
             Admission::Wait(index) => Answer::Busy(budget(index).map_or_else(String::new, money::busy)),
-            Admission::Ask(index) => match self.kept.get(&index) {
-                Some((until, why)) if Instant::now() < *until => Answer::Denied(why.clone()),
-                _ => Answer::AskFirst { budget: index, why: budget(index).map_or_else(String::new, money::soft) },
-            },
+            Admission::Ask(index) => {
+                let why = budget(index).map_or_else(String::new, money::soft);
+                let downgrades = policies.get(index).filter(|policy| policy.on_soft_limit == OnSoftLimit::Downgrade);
+                match downgrades.and_then(|policy| Some((policy.name.clone(), policy.downgrade_to.clone()?))) {
+                    Some((name, model)) => Answer::Downgrade { policy: index, name, model, why },
+                    None => self.first(Doubt::SoftLimit(index), why),
+                }
+            }
             Admission::Refuse(index) => {
                 let why = budget(index).map_or_else(String::new, |found| money::hard(found, wish.least));
                 if policies.get(index).is_some_and(|policy| policy.on_hard_limit == OnHardLimit::BlockSession) {
@@ -186,6 +205,27 @@ impl<'a> Desk<'a> {
                 }
                 Answer::Denied(why)
             }
+        }
+    }
+
+    /// What is said to a call of a model whose price is not known, where a policy minds.
+    fn doubted_model(&self, call: &Call) -> Option<Answer> {
+        let policies = self.prepared.spend.as_slice();
+        let minds = |what| policies.iter().position(|policy| !call.priced && policy.unknown_model == what);
+        if let Some(policy) = minds(OnUnknownModel::Deny).and_then(|index| policies.get(index)) {
+            return Some(Answer::Denied(money::unknown(policy, &call.model)));
+        }
+        let doubt = Doubt::UnknownModel(minds(OnUnknownModel::Ask)?);
+        let once = self.waived_once.get(&call.request).is_some_and(|waived| waived.contains(&doubt));
+        let why = policies.get(doubt.policy()).map_or_else(String::new, |policy| money::unknown(policy, &call.model));
+        (!once && !self.waived.contains(&doubt)).then(|| self.first(doubt, why))
+    }
+
+    /// A person must say first, unless one said no a moment ago.
+    fn first(&self, doubt: Doubt, why: String) -> Answer {
+        match self.kept.get(&doubt) {
+            Some((until, why)) if Instant::now() < *until => Answer::Denied(why.clone()),
+            _ => Answer::AskFirst { doubt, why },
         }
     }
 
@@ -260,7 +300,7 @@ impl<'a> Desk<'a> {
             true => Vec::new(),
             false => self.holds().and_then(|holds| holds.budgets(policies, asked)).unwrap_or_default(),
         };
-        let cost = inquiry.budget.and_then(|index| budgets.get(index)).or(budgets.first());
+        let cost = inquiry.doubt.and_then(|doubt| budgets.get(doubt.policy())).or(budgets.first());
         Approval {
             session: self.prepared.session.clone(),
             question,
@@ -289,7 +329,7 @@ impl<'a> Desk<'a> {
     ) -> Result<(), String> {
         let gone = "it was answered already, or nobody waits for it any more";
         let Some(open) = self.questions.get(&question) else { return Err(gone.to_owned()) };
-        if matches!(reply, Reply::Session) && open.inquiry.budget.is_none() && open.inquiry.rule_to_add.is_none() {
+        if matches!(reply, Reply::Session) && open.inquiry.doubt.is_none() && open.inquiry.rule_to_add.is_none() {
             return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
         }
         let (word, reason) = match &reply {
@@ -302,9 +342,9 @@ impl<'a> Desk<'a> {
         let answer = match reply {
             Reply::Once | Reply::Session => {
                 let lasting = reply == Reply::Session;
-                match inquiry.budget {
-                    Some(index) if lasting => drop(self.waived.insert(index)),
-                    Some(index) => drop(self.waived_once.entry(inquiry.request).or_default().insert(index)),
+                match inquiry.doubt {
+                    Some(doubt) if lasting => drop(self.waived.insert(doubt)),
+                    Some(doubt) => drop(self.waived_once.entry(inquiry.request).or_default().insert(doubt)),
                     None => {}
                 }
                 Answer::Consented { by: by.to_owned(), lasting }
@@ -312,8 +352,8 @@ impl<'a> Desk<'a> {
             Reply::Deny(reason) => {
                 let said = reason.map_or_else(String::new, |reason| format!(": {reason}"));
                 let why = format!("{by} said no{said} ({})", inquiry.why);
-                if let Some(index) = inquiry.budget {
-                    self.kept.insert(index, (Instant::now() + NO_LASTS, why.clone()));
+                if let Some(doubt) = inquiry.doubt {
+                    self.kept.insert(doubt, (Instant::now() + NO_LASTS, why.clone()));
                 }
                 Answer::Denied(why)
             }

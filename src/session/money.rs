@@ -1,8 +1,7 @@
 //! What a person is told about budgets, and when.
 
 use crate::meter::Budget;
-use crate::model::NanoUsd;
-use crate::model::Window;
+use crate::model::{NanoUsd, Window, printable};
 use crate::policy::{OnSoftLimit, SpendPolicy};
 
 /// The parts of a budget at which it is told, in per cent.
@@ -21,6 +20,22 @@ pub(super) fn alerts(policy: &SpendPolicy, budget: &Budget) -> Vec<u32> {
 pub(super) fn that_only_tell(policies: &[SpendPolicy]) -> impl Iterator<Item = usize> {
     let tells = |policy: &SpendPolicy| policy.on_soft_limit == OnSoftLimit::Notify;
     policies.iter().enumerate().filter(move |(_, policy)| tells(policy)).map(|(index, _)| index)
+}
+
+/// The policies beyond whose soft limit calls of this model go on, since it is the one that they are sent to.
+pub(super) fn that_go_on_with(policies: &[SpendPolicy], model: &str) -> impl Iterator<Item = usize> {
+    let goes_on = move |policy: &SpendPolicy| policy.downgrade_to.as_deref() == Some(model);
+    policies.iter().enumerate().filter(move |(_, policy)| goes_on(policy)).map(|(index, _)| index)
+}
+
+/// Why a model without a price is not simply called.
+pub(super) fn unknown(policy: &SpendPolicy, model: &str) -> String {
+    let model = printable(model);
+    format!(
+        "the price of the model `{model}` is not known, and the budget `{}` minds that; `omni prices show {model}` tells what \
+         is known, and prices.yaml takes a price of your own",
+        policy.name
+    )
 }
 
 /// Why a call waits.

@@ -145,8 +145,8 @@ pub struct Prepared {
 pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let files = policy_files(&request)?;
     let project = project_policy(&request.workspace)?;
-    let policy = compile(&request, &files, project.as_ref())?;
     let spend = spend(&request, &files, project.as_ref())?;
+    let policy = compile(&request, &files, project.as_ref())?.covering(spend.iter().map(ToString::to_string));
     let demanding = files.iter().map(|(label, file)| (*label, file));
     let demanding = demanding.chain(project.iter().map(|(label, file)| (label, file)));
     let demand = tier::demand(request.minimum_isolation, &request.profile, demanding);

@@ -5,7 +5,7 @@ use super::error::SessionError;
 use super::keeper;
 use super::prepare::Prepared;
 use super::signals::Signals;
-use crate::meter::PriceTable;
+use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Event, Secret};
 use crate::policy::Binding;
 use crate::proxy::{
@@ -300,6 +300,7 @@ fn prepare(
         sync,
         bodies: bodies.map(|file| -> Box<dyn BodyRecorder> { Box::new(file) }),
         prices,
+        model_hosts: ModelHosts::new(prepared.request.profile.model_hosts.clone()),
         spend: prepared.spend.clone(),
         line: Some(control.try_clone().map_err(SessionError::preparing("keep the line to the session"))?),
         shutdown,

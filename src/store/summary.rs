@@ -217,6 +217,7 @@ impl Summary {
             | Event::HoldSettled { .. }
             | Event::ApprovalAsked { .. }
             | Event::ApprovalAnswered { .. }
+            | Event::ModelReplaced { .. }
             | Event::BudgetReached { .. }
             | Event::ViewerAttached { .. }
             | Event::ViewerLeft { .. }

@@ -7,7 +7,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use omni::meter::PriceTable;
+use omni::meter::{ModelHosts, PriceTable};
 use omni::model::{Event, HostName, Placeholder, Port, Secret, SessionId};
 use omni::policy::{Binding, Effect, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
 use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup};
@@ -235,6 +235,7 @@ impl Proxy {
             recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
             sync: None,
             prices: PriceTable::embedded(),
+            model_hosts: ModelHosts::default(),
             spend: Vec::new(),
             line: wanted.amendments,
             shutdown: stop,
