@@ -13,9 +13,11 @@ ROUNDS = 5
 SMALL = 1024
 MIB = 1024 * 1024
 CONNECTIONS = 200
-RATES = (1, 16, 64)
+RATES = (1, 16, 64, 256)
+# Up to so many, hudsucker is to be no faster.
+RATE_AIM_MAX = 64
 SIZES = (SMALL, 64 * SMALL, MIB, 16 * MIB)
-RULES = (10, 10_000)
+RULES = (10, 100, 1000, 10_000)
 WEBSOCKETS = 1000
 KEPT_ALIVE_US, CONNECT_US, FIRST_US = 40, 300, 500
 THROUGHPUT_MIN = 0.85
@@ -66,7 +68,7 @@ def rates(ways, count):
         amounts = lambda way, n=connections: (n, max(count // way.share, n))  # noqa: E731
         found = rounds(ways.all, "rate", amounts)
         rows.append((connections, *(f"{found[way.name][0]:.0f}" for way in ways.all)))
-        if HUDSUCKER in found:
+        if HUDSUCKER in found and connections <= RATE_AIM_MAX:
             ratio = found["omni"][0] / found[HUDSUCKER][0]
             missed += aim(f"with {connections} connections {ratio:.2f} of hudsucker's requests a second (aim: 1)",
                           ratio >= 1)
@@ -109,14 +111,14 @@ def rules(ways, count):
         ruled.append(way)
     found = rounds(ruled, "kept-alive", lambda _: (count, SMALL))
     table("Rules", ("in µs", "median", "p99"), [(name, *map(round, figures)) for name, figures in found.items()])
-    few, many = (found[way.name][0] for way in ruled)
-    return aim(f"{RULES[1]} rules take {many / few:.2f} of {RULES[0]} (aim: no more, within {SAME})", many <= few * SAME)
+    few, *_, many = (found[way.name][0] for way in ruled)
+    return aim(f"{RULES[-1]} rules take {many / few:.2f} of {RULES[0]} (aim: no more, within {SAME})", many <= few * SAME)
 
 
 def memory(ways, count):
     """What the proxy's process takes after a load, and with idle WebSockets."""
     omni = ways.find("omni")
-    load = f"{omni.before[-1]} rate {' '.join(map(repr, omni.after))} {RATES[-1]} {count} >/dev/null"
+    load = f"{omni.before[-1]} rate {' '.join(map(repr, omni.after))} {RATE_AIM_MAX} {count} >/dev/null"
     loaded = looked_at(omni, ["sh", "-c", f"{load}; echo x; exec cat"])
     rows, missed = [("after a load", f"{loaded:.1f}")], []
     missed += aim(f"the proxy takes {loaded:.1f} MiB after a load (aim: {LOADED_MIB})", loaded <= LOADED_MIB)

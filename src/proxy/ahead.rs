@@ -117,7 +117,8 @@ impl<S> OverAhead for tokio_rustls::server::TlsStream<Ahead<S>> {
     }
 }
 
-/// Gives as many records at a time as are there and fit, where TLS gives them one by one.
+/// Gives as many records at a time as are there and fit, up to [`AHEAD_BYTES`], where TLS gives them one by one. More would
+/// not stay in the processor's cache until it is written.
 pub(super) struct Gathered<S> {
     stream: S,
 }
@@ -136,9 +137,14 @@ impl<S> Gathered<S> {
 
 impl<S: AsyncRead + OverAhead + Unpin> AsyncRead for Gathered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut before = out.filled().len();
+        let start = out.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
-        while out.filled().len() > before && out.remaining() > 0 && self.stream.has_more() {
+        let mut before = start;
+        while out.filled().len() > before
+            && out.filled().len() < start + AHEAD_BYTES
+            && out.remaining() > 0
+            && self.stream.has_more()
+        {
             before = out.filled().len();
             // What does not come now comes at the next call, and so does an error: TLS says it again.
             let Poll::Ready(Ok(())) = Pin::new(&mut self.stream).poll_read(cx, out) else { break };

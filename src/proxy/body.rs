@@ -97,9 +97,10 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Lets `upload` see what passes, and `screen` stop it.
-    pub(super) fn new(inner: Held, upload: Arc<Upload>, screen: Option<(Arc<Shared>, Screen)>) -> Self {
-        Self { inner, upload, screen }
+    /// Lets `upload` see what passes, and `screen` stop it. In a box, since hyper makes room for many requests at a time on
+    /// each connection.
+    pub(super) fn new(inner: Held, upload: Arc<Upload>, screen: Option<(Arc<Shared>, Screen)>) -> Box<Self> {
+        Box::new(Self { inner, upload, screen })
     }
 
     /// Whether a frame may pass.

@@ -78,7 +78,7 @@ async fn answer(
     }
     let refused = match request.uri().scheme_str() {
         Some("http") => match place_of(&request) {
-            Some(place) => return Ok(handle(&shared, &place.claim(Scheme::Http, None), request).await),
+            Some(place) => return Ok(handle(&shared, &Arc::new(place.claim(Scheme::Http, None)), request).await),
             None => Reply::refused(400, "omni: the URL has no usable host"),
         },
         Some(_) => Reply::refused(400, "omni: ask for an https:// URL through CONNECT, so that it stays in TLS"),

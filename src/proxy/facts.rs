@@ -124,7 +124,7 @@ fn disagreement(claim: &Claim, head: &request::Parts) -> Result<Option<Disagreem
         return Err("it has no Host header");
     }
     for (what, text) in [("its Host header", header), ("the authority of its URL", authority)] {
-        let Some(text) = text else { continue };
+        let Some(text) = text.filter(|text| !is_claimed(claim, text)) else { continue };
         let named =
             parse_authority(text, claim.scheme).ok_or("its Host header or authority is not a host and a port")?;
         if named != (claim.host.clone(), claim.port) {
@@ -132,6 +132,12 @@ fn disagreement(claim: &Claim, head: &request::Parts) -> Result<Option<Disagreem
         }
     }
     Ok(None)
+}
+
+/// Whether this is the claimed host in its one form, as most clients write it.
+fn is_claimed(claim: &Claim, text: &str) -> bool {
+    let Host::Name(name) = &claim.host else { return false };
+    claim.port == claim.scheme.default_port() && name.as_str() == text
 }
 
 /// Reads `host[:port]` without user information; a port that is missing is the scheme's.
@@ -166,6 +172,10 @@ pub(super) fn normalise_path(path: &str) -> Result<String, &'static str> {
     if path.is_empty() {
         return Ok("/".to_owned());
     }
+    if is_normal(path) { Ok(path.to_owned()) } else { rewrite_path(path) }
+}
+
+fn rewrite_path(path: &str) -> Result<String, &'static str> {
     let decoded = decode_unreserved(path.as_bytes())?;
     let Some(rest) = decoded.strip_prefix('/') else {
         return Err("its path does not begin with `/`");
@@ -186,6 +196,15 @@ pub(super) fn normalise_path(path: &str) -> Result<String, &'static str> {
     }
     let end = if open && !kept.is_empty() { "/" } else { "" };
     Ok(format!("/{}{end}", kept.join("/")))
+}
+
+/// Whether a path is in its one form already: nothing encoded or to be encoded, and no segment that begins with a dot.
+fn is_normal(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
+    bytes.first() == Some(&b'/')
+        && bytes.iter().all(|byte| is_plain(*byte))
+        && !bytes.windows(2).any(|pair| matches!(pair, b"/."))
 }
 
 fn decode_unreserved(path: &[u8]) -> Result<String, &'static str> {

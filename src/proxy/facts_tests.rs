@@ -178,3 +178,22 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_path_that_is_taken_as_it_is_would_not_be_rewritten() {
+    let pieces = ["/", "a", "B9", ".", "..", ".a", "a.", "-_~", "%41", "%2F", "é", "!", "//", "\\", ":"];
+    let mut taken = 0;
+    for first in pieces {
+        for second in pieces {
+            for third in pieces {
+                let path = format!("/{first}{second}/{third}");
+                if is_normal(&path) {
+                    taken += 1;
+                    assert_eq!(rewrite_path(&path).as_deref(), Ok(path.as_str()));
+                }
+            }
+        }
+    }
+    assert!(taken > 100, "{taken}");
+    assert!(!is_normal("") && !is_normal("a") && !is_normal("/a/../b") && !is_normal("/."));
+}

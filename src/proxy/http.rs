@@ -1,4 +1,7 @@
 //! One request: facts, decision, record, forward. Every request of every connection goes through [`handle`].
+//!
+//! What hardly any request waits for stands in boxes: a future has room for all that it may ever wait for, and is moved as a
+//! whole.
 
 use super::Shared;
 use super::body::{self, Held, RequestBody, ResponseBody};
@@ -54,7 +57,11 @@ struct Denied {
 
 /// Answers one request. The answer is the upstream's, or explains why there is none; where somebody must say something first,
 /// it may begin before.
-pub(super) async fn handle(shared: &Arc<Shared>, claim: &Claim, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn handle(
+    shared: &Arc<Shared>,
+    claim: &Arc<Claim>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let patience = Patience::of(request.uri().query());
     let (shared, claim, waits) = (shared.clone(), claim.clone(), patience.clone());
     let work = Box::pin(async move { answer_to(&shared, &claim, request, &waits).await });
@@ -98,12 +105,12 @@ async fn answer_to(
             forward(shared, number, Cleared { handshake, ..cleared }, head.headers, held, &audience).await
         }
         Err(denied) => {
-            let reply = deny(shared, number, *denied, push.as_ref()).await;
+            let reply = Box::pin(deny(shared, number, *denied, push.as_ref())).await;
             // What follows a CONNECT was meant for a tunnel, and is no request.
             let reply = if head.method == Method::CONNECT { reply.closing() } else { reply };
             match push {
-                Some(_) => push::drain(held).await,
-                None if !waits => body::drain(held).await,
+                Some(_) => Box::pin(push::drain(held)).await,
+                None if !waits => Box::pin(body::drain(held)).await,
                 None => {}
             }
             reply.into_response(&audience)
@@ -130,8 +137,8 @@ async fn open_push(
     };
     let line = &judged.facts.line;
     let read = match judged.act {
-        Some(Act::LfsUpload) => push::read_batch(&head.method, line, &head.headers, body).await,
-        _ => push::read(&head.method, line, &head.headers, body).await,
+        Some(Act::LfsUpload) => Box::pin(push::read_batch(&head.method, line, &head.headers, body)).await,
+        _ => Box::pin(push::read(&head.method, line, &head.headers, body)).await,
     };
     match read {
         Ok(push::Read { act, push, body }) => {
@@ -185,7 +192,7 @@ async fn clear(
         };
         if body.is_none() {
             let read;
-            (read, held) = consent::read_body(held).await;
+            (read, held) = Box::pin(consent::read_body(held)).await;
             body = Some(read);
         }
         let shown = body.clone().unwrap_or_default();
@@ -194,7 +201,7 @@ async fn clear(
             patience.may_stream(endpoint.dialect, asks_for_stream(endpoint, &question.line, &shown));
         }
         let inquiry = consent::of_rule(shared, number, &question, act, &shown);
-        match patience.wait(consent::ask(shared, inquiry)).await {
+        match Box::pin(patience.wait(consent::ask(shared, inquiry))).await {
             Ok(Consent { lasting }) => {
                 if lasting {
                     shared.policy.consent(&question);
@@ -223,7 +230,11 @@ async fn fund(
         Ok(cleared) => cleared,
         Err(denied) => return (Err(denied), held),
     };
-    let (funds, held) = funds::reserve(shared, number, cleared.grant.line(), headers, held, patience).await;
+    if !shared.books.governed {
+        return (Ok(cleared), held);
+    }
+    let reserving = Box::pin(funds::reserve(shared, number, cleared.grant.line(), headers, held, patience));
+    let (funds, held) = reserving.await;
     let act = cleared.act;
     let cleared = match funds {
         Ok(funds) => Ok(Cleared { funds, ..cleared }),
@@ -288,7 +299,10 @@ async fn hold_body(
         Ok(cleared) => cleared,
         Err(denied) => return (Err(denied), held),
     };
-    let (held, screen) = hold(shared, &mut cleared.plan, headers, held).await;
+    if shared.vault.is_empty() {
+        return (Ok(cleared), held);
+    }
+    let (held, screen) = Box::pin(hold(shared, &mut cleared.plan, headers, held)).await;
     let Cleared { act, .. } = cleared;
     let screen = match (screen, shared.vault.refresh(&cleared.plan).await) {
         (Ok(_), Err(reason)) => Err(Unfit { status: 503, reason }),
@@ -324,20 +338,23 @@ async fn forward(
     audience: &Audience,
 ) -> Response<ResponseBody> {
     let Cleared { grant, allowance, plan, mut target, act, screen, handshake, funds } = cleared;
-    let line = grant.line().clone();
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed {
         request: number,
-        line: line.clone(),
+        line: grant.line().clone(),
         rule: grant.rule().to_owned(),
         rule_from: Some(grant.rule_from().to_owned()),
         act: act.map(|act| act.to_string()),
         secrets,
     };
-    if let Err(error) = shared.books.clerk.record(allowed).await {
-        body::drain(body).await;
+    if let Err(error) = shared.books.clerk.keep(&allowed).await {
+        Box::pin(body::drain(body)).await;
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
+    let line = match allowed {
+        Event::RequestAllowed { line, .. } => line,
+        _ => grant.line().clone(),
+    };
     let open = Open::new(shared.books.clone(), number, &line, allowance).funded(funds);
     let kept = handshake.is_none() && open.keep(&headers);
     if kept || open.is_metered() || shared.vault.may_tell(&line.host) {

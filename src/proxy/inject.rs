@@ -201,6 +201,11 @@ impl Vault {
         !self.scrub().is_idle() && matches!(host, Host::Name(name) if self.by_host.contains_key(name))
     }
 
+    /// Whether there is no secret.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The secrets' names.
     pub(super) fn names(&self) -> Vec<String> {
         self.entries.iter().map(Entry::name).collect()

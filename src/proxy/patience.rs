@@ -11,8 +11,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::body::{Body, Frame};
 use serde_json::{Value, json};
-use std::future::pending;
-use std::pin::Pin;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -66,6 +66,11 @@ impl Patience {
         done
     }
 
+    /// Whether somebody is waited for.
+    fn is_waiting(&self) -> bool {
+        self.waiting.borrow().since.is_some()
+    }
+
     /// Waits until a client has waited long enough for a sign; for ever where it is to get none.
     async fn wears_thin(&self) -> Dialect {
         let mut heard = self.waiting.subscribe();
@@ -89,10 +94,16 @@ impl Patience {
 
 /// Waits for an answer, or begins it.
 pub(super) async fn answer(mut work: Work, patience: &Patience) -> Response<ResponseBody> {
-    tokio::select! {
-        biased;
-        answer = &mut work => answer,
-        dialect = patience.wears_thin() => {
+    let mut worn = pin!(patience.wears_thin());
+    let begun = poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+        // Hardly any request waits for anybody.
+        Poll::Pending if patience.is_waiting() => worn.as_mut().poll(cx).map(Err),
+        Poll::Pending => Poll::Pending,
+    });
+    match begun.await {
+        Ok(answer) => answer,
+        Err(dialect) => {
             let mut response = Response::new(ResponseBody::Begun(Box::new(Begun::new(work, dialect))));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

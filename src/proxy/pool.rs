@@ -39,8 +39,8 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 /// How much of all answers of a connection may: as much as all together, so that one that is stuck never stops another.
 const CONNECTION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
 
-type Single = http1::SendRequest<RequestBody>;
-type Many = http2::SendRequest<RequestBody>;
+type Single = http1::SendRequest<Box<RequestBody>>;
+type Many = http2::SendRequest<Box<RequestBody>>;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,13 +95,13 @@ impl Pool {
         dialer: &Dialer,
         origin: &Origin<'_>,
         slot: Slot,
-        mut request: Request<RequestBody>,
+        mut request: Request<Box<RequestBody>>,
     ) -> Result<(Response<Incoming>, Passage), PoolError> {
         let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         loop {
             let (mut connection, kept) = match self.take(&slot) {
                 Some(connection) => (connection, true),
-                None => (self.open(dialer, origin, &slot).await?, false),
+                None => (Box::pin(self.open(dialer, origin, &slot)).await?, false),
             };
             address(&mut request, origin, &target, matches!(connection, Connection::Many(_)))?;
             match connection.send(request).await {
@@ -207,8 +207,8 @@ async fn sweep(pool: std::sync::Weak<Pool>) {
 impl Connection {
     async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        request: Request<Box<RequestBody>>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Box<RequestBody>>>> {
         match self {
             Self::Single(single) => single.try_send_request(request).await,
             Self::Many(many) => many.try_send_request(request).await,
@@ -233,11 +233,16 @@ impl Passage {
             });
         }
     }
+
+    /// Its connection carries something else from now on.
+    pub(super) fn leave(&mut self) {
+        self.single = None;
+    }
 }
 
 /// Says where a request goes, in the way of the connection's protocol.
 fn address(
-    request: &mut Request<RequestBody>,
+    request: &mut Request<Box<RequestBody>>,
     origin: &Origin<'_>,
     target: &PathAndQuery,
     http2: bool,

@@ -1,15 +1,21 @@
 //! The proxy's one way to its journal: no record, no effect.
 //!
-//! A record is one short `write` on the request's path. What is weighty waits for the disk too; a thread of its own does
+//! A record is one short `write` on the request's path. That a request is over makes nothing happen: such facts are
+//! written before the proxy next waits for anything, or with the next record, whichever is sooner.
+//!
+//! What is weighty waits for the disk too; a thread of its own does
 //! the waiting, and all requests that wait at the same time share one sync.
 
 use crate::model::{Event, RequestNumber, Timestamp};
-use crate::store::{Recorder, SyncHandle};
+use crate::store::{Recorder, StoreError, SyncHandle};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
+
+/// Most facts that wait to be written.
+const LATER_MAX: usize = 64;
 
 /// The fact was not kept, so what it announced must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,16 +33,40 @@ pub(super) struct Clerk {
 }
 
 struct Desk {
-    recorder: Mutex<Box<dyn Recorder>>,
+    book: Mutex<Book>,
+    /// Whether somebody settles the book whenever there is nothing else to do.
+    is_settled: bool,
     /// Syncs without keeping the recorder from recording, where there is one.
     handle: Option<SyncHandle>,
     failed: AtomicBool,
 }
 
+struct Book {
+    recorder: Box<dyn Recorder>,
+    /// What is to be recorded before anything else.
+    later: Vec<(Timestamp, Event)>,
+}
+
 impl Clerk {
-    /// Starts the thread that syncs.
+    /// One whose every record is written at once.
+    #[cfg(test)]
     pub(super) fn new(recorder: Box<dyn Recorder>, handle: Option<SyncHandle>) -> std::io::Result<Self> {
-        let desk = Arc::new(Desk { recorder: Mutex::new(recorder), handle, failed: AtomicBool::new(false) });
+        Self::at(Desk::new(recorder, handle))
+    }
+
+    /// Starts the thread that syncs. With it comes what is to be called whenever the thread that records has nothing else to
+    /// do.
+    pub(super) fn settled(
+        recorder: Box<dyn Recorder>,
+        handle: Option<SyncHandle>,
+    ) -> std::io::Result<(Self, impl Fn() + Send + Sync + 'static)> {
+        let clerk = Self::at(Desk { is_settled: true, ..Desk::new(recorder, handle) })?;
+        let desk = clerk.desk.clone();
+        Ok((clerk, move || desk.settle()))
+    }
+
+    fn at(desk: Desk) -> std::io::Result<Self> {
+        let desk = Arc::new(desk);
         let (waiting, queue) = mpsc::channel();
         let at_desk = desk.clone();
         let builder = std::thread::Builder::new().name("omni-sync".to_owned());
@@ -51,7 +81,12 @@ impl Clerk {
 
     /// Keeps a fact; a weighty one is on the disk when this returns.
     pub(super) async fn record(&self, event: Event) -> Result<(), NotRecorded> {
-        self.desk.write(&event)?;
+        self.keep(&event).await
+    }
+
+    /// The same for a fact whose parts are needed afterwards.
+    pub(super) async fn keep(&self, event: &Event) -> Result<(), NotRecorded> {
+        self.desk.write(event)?;
         if !event.is_weighty() {
             return Ok(());
         }
@@ -70,9 +105,21 @@ impl Clerk {
     }
 }
 
+impl Clerk {
+    /// Keeps a fact that nothing follows from, soon.
+    pub(super) fn record_later(&self, event: Event) {
+        if self.desk.is_settled {
+            self.desk.write_later(event);
+        } else {
+            self.record_done(&event);
+        }
+    }
+}
+
 impl Drop for Clerk {
     /// Waits until every weighty fact is on the disk. The others are in the file, which is all they were promised.
     fn drop(&mut self) {
+        self.desk.settle();
         let (closed, _) = mpsc::channel();
         drop(std::mem::replace(&mut self.waiting, closed));
         if let Some(thread) = self.thread.take() {
@@ -81,13 +128,59 @@ impl Drop for Clerk {
     }
 }
 
+impl Book {
+    /// Hands over what waits, which is kept with what is recorded next.
+    fn defer(&mut self) -> Result<(), StoreError> {
+        let Self { recorder, later } = self;
+        later.drain(..).try_for_each(|(at, event)| recorder.defer(at, &event))
+    }
+
+    fn record(&mut self, event: &Event) -> Result<(), StoreError> {
+        self.defer()?;
+        self.recorder.record(now(), event)
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        if self.later.is_empty() {
+            return Ok(());
+        }
+        self.defer()?;
+        self.recorder.settle()
+    }
+}
+
 impl Desk {
+    fn new(recorder: Box<dyn Recorder>, handle: Option<SyncHandle>) -> Self {
+        let book = Mutex::new(Book { recorder, later: Vec::new() });
+        Self { book, is_settled: false, handle, failed: AtomicBool::new(false) }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, event: &Event) -> Result<(), NotRecorded> {
-        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        self.keep(|book| book.record(event))
+    }
+
+    fn write_later(&self, event: Event) {
+        let _ = self.keep(|book| {
+            book.later.push((now(), event));
+            if book.later.len() < LATER_MAX { Ok(()) } else { book.settle() }
+        });
+    }
+
+    /// Writes what waits. Whether that succeeds is told to whoever records next.
+    fn settle(&self) {
+        let _ = self.keep(Book::settle);
+    }
+
+    fn keep(&self, act: impl FnOnce(&mut Book) -> Result<(), StoreError>) -> Result<(), NotRecorded> {
+        let mut book = self.book();
         if self.failed.load(Ordering::Relaxed) {
             return Err(NotRecorded);
         }
-        recorder.record(now(), event).map_err(|_| self.fail())
+        act(&mut book).map_err(|_| self.fail())
     }
 
     /// After one failure nothing is kept any more: a gap in the facts must not be followed by more of them.
@@ -99,7 +192,7 @@ impl Desk {
     fn sync(&self) -> bool {
         let synced = match &self.handle {
             Some(handle) => handle.sync(),
-            None => self.recorder.lock().unwrap_or_else(PoisonError::into_inner).sync(),
+            None => self.book().recorder.sync(),
         };
         let synced = synced.map_err(|_| self.fail());
         synced.is_ok() && !self.failed.load(Ordering::Relaxed)
@@ -127,7 +220,7 @@ pub(super) fn now() -> Timestamp {
 mod tests {
     use super::*;
     use crate::model::{RefusalKind, RequestNumber};
-    use crate::store::{Memory, StoreError};
+    use crate::store::Memory;
     use std::sync::atomic::AtomicUsize;
 
     fn light(number: u64) -> Event {
@@ -176,11 +269,29 @@ mod tests {
         assert_eq!(memory.events(), vec![light(1), weighty()]);
     }
 
+    #[tokio::test]
+    async fn what_is_over_is_recorded_before_anything_else_is_at_rest_and_at_the_end() {
+        let memory = Memory::new();
+        let (clerk, settle) = Clerk::settled(Box::new(memory.clone()), None).unwrap();
+        clerk.record_later(light(1));
+        assert_eq!(memory.events(), []);
+        clerk.record(light(2)).await.unwrap();
+        assert_eq!(memory.events(), [light(1), light(2)]);
+        clerk.record_later(light(3));
+        settle();
+        assert_eq!(memory.events().last(), Some(&light(3)));
+        (0..LATER_MAX as u64).for_each(|number| clerk.record_later(light(number)));
+        assert_eq!(memory.events().len(), 3 + LATER_MAX);
+        clerk.record_later(light(4));
+        drop(clerk);
+        assert_eq!(memory.events().last(), Some(&light(4)));
+    }
+
     #[test]
     fn those_who_wait_together_share_one_sync() {
         let (inner, syncs) = (Memory::new(), Arc::new(AtomicUsize::new(0)));
         let recorder = Counting { inner, syncs: syncs.clone(), fail_after: usize::MAX };
-        let desk = Desk { recorder: Mutex::new(Box::new(recorder)), handle: None, failed: AtomicBool::new(false) };
+        let desk = Desk::new(Box::new(recorder), None);
         let (waiting, queue) = mpsc::channel();
         let waiters: Vec<_> = (0..50)
             .map(|_| {

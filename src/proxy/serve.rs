@@ -2,11 +2,11 @@
 
 use super::Shared;
 use super::body::ResponseBody;
-use super::detect::{Protocol, Rewound, detect};
+use super::detect::{Protocol, detect};
 use super::facts::Claim;
 use super::http::handle;
 use super::strict::Strict;
-use super::websocket::Handoff;
+use super::websocket::{Handoff, Relaying};
 use super::{opaque, passthrough, tls};
 use crate::model::{Host, Port, RefusalKind, Scheme};
 use http::{Request, Response};
@@ -23,8 +23,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Most bytes of a request's head.
 pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
-/// Most headers of a request.
-pub(super) const HEADERS_MAX: usize = 200;
 /// How long a request's head may take, and how long a connection may wait for its next one.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Requests at the same time on one HTTP/2 connection.
@@ -69,17 +67,29 @@ pub(super) async fn connection<S>(shared: Arc<Shared>, stream: S, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // In a box, so that what HTTP needs is gone while something else follows, for hours perhaps.
+    if let Some(follows) = Box::pin(begin(shared, stream, place)).await {
+        follows.await;
+    }
+}
+
+/// Serves a connection for as long as it is what it began as.
+async fn begin<S>(shared: Arc<Shared>, stream: S, place: Place) -> Option<Relaying>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     if shared.policy.carries_unread(&place.host, place.port) {
         // Not looked at: the server may be the one to speak first.
-        return opaque::serve(shared, stream, place, Scheme::Tcp).await;
+        opaque::serve(shared, stream, place, Scheme::Tcp).await;
+        return None;
     }
-    let Some(Ok((protocol, stream))) = shared.unless_drained(detect(stream)).await else { return };
+    let (protocol, stream) = shared.unless_drained(detect(stream)).await?.ok()?;
     match protocol {
         Protocol::Tls if shared.policy.passes_tls(&place.host, place.port) => {
             passthrough::serve(shared, stream, place).await;
         }
-        Protocol::Tls => tls::terminate(shared, stream, place).await,
-        Protocol::Http1 => plain(shared, stream, place).await,
+        Protocol::Tls => return tls::terminate(shared, stream, place).await,
+        Protocol::Http1 => return http1(shared, stream, place.claim(Scheme::Http, None)).await,
         Protocol::Http2Plain => {
             let reason = "HTTP/2 without TLS is not carried";
             shared.refuse(RefusalKind::Protocol, place.to_string(), reason.to_owned()).await;
@@ -88,18 +98,11 @@ where
         // A connection that was opened ahead of need and never used.
         Protocol::Silent => {}
     }
+    None
 }
 
-async fn plain<S>(shared: Arc<Shared>, stream: Rewound<S>, place: Place)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let claim = place.claim(Scheme::Http, None);
-    http1(shared, stream, claim).await;
-}
-
-/// Serves HTTP/1.
-pub(super) async fn http1<S>(shared: Arc<Shared>, stream: S, claim: Claim)
+/// Serves HTTP/1. What follows is to be awaited.
+pub(super) async fn http1<S>(shared: Arc<Shared>, stream: S, claim: Claim) -> Option<Relaying>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -123,12 +126,13 @@ where
             }
         }
     };
-    handoff.go_on().await;
-    if outcome.is_err_and(|error| error.is_parse()) {
+    let follows = handoff.follows();
+    if follows.is_none() && outcome.is_err_and(|error| error.is_parse()) {
         let why = flaw.get().map_or_else(String::new, |flaw| format!(": {flaw}"));
         let reason = format!("it is not readable as HTTP/1, in a connection by {}{why}", claim.scheme);
         shared.refuse(RefusalKind::Protocol, target, reason).await;
     }
+    follows
 }
 
 /// Serves HTTP/2.
@@ -165,7 +169,8 @@ pub(super) fn builder() -> http1::Builder {
 
 fn builder_by(timer: impl Timer + Send + Sync + 'static) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(timer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    // It takes a hundred headers. Told another number, it would clear memory for so many at each request.
+    builder.timer(timer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     builder
 }
 

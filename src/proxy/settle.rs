@@ -280,7 +280,7 @@ impl Open {
             return;
         }
         self.settle_bodies();
-        self.books.clerk.record_done(&Event::RequestCompleted {
+        self.books.clerk.record_later(Event::RequestCompleted {
             request: self.number,
             status,
             request_bytes: self.upload.bytes.load(Ordering::Relaxed),

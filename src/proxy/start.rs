@@ -114,11 +114,11 @@ impl Proxy {
     /// # Errors
     /// A [`ProxyError`] when it cannot start.
     pub fn new(setup: Setup) -> Result<Self, ProxyError> {
-        let runtime = runtime().map_err(|source| ProxyError::Start { step: "the runtime", source })?;
         let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, bodies, .. } = setup;
         let (line, queue) = Line::new();
-        let clerk = Clerk::new(recorder, sync);
-        let clerk = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
+        let clerk = Clerk::settled(recorder, sync);
+        let (clerk, settle) = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
+        let runtime = runtime(settle).map_err(|source| ProxyError::Start { step: "the runtime", source })?;
         let vault = Vault::new(setup.bindings)?;
         let keeper = bodies.map(|file| Arc::new(BodyKeeper::new(file, vault.scrubs_of_records())));
         let books = Arc::new(Books {
@@ -177,9 +177,9 @@ impl Proxy {
     }
 }
 
-/// One thread: a request passes from socket to socket without changing hands.
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+/// One thread: a request passes from socket to socket without changing hands. `settle` is called before it waits.
+fn runtime(settle: impl Fn() + Send + Sync + 'static) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().on_thread_park(settle).enable_all().build()
 }
 
 async fn run(

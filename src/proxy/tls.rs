@@ -6,6 +6,7 @@
 use super::Shared;
 use super::ahead::{Ahead, Gathered};
 use super::serve::{self, Place};
+use super::websocket::Relaying;
 use crate::model::{Host, RefusalKind, Scheme};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,26 +23,30 @@ struct Shaken<S> {
     other_sni: Option<String>,
 }
 
-/// Serves what comes inside TLS.
-pub(super) async fn terminate<S>(shared: Arc<Shared>, stream: S, place: Place)
+/// Serves what comes inside TLS. What follows is to be awaited.
+pub(super) async fn terminate<S>(shared: Arc<Shared>, stream: S, place: Place) -> Option<Relaying>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&shared, stream, &place));
-    let Some(shaken) = shared.unless_drained(shaking).await else { return };
+    let shaken = shared.unless_drained(shaking).await?;
     let shaken = shaken.unwrap_or_else(|_| Err("the client took too long for its side of the handshake".to_owned()));
     let Shaken { stream, other_sni } = match shaken {
         Ok(shaken) => shaken,
-        Err(reason) => return shared.refuse(RefusalKind::Tls, place.to_string(), reason).await,
+        Err(reason) => {
+            shared.refuse(RefusalKind::Tls, place.to_string(), reason).await;
+            return None;
+        }
     };
     let claim = place.claim(Scheme::Https, other_sni);
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Gathered::new(stream);
+    // In a box, since it passes through many hands that would each keep room for it.
+    let stream = Box::new(Gathered::new(stream));
     if is_http2 {
         serve::http2(shared, stream, claim).await;
-    } else {
-        serve::http1(shared, stream, claim).await;
+        return None;
     }
+    serve::http1(shared, stream, claim).await
 }
 
 async fn handshake<S>(shared: &Shared, stream: S, place: &Place) -> Result<Shaken<S>, String>

@@ -40,7 +40,7 @@ impl Upstream {
         grant: Grant,
         target: &str,
         headers: HeaderMap,
-        body: RequestBody,
+        body: Box<RequestBody>,
         websocket: bool,
     ) -> Result<(Response<Incoming>, Passage), SendError> {
         let line = grant.line();
@@ -65,7 +65,12 @@ impl Upstream {
 }
 
 /// The request as the grant says; `None` when the target is not the granted path.
-fn build(line: &RequestLine, target: &str, headers: HeaderMap, body: RequestBody) -> Option<Request<RequestBody>> {
+fn build(
+    line: &RequestLine,
+    target: &str,
+    headers: HeaderMap,
+    body: Box<RequestBody>,
+) -> Option<Request<Box<RequestBody>>> {
     let query = target.strip_prefix(line.path.as_str())?;
     if !query.is_empty() && !query.starts_with('?') {
         return None;

@@ -34,7 +34,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// How long the other side may go on when one has ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-type Relaying = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What follows on a connection once HTTP is over.
+pub(super) type Relaying = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How a connection is handed from HTTP to what follows on it.
 #[derive(Clone, Default)]
@@ -49,12 +50,9 @@ impl Handoff {
         self.released.clone()
     }
 
-    /// Does what follows, if the connection was handed over.
-    pub(super) async fn go_on(&self) {
-        let relaying = self.relaying.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(relaying) = relaying {
-            relaying.await;
-        }
+    /// What follows, if the connection was handed over.
+    pub(super) fn follows(&self) -> Option<Relaying> {
+        self.relaying.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn to(&self, relaying: Relaying) {
@@ -155,7 +153,15 @@ impl Handshake {
     }
 
     /// Passes on what follows, once both sides have left HTTP.
-    pub(super) fn carry(self, shared: Arc<Shared>, upstream: OnUpgrade, open: Open, passage: Passage, socket: Socket) {
+    pub(super) fn carry(
+        self,
+        shared: Arc<Shared>,
+        upstream: OnUpgrade,
+        open: Open,
+        mut passage: Passage,
+        socket: Socket,
+    ) {
+        passage.leave();
         let client = self.client;
         self.handoff.to(Box::pin(async move {
             let _passage = passage;

@@ -1,4 +1,4 @@
-//! One process's append-only file: one frame, one `write`.
+//! One process's append-only file: a fact that something waits for is one `write`, with those before it that nothing waits for.
 
 use super::read::{Position, Reader};
 use super::{Home, Recorder, StoreError};
@@ -16,7 +16,8 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     chain: Chain,
-    frame: Vec<u8>,
+    /// Frames that are not written yet.
+    frames: Vec<u8>,
     poisoned: bool,
 }
 
@@ -49,7 +50,7 @@ impl Journal {
             .map_err(failed)?;
         let header = Header { session: session.clone(), writer };
         write_whole(&file, &path, &header.encode())?;
-        Ok(Self { path, file, chain: Chain::begin(&header), frame: Vec::new(), poisoned: false })
+        Ok(Self { path, file, chain: Chain::begin(&header), frames: Vec::new(), poisoned: false })
     }
 
     /// Goes on with a journal whose last writer is gone, or makes it. The caller sees to it that there is one at a time.
@@ -83,7 +84,7 @@ impl Journal {
         if position.offset == 0 {
             write_whole(&file, &path, &header.encode())?;
         }
-        Ok(Self { path, file, chain: position.chain, frame: Vec::new(), poisoned: false })
+        Ok(Self { path, file, chain: position.chain, frames: Vec::new(), poisoned: false })
     }
 
     /// Another descriptor of the same file, so that an async process can sync from a thread that may block.
@@ -121,13 +122,24 @@ impl SyncHandle {
 
 impl Recorder for Journal {
     fn record(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError> {
+        self.defer(at, event)?;
+        self.settle()
+    }
+
+    fn defer(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError> {
         if self.poisoned {
             return Err(StoreError::JournalPoisoned { path: self.path.clone() });
         }
-        self.frame.clear();
-        let encoded = self.chain.append(at, event, &mut self.frame);
-        encoded.map_err(|cause| StoreError::JournalEncode { path: self.path.clone(), cause })?;
-        let written = write_whole(&self.file, &self.path, &self.frame);
+        let encoded = self.chain.append(at, event, &mut self.frames);
+        encoded.map_err(|cause| StoreError::JournalEncode { path: self.path.clone(), cause })
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        let written = write_whole(&self.file, &self.path, &self.frames);
+        self.frames.clear();
         // What lies in the file now is unknown; a frame after it could not be read back.
         self.poisoned = written.is_err();
         written
@@ -192,6 +204,28 @@ mod tests {
         let decoded = decode(&Header { session, writer: Writer::Proxy }, &bytes);
         assert_eq!((decoded.frames.len(), decoded.tail), (3, Tail::Clean));
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_deferred_is_kept_with_the_next_record_in_its_order() {
+        let (_place, home, session) = place();
+        let mut journal = Journal::create(&home, &session, Writer::Proxy).unwrap();
+        let path = home.journal(&session, Writer::Proxy);
+        let header = Header { session, writer: Writer::Proxy };
+        let times = || {
+            let bytes = std::fs::read(&path).unwrap();
+            let decoded = decode(&header, &bytes);
+            assert_eq!(decoded.tail, Tail::Clean);
+            decoded.frames.len()
+        };
+        journal.defer(Timestamp(1), &event()).unwrap();
+        assert_eq!(times(), 0);
+        journal.record(Timestamp(2), &event()).unwrap();
+        assert_eq!(times(), 2);
+        journal.defer(Timestamp(3), &event()).unwrap();
+        journal.settle().unwrap();
+        journal.settle().unwrap();
+        assert_eq!(times(), 3);
     }
 
     #[test]

@@ -13,6 +13,23 @@ pub trait Recorder: Send {
     /// A [`StoreError`] when the fact was not kept. A journal takes no further facts after that.
     fn record(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError>;
 
+    /// Takes one fact that no effect waits for. It is kept with the next one that is recorded, in one piece, or by
+    /// [`Recorder::settle`].
+    ///
+    /// # Errors
+    /// A [`StoreError`] when the fact will not be kept.
+    fn defer(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError> {
+        self.record(at, event)
+    }
+
+    /// Keeps what was deferred.
+    ///
+    /// # Errors
+    /// A [`StoreError`] when any of it was not kept.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Brings everything recorded so far to the disk.
     ///
     /// # Errors
