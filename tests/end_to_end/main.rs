@@ -13,6 +13,7 @@ mod learning;
 mod logins;
 mod memory;
 mod money;
+mod money_many;
 mod money_models;
 mod seen;
 mod server;
