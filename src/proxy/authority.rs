@@ -30,6 +30,8 @@ const BACKDATED: Duration = Duration::from_secs(5 * 60);
 const LEAVES_MAX: usize = 1024;
 /// How many TLS sessions of one name can be resumed.
 const RESUMPTIONS_MAX: usize = 64;
+/// How many of them a handshake makes. Whoever resumes one gets another.
+const TICKETS: usize = 1;
 /// What is spoken inside TLS, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -136,6 +138,7 @@ impl Authority {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         config.session_storage = ServerSessionMemoryCache::new(RESUMPTIONS_MAX);
+        config.send_tls13_tickets = TICKETS;
         Ok(config)
     }
 

@@ -30,8 +30,9 @@ use tokio::task::JoinSet;
 
 /// How long requests in flight may go on after the session's end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the proxy has been up when it gives memory back, and after how long it does so again.
+/// How long the proxy has been up when it gives memory back. After twice as long it does so again, and so on.
 const REST_AFTER: Duration = Duration::from_secs(1);
+/// How long it takes to do so again at most.
 const REST_AGAIN: Duration = Duration::from_secs(60);
 
 /// The addresses at which the sandbox finds the proxy itself: its resolver, and a plain HTTP proxy.
@@ -231,9 +232,10 @@ async fn run(
 /// Gives memory back: what only the start needed, and later what requests since then did. What is in use comes back by itself,
 /// for some microseconds.
 async fn lie_down(lie_down: fn()) {
-    tokio::time::sleep(REST_AFTER).await;
+    let mut pause = REST_AFTER;
     loop {
+        tokio::time::sleep(pause).await;
         lie_down();
-        tokio::time::sleep(REST_AGAIN).await;
+        pause = (pause * 2).min(REST_AGAIN);
     }
 }

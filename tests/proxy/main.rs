@@ -5,6 +5,7 @@ mod bodies;
 mod flow;
 mod git;
 mod http2;
+mod kept;
 mod memory;
 mod metering;
 mod names;
