@@ -13,6 +13,7 @@ mod consent;
 mod decode;
 mod detect;
 mod dial;
+mod dial_turns;
 mod disguise;
 mod dns;
 mod error;

@@ -3,10 +3,12 @@
 //!
 //! A request takes the connection that was free last, so that those nobody needs grow old and are let go. One is free
 //! again with the last byte of its answer, before the client can have read it: a client that asks again at once never
-//! meets an empty pool, and pays for no handshake.
+//! meets an empty pool, and pays for no handshake. Of many requests at once to a new host a few make connections, and the
+//! others wait a moment for what comes first: one that is free again, or their turn to make one.
 
 use super::body::RequestBody;
 use super::dial::{DialError, Dialer, Origin};
+use super::dial_turns::{Turn, Turns};
 use super::lanes::{STREAMS_MAX, Slot};
 use super::leg::Leg;
 use http::header::{HOST, HeaderValue};
@@ -58,7 +60,10 @@ pub(super) enum PoolError {
 
 /// The kept connections to all upstreams.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<Kept>);
+pub(super) struct Pool {
+    kept: Mutex<Kept>,
+    turns: Arc<Turns<Single>>,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -101,7 +106,11 @@ impl Pool {
         loop {
             let (mut connection, kept) = match self.take(&slot) {
                 Some(connection) => (connection, true),
-                None => (Box::pin(self.open(dialer, origin, &slot)).await?, false),
+                None => match self.turns.take(slot.host()).await {
+                    Turn::Given(single) if !single.is_ready() => continue,
+                    Turn::Given(single) => (Connection::Single(single), true),
+                    Turn::Dial(_turn) => (Box::pin(self.open(dialer, origin, &slot)).await?, false),
+                },
             };
             address(&mut request, origin, &target, matches!(connection, Connection::Many(_)))?;
             match connection.send(request).await {
@@ -164,6 +173,7 @@ impl Pool {
 
     /// Keeps a connection that is free.
     fn keep(self: &Arc<Self>, host: &Arc<str>, sender: Single) {
+        let Some(sender) = self.turns.give(host, sender) else { return };
         let mut kept = self.lock();
         if kept.idle_count >= IDLE_OF_ALL_MAX {
             return;
@@ -180,7 +190,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

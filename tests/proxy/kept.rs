@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Barrier;
 
 const HOST: &str = "api.example.com";
-const AT_A_TIME: usize = 8;
+/// More than connections are made at a time.
+const AT_A_TIME: usize = 20;
 
 fn everything() -> Wanted<'static> {
     Wanted { rules: &["* api.example.com/**"], ..Wanted::default() }
