@@ -1,23 +1,39 @@
-//! `docs/attacks.md` tells the truth: every attack has its row, and every test that a row names is in the sources.
+//! `docs/attacks.md` and `docs/proxy-cases.md` tell the truth: every attack and case has its row, and every test that a row
+//! names is in the sources.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How many attacks the list has.
-const ATTACKS: usize = 78;
+/// A page of tables.
+const ATTACKS: &str = "docs/attacks.md";
+const CASES: &str = "docs/proxy-cases.md";
 
 /// A row of the tables: its number, and what it says.
 struct Row {
-    number: usize,
+    number: String,
     cells: Vec<String>,
 }
 
-fn rows() -> Vec<Row> {
-    let text = fs::read_to_string("docs/attacks.md").unwrap();
+/// The numbers that each page has, in their order.
+fn numbers(page: &str) -> Vec<String> {
+    let series =
+        |letter: &'static str, from: usize, to: usize| (from..=to).map(move |number| format!("{letter}{number}"));
+    match page {
+        ATTACKS => series("", 1, 78).collect(),
+        _ => {
+            let seen = series("P", 1, 40).chain(series("P", 77, 80));
+            seen.chain(series("S", 58, 80)).chain(series("O", 1, 24)).collect()
+        }
+    }
+}
+
+fn rows(page: &str) -> Vec<Row> {
+    let text = fs::read_to_string(page).unwrap();
     let row = |line: &str| {
         let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
-        Some(Row { number: cells.first()?.parse().ok()?, cells })
+        let number = cells.first().filter(|cell| cell.ends_with(|last: char| last.is_ascii_digit()))?.clone();
+        Some(Row { number, cells })
     };
     text.lines().filter(|line| line.starts_with('|')).filter_map(row).collect()
 }
@@ -48,21 +64,27 @@ fn is_there(test: &str) -> bool {
 
 #[test]
 fn every_number_has_its_row_once_and_in_order() {
-    let numbers: Vec<usize> = rows().iter().map(|row| row.number).collect();
-    assert_eq!(numbers, (1..=ATTACKS).collect::<Vec<_>>());
-}
-
-#[test]
-fn every_row_says_what_is_tried_and_what_comes_of_it() {
-    for row in rows() {
-        assert!(row.cells.len() == 4 && row.cells.iter().all(|cell| !cell.is_empty()), "{}", row.number);
+    for page in [ATTACKS, CASES] {
+        let found: Vec<String> = rows(page).into_iter().map(|row| row.number).collect();
+        assert_eq!(found, numbers(page), "{page}");
     }
 }
 
 #[test]
+fn every_row_says_what_is_tried_and_what_comes_of_it() {
+    for row in [ATTACKS, CASES].into_iter().flat_map(rows) {
+        assert!(row.cells.len() == 4 && row.cells.iter().all(|cell| !cell.is_empty()), "{}", row.number);
+    }
+    let untried: Vec<String> =
+        rows(CASES).into_iter().filter(|row| row.tests().count() == 0).map(|row| row.number).collect();
+    assert!(untried.is_empty(), "nothing tries {untried:?}");
+}
+
+#[test]
 fn every_test_that_is_named_is_in_the_sources() {
-    let missing: Vec<String> = rows()
-        .iter()
+    let missing: Vec<String> = [ATTACKS, CASES]
+        .into_iter()
+        .flat_map(rows)
         .flat_map(|row| {
             row.tests().filter(|test| !is_there(test)).map(|test| format!("{}: {test}", row.number)).collect::<Vec<_>>()
         })

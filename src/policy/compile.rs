@@ -5,6 +5,7 @@ use super::error::{Complaint, PolicyErrors, refuse_any};
 use super::git_push::RefUpdate;
 use super::index::Index;
 use super::matcher::{Matcher, is_method};
+use super::overriding::{Overriding, overriding};
 use super::quota::Quota;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::verdict::{Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};
@@ -133,6 +134,34 @@ impl Policy {
             let reason = format!("{} and {} are not the same host", names.first, names.second);
             return Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add: None });
         }
+        match overriding(&line.method, by.headers) {
+            Overriding::None => self.decide_by_line(line, by),
+            Overriding::Unclear => {
+                let reason = "the headers that name another method for it contradict each other".to_owned();
+                Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add: None })
+            }
+            Overriding::By(method) => self.decide_as_both(line, method, by),
+        }
+    }
+
+    /// Judges a request that a server may take for one of another method: both have to be allowed.
+    fn decide_as_both(&self, line: RequestLine, method: String, by: &Particulars<'_>) -> Verdict {
+        let other = RequestLine { method, ..line.clone() };
+        let method = other.method.clone();
+        match self.decide_by_line(other, by) {
+            Verdict::Allow(_) => self.decide_by_line(line, by),
+            Verdict::Ask(Question { rule, .. }) => {
+                let reason = format!("a header asks for it to be taken for {method}, about which `{}` asks", rule.text);
+                Verdict::Deny(Refusal { line, rule: Some(rule), reason, rule_to_add: None })
+            }
+            Verdict::Deny(Refusal { rule, reason, rule_to_add, .. }) => {
+                let reason = format!("a header asks for it to be taken for {method}, and {reason}");
+                Verdict::Deny(Refusal { line, rule, reason, rule_to_add })
+            }
+        }
+    }
+
+    fn decide_by_line(&self, line: RequestLine, by: &Particulars<'_>) -> Verdict {
         let candidates = self.index.candidates(&line);
         let found = self.of_updates(&candidates, &line, by);
         match found {

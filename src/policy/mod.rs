@@ -24,6 +24,7 @@ mod learn;
 mod lfs;
 mod machine;
 mod matcher;
+mod overriding;
 mod path_glob;
 mod preset;
 mod profile;

@@ -204,6 +204,13 @@ impl Streamed {
             return Poll::Ready(Some(Ok(Frame::data(words))));
         }
         loop {
+            if let Some(rinse) = self.rinse.as_mut().filter(|rinse| rinse.has_more()) {
+                let rinsed = rinse.next(&self.shared.vault.scrub(), &Bytes::new());
+                match self.rinsed(rinsed) {
+                    Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => continue,
+                    rinsed => return Poll::Ready(Some(rinsed)),
+                }
+            }
             if let Some(trailers) = self.trailers.take() {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
@@ -248,13 +255,10 @@ impl Streamed {
             other => return other.map_err(Into::into),
         };
         Poll::Ready(Some(match (frame.into_data(), rinse.held()) {
-            (Ok(bytes), _) => match rinse.next(&self.shared.vault.scrub(), &bytes) {
-                Ok(rinsed) => Ok(Frame::data(rinsed)),
-                Err(broken) => {
-                    self.open.end(BodyEnd::UpstreamBroke);
-                    Err(broken.into())
-                }
-            },
+            (Ok(bytes), _) => {
+                let rinsed = rinse.next(&self.shared.vault.scrub(), &bytes);
+                self.rinsed(rinsed)
+            }
             (Err(frame), 0) => Ok(frame),
             (Err(frame), _) => {
                 self.trailers = frame.into_trailers().ok();
@@ -263,9 +267,17 @@ impl Streamed {
         }))
     }
 
+    fn rinsed(&mut self, rinsed: Result<Bytes, &'static str>) -> Result<Frame<Bytes>, BodyError> {
+        rinsed.map(Frame::data).map_err(|broken| {
+            self.open.end(BodyEnd::UpstreamBroke);
+            broken.into()
+        })
+    }
+
     fn is_over(&self) -> bool {
         let held = self.rinse.as_ref().map_or(0, Rinse::held);
-        held == 0 && self.trailers.is_none() && self.inner.is_end_stream()
+        let waits = self.rinse.as_ref().is_some_and(Rinse::has_more);
+        held == 0 && !waits && self.trailers.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -64,6 +64,10 @@ pub(super) struct Decoder {
     /// What came and could not be read yet.
     waiting: Vec<u8>,
     decoded: u64,
+    decoded_max: u64,
+    /// How much comes out of one piece before the rest of it is left for later.
+    at_once: usize,
+    paused: bool,
 }
 
 enum Kind {
@@ -93,7 +97,23 @@ impl Decoder {
             ))),
             Coding::Zstd => Kind::Zstd(Box::default()),
         };
-        Self { kind, waiting: Vec::new(), decoded: 0 }
+        let (decoded_max, at_once) = (DECODED_BYTES_MAX, usize::MAX);
+        Self { kind, waiting: Vec::new(), decoded: 0, decoded_max, at_once, paused: false }
+    }
+
+    /// The same, taking for a bomb what is larger than this.
+    pub(super) fn up_to(self, decoded_max: u64) -> Self {
+        Self { decoded_max, ..self }
+    }
+
+    /// The same, pausing once so much or somewhat more came out of a piece.
+    pub(super) fn pausing(self, at_once: usize) -> Self {
+        Self { at_once, ..self }
+    }
+
+    /// Whether more is to come out of what came, by reading an empty piece.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Reads the next piece, and gives what comes out to `take`.
@@ -105,16 +125,16 @@ impl Decoder {
             joined = [&std::mem::take(&mut self.waiting)[..], piece].concat();
             &joined[..]
         };
-        let mut counted = Counted { decoded: self.decoded, take };
-        while !rest.is_empty() {
+        let (decoded, decoded_max, left) = (self.decoded, self.decoded_max, self.at_once);
+        let mut counted = Counted { decoded, decoded_max, left, take };
+        let mut goes_on = std::mem::take(&mut self.paused) || !rest.is_empty();
+        while goes_on {
             let taken = self.kind.step(rest, &mut counted)?;
-            self.decoded = counted.decoded;
-            if taken == 0 {
-                break;
-            }
+            (self.decoded, self.paused) = (counted.decoded, counted.left == 0);
             rest = &rest[taken..];
+            goes_on = taken > 0 && !rest.is_empty() && !self.paused;
         }
-        if rest.len() > WAITING_BYTES_MAX {
+        if rest.len() > WAITING_BYTES_MAX && !self.paused {
             return Err(Unreadable::Broken);
         }
         self.waiting.extend_from_slice(rest);
@@ -125,14 +145,18 @@ impl Decoder {
 /// Where what comes out goes, and how much of it there was.
 struct Counted<'a> {
     decoded: u64,
+    decoded_max: u64,
+    /// How much more is taken before a pause.
+    left: usize,
     take: &'a mut dyn FnMut(&[u8]),
 }
 
 impl Counted<'_> {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
         self.decoded += bytes.len() as u64;
+        self.left = self.left.saturating_sub(bytes.len());
         (self.take)(bytes);
-        if self.decoded > DECODED_BYTES_MAX { Err(Unreadable::Bomb) } else { Ok(()) }
+        if self.decoded > self.decoded_max { Err(Unreadable::Bomb) } else { Ok(()) }
     }
 }
 
@@ -189,6 +213,7 @@ impl Kind {
                 out.take(&decoded)?;
                 Ok(taken)
             }
+            Self::Over if rest.is_empty() => Ok(0),
             Self::Over => Err(Unreadable::Broken),
         }
     }
@@ -228,7 +253,7 @@ fn inflated(state: &mut InflateState, bytes: &[u8], out: &mut Counted<'_>) -> Re
         match result.status {
             Ok(MZStatus::StreamEnd) => return Ok((taken, true)),
             // A full piece may have more behind it.
-            Ok(_) if result.bytes_written == PIECE => {}
+            Ok(_) if result.bytes_written == PIECE && out.left > 0 => {}
             Ok(_) | Err(MZError::Buf) => return Ok((taken, false)),
             Err(_) => return Err(Unreadable::Broken),
         }
@@ -248,6 +273,7 @@ fn unbrotlied(
             BrotliDecompressStream(&mut left, &mut at, bytes, &mut room, &mut written, &mut piece, &mut total, state);
         out.take(&piece[..written])?;
         match result {
+            BrotliResult::NeedsMoreOutput if out.left == 0 => return Ok((at, false)),
             BrotliResult::NeedsMoreOutput => {}
             BrotliResult::NeedsMoreInput => return Ok((at, false)),
             BrotliResult::ResultSuccess => return Ok((at, true)),
@@ -287,6 +313,26 @@ mod tests {
             decoder.next(piece, &mut |bytes| out.extend_from_slice(bytes))?;
         }
         Ok(out)
+    }
+
+    #[test]
+    fn little_comes_out_at_once_where_that_is_wanted_and_a_bomb_is_given_up() {
+        let zeros = vec![0; 8 * 1024 * 1024];
+        let zlib = miniz_oxide::deflate::compress_to_vec_zlib(&zeros, 6);
+        let mut decoder = Decoder::new(Coding::Deflate).pausing(100_000);
+        let (mut length, mut rounds, mut piece) = (0, 0, zlib.as_slice());
+        loop {
+            let before = length;
+            decoder.next(piece, &mut |bytes| length += bytes.len()).unwrap();
+            assert!(length - before < 100_000 + PIECE, "{before} {length}");
+            (rounds, piece) = (rounds + 1, &[]);
+            if !decoder.is_paused() {
+                break;
+            }
+        }
+        assert!(length == zeros.len() && rounds > 60, "{length} {rounds}");
+        let mut bounded = Decoder::new(Coding::Deflate).up_to(1024 * 1024);
+        assert_eq!(bounded.next(&zlib, &mut |_| {}), Err(Unreadable::Bomb));
     }
 
     #[test]

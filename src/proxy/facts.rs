@@ -5,7 +5,7 @@
 
 use crate::model::{Host, Port, RequestLine, Scheme};
 use crate::policy::{Act, Disagreement, RequestFacts};
-use http::header::HOST;
+use http::header::{HOST, MAX_FORWARDS};
 use http::{HeaderMap, Method, Uri, request};
 
 /// Longest path that is taken.
@@ -57,6 +57,7 @@ pub(super) fn facts(claim: &Claim, head: &request::Parts) -> Result<Judged, Malf
     };
     check_method(&head.method).map_err(|(status, reason)| malformed(status, reason))?;
     check_framing(&head.headers).map_err(|reason| malformed(400, reason))?;
+    check_overrides(&head.method, &head.headers).map_err(|reason| malformed(400, reason))?;
     if head.uri.path().len() > PATH_BYTES_MAX {
         return Err(malformed(414, "its path is too long"));
     }
@@ -103,6 +104,20 @@ fn check_framing(headers: &HeaderMap) -> Result<(), &'static str> {
     }
     if lengths > 1 {
         return Err("it has more than one Content-Length");
+    }
+    Ok(())
+}
+
+/// Headers by which some servers take another path than the one that was judged.
+const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+fn check_overrides(method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
+    if PATH_OVERRIDES.iter().any(|name| headers.contains_key(*name)) {
+        return Err("it has a header that names another path for some servers (X-Original-URL or X-Rewrite-URL)");
+    }
+    let is_last = |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.trim() == "0");
+    if *method == Method::OPTIONS && headers.get_all(MAX_FORWARDS).iter().any(is_last) {
+        return Err("its Max-Forwards lets it go no further than here");
     }
     Ok(())
 }

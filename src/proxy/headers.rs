@@ -1,7 +1,7 @@
 //! Which headers end at a proxy, in both directions (RFC 9110, section 7.6.1).
 
 use http::header::{
-    ALT_SVC, CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    ALT_SVC, CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
@@ -31,6 +31,15 @@ pub(super) fn clean_request(headers: &mut HeaderMap) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     join_cookies(headers);
+    count_forward(headers);
+}
+
+/// One more way is behind it (RFC 9110, section 7.6.2). What may go no further was refused.
+fn count_forward(headers: &mut HeaderMap) {
+    let left = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
+    if let Some(left) = left {
+        headers.insert(MAX_FORWARDS, left.saturating_sub(1).into());
+    }
 }
 
 /// Leaves what is meant for the client. An `Alt-Svc` would invite it to a way round this proxy.
@@ -111,6 +120,13 @@ mod tests {
         let mut headers = map(&[("connection", "content-length"), ("content-length", "3")]);
         clean_request(&mut headers);
         assert_eq!(headers, map(&[("content-length", "3")]));
+    }
+
+    #[test]
+    fn each_forwarding_is_counted() {
+        let mut headers = map(&[("max-forwards", "10")]);
+        clean_request(&mut headers);
+        assert_eq!(headers, map(&[("max-forwards", "9")]));
     }
 
     #[test]

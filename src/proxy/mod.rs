@@ -54,6 +54,8 @@ mod scrub;
 mod serve;
 mod settle;
 mod shared;
+#[cfg(test)]
+mod silence_tests;
 mod socks;
 mod spot;
 mod start;

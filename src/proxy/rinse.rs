@@ -8,6 +8,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 
+/// What comes out of a piece at once, so that a slow client holds back what would come out of little.
+const OUT_BYTES: usize = 256 * 1024;
+
 /// An answer's body being scrubbed.
 pub(super) struct Rinse {
     scrubber: Scrubber,
@@ -44,10 +47,13 @@ impl Rinse {
             headers.remove(CONTENT_ENCODING);
             headers.remove(CONTENT_LENGTH);
         }
-        Ok(Some(Self { scrubber: Scrubber::default(), decoder: decoder.map(Decoder::new) }))
+        Ok(Some(Self {
+            scrubber: Scrubber::default(),
+            decoder: decoder.map(|coding| Decoder::new(coding).pausing(OUT_BYTES)),
+        }))
     }
 
-    /// What of the next piece may go on.
+    /// What of the next piece may go on. An empty one goes on with the last, where [more](Self::has_more) comes out of it.
     pub(super) fn next(&mut self, scrub: &Scrub, piece: &Bytes) -> Result<Bytes, &'static str> {
         let Some(decoder) = &mut self.decoder else { return Ok(self.scrubber.next(scrub, piece)) };
         let mut out = Vec::new();
@@ -58,6 +64,11 @@ impl Rinse {
             Err(Unreadable::Broken) => Err("the answer is not compressed as it says"),
             Err(Unreadable::Bomb) => Err("too much comes out of the answer"),
         }
+    }
+
+    /// Whether more is to come out of the last piece.
+    pub(super) fn has_more(&self) -> bool {
+        self.decoder.as_ref().is_some_and(Decoder::is_paused)
     }
 
     /// What was held back, now that nothing follows.

@@ -19,6 +19,8 @@ use std::time::Instant;
 
 /// How many bytes tell whether an answer is compressed that does not say so.
 const MAGIC_BYTES: usize = 4;
+/// Most bytes that are read of an answer that is compressed. No model says so much.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What settling needs, shared by all requests of the session.
 pub(super) struct Books {
@@ -131,7 +133,8 @@ impl Readable {
         let named = encoding.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
         match named {
             None => Some(Self::Unknown(Vec::new())),
-            Some(name) => Coding::named(name).map(|coding| Self::Compressed(Box::new(Decoder::new(coding)))),
+            Some(name) => Coding::named(name)
+                .map(|coding| Self::Compressed(Box::new(Decoder::new(coding).up_to(ANSWER_BYTES_MAX)))),
         }
     }
 
@@ -146,7 +149,7 @@ impl Readable {
                 }
                 let begin = std::mem::take(begin);
                 *self = match Coding::of_magic(&begin) {
-                    Some(coding) => Self::Compressed(Box::new(Decoder::new(coding))),
+                    Some(coding) => Self::Compressed(Box::new(Decoder::new(coding).up_to(ANSWER_BYTES_MAX))),
                     None => Self::Plain,
                 };
                 self.next(&begin, meter);

@@ -62,15 +62,24 @@ impl Shared {
 impl Shared {
     /// A proxy without sockets, which allows nothing, and the sender that ends its session.
     pub(super) fn rehearsal(memory: &crate::store::Memory) -> (Arc<Self>, watch::Sender<bool>) {
+        Self::rehearsal_by(memory, crate::policy::Policy::compile(&[]).unwrap(), Vec::new())
+    }
+
+    /// The same with a policy, and with places that are dialled instead of others.
+    pub(super) fn rehearsal_by(
+        memory: &crate::store::Memory,
+        policy: crate::policy::Policy,
+        connect_to: Vec<super::ConnectTo>,
+    ) -> (Arc<Self>, watch::Sender<bool>) {
         use super::record::Clerk;
         let (end, ending) = watch::channel(false);
         let session = crate::model::SessionId::from_entropy([3; 10]);
         let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None).unwrap());
         let prices = crate::meter::PriceTable::embedded();
         let roots = super::Roots::from_pem(Vec::new(), None).unwrap();
-        let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, Vec::new());
+        let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, connect_to);
         let shared = Self {
-            policy: Ruling::new(crate::policy::Policy::compile(&[]).unwrap()),
+            policy: Ruling::new(policy),
             vault: Vault::new(Vec::new()).unwrap(),
             authority: Authority::generate(&session, std::time::SystemTime::now()).unwrap(),
             upstream: Upstream::new(dialer),

@@ -180,3 +180,57 @@ async fn a_stream_for_another_host_is_refused_and_its_neighbours_are_not() {
     assert_eq!(told(client.send_request(asked).await.unwrap()).await.0, 421);
     proxy.stop();
 }
+
+/// What came on each stream by the end of the last one: the kind of every frame, and its payload.
+async fn frames_until(stream: &mut TlsStream<TcpStream>, last: u32) -> Vec<(u32, u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.unwrap();
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        frames.push((id, head[3], payload));
+        if id == last && matches!(head[3], DATA | HEADERS) && head[4] & END_STREAM != 0 {
+            return frames;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extended_connect_is_refused_and_its_neighbours_live() {
+    let upstream = upstream().await;
+    let proxy = Proxy::start(Some(&upstream), everything());
+    let connect = |more: &[(&str, &str)]| {
+        let authority = field(":authority", "api.example.com:443");
+        let more: Vec<u8> = more.iter().flat_map(|(name, value)| field(name, value)).collect();
+        [field(":method", "CONNECT"), authority, more].concat()
+    };
+    let extended: &[(&str, &str)] =
+        &[(":protocol", "websocket"), (":scheme", "https"), (":path", "/a"), ("sec-websocket-version", "13")];
+    for head_of_tunnel in [
+        connect(&[]),
+        connect(extended),
+        connect(&[(":protocol", "connect-udp"), (":scheme", "https"), (":path", "/a")]),
+    ] {
+        let mut stream = raw(&proxy).await;
+        stream.write_all(&frame(HEADERS, END_HEADERS, 1, &head_of_tunnel)).await.unwrap();
+        stream.write_all(&frame(DATA, 0, 1, b"GET /inside HTTP/1.1\r\n\r\n")).await.unwrap();
+        let neighbour = frame(HEADERS, END_STREAM | END_HEADERS, 3, &head("api.example.com", "/beside"));
+        stream.write_all(&neighbour).await.unwrap();
+        let frames = tokio::time::timeout(PATIENCE, frames_until(&mut stream, 3)).await.unwrap();
+        let beside: Vec<u8> =
+            frames.iter().filter(|each| each.0 == 3 && each.1 == DATA).flat_map(|each| each.2.clone()).collect();
+        assert_eq!(String::from_utf8_lossy(&beside), "hello");
+        // The index of `:status: 200` in the static table (RFC 7541, appendix A).
+        let agreed = |each: &(u32, u8, Vec<u8>)| each.0 == 1 && each.1 == HEADERS && each.2.first() == Some(&0x88);
+        assert!(!frames.iter().any(agreed), "{frames:?}");
+        // And it is not offered: SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441, section 3).
+        let settings = frames.iter().filter(|each| each.1 == SETTINGS).flat_map(|each| each.2.chunks_exact(6));
+        assert!(settings.clone().all(|entry| entry[..2] != [0, 8]), "{frames:?}");
+    }
+    assert_eq!(upstream.requests(), 3);
+    assert!(upstream.seen.lock().unwrap().iter().all(|(head, _)| head.uri.path() == "/beside"));
+    proxy.stop();
+}

@@ -1,7 +1,9 @@
 //! The proxy as a sandbox meets it: real sockets, real TLS on both sides, everything it did in its record.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod bad_input;
 mod bodies;
+mod cases;
 mod flow;
 mod git;
 mod http2;
@@ -17,6 +19,7 @@ mod rotation;
 mod rules;
 mod scrubbed;
 mod secrets;
+mod stub;
 mod support;
 mod websocket;
 mod wire;
