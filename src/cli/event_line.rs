@@ -241,6 +241,7 @@ fn body_end(end: BodyEnd) -> &'static str {
         BodyEnd::ClientGone => ", the client went away",
         BodyEnd::UpstreamBroke => ", the upstream broke off",
         BodyEnd::QuotaReached => ", cut off since a rule lets no more through",
+        BodyEnd::RuleAdded => ", cut off by a rule that was added",
         BodyEnd::BudgetReached => ", cut off since it outran the budget",
         BodyEnd::SessionEnded => ", cut off by the session's end",
     }

@@ -152,6 +152,8 @@ pub enum BodyEnd {
     QuotaReached,
     /// The answer outran the money that was held for it.
     BudgetReached,
+    /// A rule that was added while it was open does not let it through.
+    RuleAdded,
 }
 
 /// Whose body it is.

@@ -6,7 +6,7 @@
 
 use super::error::hint_of;
 use super::query::may_mention;
-use crate::model::RequestLine;
+use crate::model::{Host, RequestLine};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use std::borrow::Cow;
@@ -101,7 +101,7 @@ impl Act {
     pub fn of(line: &RequestLine, query: Option<&str>, headers: &HeaderMap) -> Option<Self> {
         let path = plain(&line.path);
         let segments = path.split('/').filter(|segment| !segment.is_empty()).collect();
-        let asked = Asked { method: &line.method, path: &path, segments, headers };
+        let asked = Asked { method: &line.method, host: &line.host, path: &path, segments, headers };
         git(&asked, query)
             .or_else(|| image(&asked))
             .or_else(|| crates(&asked))
@@ -121,6 +121,7 @@ impl fmt::Display for Act {
 /// A request with its path as the most forgiving server would read it.
 struct Asked<'a> {
     method: &'a str,
+    host: &'a Host,
     path: &'a str,
     /// The segments of the path.
     segments: Vec<&'a str>,
@@ -263,7 +264,8 @@ fn npm(asked: &Asked<'_>) -> Option<Act> {
         _ => false,
     };
     let is_json = asked.header(CONTENT_TYPE).starts_with("application/json");
-    let on_document = is_document && is_json && asked.method == "PUT";
+    let by_path = segments.split_last().is_some_and(|(_, before)| before.iter().any(|segment| segment.contains("npm")));
+    let on_document = is_json && asked.method == "PUT" && (by_path || is_document && may_be_npm(asked));
     let on_revision = segments.contains(&"-rev") || asked.path.contains("/-/package/");
     if asked.changes() && (on_document || on_revision || matches!(said.as_str(), "publish" | "unpublish" | "deprecate"))
     {
@@ -272,6 +274,25 @@ fn npm(asked: &Asked<'_>) -> Option<Act> {
     let is_file = asked.path.contains("/-/") && asked.path.ends_with(".tgz");
     let by_type = asked.header(ACCEPT).contains("application/vnd.npm.install");
     (asked.reads() && (is_file || by_type)).then_some(Act::NpmInstall)
+}
+
+/// The clients that publish to npm's registries.
+const NPM_CLIENTS: [&str; 5] = ["npm/", "pnpm/", "yarn/", "bun/", "lerna/"];
+
+/// Whether a request may be for a registry of npm packages: it or its client is called so. A `PUT` of JSON to `/NAME` alone
+/// says nothing; half of all APIs are written so.
+fn may_be_npm(asked: &Asked<'_>) -> bool {
+    let agent = asked.header(USER_AGENT);
+    let by_client =
+        NPM_CLIENTS.iter().any(|client| agent.starts_with(client)) || asked.headers.contains_key("npm-command");
+    let by_host = match asked.host {
+        Host::Name(name) => {
+            let mut labels = name.as_str().split('.');
+            labels.any(|label| label.contains("npm") || matches!(label, "registry" | "registries" | "verdaccio"))
+        }
+        Host::Address(_) => false,
+    };
+    by_client || by_host
 }
 
 /// The protocol of module proxies (The Go Modules Reference, "GOPROXY protocol").
@@ -297,6 +318,31 @@ mod tests {
         };
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         Act::of(&line, query, &headers).map(Act::as_str)
+    }
+
+    #[test]
+    fn putting_a_document_is_publishing_where_there_may_be_a_registry() {
+        let put = |host: &str, path: &str, agent: &str| {
+            let line = RequestLine {
+                method: "PUT".to_owned(),
+                scheme: Scheme::Https,
+                host: Host::parse(host).unwrap(),
+                port: Port(443),
+                path: path.to_owned(),
+            };
+            let headers = [("content-type", "application/json"), ("user-agent", agent)];
+            let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            Act::of(&line, None, &headers.into_iter().collect()).map(Act::as_str)
+        };
+        let publishing = Some("npm-publish");
+        assert_eq!(put("registry.npmjs.org", "/leftpad", "curl/8"), publishing);
+        assert_eq!(put("npm.pkg.github.com", "/@me%2Fleftpad", "curl/8"), publishing);
+        assert_eq!(put("packages.example", "/leftpad", "npm/10.8.2 node/v22"), publishing);
+        assert_eq!(put("packages.example", "/api/npm/local/leftpad", "curl/8"), publishing);
+        for (host, path) in [("api.example.com", "/settings"), ("192.0.2.1", "/settings"), ("es.example.com", "/index")]
+        {
+            assert_eq!(put(host, path, "python-requests/2"), None, "{host}");
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Condition {
                 // Asking what the references are belongs to pushing, and changes none. Large files may be of any.
                 None => strictly && by.act == Some(Act::GitPush),
                 Some(update) => {
-                    (changes.is_empty() || changes.contains(&update.change))
+                    (changes.is_empty() || changes.iter().any(|named| named.covers(update.change)))
                         && names.iter().any(|glob| {
                             glob.matches(&update.name) || (!strictly && matches_in_any_case(glob, &update.name))
                         })

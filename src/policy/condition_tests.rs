@@ -40,7 +40,7 @@ fn update(change: Change, name: &str) -> RefUpdate {
     let (some, none) = ("1".repeat(40), "0".repeat(40));
     let (old, new) = match change {
         Change::Create => (none, some),
-        Change::Update => (some.clone(), some),
+        Change::Update | Change::Forward | Change::Force => (some.clone(), some),
         Change::Delete => (some, none),
     };
     RefUpdate { name: name.to_owned(), change, old, new }
@@ -111,6 +111,27 @@ fn a_push_is_judged_for_each_reference() {
     assert_eq!(to(&https("GET", "git.com", "/me/it.git/info/refs"), &[]), Effect::Allow);
     assert_eq!(to(&https("POST", "git.com", "/me/other.git/git-receive-pack"), &[feature]), Effect::Deny);
     assert_eq!(effect(&policy, &line, &Particulars::default()), Effect::Deny);
+}
+
+#[test]
+fn what_is_not_known_to_be_forward_counts_as_forced() {
+    let line = https("POST", "git.example", "/me/it.git/git-receive-pack");
+    let becomes = |rule: &str, change: Change| {
+        let policy = policy(&[(Effect::Allow, rule)]);
+        let updates = [update(change, "refs/heads/main")];
+        let by = Particulars { act: Some(Act::GitPush), updates: &updates, ..Particulars::default() };
+        effect(&policy, &line, &by) == Effect::Allow
+    };
+    for (word, expected) in [
+        ("update", [false, true, true, true, false]),
+        ("forward", [false, false, true, false, false]),
+        ("force", [false, true, false, true, false]),
+        ("create,forward", [true, false, true, false, false]),
+    ] {
+        let rule = format!("POST git.example/** push:{word}=main");
+        let changes = [Change::Create, Change::Update, Change::Forward, Change::Force, Change::Delete];
+        assert_eq!(changes.map(|change| becomes(&rule, change)), expected, "{word}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a push asks for: the references it creates, updates and deletes, read from the beginning of its body
 //! (gitprotocol-pack(5), "Reference Update Request and Packfile Transfer").
 //!
-//! Whatever git's own `receive-pack` could read in another way is refused. What stays unknown is whether an update is
-//! forced: that is a matter of the repository's history, which is not on the wire.
+//! Whatever git's own `receive-pack` could read in another way is refused. Whether an update only moves forward is a matter
+//! of the repository's history; where the push brings the commits between, it is seen from them (`proxy::pack`).
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,16 +22,34 @@ const ID_LENGTHS: [usize; 2] = [40, 64];
 pub enum Change {
     /// It is made.
     Create,
-    /// It is moved, forward or by force.
+    /// It is moved, forward or by force: where a request is judged, nobody knows that it is forward.
     Update,
+    /// It is moved to what has its old commit among its ancestors.
+    Forward,
+    /// In a rule: it is moved, and nobody knows that it is forward.
+    Force,
     /// It is removed.
     Delete,
 }
 
 impl Change {
     /// Every change by the word it is written as.
-    pub(super) const ALL: [(&'static str, Self); 3] =
-        [("create", Self::Create), ("update", Self::Update), ("delete", Self::Delete)];
+    pub(super) const ALL: [(&'static str, Self); 5] = [
+        ("create", Self::Create),
+        ("update", Self::Update),
+        ("forward", Self::Forward),
+        ("force", Self::Force),
+        ("delete", Self::Delete),
+    ];
+
+    /// Whether a rule that names this change is about that one.
+    pub(super) fn covers(self, change: Self) -> bool {
+        match self {
+            Self::Update => matches!(change, Self::Update | Self::Forward | Self::Force),
+            Self::Force => matches!(change, Self::Update | Self::Force),
+            other => other == change,
+        }
+    }
 
     /// The change that a word names.
     #[must_use]
@@ -45,6 +63,8 @@ impl Change {
         match self {
             Self::Create => "create",
             Self::Update => "update",
+            Self::Forward => "forward",
+            Self::Force => "force",
             Self::Delete => "delete",
         }
     }
@@ -108,6 +128,12 @@ pub struct PushReader {
 }
 
 impl PushReader {
+    /// Where in the body the list ends, once it was read.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.at
+    }
+
     /// Reads on, given all of the body that there is by now; none while more of it is needed.
     ///
     /// # Errors

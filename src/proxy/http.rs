@@ -18,6 +18,7 @@ use super::refusal::{self, Audience, Reply};
 use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::Open;
+use super::standing::Standing;
 use super::upstream::SendError;
 use super::websocket::{self, Handshake, Offer, Socket};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
@@ -355,6 +356,9 @@ async fn forward(
         Event::RequestAllowed { line, .. } => line,
         _ => grant.line().clone(),
     };
+    let handshake = handshake.map(|handshake| {
+        handshake.standing(Standing::of_request(&grant, &target, &headers, act, shared.policy.done()))
+    });
     let open = Open::new(shared.books.clone(), number, &line, allowance).funded(funds);
     let kept = handshake.is_none() && open.keep(&headers);
     if kept || open.is_metered() || shared.vault.may_tell(&line.host) {

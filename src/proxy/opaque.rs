@@ -6,6 +6,7 @@
 use super::Shared;
 use super::serve::Place;
 use super::settle::Open;
+use super::standing::Standing;
 use crate::model::{BodyEnd, Event, RefusalKind, RequestLine, Scheme};
 use crate::policy::{
     Allowance, Grant, NamedRule, Particulars, Question, Refusal, RequestFacts, TooMany, TooMuch, Verdict,
@@ -23,6 +24,7 @@ enum Broken {
     Client,
     Upstream,
     Quota,
+    Rule,
 }
 
 /// Carries a connection, if a rule lets it.
@@ -94,7 +96,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = shared.books.clerk.next_request();
-    let line = grant.line().clone();
+    let (line, standing) = (grant.line().clone(), Standing::of_connection(&grant));
     let allowed = Event::RequestAllowed {
         request,
         line: line.clone(),
@@ -114,12 +116,19 @@ where
         None => return,
     };
     open.answered(&http::Response::new(()).into_parts().0);
-    let end = match shared.unless_drained(both_ways(stream, upstream, &mut open)).await {
+    let carried = async {
+        tokio::select! {
+            carried = both_ways(stream, upstream, &mut open) => carried,
+            () = shared.policy.until_refused(&standing) => Err(Broken::Rule),
+        }
+    };
+    let end = match shared.unless_drained(carried).await {
         None => BodyEnd::SessionEnded,
         Some(Ok(())) => BodyEnd::Complete,
         Some(Err(Broken::Client)) => BodyEnd::ClientGone,
         Some(Err(Broken::Upstream)) => BodyEnd::UpstreamBroke,
         Some(Err(Broken::Quota)) => BodyEnd::QuotaReached,
+        Some(Err(Broken::Rule)) => BodyEnd::RuleAdded,
     };
     open.end(end);
 }

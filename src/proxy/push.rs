@@ -2,8 +2,11 @@
 //! words.
 
 use super::body::{self, Held};
+use super::pack::{PACK_BYTES_MAX, Pack};
 use crate::model::{Event, RequestLine, RequestNumber};
-use crate::policy::{Act, BATCH_BYTES_MAX, LfsBatch, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX};
+use crate::policy::{
+    Act, BATCH_BYTES_MAX, Change, LfsBatch, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX,
+};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method};
@@ -124,7 +127,8 @@ async fn list(body: &mut Incoming) -> Result<(Push, Bytes), PushError> {
     let (mut reader, mut begun) = (PushReader::default(), BytesMut::new());
     loop {
         // A frame is bounded by what is read from the connection at once, and the list by its reader.
-        if let Some(push) = reader.read(&begun)? {
+        if let Some(mut push) = reader.read(&begun)? {
+            see_forward(&mut push, reader.end(), &mut begun, body).await?;
             return Ok((push, begun.freeze()));
         }
         if begun.len() > UPDATES_BYTES_MAX {
@@ -133,6 +137,53 @@ async fn list(body: &mut Incoming) -> Result<(Push, Bytes), PushError> {
         match body.frame().await {
             Some(Ok(frame)) => begun.extend_from_slice(&frame.into_data().map_err(|_| PushError::Short)?),
             Some(Err(_)) | None => return Err(PushError::Short),
+        }
+    }
+}
+
+/// Sees which references only move forward, from the commits that the push brings. They stand at the beginning of the pack.
+async fn see_forward(
+    push: &mut Push,
+    list_bytes: usize,
+    begun: &mut BytesMut,
+    body: &mut Incoming,
+) -> Result<(), PushError> {
+    let Some(moved) = push.updates.iter().find(|update| update.change == Change::Update) else { return Ok(()) };
+    let mut pack = Pack::new(moved.new.len());
+    loop {
+        let rest = begun.get(list_bytes..).unwrap_or_default();
+        let more = match pack_begin(rest) {
+            Some(at) => pack.read(rest.get(at..).unwrap_or_default()),
+            None => rest.len() < PACK_BYTES_MAX,
+        };
+        if !more {
+            break;
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => begun.extend_from_slice(&frame.into_data().map_err(|_| PushError::Short)?),
+            Some(Err(_)) => return Err(PushError::Short),
+            None => break,
+        }
+    }
+    for update in &mut push.updates {
+        if update.change == Change::Update && pack.follows(&update.new, &update.old) {
+            update.change = Change::Forward;
+        }
+    }
+    Ok(())
+}
+
+/// Where the pack begins behind the list of references: at once, or behind a list of options; none while that is not known.
+fn pack_begin(rest: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let head = rest.get(at..at + 4)?;
+        let length = std::str::from_utf8(head).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        match length {
+            // What is no length is a pack, or nothing that is read.
+            None => return Some(at),
+            Some(0) => return Some(at + 4),
+            Some(length) => at += length.max(4),
         }
     }
 }

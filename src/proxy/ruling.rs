@@ -1,5 +1,6 @@
 //! The session's policy as it stands, and what its rules have let through by now.
 
+use super::standing::Standing;
 use crate::model::{Host, Port};
 use crate::policy::{
     Act, Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, RequestFacts, RuleSource,
@@ -8,6 +9,7 @@ use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// Most answers that hold for the rest of the session.
 const CONSENTS_MAX: usize = 1_000;
@@ -23,6 +25,8 @@ pub(super) struct Ruling {
     /// What the session did by now.
     done: Mutex<BTreeSet<Act>>,
     started: Instant,
+    /// Tells those that stay open that a rule came.
+    changed: watch::Sender<()>,
 }
 
 impl Ruling {
@@ -34,6 +38,7 @@ impl Ruling {
             consents: Mutex::default(),
             done: Mutex::default(),
             started: Instant::now(),
+            changed: watch::Sender::default(),
         }
     }
 
@@ -114,5 +119,16 @@ impl Ruling {
     /// Lets a policy count from the next request on, on every connection.
     pub(super) fn replace(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        self.changed.send_replace(());
+    }
+
+    /// Waits until the policy would not let through any more what is open.
+    pub(super) async fn until_refused(&self, standing: &Standing) {
+        let mut changes = self.changed.subscribe();
+        // A rule may have come since it was judged.
+        while standing.passes(&self.policy.read().unwrap_or_else(PoisonError::into_inner)) {
+            // The sender is this very value.
+            let _ = changes.changed().await;
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::pool::Passage;
 use super::relay::{Stop, Way};
 use super::screen::Screen;
 use super::settle::Open;
+use super::standing::Standing;
 use crate::meter::{Endpoint, Turns};
 use crate::model::BodyEnd;
 use aws_lc_rs::digest;
@@ -76,6 +77,8 @@ pub(super) struct Handshake {
     key: HeaderValue,
     client: OnUpgrade,
     handoff: Handoff,
+    /// What is judged again while it is open.
+    standing: Option<Box<Standing>>,
 }
 
 impl Offer {
@@ -93,7 +96,7 @@ impl Offer {
             Err(reason) => return Self::Refused(400, reason),
         };
         match head.extensions.remove::<OnUpgrade>() {
-            Some(client) => Self::WebSocket(Handshake { key, client, handoff }),
+            Some(client) => Self::WebSocket(Handshake { key, client, handoff, standing: None }),
             None => Self::Refused(400, "its connection cannot become a WebSocket"),
         }
     }
@@ -136,6 +139,11 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 }
 
 impl Handshake {
+    /// The same, of which this is judged again while it is open.
+    pub(super) fn standing(self, standing: Standing) -> Self {
+        Self { standing: Some(Box::new(standing)), ..self }
+    }
+
     /// Whether the upstream agreed to this very handshake; why not, for a person.
     pub(super) fn check(&self, head: &response::Parts) -> Result<(), &'static str> {
         let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -162,13 +170,19 @@ impl Handshake {
         socket: Socket,
     ) {
         passage.leave();
-        let client = self.client;
+        let (client, standing) = (self.client, self.standing);
         self.handoff.to(Box::pin(async move {
             let _passage = passage;
             let socket = Box::new(Relay { open, socket, ways: Default::default() });
             // What is dropped settles itself.
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
-                shared.unless_drained(socket.run(client, upstream)).await;
+                let refused = async {
+                    match &standing {
+                        Some(standing) => shared.policy.until_refused(standing).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                shared.unless_drained(socket.run(client, upstream, refused)).await;
             }
         }));
     }
@@ -283,9 +297,12 @@ struct Relay {
 }
 
 impl Relay {
-    async fn run(mut self: Box<Self>, client: Upgraded, upstream: Upgraded) {
+    async fn run(mut self: Box<Self>, client: Upgraded, upstream: Upgraded, refused: impl Future<Output = ()>) {
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let end = self.pass(&mut client, &mut upstream).await;
+        let end = tokio::select! {
+            end = self.pass(&mut client, &mut upstream) => end,
+            () = refused => BodyEnd::RuleAdded,
+        };
         self.open.end(end);
     }
 

@@ -193,8 +193,9 @@ async fn a_branch_that_is_allowed_is_pushed_and_another_is_refused_in_gits_own_w
     let (done, said) = bench.git(&["fetch", "origin"]).await;
     assert!(done, "{said}");
     let expected = [
-        &["update refs/heads/main"][..],
+        &["forward refs/heads/main"][..],
         &["create refs/heads/feature/a"],
+        // The server has that commit by now, so that the push does not show where it leads.
         &["update refs/heads/main", "create refs/heads/feature/b"],
         &["delete refs/heads/main"],
         &["create refs/tags/v1"],
@@ -220,6 +221,33 @@ async fn what_becomes_of_a_reference_can_be_told_apart() {
         assert_eq!(done, expected, "{arguments:?}: {said}");
     }
     assert_eq!(bench.references(), ["refs/heads/main", "refs/heads/new", "refs/heads/other"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_may_only_move_forward_is_not_forced() {
+    let rules = ["GET,POST api.example.com/me/it.git/** push:create,forward=**", FETCH];
+    let bench = Bench::new(&rules, &["* *:*/** push:force=never"]).await;
+    for word in ["second", "third", "fourth"] {
+        bench.commit(word);
+    }
+    let push = async |arguments: &[&str]| {
+        let (done, said) = bench.git(&[&["push"], arguments].concat()).await;
+        assert!(done || said.contains("no rule allows POST"), "{said}");
+        done
+    };
+    assert!(push(&["origin", "HEAD~1:refs/heads/main"]).await, "two commits further");
+    assert!(push(&["-o", "an-option", "origin", "HEAD:refs/heads/main"]).await, "one, with options");
+    assert!(!push(&["--force", "origin", "HEAD~2:refs/heads/main"]).await, "back again");
+    assert!(!push(&["--force", "origin", "HEAD~3:refs/heads/main"]).await);
+    bench.git(&["checkout", "-q", "HEAD~1"]).await;
+    bench.commit("another fourth");
+    assert!(!push(&["--force", "origin", "HEAD:refs/heads/main"]).await, "beside what is there");
+    assert!(push(&["origin", "HEAD:refs/heads/never"]).await, "a new branch moves nothing");
+    bench.git(&["checkout", "-q", "--detach", "origin/main"]).await;
+    bench.commit("fifth");
+    bench.git(&["merge", "-q", "-m", "both", "origin/never"]).await;
+    assert!(push(&["origin", "HEAD:refs/heads/main"]).await, "a merge is forward");
+    assert_eq!(bench.id("served/me/it.git", "main"), bench.id("clone", "HEAD"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

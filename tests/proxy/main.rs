@@ -4,8 +4,10 @@
 mod bad_input;
 mod bodies;
 mod cases;
+mod cut;
 mod flow;
 mod git;
+mod grpc;
 mod http2;
 mod kept;
 mod memory;

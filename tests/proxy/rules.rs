@@ -144,12 +144,12 @@ async fn an_answer_that_is_too_large_is_explained_or_cut() {
 }
 
 /// The two ends of the way that rules come.
-fn way() -> (OwnedFd, OwnedFd) {
+pub fn way() -> (OwnedFd, OwnedFd) {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-fn add(way: &OwnedFd, number: u32, effect: &str, rule: &str) -> serde_json::Value {
+pub fn add(way: &OwnedFd, number: u32, effect: &str, rule: &str) -> serde_json::Value {
     let amendment = serde_json::json!({"number": number, "user": "ada", "effect": effect, "rule": rule});
     let said = serde_json::json!({"amend": amendment}).to_string();
     rustix::net::send(way.as_fd(), said.as_bytes(), rustix::net::SendFlags::NOSIGNAL).unwrap();

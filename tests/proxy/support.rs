@@ -12,7 +12,7 @@ use omni::model::{Event, HostName, Placeholder, Port, Secret, SessionId};
 use omni::policy::{Binding, Effect, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
 use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup};
 use omni::store::{Memory, Recorder};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -68,12 +68,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// An authority of its own, and a server's settings with a certificate of it for these names.
-pub fn certified(
-    names: &[&str],
-    protocols: &[&str],
-    adjust: impl FnOnce(&mut CertificateParams),
-) -> (String, ServerConfig) {
+/// An authority of its own, a certificate of it for these names, and its key.
+pub fn issued(names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> (String, Certificate, KeyPair) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -84,6 +80,16 @@ pub fn certified(
     let mut leaf = CertificateParams::new(names).unwrap();
     adjust(&mut leaf);
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    (ca_pem, leaf, key)
+}
+
+/// An authority of its own, and a server's settings with a certificate of it for these names.
+pub fn certified(
+    names: &[&str],
+    protocols: &[&str],
+    adjust: impl FnOnce(&mut CertificateParams),
+) -> (String, ServerConfig) {
+    let (ca_pem, leaf, key) = issued(names, adjust);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

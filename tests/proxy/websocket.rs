@@ -20,7 +20,7 @@ type Talk = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What an upstream saw: its requests' headers, and all that came over its WebSockets.
 #[derive(Clone, Default)]
-struct Witness {
+pub struct Witness {
     asked: Arc<Mutex<Vec<HeaderMap>>>,
     heard: Arc<Mutex<Vec<u8>>>,
 }
@@ -30,7 +30,7 @@ impl Witness {
         self.asked.lock().unwrap().clone()
     }
 
-    fn heard(&self) -> Vec<u8> {
+    pub fn heard(&self) -> Vec<u8> {
         self.heard.lock().unwrap().clone()
     }
 
@@ -80,7 +80,7 @@ const AGREED: &[(&str, &str)] = &[
 ];
 
 /// An upstream that keeps what it hears.
-async fn listener() -> (Upstream, Witness) {
+pub async fn listener() -> (Upstream, Witness) {
     agreeing(101, AGREED, |mut socket, witness| Box::pin(async move { witness.listen(&mut socket).await })).await
 }
 
@@ -108,14 +108,14 @@ async fn open(proxy: &Proxy, host: &str, asked: &str) -> (String, TlsStream<TcpS
     (String::from_utf8(head).unwrap(), stream)
 }
 
-async fn opened(proxy: &Proxy, host: &str, path: &str) -> TlsStream<TcpStream> {
+pub async fn opened(proxy: &Proxy, host: &str, path: &str) -> TlsStream<TcpStream> {
     let (head, stream) = open(proxy, host, &handshake(host, path, &usual())).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     stream
 }
 
 /// The status, bytes up and down, and end of what was allowed and over.
-fn completed(events: &[Event]) -> Vec<(u16, u64, u64, BodyEnd)> {
+pub fn completed(events: &[Event]) -> Vec<(u16, u64, u64, BodyEnd)> {
     let all = events.iter().filter_map(|event| match event {
         Event::RequestCompleted { status, request_bytes, response_bytes, end, .. } => {
             Some((*status, *request_bytes, *response_bytes, *end))

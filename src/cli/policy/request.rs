@@ -63,9 +63,11 @@ fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
 fn reference(text: &str) -> anyhow::Result<RefUpdate> {
     let (change, name) = match text.split_once(':') {
         None => (Change::Update, text),
-        Some((change, name)) => {
-            (Change::named(change).with_context(|| format!("`{change}` is not create, update or delete"))?, name)
-        }
+        Some((change, name)) => (
+            Change::named(change)
+                .with_context(|| format!("`{change}` is not create, update, forward, force or delete"))?,
+            name,
+        ),
     };
     let name = if name.starts_with("refs/") { name.to_owned() } else { format!("refs/heads/{name}") };
     Ok(RefUpdate { name, change, old: String::new(), new: String::new() })

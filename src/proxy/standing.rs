@@ -1,0 +1,51 @@
+//! What was let through and stays open without being read as requests: connections that pass unread, and WebSockets. It is
+//! judged again whenever a rule is added, and cut where it would not be let through any more.
+
+use crate::model::{RequestLine, Scheme};
+use crate::policy::{Act, Grant, Particulars, Policy, RequestFacts, Verdict};
+use http::HeaderMap;
+
+/// What is known of what was let through, as it was judged.
+pub(super) struct Standing {
+    line: RequestLine,
+    query: Option<String>,
+    headers: HeaderMap,
+    act: Option<Act>,
+    done: Vec<Act>,
+    /// The rule that let it through; where that asks, a person said yes.
+    rule: String,
+}
+
+impl Standing {
+    /// A connection that is not read.
+    pub(super) fn of_connection(grant: &Grant) -> Self {
+        let (line, rule) = (grant.line().clone(), grant.rule().to_owned());
+        Self { line, query: None, headers: HeaderMap::new(), act: None, done: Vec::new(), rule }
+    }
+
+    /// What follows a request with this target and these headers.
+    pub(super) fn of_request(
+        grant: &Grant,
+        target: &str,
+        headers: &HeaderMap,
+        act: Option<Act>,
+        done: Vec<Act>,
+    ) -> Self {
+        let query = target.split_once('?').map(|(_, query)| query.to_owned());
+        Self { query, headers: headers.clone(), act, done, ..Self::of_connection(grant) }
+    }
+
+    /// Whether it would be let through now.
+    pub(super) fn passes(&self, policy: &Policy) -> bool {
+        let Self { line, query, headers, act, done, rule } = self;
+        if line.scheme == Scheme::Tls && !policy.passes_tls(&line.host, line.port) {
+            return false;
+        }
+        let by = Particulars { query: query.as_deref(), headers: Some(headers), act: *act, updates: &[], done };
+        match policy.decide_with(RequestFacts { line: line.clone(), disagreement: None }, &by) {
+            Verdict::Allow(_) => true,
+            Verdict::Ask(question) => question.rule.text == *rule,
+            Verdict::Deny(_) => false,
+        }
+    }
+}
