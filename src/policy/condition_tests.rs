@@ -201,7 +201,7 @@ fn what_cannot_be_a_condition_or_a_cap_is_explained() {
         ),
         (
             "GET a.com/x push:moved=a",
-            "test:1:13: `moved` is nothing that becomes of a reference (known here: create, update, delete)",
+            "test:1:13: `moved` is nothing that becomes of a reference (known here: create, update, forward, force, delete)",
         ),
         ("GET a.com/x header=a", "test:1:13: `header` names none (write `header:NAME=VALUE`)"),
         ("GET a.com/x upload=1B upload=2B", "test:1:23: `upload` stands here twice (leave one of them)"),
