@@ -11,6 +11,7 @@ mod support;
 
 mod control;
 mod desktop;
+mod entrances;
 mod files;
 mod kernel;
 mod life;
