@@ -1,6 +1,5 @@
 //! The ways in which a program can get to the proxy: as if there were none, by CONNECT, by an absolute URL, and by SOCKS5.
 
-use crate::support::World;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
