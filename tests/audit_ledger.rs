@@ -3,7 +3,7 @@
 
 use assert_cmd::Command;
 use omni::model::{EndReason, Event, ExitStatus, RequestNumber, SessionId, Timestamp, Writer};
-use omni::store::{Home, Journal, Recorder};
+use omni::store::{Bodies, BodyFile, BodyRecorder, Home, Journal, Recorder, SealedFile};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -388,4 +388,70 @@ fn keys_change_and_what_was_signed_before_still_counts() {
     fs::copy(other.home().join("ledger/checkpoint"), world.home().join("ledger/checkpoint")).unwrap();
     let (out, _, code) = world.omni(&["audit", "verify"]);
     assert!(code == 1 && out.contains("what was signed is not"), "{out}");
+}
+
+/// Gives a session a body and a recording; the hash that its journal would refer to the body by.
+fn make_private_parts(world: &World, session: &SessionId) -> String {
+    let home = Home::open(&world.home()).unwrap();
+    SealedFile::create_recording(&home, session).unwrap().put(b"{\"version\": 3}\n").unwrap();
+    BodyFile::create(&home, session).unwrap().append(b"a private question").unwrap()
+}
+
+#[test]
+fn what_is_forgotten_is_gone_and_proofs_stay_valid() {
+    let world = World::new();
+    let session = world.record(1, 3);
+    let hash = make_private_parts(&world, &session);
+    let home = Home::open(&world.home()).unwrap();
+    let body = || Bodies::open(&home, &session).unwrap().read(&hash).unwrap();
+    assert_eq!(body().as_deref(), Some(&b"a private question"[..]));
+    let key = world.printed(&["audit", "keys"]);
+    let receipt = world.keep("receipt", &["audit", "prove", "last"]);
+    let kept = world.keep("kept", &["audit", "checkpoint"]);
+    assert_eq!(world.printed(&["replay", "last"]), "{\"version\": 3}\n");
+    let (_, err, code) = world.omni(&["audit", "forget", "last"]);
+    assert!(code == 0 && err.contains("of 1 sessions forgotten"), "{err}");
+    assert_eq!(body(), None);
+    let (_, err, code) = world.omni(&["replay", "last"]);
+    assert!(code == 1 && err.contains("its key was destroyed"), "{err}");
+    let sessions = world.home().join("sessions").join(session.as_str());
+    assert!(!sessions.join("bodies").exists() && !sessions.join("terminal.cast").exists());
+    assert_eq!(fs::read_dir(world.home().join("keys")).unwrap().count(), 0);
+    world.printed(&["audit", "verify", "--checkpoint", &kept]);
+    world.printed(&["audit", "verify", "--receipt", &receipt, "--key", key.trim()]);
+    let log = world.printed(&["audit", "log", "--session", "last"]);
+    assert!(log.lines().last().unwrap().contains("forgotten: asked"), "{log}");
+}
+
+#[test]
+fn what_is_older_or_more_than_a_rule_says_is_forgotten() {
+    let world = World::new();
+    let sessions = [1, 2, 3].map(|byte| {
+        let session = world.record(byte, u64::from(byte));
+        make_private_parts(&world, &session);
+        session
+    });
+    let left = || {
+        let keys = fs::read_dir(world.home().join("keys")).unwrap();
+        let mut names: Vec<_> = keys.map(|key| key.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let names = |sessions: &[SessionId]| sessions.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // All are of 1970, the first from its first microseconds.
+    world.printed(&["audit", "forget", "--older-than", "1970-01-01T00:00:00.000003Z"]);
+    assert_eq!(left(), names(&sessions[1..]));
+    world.printed(&["audit", "forget", "--keep-bytes", "200"]);
+    assert_eq!(left(), names(&sessions[2..]));
+    world.printed(&["audit", "forget", "--keep-bytes", "200"]);
+    assert_eq!(left(), names(&sessions[2..]));
+    let log = world.printed(&["audit", "log", "--json"]);
+    let reasons: Vec<_> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "private_parts_forgotten")
+        .map(|event| event["reason"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(reasons, ["older than 1970-01-01T00:00:00.000003Z", "beyond 200 bytes"]);
+    world.printed(&["audit", "verify"]);
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 41] = [
+const VERBS: [&str; 43] = [
     "",
     "exec",
     "attach",
@@ -23,6 +23,8 @@ const VERBS: [&str; 41] = [
     "audit keys",
     "audit witness",
     "audit tiles",
+    "audit forget",
+    "audit report",
     "policy",
     "policy check",
     "policy explain",

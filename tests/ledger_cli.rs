@@ -314,3 +314,52 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
+
+#[test]
+fn a_report_sums_a_period_up_beside_the_one_before() {
+    let world = World::new();
+    world.record(1);
+    let period = ["audit", "report", "--since", "2023-11-14", "--until", "2023-11-15"];
+    let (out, _, code) = world.omni(&[&period[..], &["--format", "json"]].concat());
+    assert_eq!(code, 0);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let counts = |name: &str| (report["counts"][name].as_u64().unwrap(), report["before"][name].as_u64().unwrap());
+    assert_eq!((counts("sessions"), counts("requests_allowed"), counts("requests_denied")), ((1, 0), (1, 0), (1, 0)));
+    assert_eq!((counts("bytes_sent"), counts("bytes_received"), counts("model_calls")), ((100, 0), (2_000, 0), (1, 0)));
+    assert_eq!(report["new_hosts"], json!([{ "name": "api.anthropic.com", "count": 1 }]));
+    assert_eq!(report["secrets"], json!([{ "name": "anthropic", "count": 1 }]));
+    let spend = json!([{ "user": "ada", "model": "claude-x", "calls": 1, "cost_usd": "0.012345" }]);
+    assert_eq!(report["spend"], spend);
+    let refused: Vec<_> = report["refusals"].as_array().unwrap().iter().map(|one| one["what"].clone()).collect();
+    assert_eq!(refused, [json!("evil.example"), json!("tracker.example")]);
+    assert_eq!((&report["weak"], &report["unusual"]), (&json!([]), &json!([])));
+    let (text, _, _) = world.omni(&period);
+    assert!(text.contains("api.anthropic.com") && text.contains("$0.012345"), "{text}");
+    let (page, _, _) = world.omni(&[&period[..], &["--format", "html"]].concat());
+    assert!(page.starts_with("<!doctype html>") && page.contains("<td>evil.example</td>"), "{page}");
+    assert!(!page.contains("http") || !page.contains("src="), "it loads nothing");
+    // Of the day after, what was is what was before.
+    let later = ["audit", "report", "--since", "2023-11-15", "--until", "2023-11-16", "--format", "json"];
+    let report: Value = serde_json::from_str(&world.omni(&later).0).unwrap();
+    assert_eq!((&report["counts"]["sessions"], &report["before"]["sessions"]), (&json!(0), &json!(1)));
+}
+
+#[test]
+fn the_log_is_asked_by_user_secret_time_and_cost() {
+    let world = World::new();
+    world.record(1);
+    let kinds = |arguments: &[&str]| -> Vec<String> {
+        let (out, err, code) = world.omni(&[&["audit", "log", "--json"], arguments].concat());
+        assert_eq!(code, 0, "{err}");
+        objects(&out).iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(&["--user", "ada"]).len(), 7);
+    assert_eq!(kinds(&["--user", "eve"]), [] as [String; 0]);
+    assert_eq!(kinds(&["--secret", "anthropic"]), ["request_allowed", "request_completed", "usage_metered"]);
+    assert_eq!(kinds(&["--cost", "0.01"]), ["usage_metered"]);
+    assert_eq!(kinds(&["--cost", "0.02"]), [] as [String; 0]);
+    assert_eq!(kinds(&["--since", "2023-11-14T22:13:20.006Z"]), ["connection_refused", "session_ended"]);
+    assert_eq!(kinds(&["--until", "2023-11-14T22:13:20.002Z"]), ["session_started"]);
+    let (_, err, code) = world.omni(&["audit", "log", "--since", "soon"]);
+    assert!(code == 1 && err.contains("soon"), "{err}");
+}

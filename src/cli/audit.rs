@@ -2,9 +2,13 @@
 
 mod checkpoint;
 mod cosign;
+mod digest;
 mod export;
 mod filter;
+mod forget;
+mod page;
 mod receipt;
+mod report;
 mod tiles;
 mod verify;
 mod witness;
@@ -12,7 +16,9 @@ mod witness;
 use self::checkpoint::{CheckpointArgs, KeysArgs};
 use self::export::ExportArgs;
 use self::filter::{Filter, Wanted};
+use self::forget::ForgetArgs;
 use self::receipt::ProveArgs;
+use self::report::ReportArgs;
 use self::tiles::TilesArgs;
 use self::verify::VerifyArgs;
 use self::witness::WitnessArgs;
@@ -49,13 +55,15 @@ enum Act {
     Keys(KeysArgs),
     Witness(WitnessArgs),
     Tiles(TilesArgs),
+    Forget(ForgetArgs),
+    Report(ReportArgs),
     Rebuild(RebuildArgs),
 }
 
 /// Print recorded events, of one session or of all
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni audit log --session last\n  omni audit log --follow --json | jq .event\n  \
-    omni audit log --follow --verdict denied")]
+    omni audit log --follow --verdict denied\n  omni audit log --since 24h --secret github --user ada")]
 struct LogArgs {
     /// Only this session: any unique beginning of its id, or `last`
     #[arg(long, value_name = "ID")]
@@ -102,6 +110,8 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
         Act::Checkpoint(args) => checkpoint::checkpoint(&args, viewer),
         Act::Keys(args) => checkpoint::keys(&args, viewer),
         Act::Tiles(args) => tiles::run(&args, viewer),
+        Act::Forget(args) => forget::run(&args, viewer),
+        Act::Report(args) => report::run(&args, viewer),
         // Before anybody's records were opened.
         Act::Witness(_) => anyhow::bail!("a witness is no visitor of the machine's server"),
         Act::Rebuild(RebuildArgs {}) => rebuild(viewer),
@@ -109,10 +119,12 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
 }
 
 fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
-    let mut store = viewer.open()?;
+    let mut store = args.wanted.of_user(viewer)?;
     let session = args.session.as_deref().map(|wanted| store.find(wanted)).transpose()?;
-    let mut filter = Filter::new(&args.wanted);
-    let mut entry = print_after(&store, session.as_ref(), 0, args.json, &mut filter)?;
+    let mut filter = Filter::new(&args.wanted)?;
+    let first = filter.since().map(|since| store.entry_at(since)).transpose()?;
+    let first = first.map_or(0, |entry| entry.saturating_sub(1));
+    let mut entry = print_after(&store, session.as_ref(), first, args.json, &mut filter)?;
     if entry == 0 && !args.follow {
         eprintln!("Nothing is recorded yet; `omni exec -- COMMAND` runs a session.");
     }

@@ -109,6 +109,9 @@ fn words(event: &Event) -> String {
             format!("changes applied: {added} added, {modified} modified, {deleted} deleted{run}{lost}")
         }
         Event::ChangesRolledBack { reason } => format!("changes rolled back: {reason}"),
+        Event::PrivatePartsForgotten { user, reason, bodies, recording } => {
+            format!("{user} had {bodies} B of bodies and {recording} B of the terminal's recording forgotten: {reason}")
+        }
         Event::ChangesDiscarded { changes: Some(changes) } => format!("changes discarded: {changes}"),
         Event::ChangesDiscarded { changes: None } => "changes discarded, uncounted".to_owned(),
     }

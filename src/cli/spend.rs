@@ -95,7 +95,7 @@ fn human(name: &str, rows: &[SpendRow]) -> String {
 }
 
 /// A point in time as a person writes it.
-fn parse_since(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+pub(super) fn parse_since(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     let wrong =
         || format!("`{}` is no time: write 2026-01-31, 2026-01-31T12:00:00Z, or 30m, 24h, 7d", text.escape_debug());
     if let Some(ago) = parse_ago(text) {

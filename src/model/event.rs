@@ -507,6 +507,17 @@ pub enum Event {
         /// Why, for a person.
         reason: String,
     },
+    /// What the session recorded of bodies and of its terminal is destroyed; written before its key is.
+    PrivatePartsForgotten {
+        /// Who wanted it.
+        user: String,
+        /// Why: `asked`, or the rule of retention, such as `older than 30d`.
+        reason: String,
+        /// Bytes of recorded bodies.
+        bodies: u64,
+        /// Bytes of the terminal's recording.
+        recording: u64,
+    },
     /// What the overlay still kept is given up; written before it is removed.
     ChangesDiscarded {
         /// How many paths still differed from the workspace; none where that could not be told.
@@ -553,6 +564,7 @@ impl Event {
             Self::ChangesApplied { .. } => "changes_applied",
             Self::ChangesRolledBack { .. } => "changes_rolled_back",
             Self::ChangesDiscarded { .. } => "changes_discarded",
+            Self::PrivatePartsForgotten { .. } => "private_parts_forgotten",
         }
     }
 
@@ -565,6 +577,7 @@ impl Event {
             Self::RuleAdded { .. } | Self::ApprovalAnswered { .. } | Self::HoldSettled { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
+            Self::PrivatePartsForgotten { .. } => true,
             _ => false,
         }
     }

@@ -4,6 +4,7 @@
 //! how a fact came about or who will read it.
 
 mod budget;
+mod durability;
 mod event;
 mod file_act;
 mod host;
@@ -18,6 +19,7 @@ mod time;
 mod usage;
 
 pub use budget::{Scope, Window};
+pub use durability::Durability;
 pub use event::{
     BodyEnd, BodySide, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer,
 };

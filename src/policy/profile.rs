@@ -7,7 +7,7 @@ use super::rule::WrittenRule;
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
-use crate::model::{ModelHost, Tier};
+use crate::model::{Durability, ModelHost, Tier};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct Profile {
     pub nested_sandboxes: bool,
     /// Whether the bodies of its requests and of their answers are recorded.
     pub record_bodies: bool,
+    /// Which facts wait for the disk before their effect.
+    pub durability: Durability,
 }
 
 impl Profile {

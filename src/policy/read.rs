@@ -11,7 +11,7 @@ use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
-use crate::model::{LOOPBACK_NAME, Tier};
+use crate::model::{Durability, LOOPBACK_NAME, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories that no profile may grant whole: doing so would undo the sandbox.
@@ -48,6 +48,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let nested_sandboxes =
         fields.take("nested_sandboxes").is_some_and(|node| switch(&node, "nested_sandboxes", complaints));
     let record_bodies = fields.take("record_bodies").is_some_and(|node| switch(&node, "record_bodies", complaints));
+    let durability = choice(fields.take("durability"), "durability", &Durability::ALL, complaints);
     fields.finish(complaints);
     if name.is_none() {
         complaints.push(no_name);
@@ -71,6 +72,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         minimum_isolation,
         nested_sandboxes,
         record_bodies,
+        durability,
     }
 }
 

@@ -182,8 +182,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let home = Home::open(&place.path().join("home")).unwrap();
         let session = SessionId::from_entropy([1; 10]);
-        let journal = Journal::create(&home, &session, crate::model::Writer::Proxy).unwrap();
-        let file = BodyFile::beside(journal.path()).unwrap();
+        drop(Journal::create(&home, &session, crate::model::Writer::Proxy).unwrap());
+        let file = BodyFile::create(&home, &session).unwrap();
         let secrets = Arc::new(RwLock::new(Arc::new(Scrub::new([SECRET.as_bytes()].into_iter()))));
         let scrubs = (secrets, Scrub::new([PLACEHOLDER.as_bytes()].into_iter()));
         let keeper = Arc::new(BodyKeeper::new(Box::new(file), scrubs));

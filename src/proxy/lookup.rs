@@ -172,7 +172,8 @@ mod tests {
             }
         }
         let (mut shared, _end) = Shared::rehearsal(&Memory::new());
-        let clerk = super::super::record::Clerk::new(Box::new(Broken), None).unwrap();
+        let clerk =
+            super::super::record::Clerk::new(Box::new(Broken), None, crate::model::Durability::default()).unwrap();
         let (line, prices) = (super::super::line::Line::new().0, crate::meter::PriceTable::embedded());
         let books = super::super::settle::Books::ungoverned(Arc::new(clerk), prices, line);
         Arc::get_mut(&mut shared).unwrap().books = Arc::new(books);

@@ -6,7 +6,7 @@
 //! What is weighty waits for the disk too; a thread of its own does
 //! the waiting, and all requests that wait at the same time share one sync.
 
-use crate::model::{Event, RequestNumber, Timestamp};
+use crate::model::{Durability, Event, RequestNumber, Timestamp};
 use crate::store::{Recorder, StoreError, SyncHandle};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -30,6 +30,7 @@ pub(super) struct Clerk {
     waiting: mpsc::Sender<oneshot::Sender<bool>>,
     thread: Option<JoinHandle<()>>,
     requests: AtomicU64,
+    durability: Durability,
 }
 
 struct Desk {
@@ -50,8 +51,12 @@ struct Book {
 impl Clerk {
     /// One whose every record is written at once.
     #[cfg(test)]
-    pub(super) fn new(recorder: Box<dyn Recorder>, handle: Option<SyncHandle>) -> std::io::Result<Self> {
-        Self::at(Desk::new(recorder, handle))
+    pub(super) fn new(
+        recorder: Box<dyn Recorder>,
+        handle: Option<SyncHandle>,
+        durability: Durability,
+    ) -> std::io::Result<Self> {
+        Self::at(Desk::new(recorder, handle), durability)
     }
 
     /// Starts the thread that syncs. With it comes what is to be called whenever the thread that records has nothing else to
@@ -59,19 +64,22 @@ impl Clerk {
     pub(super) fn settled(
         recorder: Box<dyn Recorder>,
         handle: Option<SyncHandle>,
+        durability: Durability,
     ) -> std::io::Result<(Self, impl Fn() + Send + Sync + 'static)> {
-        let clerk = Self::at(Desk { is_settled: true, ..Desk::new(recorder, handle) })?;
+        // Where every fact waits for the disk, none waits to be written.
+        let is_settled = durability != Durability::Fsync;
+        let clerk = Self::at(Desk { is_settled, ..Desk::new(recorder, handle) }, durability)?;
         let desk = clerk.desk.clone();
         Ok((clerk, move || desk.settle()))
     }
 
-    fn at(desk: Desk) -> std::io::Result<Self> {
+    fn at(desk: Desk, durability: Durability) -> std::io::Result<Self> {
         let desk = Arc::new(desk);
         let (waiting, queue) = mpsc::channel();
         let at_desk = desk.clone();
         let builder = std::thread::Builder::new().name("omni-sync".to_owned());
         let thread = builder.spawn(move || at_desk.sync_in_groups(&queue))?;
-        Ok(Self { desk, waiting, thread: Some(thread), requests: AtomicU64::new(0) })
+        Ok(Self { desk, waiting, thread: Some(thread), requests: AtomicU64::new(0), durability })
     }
 
     /// The number of the next request that is judged.
@@ -79,7 +87,7 @@ impl Clerk {
         RequestNumber(self.requests.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Keeps a fact; a weighty one is on the disk when this returns.
+    /// Keeps a fact; one that has to wait for the disk, as a weighty one has, is on it when this returns.
     pub(super) async fn record(&self, event: Event) -> Result<(), NotRecorded> {
         self.keep(&event).await
     }
@@ -87,7 +95,7 @@ impl Clerk {
     /// The same for a fact whose parts are needed afterwards.
     pub(super) async fn keep(&self, event: &Event) -> Result<(), NotRecorded> {
         self.desk.write(event)?;
-        if !event.is_weighty() {
+        if !self.durability.demands(event) {
             return Ok(());
         }
         let (done, synced) = oneshot::channel();
@@ -97,7 +105,7 @@ impl Clerk {
 
     /// Keeps a fact about something that is over, so that nobody has to wait for the disk.
     pub(super) fn record_done(&self, event: &Event) {
-        if self.desk.write(event).is_ok() && event.is_weighty() {
+        if self.desk.write(event).is_ok() && self.durability.demands(event) {
             let (done, _) = oneshot::channel();
             // The thread ends only after it has synced what was handed to it.
             let _ = self.waiting.send(done);
@@ -252,15 +260,15 @@ mod tests {
         }
     }
 
-    fn counting(fail_after: usize) -> (Clerk, Memory, Arc<AtomicUsize>) {
+    fn counting(fail_after: usize, durability: Durability) -> (Clerk, Memory, Arc<AtomicUsize>) {
         let (inner, syncs) = (Memory::new(), Arc::new(AtomicUsize::new(0)));
         let recorder = Counting { inner: inner.clone(), syncs: syncs.clone(), fail_after };
-        (Clerk::new(Box::new(recorder), None).unwrap(), inner, syncs)
+        (Clerk::new(Box::new(recorder), None, durability).unwrap(), inner, syncs)
     }
 
     #[tokio::test]
     async fn only_weighty_facts_wait_for_the_disk() {
-        let (clerk, memory, syncs) = counting(usize::MAX);
+        let (clerk, memory, syncs) = counting(usize::MAX, Durability::Weighty);
         clerk.record(light(1)).await.unwrap();
         assert_eq!(syncs.load(Ordering::SeqCst), 0);
         clerk.record(weighty()).await.unwrap();
@@ -272,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_over_is_recorded_before_anything_else_is_at_rest_and_at_the_end() {
         let memory = Memory::new();
-        let (clerk, settle) = Clerk::settled(Box::new(memory.clone()), None).unwrap();
+        let (clerk, settle) = Clerk::settled(Box::new(memory.clone()), None, Durability::Weighty).unwrap();
         clerk.record_later(light(1));
         assert_eq!(memory.events(), []);
         clerk.record(light(2)).await.unwrap();
@@ -285,6 +293,17 @@ mod tests {
         clerk.record_later(light(4));
         drop(clerk);
         assert_eq!(memory.events().last(), Some(&light(4)));
+    }
+
+    #[tokio::test]
+    async fn every_fact_waits_for_the_disk_where_that_is_demanded() {
+        let (clerk, memory, syncs) = counting(usize::MAX, Durability::Fsync);
+        clerk.record(light(1)).await.unwrap();
+        assert_eq!(syncs.load(Ordering::SeqCst), 1);
+        clerk.record_later(light(2));
+        assert_eq!(memory.events(), [light(1), light(2)]);
+        drop(clerk);
+        assert_eq!(syncs.load(Ordering::SeqCst), 2);
     }
 
     #[test]
@@ -309,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_one_failure_nothing_is_kept() {
-        let (clerk, memory, _) = counting(1);
+        let (clerk, memory, _) = counting(1, Durability::Weighty);
         assert_eq!(clerk.record(light(1)).await, Ok(()));
         assert_eq!(clerk.record(light(2)).await, Err(NotRecorded));
         assert_eq!(clerk.record(weighty()).await, Err(NotRecorded));

@@ -364,7 +364,7 @@ mod tests {
     use crate::store::Memory;
 
     fn open(memory: &Memory) -> Open {
-        let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None).unwrap());
+        let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None, crate::model::Durability::default()).unwrap());
         let books = Books::ungoverned(clerk, PriceTable::embedded(), Line::new().0);
         let line = RequestLine {
             method: "GET".to_owned(),

@@ -74,7 +74,7 @@ impl Shared {
         use super::record::Clerk;
         let (end, ending) = watch::channel(false);
         let session = crate::model::SessionId::from_entropy([3; 10]);
-        let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None).unwrap());
+        let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None, crate::model::Durability::default()).unwrap());
         let prices = crate::meter::PriceTable::embedded();
         let roots = super::Roots::from_pem(Vec::new(), None).unwrap();
         let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, connect_to);

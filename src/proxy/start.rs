@@ -14,7 +14,7 @@ use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, line, lookup};
 use crate::meter::{ModelHosts, PriceTable};
-use crate::model::{Event, Secret, SessionId};
+use crate::model::{Durability, Event, Secret, SessionId};
 use crate::policy::{Binding, Policy, SpendPolicy};
 use crate::store::{BodyRecorder, Recorder, SyncHandle};
 use std::io;
@@ -79,6 +79,8 @@ pub struct Setup {
     pub recorder: Box<dyn Recorder>,
     /// Syncs what the recorder wrote without stopping it; without one, recording waits while the disk does.
     pub sync: Option<SyncHandle>,
+    /// Which facts wait for the disk.
+    pub durability: Durability,
     /// Where bodies are recorded, where that was asked for.
     pub bodies: Option<Box<dyn BodyRecorder>>,
     /// What model calls cost.
@@ -117,7 +119,7 @@ impl Proxy {
     pub fn new(setup: Setup) -> Result<Self, ProxyError> {
         let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, bodies, .. } = setup;
         let (line, queue) = Line::new();
-        let clerk = Clerk::settled(recorder, sync);
+        let clerk = Clerk::settled(recorder, sync, setup.durability);
         let (clerk, settle) = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
         let runtime = runtime(settle).map_err(|source| ProxyError::Start { step: "the runtime", source })?;
         let vault = Vault::new(setup.bindings)?;

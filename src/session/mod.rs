@@ -47,7 +47,7 @@ pub use detach::run_detached;
 pub use error::SessionError;
 pub use finish::Outcome;
 pub use keyring::KernelKeyring;
-pub use prepare::{Prepared, SessionRequest, prepare};
+pub use prepare::{Prepared, SessionRequest, prepare, user_name};
 pub use program::ProgramError;
 pub use project_policy::project_policy;
 pub use replay::{Pace, Played, Replay, ReplayError};

@@ -425,8 +425,9 @@ fn inner_name(user: &str) -> &str {
     if nix::unistd::geteuid().is_root() { "omni" } else { user }
 }
 
-/// The login name, for the record.
-fn user_name() -> String {
+/// The login name of this process's user, for the record.
+#[must_use]
+pub fn user_name() -> String {
     let uid = nix::unistd::geteuid();
     let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
     let plain =

@@ -79,7 +79,8 @@ impl ProxyProcess {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
-        let bodies = prepared.request.profile.record_bodies.then(|| BodyFile::beside(journal.path())).transpose()?;
+        let recorded = prepared.request.profile.record_bodies;
+        let bodies = recorded.then(|| BodyFile::create(home, &prepared.session)).transpose()?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
             Forked::Parent { pid, pidfd } => Ok(Self {
                 pid,
@@ -298,6 +299,7 @@ fn prepare(
         gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
         recorder,
         sync,
+        durability: prepared.request.profile.durability,
         bodies: bodies.map(|file| -> Box<dyn BodyRecorder> { Box::new(file) }),
         prices,
         model_hosts: ModelHosts::new(prepared.request.profile.model_hosts.clone()),

@@ -2,14 +2,12 @@
 //! (docs.asciinema.org/manual/asciicast/v3).
 //!
 //! Output and sizes alone: keys are never recorded, since people type secrets. Each event is one write, so that what was
-//! shown before a sudden end is there after it.
+//! shown before a sudden end is there after it. The file is sealed by the session's key.
 
+use crate::model::SessionId;
+use crate::store::{Home, SealedFile, StoreError};
 use rustix::termios::Winsize;
 use serde_json::json;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Most bytes of a recording. What follows is not recorded, and the recording says so.
@@ -20,7 +18,7 @@ const LAST_WORDS_BYTES: u64 = 4096;
 /// A recording that goes on.
 #[derive(Debug)]
 pub(super) struct Recording {
-    file: File,
+    file: SealedFile,
     bytes: u64,
     bytes_max: u64,
     size: Winsize,
@@ -48,14 +46,8 @@ pub(super) struct Head<'a> {
 
 impl Recording {
     /// Begins one in a file that is not there yet.
-    pub(super) fn create(path: &Path, head: &Head<'_>) -> std::io::Result<Self> {
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)?;
+    pub(super) fn create(home: &Home, session: &SessionId, head: &Head<'_>) -> Result<Self, StoreError> {
+        let file = SealedFile::create_recording(home, session)?;
         let mut recording = Self {
             file,
             bytes: 0,
@@ -65,7 +57,8 @@ impl Recording {
             last_ms: 0,
             stopped: None,
         };
-        recording.put(&header(head))?;
+        let failed = |cause| StoreError::JournalWrite { path: home.recording(session), cause };
+        recording.put(&header(head)).map_err(failed)?;
         Ok(recording)
     }
 
@@ -121,7 +114,7 @@ impl Recording {
     }
 
     fn put(&mut self, line: &str) -> std::io::Result<()> {
-        self.file.write_all(line.as_bytes())?;
+        self.file.put(line.as_bytes())?;
         self.bytes += line.len() as u64;
         Ok(())
     }
@@ -144,17 +137,30 @@ fn header(head: &Head<'_>) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::model::Writer;
+    use crate::store::{Journal, Sealed, SealedReader};
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     fn begin(place: &Path) -> Recording {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let argv = ["sh".to_owned(), "-c".to_owned()];
         let head = Head { size, timestamp: 7, argv: &argv, title: Some("a \"b\""), term: Some("xterm") };
-        Recording::create(&place.join("terminal.cast"), &head).unwrap()
+        let (home, session) = home(place);
+        drop(Journal::create(&home, &session, Writer::Session).unwrap());
+        Recording::create(&home, &session, &head).unwrap()
+    }
+
+    fn home(place: &Path) -> (Home, SessionId) {
+        (Home::open(&place.join("home")).unwrap(), SessionId::from_entropy([1; 10]))
     }
 
     fn lines(place: &Path) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(place.join("terminal.cast")).unwrap();
+        let (home, session) = home(place);
+        let Sealed::There(mut reader) = SealedReader::open_recording(&home, &session).unwrap() else { panic!() };
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -174,7 +180,8 @@ mod tests {
         let wanted = [json!(["o", "h\u{e9}\x1b[1m\r\n"]), json!(["r", "100x30"]), json!(["x", "3"])];
         assert_eq!(events, wanted.iter().map(|event| (&event[0], &event[1])).collect::<Vec<_>>());
         assert!(lines[1..].iter().all(|event| event[0].is_f64()));
-        let mode = std::fs::metadata(place.path().join("terminal.cast")).unwrap().permissions().mode();
+        let (home, session) = home(place.path());
+        let mode = std::fs::metadata(home.recording(&session)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -198,7 +205,7 @@ mod tests {
     fn a_disk_that_is_full_stops_the_recording_and_nothing_else() {
         let place = tempfile::tempdir().unwrap();
         let mut recording = begin(place.path());
-        recording.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        recording.file.fill_disk();
         recording.output(b"a");
         recording.output(b"b");
         assert!(recording.finish(0).unwrap().starts_with("the recording could not be written: "));

@@ -5,11 +5,10 @@ use super::clock;
 use super::filter::{Filter, Rules};
 use super::signals::Signals;
 use crate::model::SessionId;
-use crate::store::Home;
+use crate::store::{Home, Sealed, SealedReader};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 use serde_json::Value;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -42,6 +41,9 @@ pub enum ReplayError {
     /// There is none.
     #[error("session {0} was not recorded: record one with `omni exec --record`, or `terminal: {{ record: true }}`")]
     NotRecorded(SessionId),
+    /// There was one.
+    #[error("what session {0} recorded was forgotten: its key was destroyed, and nobody can read it any more")]
+    Forgotten(SessionId),
     /// It is there and cannot be read.
     #[error("cannot read the recording {path}: {error}")]
     Read {
@@ -67,19 +69,20 @@ struct Header {
 #[derive(Debug)]
 pub struct Replay {
     path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<Box<SealedReader>>,
 }
 
 impl Replay {
     /// Opens it.
     ///
     /// # Errors
-    /// [`ReplayError::NotRecorded`], or [`ReplayError::Read`].
+    /// [`ReplayError::NotRecorded`], [`ReplayError::Forgotten`], or [`ReplayError::Read`].
     pub fn open(home: &Home, session: &SessionId) -> Result<Self, ReplayError> {
         let path = home.recording(session);
-        match File::open(&path) {
-            Ok(file) => Ok(Self { path, file: BufReader::new(file) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReplayError::NotRecorded(session.clone())),
+        match SealedReader::open_recording(home, session) {
+            Ok(Sealed::There(file)) => Ok(Self { path, file: BufReader::new(file) }),
+            Ok(Sealed::Missing) => Err(ReplayError::NotRecorded(session.clone())),
+            Ok(Sealed::Forgotten) => Err(ReplayError::Forgotten(session.clone())),
             Err(error) => Err(ReplayError::Read { path, error }),
         }
     }

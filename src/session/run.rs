@@ -16,7 +16,7 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
-use crate::model::{EndReason, Event, ExitStatus, ReachedLimit, Writer};
+use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
 use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
@@ -39,7 +39,8 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
     keep_apart(prepared, home)?;
     refuse_directories()?;
     let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
-    let mut journal = Journal::create(home, &prepared.session, Writer::Session)?;
+    let durability = prepared.request.profile.durability;
+    let mut journal = Journal::create(home, &prepared.session, Writer::Session)?.held_to(durability)?;
     let lived = live(prepared, home, &signals, &mut journal, company);
     // A layer with nothing in it that cannot be removed now is shown as empty later.
     let _ = remove_if_empty(home, &prepared.session);
@@ -116,6 +117,9 @@ fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Jour
     // While this is the only process of the session, since it may have to move to another group first.
     let group = Group::make(&prepared.plan.limits)?;
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
+    if prepared.request.profile.durability == Durability::Fsync {
+        proxy_journal.anchor()?;
+    }
     let certificates = rustix::fs::memfd_create("certificates", MemfdFlags::CLOEXEC)
         .map_err(SessionError::preparing("make a file in memory"))?;
     create_layer(&prepared.plan)?;
@@ -270,14 +274,14 @@ fn screen(
     };
     let user = user.map_err(SessionError::preparing("open the terminal"))?;
     let recording = match request.profile.terminal.record && master.is_some() {
-        true => Some(begin_recording(prepared, home, &user).map_err(SessionError::preparing("begin the recording"))?),
+        true => Some(begin_recording(prepared, home, &user)?),
         false => None,
     };
     let screen = Screen::open(master, user, &request.profile.terminal, recording, Some(audience));
     screen.map_err(SessionError::preparing("take the terminal over"))
 }
 
-fn begin_recording(prepared: &Prepared, home: &Home, user: &UserTerminal) -> std::io::Result<Recording> {
+fn begin_recording(prepared: &Prepared, home: &Home, user: &UserTerminal) -> Result<Recording, StoreError> {
     let plan = &prepared.plan;
     let head = Head {
         size: user.size().unwrap_or(terminal::DEFAULT_SIZE),
@@ -286,7 +290,7 @@ fn begin_recording(prepared: &Prepared, home: &Home, user: &UserTerminal) -> std
         title: prepared.request.name.as_deref(),
         term: plan.environment.get("TERM").map(String::as_str),
     };
-    Recording::create(&home.recording(&prepared.session), &head)
+    Recording::create(home, &prepared.session, &head)
 }
 
 /// What the record says of the terminal.

@@ -18,6 +18,12 @@ pub enum StoreError {
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] super::LedgerError),
+    /// Another process goes on with a journal.
+    #[error("another omni is writing to {}; try again when it is done", path.display())]
+    JournalBusy {
+        /// The journal.
+        path: PathBuf,
+    },
     /// A file of prices is wrong.
     #[error("the prices in {} cannot be used: {why}", path.display())]
     Prices {

@@ -128,6 +128,30 @@ impl Home {
         self.session(session).join("terminal.cast")
     }
 
+    /// The file with the bodies that one session recorded.
+    #[must_use]
+    pub fn bodies(&self, session: &SessionId) -> PathBuf {
+        self.session(session).join("bodies")
+    }
+
+    /// The directory with a key for each session that has private parts. What leaves it out copies none of them.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The key of one session's private parts.
+    #[must_use]
+    pub fn private_key(&self, session: &SessionId) -> PathBuf {
+        self.keys().join(session.as_str())
+    }
+
+    /// What is there once one session's private parts were destroyed.
+    #[must_use]
+    pub fn forgotten(&self, session: &SessionId) -> PathBuf {
+        self.session(session).join("forgotten")
+    }
+
     /// Makes a session's directory, unless another of its processes did already.
     pub(super) fn create_session(&self, session: &SessionId) -> io::Result<()> {
         for path in [self.sessions(), self.session(session)] {

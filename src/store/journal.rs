@@ -3,7 +3,7 @@
 use super::read::{Position, Reader};
 use super::{Home, Recorder, StoreError};
 use crate::ledger::{Chain, Header, Tail};
-use crate::model::{Event, SessionId, Timestamp, Writer};
+use crate::model::{Durability, Event, SessionId, Timestamp, Writer};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +19,8 @@ pub struct Journal {
     /// Frames that are not written yet.
     frames: Vec<u8>,
     poisoned: bool,
+    /// Which facts are on the disk when they are recorded.
+    durability: Option<Durability>,
 }
 
 /// A descriptor of a journal's file that another thread can bring to the disk while records go on.
@@ -50,15 +52,15 @@ impl Journal {
             .map_err(failed)?;
         let header = Header { session: session.clone(), writer };
         write_whole(&file, &path, &header.encode())?;
-        Ok(Self { path, file, chain: Chain::begin(&header), frames: Vec::new(), poisoned: false })
+        Ok(Self { path, file, chain: Chain::begin(&header), frames: Vec::new(), poisoned: false, durability: None })
     }
 
-    /// Goes on with a journal whose last writer is gone, or makes it. The caller sees to it that there is one at a time.
+    /// Goes on with a journal whose last writer is gone, or makes it. One at a time does.
     ///
     /// A frame that was not finished was never acknowledged: nothing depended on it, and it is cut off.
     ///
     /// # Errors
-    /// [`StoreError::JournalBroken`] when the file holds what no writer wrote, and those of [`Journal::create`].
+    /// [`StoreError::JournalBusy`] while another goes on with it, [`StoreError::JournalBroken`] when the file holds what no writer wrote, and those of [`Journal::create`].
     pub fn reopen(home: &Home, session: &SessionId, writer: Writer) -> Result<Self, StoreError> {
         let header = Header { session: session.clone(), writer };
         let Some(mut reader) = Reader::open(home, header.clone())? else {
@@ -80,11 +82,45 @@ impl Journal {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let file = OpenOptions::new().append(true).custom_flags(flags.bits().cast_signed()).open(&path);
         let file = file.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::JournalBusy { path }),
+            Err(std::fs::TryLockError::Error(cause)) => return Err(failed(cause)),
+        }
+        if file.metadata().map_err(failed)?.len() < position.offset {
+            return Err(failed(io::ErrorKind::InvalidData.into()));
+        }
         file.set_len(position.offset).map_err(failed)?;
         if position.offset == 0 {
             write_whole(&file, &path, &header.encode())?;
         }
-        Ok(Self { path, file, chain: position.chain, frames: Vec::new(), poisoned: false })
+        Ok(Self { path, file, chain: position.chain, frames: Vec::new(), poisoned: false, durability: None })
+    }
+
+    /// From here on `record` itself brings to the disk what this level demands, and what was recorded so far.
+    ///
+    /// # Errors
+    /// As [`Journal::anchor`].
+    pub fn held_to(mut self, durability: Durability) -> Result<Self, StoreError> {
+        if durability == Durability::Fsync {
+            self.anchor()?;
+            self.durability = Some(durability);
+        }
+        Ok(self)
+    }
+
+    /// Brings to the disk that there is such a file: a file whose name is lost with the machine's power is lost itself.
+    ///
+    /// # Errors
+    /// [`StoreError::JournalSync`] when that is not certain.
+    pub fn anchor(&self) -> Result<(), StoreError> {
+        sync(&self.file, &self.path)?;
+        // The session's directory, and the one that names it.
+        for directory in self.path.ancestors().skip(1).take(2) {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(|cause| StoreError::JournalSync { path: directory.to_owned(), cause })?;
+        }
+        Ok(())
     }
 
     /// Another descriptor of the same file, so that an async process can sync from a thread that may block.
@@ -123,7 +159,8 @@ impl SyncHandle {
 impl Recorder for Journal {
     fn record(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError> {
         self.defer(at, event)?;
-        self.settle()
+        self.settle()?;
+        if self.durability.is_some_and(|durability| durability.demands(event)) { self.sync() } else { Ok(()) }
     }
 
     fn defer(&mut self, at: Timestamp, event: &Event) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ mod journal;
 mod ledger;
 mod liveness;
 mod prices;
+mod private;
 mod query;
 mod read;
 mod recorder;
@@ -38,6 +39,7 @@ pub use ledger::{
 };
 pub use liveness::process_start_ticks;
 pub use prices::{installed_prices_path, load_prices, own_prices_path};
+pub use private::{PrivateParts, Sealed, SealedFile, SealedReader, destroy_private_parts};
 pub use query::StoredEvent;
 pub use recorder::{Memory, Recorder};
 pub use secret_store::{Keyring, SecretStore, SecretStoreError, StoredSecret};

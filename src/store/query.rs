@@ -109,6 +109,28 @@ pub(super) fn log(
     }
 }
 
+/// The first event, in the order of folding, of those from a time on: all that were recorded later come after it.
+pub(super) fn entry_at(connection: &Connection, since: Timestamp) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT min(entry) FROM events WHERE at >= ?1")?;
+    let found: Option<i64> = statement.query_row([since.0], |row| row.get(0))?;
+    Ok(found.map_or(u64::MAX >> 1, i64::cast_unsigned))
+}
+
+/// Events of all sessions, or of one user's, in the order of time: after a time and an entry, and before a time.
+pub(super) fn log_between(
+    connection: &Connection,
+    user: Option<&str>,
+    after: (Timestamp, u64),
+    until: Timestamp,
+    count: u32,
+) -> rusqlite::Result<Vec<StoredEvent>> {
+    let text = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events \
+                WHERE (?1 IS NULL OR session IN (SELECT session FROM sessions WHERE user = ?1)) \
+                AND (at, entry) > (?2, ?3) AND at < ?4 ORDER BY at, entry LIMIT ?5";
+    let mut statement = connection.prepare_cached(text)?;
+    statement.query_map(params![user, after.0.0, signed(after.1), until.0, count], stored)?.collect()
+}
+
 /// A frame as it stands in its journal.
 pub(super) struct StoredFrame {
     /// The journal.

@@ -41,6 +41,7 @@ CREATE TABLE calls (
     PRIMARY KEY (session, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX calls_at ON calls (at);
+CREATE INDEX events_at ON events (at);
 PRAGMA user_version = 1;
 ";
 

@@ -121,6 +121,27 @@ impl Sqlite {
         self.viewer.is_none() || self.viewer == summary.user
     }
 
+    /// The first event, in the order of folding, of those from a time on: all that were recorded later come after it.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    pub fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError> {
+        query::entry_at(&self.connection, since).map_err(self.failed("read"))
+    }
+
+    /// Events in the order of time: at most `count` after a time and an entry, and before `until`.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    pub fn log_between(
+        &self,
+        after: (Timestamp, u64),
+        until: Timestamp,
+        count: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        query::log_between(&self.connection, self.viewer.as_deref(), after, until, count).map_err(self.failed("read"))
+    }
+
     /// The ids of the sessions that may be shown, the newest first.
     fn ids(&self) -> Result<Vec<SessionId>, StoreError> {
         query::ids(&self.connection, self.viewer.as_deref()).map_err(self.failed("read"))

@@ -231,7 +231,8 @@ impl Summary {
             | Event::HarnessExited { .. }
             | Event::ChangesApplied { .. }
             | Event::ChangesRolledBack { .. }
-            | Event::ChangesDiscarded { .. } => {}
+            | Event::ChangesDiscarded { .. }
+            | Event::PrivatePartsForgotten { .. } => {}
         }
     }
 }

@@ -153,12 +153,18 @@ fn recorded_bodies_hold_no_secret_and_are_exported_for_browsers() {
         for hidden in [SECRET, placeholder.trim()] {
             assert_eq!(files_with(&home, hidden), [] as [String; 0], "{:?}", stage.actor);
         }
-        let recorded = files_with(&home, QUESTION);
-        assert!(matches!(recorded.as_slice(), [file] if file.ends_with("/bodies")), "{recorded:?}");
-        assert_eq!(Path::new(&recorded[0]).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        // They are sealed by a key of the session's own.
+        assert_eq!(files_with(&home, QUESTION), [] as [String; 0]);
+        let session = std::fs::read_dir(home.join("sessions")).unwrap().next().unwrap().unwrap();
+        for sealed in [session.path().join("bodies"), home.join("keys").join(session.file_name())] {
+            assert_eq!(sealed.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
 
         let exported = stage.run(&["audit", "export", "--format", "har", "--session", "last"]);
         assert!(exported.status.success(), "{}", text(&exported.stderr));
+        for hidden in [SECRET, placeholder.trim()] {
+            assert!(!text(&exported.stdout).contains(hidden), "{:?}", stage.actor);
+        }
         let har: Value = serde_json::from_slice(&exported.stdout).unwrap();
         let entries = har["log"]["entries"].as_array().unwrap();
         let told: Vec<_> = entries

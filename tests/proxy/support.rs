@@ -1,5 +1,8 @@
 //! A whole proxy on this machine, an upstream it believes in, and clients that believe in it.
 
+#[path = "../schema/mod.rs"]
+mod schema;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -8,7 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use omni::meter::{ModelHosts, PriceTable};
-use omni::model::{Event, HostName, Placeholder, Port, Secret, SessionId};
+use omni::model::{Durability, Event, HostName, Placeholder, Port, Secret, SessionId};
 use omni::policy::{Binding, Effect, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
 use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup};
 use omni::store::{Memory, Recorder};
@@ -253,6 +256,7 @@ impl Proxy {
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
             recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
             sync: None,
+            durability: Durability::default(),
             prices: PriceTable::embedded(),
             model_hosts: ModelHosts::default(),
             spend: Vec::new(),
@@ -270,7 +274,11 @@ impl Proxy {
     pub fn stop(mut self) -> Vec<Event> {
         drop(self.shutdown.take());
         self.thread.take().unwrap().join().unwrap();
-        self.memory.events()
+        let events = self.memory.events();
+        for event in &events {
+            assert_eq!(schema::faults_of(&serde_json::to_value(event).unwrap()), [] as [String; 0]);
+        }
+        events
     }
 
     /// The certificate of the session's authority.

@@ -10,6 +10,13 @@ fn cast(place: &Place) -> PathBuf {
     sessions.map(|entry| entry.unwrap().path().join("terminal.cast")).next().unwrap()
 }
 
+/// The recording, as it can be read as long as its key is there.
+fn recorded(place: &Place) -> String {
+    let output = place.omni(&["replay", "last", "--raw"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn events(text: &str) -> Vec<(String, String)> {
     let parse = |line: &str| {
         let event: Value = serde_json::from_str(line).unwrap();
@@ -29,7 +36,9 @@ fn a_recording_holds_what_was_shown_and_none_of_the_keys() {
     assert!(pty.wait().success());
     let path = cast(&place);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let text = std::fs::read_to_string(&path).unwrap();
+    let sealed = std::fs::read(&path).unwrap();
+    assert!(!sealed.windows(4).any(|window| window == b"done"), "it is sealed");
+    let text = recorded(&place);
     assert!(!text.contains("hunter2"), "{text}");
     let header: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     let shape = (&header["version"], &header["term"]["cols"], &header["term"]["rows"], &header["title"]);
@@ -61,7 +70,7 @@ fn a_replay_shows_the_same_and_asks_nothing_of_the_terminal() {
     assert!(pty.shows("\x1b[?25l\x1b[32mgreen\x1b[0m") && pty.shows("later"));
     assert!(pty.shows("\x1b[?25h") && !pty.shows("\x1b[?1000h") && !pty.shows("\x1b[6n"));
     // Into a pipe it is the file itself.
-    assert_eq!(place.output(&["replay", "last"]), std::fs::read_to_string(cast(&place)).unwrap());
+    assert_eq!(place.output(&["replay", "last"]), recorded(&place));
 }
 
 #[test]
@@ -76,7 +85,7 @@ fn a_recording_is_whole_up_to_where_omni_was_killed() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     pty.wait();
-    let text = std::fs::read_to_string(cast(&place)).unwrap();
+    let text = recorded(&place);
     assert_eq!(events(&text).last().unwrap(), &("o".to_owned(), "shown\r\n".to_owned()));
     let mut replay = place.pty(&["replay", "last"]);
     replay.wait_for("shown");

@@ -56,15 +56,11 @@ impl SigningKey {
         let id = id.split('+').nth(1).unwrap_or_default();
         let secret = Zeroizing::new([&[kind.byte()], &seed[..]].concat());
         let text = Zeroizing::new(format!("{PREFIX}{owner}+{id}+{}\n", BASE64_STANDARD.encode(&secret[..])));
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).custom_flags(flags.bits().cast_signed());
-        let mut file = options.open(path).map_err(failed("make", path))?;
-        let kept = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        if let Err(cause) = kept {
-            let _ = std::fs::remove_file(path);
-            return Err(failed("write", path)(cause));
+        // There is no moment at which half a key could be read. Whoever calls is alone with the directory.
+        if path.symlink_metadata().is_ok() {
+            return Err(failed("make", path)(ErrorKind::AlreadyExists.into()));
         }
+        replace(path, text.as_bytes())?;
         Ok(made)
     }
 
@@ -147,7 +143,12 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let fresh = PathBuf::from(name);
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    // What an omni that was killed left is not written into: it could be open to others.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("replace", &fresh)(error)),
+        _ => {}
+    }
+    options.write(true).create_new(true).mode(0o600).custom_flags(flags.bits().cast_signed());
     let written = options.open(&fresh).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(failed("write", &fresh))?;
     rename(&fresh, path)
