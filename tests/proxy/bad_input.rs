@@ -300,7 +300,9 @@ async fn distrusted(
         Box::pin(async move {
             if !stub::head(&mut stream).await.is_empty() {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
             }
         })
     })
