@@ -81,6 +81,17 @@ fn words(event: &Event) -> String {
         | Event::ApprovalAnswered { .. }
         | Event::ModelReplaced { .. }
         | Event::BudgetReached { .. } => words_of_consent(event),
+        Event::PortPublished { address, port } => format!("port {port} of the sandbox is published at {address}"),
+        Event::PublishedPortEntered { connection, port, from } => {
+            format!("#{connection} from {from} to the published port {port}")
+        }
+        Event::PublishedPortLeft { connection, reason: Some(reason), .. } => {
+            format!("#{connection} from outside went nowhere: {reason}")
+        }
+        Event::PublishedPortLeft { connection, bytes_in, bytes_out, end, reason: None } => {
+            let end = body_end(*end);
+            format!("#{connection} from outside ended, {bytes_in} bytes in, {bytes_out} bytes out{end}")
+        }
         Event::ViewerAttached { viewer, user, read_only } => {
             let how = if *read_only { " to look" } else { "" };
             format!("viewer {viewer} attached{how}: {user}")

@@ -8,7 +8,7 @@ use super::money_flags::MoneyFlags;
 use super::profile::{self, Found};
 use super::server::{Route, exec_through};
 use super::sources::Sources;
-use crate::model::{ExitStatus, Tier};
+use crate::model::{ExitStatus, PublishedPort, Tier};
 use crate::policy::{Effect, Profile, SecretSpec, WorkspaceMode, WrittenRule, parse_duration, without_dots};
 use crate::proxy::ConnectTo;
 use crate::server::ServerError;
@@ -77,6 +77,9 @@ pub struct Args {
     /// Send what is meant for the first host and port to the second; the name checked stays the first (repeatable).
     #[arg(long, value_name = "HOST1:PORT1:HOST2:PORT2")]
     connect_to: Vec<ConnectTo>,
+    /// Listen on the host's loopback, or at this address of the host's, for a port of the sandbox (repeatable).
+    #[arg(long, value_name = "[[ADDRESS:]HOST_PORT:]PORT")]
+    publish: Vec<PublishedPort>,
     /// Further roots, in PEM, for verifying the servers outside.
     #[arg(long, value_name = "FILE")]
     upstream_ca: Option<PathBuf>,
@@ -327,6 +330,7 @@ pub(super) fn request(
         policies: policies.collect::<anyhow::Result<_>>()?,
         environment: args.env.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
         connect_to: args.connect_to,
+        publish: args.publish,
         upstream_ca: args.upstream_ca.as_deref().map(|path| sources.bytes(path)).transpose()?,
         timeout: args.timeout,
         name: args.name,
@@ -381,6 +385,9 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
     let mut text = format!("{}policy {}\n", prepared.plan, prepared.policy.hash());
     for rule in prepared.policy.rules() {
         writeln!(text, "rule {rule}")?;
+    }
+    for port in &prepared.request.publish {
+        writeln!(text, "publish {} for port {} of the sandbox", port.at, port.port)?;
     }
     for policy in &prepared.spend {
         writeln!(text, "{policy}")?;

@@ -3,7 +3,7 @@
 use super::{FileAct, HeldLimit, Host, NanoUsd, Port, Pricing, ReachedLimit, Scheme, SessionId, Tier, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The number of a request within its session, from 1, in the order in which requests were judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -413,6 +413,36 @@ pub enum Event {
         /// What was spent by then.
         spent: NanoUsd,
     },
+    /// A port of the sandbox is listened for on the host.
+    PortPublished {
+        /// Where on the host.
+        address: SocketAddr,
+        /// Which port inside.
+        port: Port,
+    },
+    /// Somebody on the host connected to a published port; written before anything reaches the sandbox.
+    PublishedPortEntered {
+        /// The connection's number within the session, from 1.
+        connection: u64,
+        /// The port inside.
+        port: Port,
+        /// Where it came from.
+        from: SocketAddr,
+    },
+    /// A connection to a published port is over.
+    PublishedPortLeft {
+        /// Its number.
+        connection: u64,
+        /// Bytes that went into the sandbox.
+        bytes_in: u64,
+        /// Bytes that came out of it.
+        bytes_out: u64,
+        /// How it ended; whoever connected is the client, and the sandbox the upstream.
+        end: BodyEnd,
+        /// Why it never got there, for a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Somebody looks at the session's terminal from another.
     ViewerAttached {
         /// Its number within the session, from 1.
@@ -549,6 +579,9 @@ impl Event {
             Self::ApprovalAnswered { .. } => "approval_answered",
             Self::ModelReplaced { .. } => "model_replaced",
             Self::BudgetReached { .. } => "budget_reached",
+            Self::PortPublished { .. } => "port_published",
+            Self::PublishedPortEntered { .. } => "published_port_entered",
+            Self::PublishedPortLeft { .. } => "published_port_left",
             Self::ViewerAttached { .. } => "viewer_attached",
             Self::ViewerLeft { .. } => "viewer_left",
             Self::SessionDetached { .. } => "session_detached",

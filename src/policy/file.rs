@@ -10,8 +10,9 @@ use crate::model::Tier;
 
 /// The types of policies this project knows, each with the keys it has beyond `name` and `type`. Those with no keys
 /// here have none that are settled yet.
-const TYPES: [(&str, &[&str]); 8] = [
+const TYPES: [(&str, &[&str]); 9] = [
     ("egress", &["rules"]),
+    ("publish", &["at_most"]),
     ("isolation", &["minimum_isolation"]),
     ("spend", SpendPolicy::KEYS),
     ("gate", gate::KEYS),
@@ -28,8 +29,31 @@ pub struct PolicyFile {
     pub rules: Vec<WrittenRule>,
     /// The weakest tier of isolation that it lets anything run in, where it says so.
     pub minimum_isolation: Option<Tier>,
+    /// To whom ports of the sandbox may be published at most, where it says so.
+    pub publishing: Option<Publishing>,
     /// What may be spent.
     pub spend: Vec<SpendPolicy>,
+}
+
+/// To whom a policy lets ports of the sandbox be published at most; the strictest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Publishing {
+    /// Nobody.
+    None,
+    /// The host's own loopback.
+    Loopback,
+}
+
+impl Publishing {
+    const NAMES: [&str; 2] = ["none", "loopback"];
+
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "loopback" => Some(Self::Loopback),
+            _ => None,
+        }
+    }
 }
 
 /// Reads a policy file. `label` is what errors call it.
@@ -100,6 +124,11 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
         "gate" => return file.rules.extend(gate::read(fields, &written, complaints)),
         "spend" => return file.spend.extend(spend::read(fields, called, &written, complaints)),
         "egress" => return file.rules.extend(egress(fields, written, complaints)),
+        "publish" => {
+            let read = publishing(fields, written, complaints);
+            file.publishing = file.publishing.into_iter().chain(read).min();
+            return;
+        }
         "isolation" => {
             // Of several, the strictest counts.
             file.minimum_isolation = file.minimum_isolation.max(isolation(fields, written, complaints));
@@ -115,6 +144,23 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
     if !keys.is_empty() {
         fields.finish(complaints);
     }
+}
+
+fn publishing(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>) -> Option<Publishing> {
+    let node = fields.take("at_most");
+    fields.finish(complaints);
+    let Some(node) = node else {
+        complaints
+            .push(written.complaint("the policy has no `at_most`", "add `at_most: none`, or `at_most: loopback`"));
+        return None;
+    };
+    let name = text(node.clone(), "`at_most`", complaints)?;
+    let named = Publishing::named(&name);
+    if named.is_none() {
+        let message = format!("ports are not published to `{name}`");
+        complaints.push(node.complaint(message, hint_of(&name, &Publishing::NAMES)));
+    }
+    named
 }
 
 fn isolation(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>) -> Option<Tier> {

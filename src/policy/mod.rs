@@ -54,7 +54,7 @@ pub use amend::{Amended, amend};
 pub use compile::{Policy, RuleSource};
 pub use condition::Particulars;
 pub use error::{PolicyError, PolicyErrors, nearest};
-pub use file::{PolicyFile, is_policy_file, parse_policy_file, parse_project_file};
+pub use file::{PolicyFile, Publishing, is_policy_file, parse_policy_file, parse_project_file};
 pub use file_pattern::{FilePattern, Standing, fold};
 pub use git_push::{Change, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX};
 pub use learn::{Lesson, Proposed, Refused};

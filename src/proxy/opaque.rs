@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// What goes between the two sides, and which of them gave up.
-enum Broken {
+pub(super) enum Broken {
     Client,
     Upstream,
     Quota,
@@ -116,9 +116,10 @@ where
         None => return,
     };
     open.answered(&http::Response::new(()).into_parts().0);
+    let upload = open.upload();
     let carried = async {
         tokio::select! {
-            carried = both_ways(stream, upstream, &mut open) => carried,
+            carried = both_ways(stream, upstream, |bytes| upload.chunk(bytes), |bytes| open.chunk(bytes)) => carried,
             () = shared.policy.until_refused(&standing) => Err(Broken::Rule),
         }
     };
@@ -134,19 +135,23 @@ where
 }
 
 /// Carries until both sides have said their last, or either breaks. A side that has ended can still be told things.
-async fn both_ways<S>(stream: S, upstream: TcpStream, open: &mut Open) -> Result<(), Broken>
+pub(super) async fn both_ways<S>(
+    stream: S,
+    upstream: TcpStream,
+    count_up: impl FnMut(&[u8]) -> Result<(), TooMuch>,
+    count_down: impl FnMut(&[u8]) -> Result<(), TooMuch>,
+) -> Result<(), Broken>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let upload = open.upload();
     let (from_client, to_client) = split(stream);
     let (from_upstream, to_upstream) = upstream.into_split();
     let up = async {
-        let sent = one_way(from_client, to_upstream, |bytes| upload.chunk(bytes)).await;
+        let sent = one_way(from_client, to_upstream, count_up).await;
         sent.map_err(|halted| halted.with(Broken::Client, Broken::Upstream))
     };
     let down = async {
-        let sent = one_way(from_upstream, to_client, |bytes| open.chunk(bytes)).await;
+        let sent = one_way(from_upstream, to_client, count_down).await;
         sent.map_err(|halted| halted.with(Broken::Upstream, Broken::Client))
     };
     tokio::try_join!(up, down).map(|_| ())

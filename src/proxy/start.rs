@@ -6,6 +6,7 @@ use super::keep::BodyKeeper;
 use super::line::{FromProxy, Line};
 use super::listen::{self, CONNECTIONS_MAX};
 use super::names::Names;
+use super::published::{PublishedPorts, Publisher};
 use super::record::Clerk;
 use super::refresh::Keeper;
 use super::ruling::Ruling;
@@ -54,6 +55,8 @@ pub struct Listeners {
     pub dns: Vec<std::net::UdpSocket>,
     /// Give connections that were made to the gateway, one a datagram, and tell of others that were refused.
     pub handed: Vec<OwnedFd>,
+    /// Take connections from the host to ports of the sandbox, where any are published.
+    pub published: Option<PublishedPorts>,
 }
 
 /// Everything the proxy needs. It opens no file after this.
@@ -213,6 +216,12 @@ async fn run(
         socket.set_nonblocking(true).map_err(start("the resolver's socket"))?;
         let socket = tokio::net::UdpSocket::from_std(socket).map_err(start("the resolver's socket"))?;
         doors.spawn(lookup::serve_udp(shared.clone(), socket));
+    }
+    if let Some(ports) = listeners.published {
+        let (publisher, opened) = Publisher::open(shared.clone(), ports).map_err(start("a published port"))?;
+        for (place, (listener, port)) in (0..).zip(opened) {
+            doors.spawn(publisher.clone().accept(listener, place, port));
+        }
     }
     for lane in listeners.handed {
         lanes.spawn(handed::take(shared.clone(), handed::Lane::open(lane).map_err(start("the lane"))?, room.clone()));

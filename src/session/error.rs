@@ -2,7 +2,7 @@
 
 use super::overlay::OverlayError;
 use super::program::ProgramError;
-use crate::model::{HostError, Scope, Tier};
+use crate::model::{HostError, PublishedPort, Scope, Tier};
 use crate::policy::PolicyErrors;
 use crate::proxy::ProxyError;
 use crate::store::StoreError;
@@ -85,6 +85,14 @@ pub enum SessionError {
         scope: Scope,
         /// The flag that names one.
         flag: &'static str,
+    },
+    /// A port cannot be published.
+    #[error("the port {port} is not published: {why}")]
+    Publish {
+        /// Which.
+        port: PublishedPort,
+        /// Why not.
+        why: String,
     },
     /// The workspace is not there.
     #[error("the workspace {path} cannot be used: {error}; name an existing directory with `--workspace DIR`")]

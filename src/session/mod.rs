@@ -28,6 +28,7 @@ mod prepare;
 mod program;
 mod project_policy;
 mod proxy_process;
+mod publishing;
 mod recording;
 mod relay;
 mod replay;

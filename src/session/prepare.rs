@@ -8,11 +8,12 @@ use super::git_settings;
 use super::overlay::layer_path;
 use super::program::{self, Program};
 use super::project_policy::project_policy;
+use super::publishing;
 use super::repository;
 use super::secret_look::{Hidden, look};
 use super::tier::{self, Demand};
 use crate::harness::{self, LaunchRequest, LaunchSpec};
-use crate::model::{Placeholder, Scope, SessionId, Tier};
+use crate::model::{Placeholder, PublishedPort, Scope, SessionId, Tier};
 use crate::policy::{
     Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, SpendPolicy, WorkspaceMode,
     WrittenRule, expand_home, parse_policy_file,
@@ -52,6 +53,8 @@ pub struct SessionRequest {
     pub environment: Vec<(String, Option<String>)>,
     /// Where to dial instead.
     pub connect_to: Vec<ConnectTo>,
+    /// Ports of the sandbox to listen for on the host.
+    pub publish: Vec<PublishedPort>,
     /// Further roots for verifying upstreams, in PEM.
     pub upstream_ca: Option<Vec<u8>>,
     /// How long it may take.
@@ -88,6 +91,7 @@ impl SessionRequest {
             policies: Vec::new(),
             environment: Vec::new(),
             connect_to: Vec::new(),
+            publish: Vec::new(),
             upstream_ca: None,
             timeout: None,
             name: None,
@@ -159,7 +163,10 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let shown = shown(&request, &home, &workspace);
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
     let user = user_name();
-    let private = match tier::choose(&demand, &workspace)? {
+    let tier = tier::choose(&demand, &workspace)?;
+    let forbidding = files.iter().map(|(label, file)| (*label, file));
+    publishing::check(&request, tier, forbidding.chain(project.iter().map(|(label, file)| (label, file))))?;
+    let private = match tier {
         Tier::Full => None,
         Tier::Landlock => Some(private_place(&session)?),
     };

@@ -4,9 +4,10 @@ use super::clock;
 use super::error::SessionError;
 use super::keeper;
 use super::prepare::Prepared;
+use super::publishing::{Dialer, Published};
 use super::signals::Signals;
 use crate::meter::{ModelHosts, PriceTable};
-use crate::model::{Event, Secret};
+use crate::model::{Event, Port, Secret};
 use crate::policy::Binding;
 use crate::proxy::{
     self, Authority, FromProxy, FromSession, Gateway, PACKET_BYTES_MAX, Proxy, ResolverConfig, Roots, Setup,
@@ -46,6 +47,8 @@ enum Word {
 struct Serve {
     tcp: usize,
     dns: usize,
+    /// The ports inside that are published, with a listener each, and then whoever reaches them.
+    published: Vec<Port>,
 }
 
 /// The session's side of the proxy.
@@ -59,6 +62,8 @@ pub(super) struct ProxyProcess {
     serving: bool,
     settled: bool,
     reaped: bool,
+    /// What reaches published ports, which ends with it.
+    dialer: Option<Dialer>,
 }
 
 impl Drop for ProxyProcess {
@@ -90,6 +95,7 @@ impl ProxyProcess {
                 serving: false,
                 settled: false,
                 reaped: false,
+                dialer: None,
             }),
             Forked::Child => {
                 drop((ours, ours_off));
@@ -108,10 +114,20 @@ impl ProxyProcess {
     }
 
     /// Hands the listeners over and waits until they are served.
-    pub(super) fn serve(&mut self, listeners: Listeners, signals: &Signals) -> Result<(), SessionError> {
+    pub(super) fn serve(
+        &mut self,
+        listeners: Listeners,
+        published: Option<Published>,
+        signals: &Signals,
+    ) -> Result<(), SessionError> {
+        let of_published = published.iter().flat_map(|published| {
+            published.listeners.iter().map(|(listener, _)| listener.as_fd()).chain([published.line.as_fd()])
+        });
+        let own = listeners.tcp.iter().chain(&listeners.dns);
         let descriptors: Vec<_> =
-            listeners.tcp.iter().chain(&listeners.dns).chain(&listeners.handed).map(AsFd::as_fd).collect();
-        let serve = Serve { tcp: listeners.tcp.len(), dns: listeners.dns.len() };
+            own.map(AsFd::as_fd).chain(of_published).chain(listeners.handed.iter().map(AsFd::as_fd)).collect();
+        let ports = published.iter().flat_map(|published| published.listeners.iter().map(|(_, port)| *port));
+        let serve = Serve { tcp: listeners.tcp.len(), dns: listeners.dns.len(), published: ports.collect() };
         match wire::send(self.control.as_fd(), &serve, &descriptors) {
             // It is gone; what it said on its way is the reason.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -120,6 +136,7 @@ impl ProxyProcess {
         match self.word(signals)? {
             Word::Ready => {
                 self.serving = true;
+                self.dialer = published.map(|published| published.dialer);
                 Ok(())
             }
             other => Err(unexpected(other)),
@@ -341,14 +358,16 @@ fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Bindi
 
 fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError> {
     let message = wire::receive::<Serve>(control.as_fd()).map_err(SessionError::preparing("receive the listeners"))?;
-    let Some((Serve { tcp, dns }, mut descriptors)) = message else {
+    let Some((Serve { tcp, dns, published }, descriptors)) = message else {
         return Err(SessionError::ProxyFailed("the session ended".to_owned()));
     };
-    let mut rest = descriptors.split_off(tcp.min(descriptors.len()));
-    let handed = rest.split_off(dns.min(rest.len()));
-    Ok(proxy::Listeners {
-        tcp: descriptors.into_iter().map(Into::into).collect(),
-        dns: rest.into_iter().map(Into::into).collect(),
-        handed,
-    })
+    let mut descriptors = descriptors.into_iter();
+    let tcp = descriptors.by_ref().take(tcp).map(Into::into).collect();
+    let dns = descriptors.by_ref().take(dns).map(Into::into).collect();
+    let listeners: Vec<_> = published.into_iter().zip(&mut descriptors).map(|(port, fd)| (fd.into(), port)).collect();
+    let published = match listeners.is_empty() {
+        true => None,
+        false => descriptors.next().map(|dialer| proxy::PublishedPorts { listeners, dialer }),
+    };
+    Ok(proxy::Listeners { tcp, dns, handed: descriptors.collect(), published })
 }

@@ -10,6 +10,7 @@ use super::leave::{Company, Leave};
 use super::overlay::{create_layer, remove_if_empty};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
+use super::publishing::{self, Published};
 use super::recording::{Head, Recording};
 use super::relay::{Ended, Relay};
 use super::screen::Screen;
@@ -114,6 +115,7 @@ struct Started {
 
 /// Builds proxy and sandbox side by side; the harness waits for the go.
 fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Journal) -> Result<Started, SessionError> {
+    let listeners = publishing::listen(&prepared.request.publish)?;
     // While this is the only process of the session, since it may have to move to another group first.
     let group = Group::make(&prepared.plan.limits)?;
     let proxy_journal = Journal::create(home, &prepared.session, Writer::Proxy)?;
@@ -137,8 +139,11 @@ fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Jour
     building.bundle_is_ready()?;
     signals.wait_for(building.as_fd())?;
     let mut standing = building.finish()?;
-    proxy.serve(std::mem::take(&mut standing.listeners), signals)?;
+    let published = Published::open(&prepared.plan, &standing.sandbox, &prepared.request.publish, listeners)?;
+    let told = published.as_ref().map(Published::told).transpose()?;
+    proxy.serve(std::mem::take(&mut standing.listeners), published, signals)?;
     journal.record(clock::now(), &started)?;
+    told.iter().flatten().try_for_each(|event| journal.record(clock::now(), event))?;
     record_hidden(prepared, journal)?;
     Ok(Started { standing, proxy, audience, late })
 }

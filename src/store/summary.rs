@@ -219,6 +219,9 @@ impl Summary {
             | Event::ApprovalAnswered { .. }
             | Event::ModelReplaced { .. }
             | Event::BudgetReached { .. }
+            | Event::PortPublished { .. }
+            | Event::PublishedPortEntered { .. }
+            | Event::PublishedPortLeft { .. }
             | Event::ViewerAttached { .. }
             | Event::ViewerLeft { .. }
             | Event::StopRequested { .. }

@@ -16,6 +16,7 @@ mod lockdown;
 mod network;
 mod overlay;
 mod plan;
+mod port_dialer;
 mod private_place;
 mod probe;
 mod reach;
@@ -41,6 +42,7 @@ pub use plan::{
     OVERLAY_UPPER, OVERLAY_WORK, Plan, PlanRequest, SecretFile, Step, TerminalStreams, WriteGate, granted_paths,
     pinned_paths, plan,
 };
+pub use port_dialer::PortDialer;
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};
 pub use rest::{Rest, lie_down};

@@ -265,7 +265,7 @@ impl Proxy {
             resolver: ResolverConfig::default(),
             rest: || {},
         };
-        let listeners = Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new() };
+        let listeners = Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new(), published: None };
         let thread = std::thread::spawn(move || omni::proxy::Proxy::new(setup).unwrap().serve(listeners).unwrap());
         Self { address, dns: dns_address, memory, ca_pem, shutdown: Some(shutdown), thread: Some(thread) }
     }

@@ -22,6 +22,7 @@ mod network;
 mod processes;
 mod protected;
 mod proxy;
+mod publish;
 mod reach;
 mod rules;
 mod secret_attacks;
