@@ -81,16 +81,8 @@ fn words(event: &Event) -> String {
         | Event::ApprovalAnswered { .. }
         | Event::ModelReplaced { .. }
         | Event::BudgetReached { .. } => words_of_consent(event),
-        Event::PortPublished { address, port } => format!("port {port} of the sandbox is published at {address}"),
-        Event::PublishedPortEntered { connection, port, from } => {
-            format!("#{connection} from {from} to the published port {port}")
-        }
-        Event::PublishedPortLeft { connection, reason: Some(reason), .. } => {
-            format!("#{connection} from outside went nowhere: {reason}")
-        }
-        Event::PublishedPortLeft { connection, bytes_in, bytes_out, end, reason: None } => {
-            let end = body_end(*end);
-            format!("#{connection} from outside ended, {bytes_in} bytes in, {bytes_out} bytes out{end}")
+        Event::PortPublished { .. } | Event::PublishedPortEntered { .. } | Event::PublishedPortLeft { .. } => {
+            words_of_port(event)
         }
         Event::ViewerAttached { viewer, user, read_only } => {
             let how = if *read_only { " to look" } else { "" };
@@ -161,6 +153,24 @@ fn words_of_request(event: &Event) -> String {
             format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
         }
         _ => String::new(),
+    }
+}
+
+/// What is told of ports that are published.
+fn words_of_port(event: &Event) -> String {
+    match event {
+        Event::PortPublished { address, port } => format!("port {port} of the sandbox is published at {address}"),
+        Event::PublishedPortEntered { connection, port, from } => {
+            format!("#{connection} from {from} to the published port {port}")
+        }
+        Event::PublishedPortLeft { connection, reason: Some(reason), .. } => {
+            format!("#{connection} from outside went nowhere: {reason}")
+        }
+        Event::PublishedPortLeft { connection, bytes_in, bytes_out, end, reason: None } => {
+            let end = body_end(*end);
+            format!("#{connection} from outside ended, {bytes_in} bytes in, {bytes_out} bytes out{end}")
+        }
+        _ => event.kind().to_owned(),
     }
 }
 

@@ -331,6 +331,7 @@ pub(super) fn request(
         environment: args.env.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
         connect_to: args.connect_to,
         publish: args.publish,
+        machine_proxy: None,
         upstream_ca: args.upstream_ca.as_deref().map(|path| sources.bytes(path)).transpose()?,
         timeout: args.timeout,
         name: args.name,

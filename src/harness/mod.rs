@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 
 /// Permissions of a seed that only its owner may read.
 const PRIVATE: u32 = 0o600;
+/// Where OpenSSH keeps the keys of the servers that it knows (ssh(1)).
+const KNOWN_HOSTS: &str = "~/.ssh/known_hosts";
 
 /// Everything a launch is made of.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +84,9 @@ pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
         Harness::Gemini => gemini::launch(request),
         Harness::Plain => plain::launch(request),
     };
+    // Where a client of SSH looks first, by whatever name it is called; a user's own file that is granted stays.
+    let known = request.profile.host_keys.known_hosts();
+    spec.seeds.extend(known.map(|contents| Seed { path: KNOWN_HOSTS.to_owned(), contents, mode: PRIVATE }));
     for (path, contents) in placeholder_files(request) {
         // What a harness has in a file of its own is the harness's to say.
         if !spec.seeds.iter().any(|seed| seed.path == path) {

@@ -99,14 +99,24 @@ impl Policy {
         self.has_opaque
             && ![Port(80), Port(443)].contains(&port)
             && self.at(host, port).iter().any(|rule| rule.matcher().scheme() == Scheme::Tcp)
-            && self.at(host, port).iter().all(|rule| rule.matcher().scheme() == Scheme::Tcp)
+            && self.at(host, port).iter().all(|rule| rule.matcher().scheme() == Scheme::Tcp || rule.limits_unread())
+    }
+
+    /// Whether nothing that comes to a place could be allowed, as far as its host and port tell. On the ports of HTTP and
+    /// HTTPS that is left to the request, whose refusal says more.
+    #[must_use]
+    pub fn refuses_place(&self, host: &Host, port: Port) -> bool {
+        let opens = |rule: &&Rule| matches!(rule.effect(), Effect::Allow | Effect::Ask);
+        ![Port(80), Port(443)].contains(&port) && !self.at(host, port).iter().any(opens)
     }
 
     /// Whether TLS to a place goes by `passthrough` rules, unopened. Where a rule asks about, refuses or limits requests to
     /// the place, TLS is opened, since that rule could not be kept otherwise.
     #[must_use]
     pub fn passes_tls(&self, host: &Host, port: Port) -> bool {
-        let about_requests = |rule: &&Rule| rule.effect() != Effect::Allow && rule.matcher().scheme() == Scheme::Https;
+        let about_requests = |rule: &&Rule| {
+            rule.effect() != Effect::Allow && rule.matcher().scheme() == Scheme::Https && !rule.limits_unread()
+        };
         self.has_opaque
             && self.at(host, port).iter().any(|rule| rule.matcher().scheme() == Scheme::Tls)
             && !self.at(host, port).iter().any(about_requests)

@@ -5,6 +5,7 @@ use super::error::{Complaint, PolicyErrors, refuse_any};
 use super::profile::Limits;
 use super::read::limits;
 use super::secret::{SecretSource, SecretSpec};
+use super::upstream_proxy::UpstreamProxySetting;
 
 /// `system.yaml`: how a machine's server is used. Everybody may read it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +20,8 @@ pub struct MachineFile {
     pub waiting_per_user: Option<usize>,
     /// Rewritings of where connections are dialled, as `--connect-to` has them.
     pub connect_to: Vec<String>,
+    /// By which proxy servers are reached.
+    pub upstream_proxy: Option<UpstreamProxySetting>,
     /// A file of further roots for verifying upstreams.
     pub upstream_ca: Option<String>,
     /// What no session may have more of.
@@ -58,6 +61,9 @@ pub fn parse_machine_file(label: &str, text: &str) -> Result<MachineFile, Policy
             .take("connect_to")
             .map(|node| texts(node, "connect_to", &mut complaints))
             .unwrap_or_default(),
+        upstream_proxy: fields
+            .take("upstream_proxy")
+            .and_then(|node| UpstreamProxySetting::read(node, &mut complaints)),
         upstream_ca: fields.take("upstream_ca").and_then(|node| full_path(node, &mut complaints)),
         limits: fields.take("limits").map(|node| machine_limits(node, &mut complaints)).unwrap_or_default(),
     };
@@ -184,6 +190,7 @@ mod tests {
             sessions_per_user: Some(8),
             waiting_per_user: Some(40),
             connect_to: vec!["api.example.com:443:10.0.0.1:8443".to_owned()],
+            upstream_proxy: None,
             upstream_ca: Some("/etc/omni/ca.pem".to_owned()),
             limits: Limits { duration: Some(std::time::Duration::from_secs(8 * 3600)), ..Limits::default() },
         };

@@ -58,6 +58,8 @@ const METHODS: [&str; 39] = [
     "VERSION-CONTROL",
 ];
 
+/// What stands for every path.
+const EVERY_PATH: &str = "/**";
 /// How a rule should be written, for hints.
 const SHAPE: &str = "write it like `GET,POST api.example.com/v1/**`";
 
@@ -170,7 +172,7 @@ impl Matcher {
         let port_at = rest_at + count(rest) - count(path) - port.map_or(0, count);
         let port = parse_port(written, port_at, scheme, port, rest)?;
         let path_at = rest_at + count(rest) - count(path);
-        let path = if path.is_empty() { "/**" } else { path };
+        let path = if path.is_empty() { EVERY_PATH } else { path };
         let path = PathGlob::parse(path)
             .map_err(|error| written.complaint(path_at + error.offset, error.message, error.hint))?;
         Ok((Self { methods, scheme, host: pattern, port, path, conditions }, quota))
@@ -179,6 +181,12 @@ impl Matcher {
     /// Whether a rule is about some request to this host and port.
     pub(super) fn concerns_place(&self, host: &Host, port: Port) -> bool {
         self.port.is_none_or(|own| own == port) && self.host.matches(host)
+    }
+
+    /// Whether every request by TLS to its hosts and ports matches.
+    pub(super) fn is_about_everything(&self) -> bool {
+        let everything = self.path.as_str() == EVERY_PATH && self.conditions == Conditions::default();
+        self.scheme == Scheme::Https && self.methods.is_empty() && everything
     }
 
     /// What the requests are carried by.

@@ -18,6 +18,7 @@ mod file_pattern;
 pub mod fuzzing;
 mod gate;
 mod git_push;
+mod host_keys;
 mod host_pattern;
 mod index;
 mod learn;
@@ -47,6 +48,7 @@ mod terminal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
+mod upstream_proxy;
 mod verdict;
 
 pub use act::Act;
@@ -57,6 +59,7 @@ pub use error::{PolicyError, PolicyErrors, nearest};
 pub use file::{PolicyFile, Publishing, is_policy_file, parse_policy_file, parse_project_file};
 pub use file_pattern::{FilePattern, Standing, fold};
 pub use git_push::{Change, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX};
+pub use host_keys::HostKeys;
 pub use learn::{Lesson, Proposed, Refused};
 pub use lfs::{BATCH_BYTES_MAX, LfsBatch};
 pub use machine::{MachineFile, MachineSecret, parse_machine_file, parse_machine_secrets};
@@ -75,4 +78,5 @@ pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape};
 pub use spend::{OnHardLimit, OnSoftLimit, OnUnknownModel, SpendPolicy};
 pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};
 pub use terminal::{Terminal, TerminalFilter};
+pub use upstream_proxy::UpstreamProxySetting;
 pub use verdict::{Disagreement, Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};

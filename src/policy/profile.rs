@@ -2,11 +2,13 @@
 //! as written, and no secret has a value.
 
 use super::error::PolicyErrors;
+use super::host_keys::HostKeys;
 use super::read;
 use super::rule::WrittenRule;
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
+use super::upstream_proxy::UpstreamProxySetting;
 use crate::model::{Durability, ModelHost, Tier};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -29,6 +31,12 @@ pub struct Profile {
     pub environment: Environment,
     /// The requests it may send.
     pub egress: Vec<WrittenRule>,
+    /// The keys by which SSH servers are known.
+    pub host_keys: HostKeys,
+    /// By which proxy servers are reached, where it says so.
+    pub upstream_proxy: Option<UpstreamProxySetting>,
+    /// A file of further roots for verifying servers.
+    pub upstream_ca: Option<String>,
     /// The secrets its requests may carry.
     pub secrets: Vec<SecretSpec>,
     /// Hosts where model calls go, beside the vendors'.

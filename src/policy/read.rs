@@ -3,6 +3,7 @@
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::file_pattern::FilePattern;
+use super::host_keys::HostKeys;
 use super::profile::{Environment, Filesystem, Harness, Limits, Profile, WorkspaceMode};
 use super::quantity::{parse_duration, parse_size};
 use super::read_model_hosts::model_hosts;
@@ -11,6 +12,7 @@ use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
+use super::upstream_proxy::UpstreamProxySetting;
 use crate::model::{Durability, LOOPBACK_NAME, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +42,9 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     let pass_node = fields.take("environment");
     let (environment, passed) = pass_node.map(|node| environment(node, complaints)).unwrap_or_default();
     let egress = fields.take("egress").map(|node| rules(node, "`egress`", complaints)).unwrap_or_default();
+    let host_keys = fields.take("host_keys").map(|node| HostKeys::read(node, complaints)).unwrap_or_default();
+    let upstream_proxy = fields.take("upstream_proxy").and_then(|node| UpstreamProxySetting::read(node, complaints));
+    let upstream_ca = fields.take("upstream_ca").and_then(|node| roots_path(node, complaints));
     let secrets = fields.take("secrets").map(|node| secrets(node, complaints)).unwrap_or_default();
     let model_hosts = fields.take("model_hosts").map(|node| model_hosts(node, complaints)).unwrap_or_default();
     let limits = fields.take("limits").map(|node| limits(node, complaints)).unwrap_or_default();
@@ -65,6 +70,9 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         filesystem,
         environment,
         egress,
+        host_keys,
+        upstream_proxy,
+        upstream_ca,
         secrets,
         model_hosts,
         limits,
@@ -73,6 +81,17 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         nested_sandboxes,
         record_bodies,
         durability,
+    }
+}
+
+fn roots_path(node: Node, complaints: &mut Vec<Complaint>) -> Option<String> {
+    let path = text(node.clone(), "`upstream_ca`", complaints)?;
+    match full_path(&path) {
+        Ok(()) => Some(path),
+        Err(hint) => {
+            complaints.push(node.complaint(format!("`upstream_ca` cannot be `{path}`"), hint));
+            None
+        }
     }
 }
 

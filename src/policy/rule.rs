@@ -172,11 +172,20 @@ impl Rule {
     #[must_use]
     pub fn matches(&self, line: &RequestLine, by: &Particulars<'_>, update: Option<&RefUpdate>) -> bool {
         let strictly = self.effect == Effect::Allow;
+        if line.scheme.is_opaque() && self.limits_unread() {
+            return self.matcher.concerns_place(&line.host, line.port);
+        }
         let about = match strictly {
             true => self.matcher.matches(line) && self.matcher.matches_decoded(line),
             false => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
         };
         about && self.matcher.conditions_are_met(by, update, strictly)
+    }
+
+    /// Whether it limits all requests of its hosts and ports, and with them connections that are not read: nothing else is
+    /// known of those than what it counts.
+    pub(super) fn limits_unread(&self) -> bool {
+        self.effect == Effect::Limit && self.matcher.is_about_everything()
     }
 
     /// Whether some request to this host matches.

@@ -339,10 +339,12 @@ fn a_tcp_rule_takes_nothing_from_rules_about_requests() {
     assert!(unread(&[(Effect::Allow, &own)], 5432) && !unread(&[(Effect::Allow, &own)], 5433));
     assert!(unread(&[(Effect::Allow, &own), (Effect::Deny, "* a.example/x/y")], 5432));
     assert!(!unread(&[(Effect::Allow, &own), (Effect::Deny, "* a.example:5432/x/y")], 5432));
-    assert!(!unread(
+    // A limit on everything counts them, and needs to read nothing for it.
+    assert!(unread(
         &[(Effect::Allow, &own), (Effect::Allow, "GET http://*.example.com:5432/"), (Effect::Limit, "* *:* rate=1/s")],
         5432
     ));
+    assert!(!unread(&[(Effect::Allow, &own), (Effect::Limit, "* *:*/x rate=1/s")], 5432));
     assert!(!unread(&[(Effect::Allow, &https)], 443));
 }
 

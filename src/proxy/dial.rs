@@ -3,11 +3,13 @@
 use super::ProxyError;
 use super::address;
 use super::ahead::Ahead;
+use super::cause::Cause;
 use super::connect_to::ConnectTo;
 use super::lanes::{Lanes, Slot};
 use super::leg::{Errand, Leg};
 use super::resolve::{Resolver, ResolverConfig};
 use super::roots::Roots;
+use super::upstream_proxy::{UpstreamProxies, UpstreamProxy};
 use crate::model::{Host, LOOPBACK_NAME, Port, Scheme};
 use rustls::pki_types::ServerName;
 use std::io;
@@ -47,10 +49,13 @@ pub(super) enum DialError {
         "the certificate of {host} does not verify: {reason}. If a company's own authority signed it, give that \
              with --upstream-ca FILE"
     )]
-    Certificate { host: String, reason: String },
+    Certificate { host: String, reason: String, cause: Cause },
     /// TLS failed otherwise.
     #[error("the TLS handshake with {host} failed: {source}")]
     Handshake { host: String, source: io::Error },
+    /// The proxy on the way does not let it through.
+    #[error("the proxy {proxy} gave no connection to {host}:{port}: {reason}")]
+    UpstreamProxy { proxy: String, host: String, port: Port, reason: String },
     /// The proxy's own fault.
     #[error("{0}")]
     Setup(String),
@@ -60,6 +65,23 @@ impl DialError {
     /// The status of the answer: refusing is the proxy's decision, the rest is the upstream's state.
     pub(super) fn status(&self) -> u16 {
         if matches!(self, Self::Refused { .. }) { 403 } else { 502 }
+    }
+
+    /// The same as a word.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Name { .. } => Cause::Dns,
+            Self::Refused { .. } => Cause::NotPublic,
+            Self::Connect { source, .. } => Cause::of(source),
+            Self::Certificate { cause, .. } => *cause,
+            Self::Handshake { source, .. } => match Cause::of(source) {
+                // A server of another protocol says something, and it is no TLS.
+                Cause::Protocol => Cause::Tls,
+                cause => cause,
+            },
+            Self::UpstreamProxy { .. } => Cause::UpstreamProxy,
+            Self::Setup(_) => Cause::Protocol,
+        }
     }
 }
 
@@ -76,13 +98,15 @@ pub(super) struct Origin<'a> {
     pub port: Port,
     /// Whether its connections are to become WebSockets, which only HTTP/1.1 begins.
     pub websocket: bool,
+    /// Whether a proxy is at the other end, which is asked for whole URLs.
+    pub proxied: bool,
 }
 
 impl Origin<'_> {
     /// The name under which connections to it are kept and counted. Those that become WebSockets say nothing about the
     /// others, of which HTTP/2 may carry many on one.
     pub(super) fn name(&self) -> String {
-        let Self { scheme, host, port, websocket } = self;
+        let Self { scheme, host, port, websocket, .. } = self;
         format!("{scheme}://{host}:{port}{}", if *websocket { " websocket" } else { "" })
     }
 }
@@ -94,14 +118,20 @@ struct Inner {
     tls: OnceLock<TlsConnector>,
     tls_http1: OnceLock<TlsConnector>,
     connect_to: Vec<ConnectTo>,
+    proxies: UpstreamProxies,
     lanes: Arc<Lanes>,
 }
 
 impl Dialer {
     /// A dialer that opens no file.
-    pub(super) fn new(config: ResolverConfig, roots: Roots, connect_to: Vec<ConnectTo>) -> Self {
+    pub(super) fn new(
+        config: ResolverConfig,
+        roots: Roots,
+        connect_to: Vec<ConnectTo>,
+        proxies: UpstreamProxies,
+    ) -> Self {
         let (tls, tls_http1, lanes) = (OnceLock::new(), OnceLock::new(), Arc::default());
-        let inner = Inner { resolver: config.build(), config, roots, tls, tls_http1, connect_to, lanes };
+        let inner = Inner { resolver: config.build(), config, roots, tls, tls_http1, connect_to, proxies, lanes };
         Self { inner }
     }
 
@@ -111,19 +141,28 @@ impl Dialer {
     }
 
     /// A connection for bytes that are not read. The host's own loopback is reached here alone, by its one name.
-    pub(super) async fn open(&self, host: &Host, port: Port) -> Result<TcpStream, DialError> {
-        let rewritten = self.inner.connect_to.iter().any(|rewrite| rewrite.applies(host, port));
-        if !rewritten && matches!(host, Host::Name(name) if name.as_str() == LOOPBACK_NAME) {
+    pub(super) async fn open(&self, scheme: Scheme, host: &Host, port: Port) -> Result<TcpStream, DialError> {
+        if !self.inner.is_rewritten(host, port) && matches!(host, Host::Name(name) if name.as_str() == LOOPBACK_NAME) {
             let loopback = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             return connect_any(host, port, at_port(loopback, port)).await;
         }
-        self.inner.connect(host, port).await
+        self.inner.connect(scheme, host, port).await
+    }
+
+    /// What a proxy on the way is to be told with each request, where requests are what it is asked.
+    pub(super) fn login(&self, scheme: Scheme, host: &Host, port: Port) -> Option<&str> {
+        self.inner.proxy(scheme, host, port).filter(|proxy| !proxy.tunnels(scheme))?.login()
+    }
+
+    /// Whether a proxy on the way answers in the server's stead.
+    pub(super) fn is_asked_for_requests(&self, scheme: Scheme, host: &Host, port: Port) -> bool {
+        self.inner.proxy(scheme, host, port).is_some_and(|proxy| !proxy.tunnels(scheme))
     }
 
     /// A connection for requests, in the lane that a request has taken.
     pub(super) async fn dial(&self, origin: &Origin<'_>, slot: &Slot) -> Result<Leg, DialError> {
-        let Origin { scheme, host, port, websocket } = *origin;
-        let stream = self.inner.connect(host, port).await?;
+        let Origin { scheme, host, port, websocket, .. } = *origin;
+        let stream = self.inner.connect(scheme, host, port).await?;
         let errand = Errand { lanes: self.lanes().clone(), host: slot.host().clone(), lane: slot.lane() };
         Ok(match scheme {
             Scheme::Http | Scheme::Tcp | Scheme::Tls => Leg::plain(stream, &errand),
@@ -133,8 +172,50 @@ impl Dialer {
 }
 
 impl Inner {
-    async fn connect(&self, host: &Host, port: Port) -> Result<TcpStream, DialError> {
-        connect_any(host, port, self.targets(host, port).await?).await
+    fn is_rewritten(&self, host: &Host, port: Port) -> bool {
+        self.connect_to.iter().any(|rewrite| rewrite.applies(host, port))
+    }
+
+    /// The proxy on the way, where there is one: what the user sends elsewhere goes there straight.
+    fn proxy(&self, scheme: Scheme, host: &Host, port: Port) -> Option<&UpstreamProxy> {
+        self.proxies.of(scheme, host, port).filter(|_| !self.is_rewritten(host, port))
+    }
+
+    async fn connect(&self, scheme: Scheme, host: &Host, port: Port) -> Result<TcpStream, DialError> {
+        match self.proxy(scheme, host, port) {
+            Some(proxy) => self.connect_through(proxy, scheme, host, port).await,
+            None => connect_any(host, port, self.targets(host, port).await?).await,
+        }
+    }
+
+    /// A connection by way of a proxy. It resolves names, unless it is told addresses; what is an address already, or means
+    /// this machine whoever resolves it, is checked here as always.
+    async fn connect_through(
+        &self,
+        proxy: &UpstreamProxy,
+        scheme: Scheme,
+        host: &Host,
+        port: Port,
+    ) -> Result<TcpStream, DialError> {
+        let checked = match host {
+            Host::Name(name) => proxy.resolves_here() || is_local(name.as_str()),
+            Host::Address(_) => true,
+        };
+        let failed = |reason: String| {
+            let (proxy, host) = (proxy.to_string(), host.to_string());
+            DialError::UpstreamProxy { proxy, host, port, reason }
+        };
+        let target = match checked {
+            true => self.targets(host, port).await?.first().map(ToString::to_string),
+            false => Some(format!("{host}:{port}")),
+        };
+        let target = target.ok_or_else(|| failed("there is no address to tell it".to_owned()))?;
+        let (at, at_its_port) = proxy.place();
+        // Whoever named it meant it, wherever it is.
+        let addresses = self.resolve(at).await.map_err(|error| failed(error.to_string()))?;
+        let stream = connect_any(at, at_its_port, at_port(addresses, at_its_port)).await;
+        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        if proxy.tunnels(scheme) { proxy.ask(stream, &target).await.map_err(failed) } else { Ok(stream) }
     }
 
     /// The addresses to dial, each of them checked. A user's own rewriting may lead anywhere.
@@ -181,7 +262,11 @@ impl Inner {
             Host::Address(address) => Some(ServerName::IpAddress((*address).into())),
         };
         let reason = || "its name cannot stand in a certificate".to_owned();
-        let name = name.ok_or_else(|| DialError::Certificate { host: host.to_string(), reason: reason() })?;
+        let name = name.ok_or_else(|| DialError::Certificate {
+            host: host.to_string(),
+            reason: reason(),
+            cause: Cause::CertificateOfAnotherName,
+        })?;
         let connector = self.connector(http1).map_err(|error| DialError::Setup(error.to_string()))?;
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, Ahead::new(stream))).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -199,6 +284,11 @@ impl Inner {
         }
         Ok(cell.get_or_init(|| TlsConnector::from(Arc::new(config))).clone())
     }
+}
+
+/// Whether a name means the machine itself, whoever is asked for it (RFC 6761, section 6.3).
+fn is_local(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// A connection to the first of these that answers.
@@ -233,8 +323,8 @@ fn at_port(addresses: Vec<IpAddr>, port: Port) -> Vec<SocketAddr> {
 fn handshake_error(host: &Host, source: io::Error) -> DialError {
     let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::InvalidCertificate(reason)) => {
-            DialError::Certificate { host: host.to_string(), reason: reason.to_string() }
+        Some(error @ rustls::Error::InvalidCertificate(reason)) => {
+            DialError::Certificate { host: host.to_string(), reason: reason.to_string(), cause: Cause::of_tls(error) }
         }
         _ => DialError::Handshake { host: host.to_string(), source },
     }

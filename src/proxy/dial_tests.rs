@@ -8,7 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn dialer(connect_to: &[&str]) -> Dialer {
     let rewrites = connect_to.iter().map(|text| text.parse().unwrap()).collect();
-    Dialer::new(ResolverConfig::default(), Roots::from_pem(Vec::new(), None).unwrap(), rewrites)
+    Dialer::new(
+        ResolverConfig::default(),
+        Roots::from_pem(Vec::new(), None).unwrap(),
+        rewrites,
+        UpstreamProxies::default(),
+    )
 }
 
 async fn targets(dialer: &Dialer, host: &str) -> Result<Vec<SocketAddr>, DialError> {
@@ -28,7 +33,8 @@ async fn an_address_inside_is_refused_and_one_outside_is_dialled_as_it_is() {
 async fn of_a_name_with_addresses_inside_and_outside_only_those_outside_are_dialled() {
     let config =
         ResolverConfig::from_parts("10.0.0.1 mixed.example\n1.1.1.1 mixed.example\n10.0.0.2 inside.example", None);
-    let dialer = Dialer::new(config, Roots::from_pem(Vec::new(), None).unwrap(), Vec::new());
+    let dialer =
+        Dialer::new(config, Roots::from_pem(Vec::new(), None).unwrap(), Vec::new(), UpstreamProxies::default());
     assert_eq!(targets(&dialer, "mixed.example").await.unwrap(), ["1.1.1.1:443".parse().unwrap()]);
     assert!(matches!(targets(&dialer, "inside.example").await, Err(DialError::Refused { .. })));
 }
@@ -99,7 +105,7 @@ fn asking(server: SocketAddr, connect_to: &[&str]) -> Dialer {
     let rewrites = connect_to.iter().map(|text| text.parse().unwrap()).collect();
     let hosts = "1.1.1.1 known.example\n10.1.1.1 office.example\n";
     let config = ResolverConfig::from_parts(hosts, Some(server)).impatient();
-    Dialer::new(config, Roots::from_pem(Vec::new(), None).unwrap(), rewrites)
+    Dialer::new(config, Roots::from_pem(Vec::new(), None).unwrap(), rewrites, UpstreamProxies::default())
 }
 
 fn at_443(addresses: &[&str]) -> Vec<SocketAddr> {
@@ -173,7 +179,8 @@ async fn the_address_that_was_checked_is_dialled_whatever_the_name_means_a_momen
     .await;
     // A user's own rewriting may lead inside, so that this can be dialled here.
     let dialer = asking(server, &[&format!("api.example.com:443:rebind.example:{port}")]);
-    let stream = dialer.inner.connect(&Host::parse("api.example.com").unwrap(), Port(443)).await.unwrap();
+    let stream =
+        dialer.inner.connect(Scheme::Https, &Host::parse("api.example.com").unwrap(), Port(443)).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     // Every dialling asks and checks anew.

@@ -5,10 +5,12 @@ use super::body::{ResponseBody, drain};
 use super::detect::{Protocol, Rewound, detect};
 use super::facts::{connect_target, parse_authority};
 use super::http::handle;
+use super::opaque::{self, Foreseen, Reached};
 use super::refusal::{Audience, Reply};
 use super::serve::{self, Place};
-use super::socks;
+use super::socks::{self, Answer};
 use super::strict::Strict;
+use super::upstream::SendError;
 use crate::model::{RefusalKind, Scheme};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -61,10 +63,25 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: So
 
 /// Serves what may be a SOCKS client.
 async fn socks(shared: Arc<Shared>, mut stream: Rewound<TcpStream>, local: SocketAddr) {
-    match shared.unless_drained(socks::welcome(&mut stream)).await {
-        Some(Ok(place)) => serve::connection(shared, stream, place).await,
-        Some(Err(reason)) => shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await,
-        None => {}
+    let place = match shared.unless_drained(socks::welcome(&mut stream)).await {
+        Some(Ok(place)) => place,
+        Some(Err(reason)) => return shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await,
+        None => return,
+    };
+    let foreseen = opaque::foresee(&shared, &place).await;
+    let told = match foreseen {
+        Foreseen::Ended => return,
+        Foreseen::Nothing | Foreseen::Reached(_) => Answer::Speak,
+        Foreseen::Refused(_) | Foreseen::Failed(SendError { status: 403, .. }) => Answer::NotAllowed,
+        Foreseen::Failed(_) => Answer::Unreachable,
+    };
+    if socks::answer(&mut stream, told).await.is_err() {
+        return;
+    }
+    match foreseen {
+        Foreseen::Nothing => serve::connection(shared, stream, place).await,
+        Foreseen::Reached(reached) => reached.carry(stream).await,
+        Foreseen::Refused(_) | Foreseen::Failed(_) | Foreseen::Ended => {}
     }
 }
 
@@ -101,7 +118,19 @@ async fn connect(shared: Arc<Shared>, permit: Permit, request: Request<Incoming>
         return reply.into_response(&Audience::default());
     };
     let place = Place { source: "the target of CONNECT", host, port };
-    tokio::spawn(tunnel(shared, permit, request, place));
+    let refusal = |status, why: &str, cause| {
+        let message = format!("omni: no connection to {place}: {why}");
+        let reply = if status == 502 { Reply::failed(status, message) } else { Reply::refused(status, message) };
+        reply.because(cause).closing().into_response(&Audience::default())
+    };
+    let reached = match opaque::foresee(&shared, &place).await {
+        Foreseen::Nothing => None,
+        Foreseen::Reached(reached) => Some(reached),
+        Foreseen::Refused(why) => return refusal(403, &why, None),
+        Foreseen::Failed(SendError { status, reason, cause }) => return refusal(status, &reason, cause),
+        Foreseen::Ended => return refusal(502, "the session is over", None),
+    };
+    tokio::spawn(tunnel(shared, permit, request, place, reached));
     Response::new(ResponseBody::text(""))
 }
 
@@ -111,10 +140,14 @@ fn tunnel(
     permit: Permit,
     request: Request<Incoming>,
     place: Place,
+    reached: Option<Box<Reached>>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         if let Some(Ok(stream)) = shared.unless_drained(hyper::upgrade::on(request)).await {
-            serve::connection(shared, TokioIo::new(stream), place).await;
+            match reached {
+                Some(reached) => reached.carry(TokioIo::new(stream)).await,
+                None => serve::connection(shared, TokioIo::new(stream), place).await,
+            }
         }
         drop(permit);
     })

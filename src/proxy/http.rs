@@ -375,9 +375,11 @@ async fn forward(
         Ok((response, passage)) => answer(shared.clone(), response, passage, open, &line, audience, handshake),
         Err(error) => {
             // What stopped the body is why there is no answer, whatever its connection says.
-            let stopped = open.stopped().map(|reason| SendError { status: 403, reason: reason.to_owned() });
+            let stopped =
+                open.stopped().map(|reason| SendError { status: 403, reason: reason.to_owned(), cause: None });
             let error = stopped.unwrap_or(error);
             let reply = Reply::failed(error.status, format!("omni: {}: {}", refusal::url(&line), error.reason));
+            let reply = reply.because(error.cause);
             open.fail(error.reason);
             reply.into_response(audience)
         }

@@ -6,11 +6,12 @@
 use super::Shared;
 use super::serve::Place;
 use super::settle::Open;
+use super::ssh::KeyCheck;
 use super::standing::Standing;
+use super::upstream::SendError;
 use crate::model::{BodyEnd, Event, RefusalKind, RequestLine, Scheme};
-use crate::policy::{
-    Allowance, Grant, NamedRule, Particulars, Question, Refusal, RequestFacts, TooMany, TooMuch, Verdict,
-};
+use crate::policy::{Allowance, Grant, NamedRule, Particulars, Question, Refusal, RequestFacts, TooMany, Verdict};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
@@ -23,31 +24,74 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub(super) enum Broken {
     Client,
     Upstream,
+    /// More than a rule lets through.
     Quota,
+    /// A rule that came since would not let it through.
     Rule,
+    /// What must not pass, and why.
+    Refused(&'static str),
 }
 
-/// Carries a connection, if a rule lets it.
-pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, place: Place, scheme: Scheme)
+/// Carries a connection, if a rule lets it. `looked` says whether its first bytes were looked at.
+pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, place: Place, scheme: Scheme, looked: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let target = place.to_string();
-    let Place { host, port, .. } = place;
-    let line = RequestLine { method: "CONNECT".to_owned(), scheme, host, port, path: "/".to_owned() };
-    match judge(&shared, line) {
-        Ok((grant, allowance)) => carry(&shared, stream, grant, allowance).await,
-        Err(refused) => refuse(&shared, target, *refused).await,
+    match judge(&shared, line(&place, scheme), looked) {
+        Ok((grant, allowance)) => {
+            // What failed is recorded.
+            if let Some(Ok(reached)) = reach(&shared, grant, allowance).await {
+                reached.carry(stream).await;
+            }
+        }
+        Err(refused) => refuse(&shared, place.to_string(), *refused).await,
     }
+}
+
+/// What the host and port of a connection alone say of it.
+pub(super) enum Foreseen {
+    /// What comes through it decides.
+    Nothing,
+    /// It goes nowhere, and that is recorded; why, for a person.
+    Refused(String),
+    /// It may go, and there is nobody.
+    Failed(SendError),
+    /// It is open.
+    Reached(Box<Reached>),
+    /// The session ended, or nothing can be recorded any more.
+    Ended,
+}
+
+/// Looks ahead for a client that is told whether it may speak. Where that is known it is told so, and otherwise nothing
+/// happens yet.
+pub(super) async fn foresee(shared: &Arc<Shared>, place: &Place) -> Foreseen {
+    let Place { host, port, .. } = place;
+    if !shared.policy.carries_unread(host, *port) && !shared.policy.refuses_place(host, *port) {
+        return Foreseen::Nothing;
+    }
+    match judge(shared, line(place, Scheme::Tcp), false) {
+        Ok((grant, allowance)) => match reach(shared, grant, allowance).await {
+            None => Foreseen::Ended,
+            Some(Err(error)) => Foreseen::Failed(error),
+            Some(Ok(reached)) => Foreseen::Reached(Box::new(reached)),
+        },
+        Err(refused) => {
+            let why = refused.to_string();
+            refuse(shared, place.to_string(), *refused).await;
+            Foreseen::Refused(why)
+        }
+    }
+}
+
+fn line(place: &Place, scheme: Scheme) -> RequestLine {
+    let Place { host, port, .. } = place.clone();
+    RequestLine { method: "CONNECT".to_owned(), scheme, host, port, path: "/".to_owned() }
 }
 
 /// Records a refusal. What is refused stays refused, recorded or not.
 async fn refuse(shared: &Shared, target: String, refused: Refused) {
     match refused {
-        Refused::ByNone { reason, rule_to_add } => {
-            let hint = rule_to_add.map_or_else(String::new, |rule| format!("; to allow it: --allow '{rule}'"));
-            shared.refuse(RefusalKind::Protocol, target, format!("{reason}{hint}")).await;
-        }
+        Refused::ByNone { .. } => shared.refuse(RefusalKind::Protocol, target, refused.to_string()).await,
         Refused::ByRule { line, rule, reason } => {
             let request = shared.books.clerk.next_request();
             let NamedRule { text, from } = rule;
@@ -64,7 +108,16 @@ enum Refused {
     ByRule { line: RequestLine, rule: NamedRule, reason: String },
 }
 
-fn judge(shared: &Shared, line: RequestLine) -> Result<(Grant, Allowance), Box<Refused>> {
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByNone { reason, rule_to_add: Some(rule) } => write!(f, "{reason}; to allow it: --allow '{rule}'"),
+            Self::ByNone { reason, .. } | Self::ByRule { reason, .. } => f.write_str(reason),
+        }
+    }
+}
+
+fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<(Grant, Allowance), Box<Refused>> {
     let grant = match shared.policy.decide_with(RequestFacts { line, disagreement: None }, &Particulars::default()) {
         Verdict::Allow(grant) => grant,
         Verdict::Ask(Question { line, rule, .. }) => {
@@ -76,7 +129,8 @@ fn judge(shared: &Shared, line: RequestLine) -> Result<(Grant, Allowance), Box<R
             return Err(Box::new(Refused::ByRule { line, rule, reason }));
         }
         Verdict::Deny(Refusal { rule: None, reason, rule_to_add, .. }) => {
-            let reason = format!("its first bytes are neither TLS nor HTTP, and {reason}");
+            let reason =
+                if looked { format!("its first bytes are neither TLS nor HTTP, and {reason}") } else { reason };
             return Err(Box::new(Refused::ByNone { reason, rule_to_add }));
         }
     };
@@ -90,11 +144,8 @@ fn judge(shared: &Shared, line: RequestLine) -> Result<(Grant, Allowance), Box<R
     }
 }
 
-/// Records the permission, then uses it.
-async fn carry<S>(shared: &Arc<Shared>, stream: S, grant: Grant, allowance: Allowance)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// Records the permission, then uses it. None where the session ends, or where nothing can be recorded.
+async fn reach(shared: &Arc<Shared>, grant: Grant, allowance: Allowance) -> Option<Result<Reached, SendError>> {
     let request = shared.books.clerk.next_request();
     let (line, standing) = (grant.line().clone(), Standing::of_connection(&grant));
     let allowed = Event::RequestAllowed {
@@ -105,41 +156,69 @@ where
         act: None,
         secrets: Vec::new(),
     };
-    if shared.books.clerk.record(allowed).await.is_err() {
-        return;
-    }
-    let mut open = Open::new(shared.books.clone(), request, &line, allowance);
-    let upstream = match shared.unless_drained(shared.upstream.open(grant)).await {
-        Some(Ok(upstream)) => upstream,
-        Some(Err(error)) => return open.fail(error.reason),
-        // Dropping it says that the session ended.
-        None => return,
-    };
-    open.answered(&http::Response::new(()).into_parts().0);
-    let upload = open.upload();
-    let carried = async {
-        tokio::select! {
-            carried = both_ways(stream, upstream, |bytes| upload.chunk(bytes), |bytes| open.chunk(bytes)) => carried,
-            () = shared.policy.until_refused(&standing) => Err(Broken::Rule),
+    shared.books.clerk.record(allowed).await.ok()?;
+    let open = Open::new(shared.books.clone(), request, &line, allowance);
+    // Dropping what is open says that the session ended.
+    match shared.unless_drained(shared.upstream.open(grant)).await? {
+        Ok(upstream) => {
+            let pinned = shared.host_keys.of(&line.host, line.port);
+            let pinned: Vec<_> = pinned.into_iter().map(<[u8]>::to_vec).collect();
+            let check = (!pinned.is_empty()).then(|| KeyCheck::new(pinned));
+            Some(Ok(Reached { shared: shared.clone(), open, upstream, check, standing }))
         }
-    };
-    let end = match shared.unless_drained(carried).await {
-        None => BodyEnd::SessionEnded,
-        Some(Ok(())) => BodyEnd::Complete,
-        Some(Err(Broken::Client)) => BodyEnd::ClientGone,
-        Some(Err(Broken::Upstream)) => BodyEnd::UpstreamBroke,
-        Some(Err(Broken::Quota)) => BodyEnd::QuotaReached,
-        Some(Err(Broken::Rule)) => BodyEnd::RuleAdded,
-    };
-    open.end(end);
+        Err(error) => {
+            open.fail(error.reason.clone());
+            Some(Err(error))
+        }
+    }
+}
+
+/// An upstream that was reached, for bytes that are not read.
+pub(super) struct Reached {
+    shared: Arc<Shared>,
+    open: Open,
+    upstream: TcpStream,
+    /// What makes sure of an SSH server's key, where one is pinned.
+    check: Option<KeyCheck>,
+    standing: Standing,
+}
+
+impl Reached {
+    /// Carries both ways to the end.
+    pub(super) async fn carry<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+        let Self { shared, mut open, upstream, mut check, standing } = self;
+        open.answered(&http::Response::new(()).into_parts().0);
+        let upload = open.upload();
+        let up = |bytes: &[u8]| upload.chunk(bytes).map_err(|_| Broken::Quota);
+        let down = |bytes: &[u8]| {
+            check.as_mut().map_or(Ok(()), |check| check.next(bytes)).map_err(Broken::Refused)?;
+            open.chunk(bytes).map_err(|_| Broken::Quota)
+        };
+        let carried = async {
+            tokio::select! {
+                carried = both_ways(stream, upstream, up, down) => carried,
+                () = shared.policy.until_refused(&standing) => Err(Broken::Rule),
+            }
+        };
+        let end = match shared.unless_drained(carried).await {
+            None => BodyEnd::SessionEnded,
+            Some(Ok(())) => BodyEnd::Complete,
+            Some(Err(Broken::Client)) => BodyEnd::ClientGone,
+            Some(Err(Broken::Upstream)) => BodyEnd::UpstreamBroke,
+            Some(Err(Broken::Quota)) => BodyEnd::QuotaReached,
+            Some(Err(Broken::Rule)) => BodyEnd::RuleAdded,
+            Some(Err(Broken::Refused(why))) => return open.fail(why.to_owned()),
+        };
+        open.end(end);
+    }
 }
 
 /// Carries until both sides have said their last, or either breaks. A side that has ended can still be told things.
 pub(super) async fn both_ways<S>(
     stream: S,
     upstream: TcpStream,
-    count_up: impl FnMut(&[u8]) -> Result<(), TooMuch>,
-    count_down: impl FnMut(&[u8]) -> Result<(), TooMuch>,
+    count_up: impl FnMut(&[u8]) -> Result<(), Broken>,
+    count_down: impl FnMut(&[u8]) -> Result<(), Broken>,
 ) -> Result<(), Broken>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -161,7 +240,7 @@ where
 enum Halted {
     Reading,
     Writing,
-    TooMuch,
+    Stopped(Broken),
 }
 
 impl Halted {
@@ -169,7 +248,7 @@ impl Halted {
         match self {
             Self::Reading => reader,
             Self::Writing => writer,
-            Self::TooMuch => Broken::Quota,
+            Self::Stopped(broken) => broken,
         }
     }
 }
@@ -177,7 +256,7 @@ impl Halted {
 async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut count: impl FnMut(&[u8]) -> Result<(), TooMuch>,
+    mut count: impl FnMut(&[u8]) -> Result<(), Broken>,
 ) -> Result<(), Halted> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -186,7 +265,7 @@ async fn one_way(
             Ok(length) => buffer.get(..length).unwrap_or_default(),
             Err(_) => return Err(Halted::Reading),
         };
-        count(bytes).map_err(|_| Halted::TooMuch)?;
+        count(bytes).map_err(Halted::Stopped)?;
         let written: io::Result<()> = async {
             to.write_all(bytes).await?;
             to.flush().await

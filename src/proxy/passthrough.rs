@@ -34,7 +34,7 @@ where
     let Some(read) = shared.unless_drained(reading).await else { return };
     let read = read.unwrap_or_else(|_| Err("the TLS hello took too long".to_owned()));
     match read.and_then(|(bytes, named)| agrees(&named, &place).map(|()| bytes)) {
-        Ok(bytes) => opaque::serve(shared, Rewound::new(bytes, stream), place, Scheme::Tls).await,
+        Ok(bytes) => opaque::serve(shared, Rewound::new(bytes, stream), place, Scheme::Tls, true).await,
         Err(reason) => shared.refuse(RefusalKind::Tls, place.to_string(), reason).await,
     }
 }

@@ -257,14 +257,16 @@ fn address(
     target: &PathAndQuery,
     http2: bool,
 ) -> Result<(), http::Error> {
-    let Origin { scheme, host, port, .. } = origin;
+    let Origin { scheme, host, port, proxied, .. } = origin;
     let authority = if *port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
+    let whole = || {
+        let uri = Uri::builder().scheme(scheme.as_str()).authority(authority.as_str());
+        uri.path_and_query(target.clone()).build()
+    };
+    *request.uri_mut() = if http2 || *proxied { whole()? } else { Uri::from(target.clone()) };
     if http2 {
-        let uri = Uri::builder().scheme(scheme.as_str()).authority(authority).path_and_query(target.clone());
-        *request.uri_mut() = uri.build()?;
         request.headers_mut().remove(HOST);
     } else {
-        *request.uri_mut() = Uri::from(target.clone());
         request.headers_mut().insert(HOST, HeaderValue::try_from(authority)?);
     }
     Ok(())

@@ -6,7 +6,6 @@
 use super::Shared;
 use super::opaque::{Broken, both_ways};
 use crate::model::{BodyEnd, Event, Port};
-use crate::policy::TooMuch;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use std::io::{self, IoSliceMut};
@@ -39,6 +38,9 @@ pub struct PublishedPorts {
     pub dialer: OwnedFd,
 }
 
+/// Listeners to accept on, each with the port inside.
+type Opened = Vec<(TcpListener, Port)>;
+
 /// Serves them.
 pub(super) struct Publisher {
     shared: Arc<Shared>,
@@ -49,10 +51,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Begins with each listener; what comes back is to be accepted on.
-    pub(super) fn open(
-        shared: Arc<Shared>,
-        ports: PublishedPorts,
-    ) -> io::Result<(Arc<Self>, Vec<(TcpListener, Port)>)> {
+    pub(super) fn open(shared: Arc<Shared>, ports: PublishedPorts) -> io::Result<(Arc<Self>, Opened)> {
         let dialer = std::os::unix::net::UnixStream::from(ports.dialer);
         dialer.set_nonblocking(true)?;
         let dialer = Mutex::new(UnixStream::from_std(dialer)?);
@@ -166,13 +165,13 @@ impl Tally {
         match both_ways(outside, inside, counting(&self.into), counting(&self.out)).await {
             Ok(()) => BodyEnd::Complete,
             Err(Broken::Client) => BodyEnd::ClientGone,
-            Err(Broken::Upstream | Broken::Quota | Broken::Rule) => BodyEnd::UpstreamBroke,
+            Err(Broken::Upstream | Broken::Quota | Broken::Rule | Broken::Refused(_)) => BodyEnd::UpstreamBroke,
         }
     }
 }
 
 /// Counts bytes, of which any number may pass.
-fn count(sum: &AtomicU64, bytes: &[u8]) -> Result<(), TooMuch> {
+fn count(sum: &AtomicU64, bytes: &[u8]) -> Result<(), Broken> {
     sum.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     Ok(())
 }

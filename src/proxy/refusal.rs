@@ -1,6 +1,7 @@
 //! What a client is told when its request goes nowhere, in the form it can show to a person.
 
 use super::body::ResponseBody;
+use super::cause::{self, Cause};
 use super::{patience, push};
 use crate::model::{Host, RequestLine};
 use bytes::Bytes;
@@ -60,18 +61,26 @@ pub(super) struct Reply {
     retry_after: Option<Duration>,
     /// The same in the words of git's own protocol.
     report: Option<Bytes>,
+    /// Why the upstream gave no answer.
+    cause: Option<Cause>,
 }
 
 impl Reply {
     /// The request was refused.
     pub(super) fn refused(status: u16, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-        Self { status, message: message.into(), refused: true, closes: false, retry_after: None, report: None }
+        let message = message.into();
+        Self { status, message, refused: true, closes: false, retry_after: None, report: None, cause: None }
     }
 
     /// The request was allowed and its upstream gave no answer.
     pub(super) fn failed(status: u16, message: impl Into<String>) -> Self {
         Self { refused: false, ..Self::refused(status, message) }
+    }
+
+    /// The same answer, with what was wrong with the upstream.
+    pub(super) fn because(self, cause: Option<Cause>) -> Self {
+        Self { cause, ..self }
     }
 
     /// The connection is of no more use after this.
@@ -114,6 +123,9 @@ impl Reply {
             // Asking again changes nothing; clients of both big vendors heed this.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
+        if let Some(cause) = self.cause {
+            headers.insert(cause::HEADER, HeaderValue::from_static(cause.as_str()));
+        }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -143,7 +155,11 @@ impl Reply {
             patience::google(self.status, &self.message)
         } else {
             let kind = if self.refused { "omni_refused" } else { "omni_upstream_failed" };
-            json!({"error": {"type": kind, "message": self.message}})
+            let mut error = json!({"type": kind, "message": self.message});
+            if let Some(cause) = self.cause {
+                error["code"] = cause.as_str().into();
+            }
+            json!({"error": error})
         };
         format!("{body}\n")
     }

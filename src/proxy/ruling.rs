@@ -63,6 +63,11 @@ impl Ruling {
     }
 
     /// Whether TLS to a place goes by `passthrough` rules, unopened.
+    pub(super) fn refuses_place(&self, host: &Host, port: Port) -> bool {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).refuses_place(host, port)
+    }
+
+    /// As [`Policy::passes_tls`], by the rules of now.
     pub(super) fn passes_tls(&self, host: &Host, port: Port) -> bool {
         self.policy.read().unwrap_or_else(PoisonError::into_inner).passes_tls(host, port)
     }

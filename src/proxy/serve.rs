@@ -80,7 +80,7 @@ where
 {
     if shared.policy.carries_unread(&place.host, place.port) {
         // Not looked at: the server may be the one to speak first.
-        opaque::serve(shared, stream, place, Scheme::Tcp).await;
+        opaque::serve(shared, stream, place, Scheme::Tcp, false).await;
         return None;
     }
     let (protocol, stream) = shared.unless_drained(detect(stream)).await?.ok()?;
@@ -94,7 +94,7 @@ where
             let reason = "HTTP/2 without TLS is not carried";
             shared.refuse(RefusalKind::Protocol, place.to_string(), reason.to_owned()).await;
         }
-        Protocol::Opaque => opaque::serve(shared, stream, place, Scheme::Tcp).await,
+        Protocol::Opaque => opaque::serve(shared, stream, place, Scheme::Tcp, true).await,
         // A connection that was opened ahead of need and never used.
         Protocol::Silent => {}
     }

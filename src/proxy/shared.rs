@@ -8,6 +8,7 @@ use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::{Authority, Gateway};
 use crate::model::{Event, RefusalKind};
+use crate::policy::HostKeys;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -15,6 +16,8 @@ use tokio::sync::watch;
 pub(super) struct Shared {
     /// What may go.
     pub policy: Ruling,
+    /// The keys by which SSH servers are known.
+    pub host_keys: HostKeys,
     /// The session's secrets.
     pub vault: Vault,
     /// Who signs for the hosts that are claimed.
@@ -77,9 +80,11 @@ impl Shared {
         let clerk = Arc::new(Clerk::new(Box::new(memory.clone()), None, crate::model::Durability::default()).unwrap());
         let prices = crate::meter::PriceTable::embedded();
         let roots = super::Roots::from_pem(Vec::new(), None).unwrap();
-        let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, connect_to);
+        let proxies = super::UpstreamProxies::default();
+        let dialer = super::dial::Dialer::new(super::ResolverConfig::default(), roots, connect_to, proxies);
         let shared = Self {
             policy: Ruling::new(policy),
+            host_keys: HostKeys::default(),
             vault: Vault::new(Vec::new()).unwrap(),
             authority: Authority::generate(&session, std::time::SystemTime::now()).unwrap(),
             upstream: Upstream::new(dialer),

@@ -19,6 +19,8 @@ const NO_METHOD: u8 = 0xff;
 const CONNECT: u8 = 1;
 /// Replies (section 6).
 const SUCCEEDED: u8 = 0;
+const NOT_ALLOWED: u8 = 2;
+const HOST_UNREACHABLE: u8 = 4;
 const COMMAND_NOT_SUPPORTED: u8 = 7;
 const ADDRESS_NOT_SUPPORTED: u8 = 8;
 /// What SOCKS4 says to a request that is refused: version 0, code 91.
@@ -26,7 +28,28 @@ const REFUSED_4: [u8; 8] = [0, 91, 0, 0, 0, 0, 0, 0];
 /// How long a client may take to say where it wants to go.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a client wants to go, once it was told that it may speak; or why it was sent away, for the record.
+/// What a client is told of its wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It may speak.
+    Speak,
+    /// A rule refuses the place, or none allows it.
+    NotAllowed,
+    /// There is nobody.
+    Unreachable,
+}
+
+/// Tells it.
+pub(super) async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> Result<(), String> {
+    let code = match answer {
+        Answer::Speak => SUCCEEDED,
+        Answer::NotAllowed => NOT_ALLOWED,
+        Answer::Unreachable => HOST_UNREACHABLE,
+    };
+    reply(stream, code).await
+}
+
+/// Where a client wants to go, which it is to be answered; or why it was sent away, for the record.
 pub(super) async fn welcome<S>(stream: &mut S) -> Result<Place, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -70,7 +93,6 @@ where
         reply(stream, ADDRESS_NOT_SUPPORTED).await?;
         return Err("a SOCKS client wants to go to no usable host and port".to_owned());
     };
-    reply(stream, SUCCEEDED).await?;
     Ok(Place { source: "the target of SOCKS5", host, port })
 }
 

@@ -13,10 +13,11 @@ use super::ruling::Ruling;
 use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
+use super::upstream_proxy::UpstreamProxies;
 use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, line, lookup};
 use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Durability, Event, Secret, SessionId};
-use crate::policy::{Binding, Policy, SpendPolicy};
+use crate::policy::{Binding, HostKeys, Policy, SpendPolicy};
 use crate::store::{BodyRecorder, Recorder, SyncHandle};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -65,6 +66,8 @@ pub struct Setup {
     pub session: SessionId,
     /// What may go.
     pub policy: Policy,
+    /// The keys by which SSH servers are known.
+    pub host_keys: HostKeys,
     /// The secrets, each with its one place.
     pub bindings: Vec<(Binding, Secret)>,
     /// Who signs for the hosts that programs ask for.
@@ -73,6 +76,8 @@ pub struct Setup {
     pub roots: Roots,
     /// Where to dial instead, as the user asked for.
     pub connect_to: Vec<ConnectTo>,
+    /// The proxies on the way to servers.
+    pub upstream_proxies: UpstreamProxies,
     /// The proxy's own addresses.
     pub gateway: Gateway,
     /// Whoever reads secrets anew: asked for one by four bytes, its place in `bindings`, it answers 1 and the value or 0 and
@@ -138,9 +143,10 @@ impl Proxy {
         let shared = runtime.block_on(async {
             let keeper = setup.keeper.map(Keeper::new).transpose();
             let keeper = keeper.map_err(|source| ProxyError::Start { step: "the way to secrets", source })?;
-            let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to);
+            let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to, setup.upstream_proxies);
             Ok::<_, ProxyError>(Shared {
                 policy: Ruling::new(setup.policy),
+                host_keys: setup.host_keys,
                 vault: vault.with_keeper(keeper),
                 authority: setup.authority,
                 upstream: Upstream::new(dialer),

@@ -83,7 +83,8 @@ impl Machine {
         request.policies.splice(0..0, self.policies.iter().cloned());
         let may = |secret: &&MachineSecret| secret.users.as_ref().is_none_or(|users| users.contains(&peer.name));
         let own: Vec<_> = self.secrets.iter().filter(may).map(|secret| secret.spec.clone()).collect();
-        if !own.is_empty() && (request.upstream_ca.is_some() || !request.connect_to.is_empty()) {
+        let trusts_others = request.upstream_ca.is_some() || request.profile.upstream_ca.is_some();
+        if !own.is_empty() && (trusts_others || !request.connect_to.is_empty()) {
             return Err(ServerError::Request(
                 "this machine gives your sessions secrets of its own, so you may not say where requests go or whom to \
                  trust: leave --connect-to and --upstream-ca out, or run without its secrets by --no-system",
@@ -101,6 +102,7 @@ impl Machine {
             request.caller.grant(&secret.name, has_value(&secret));
             request.profile.secrets.push(secret);
         }
+        request.machine_proxy = self.file.upstream_proxy.clone();
         request.connect_to.extend(self.connect_to.iter().cloned());
         if let Some(roots) = &self.upstream_ca {
             request.upstream_ca.get_or_insert_default().extend_from_slice(roots);

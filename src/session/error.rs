@@ -4,7 +4,7 @@ use super::overlay::OverlayError;
 use super::program::ProgramError;
 use crate::model::{HostError, PublishedPort, Scope, Tier};
 use crate::policy::PolicyErrors;
-use crate::proxy::ProxyError;
+use crate::proxy::{ProxyError, UpstreamProxyError};
 use crate::store::StoreError;
 use crate::supervisor::{LimitError, PlanError, SupervisorError};
 use std::io;
@@ -93,6 +93,22 @@ pub enum SessionError {
         port: PublishedPort,
         /// Why not.
         why: String,
+    },
+    /// What names a proxy on the way to servers names none.
+    #[error("{named} names no proxy that can be used: {error}; or say `upstream_proxy: none` in the profile")]
+    UpstreamProxy {
+        /// What.
+        named: &'static str,
+        /// Why not.
+        error: UpstreamProxyError,
+    },
+    /// The profile's roots cannot be read.
+    #[error("cannot read the roots in {}, which the profile's `upstream_ca` names: {error}", path.display())]
+    UpstreamRoots {
+        /// Which file.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
     },
     /// The workspace is not there.
     #[error("the workspace {path} cannot be used: {error}; name an existing directory with `--workspace DIR`")]

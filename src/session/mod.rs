@@ -41,6 +41,7 @@ mod signals;
 mod terminal;
 mod tier;
 mod tracked;
+mod upstream;
 
 pub use attach::{AttachError, Parting, amend, answer, attach, stop};
 pub use caller::{Caller, SentSecrets, gather_secrets, has_value, own_variables};

@@ -12,13 +12,14 @@ use super::publishing;
 use super::repository;
 use super::secret_look::{Hidden, look};
 use super::tier::{self, Demand};
+use super::upstream;
 use crate::harness::{self, LaunchRequest, LaunchSpec};
 use crate::model::{Placeholder, PublishedPort, Scope, SessionId, Tier};
 use crate::policy::{
-    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, SpendPolicy, WorkspaceMode,
-    WrittenRule, expand_home, parse_policy_file,
+    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, SpendPolicy,
+    UpstreamProxySetting, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
-use crate::proxy::ConnectTo;
+use crate::proxy::{ConnectTo, UpstreamProxies};
 use crate::store::Home;
 use crate::supervisor::{
     Access, HostFacts, Mount, Plan, PlanError, PlanRequest, PrivatePlace, TerminalStreams, granted_paths, pinned_paths,
@@ -55,6 +56,8 @@ pub struct SessionRequest {
     pub connect_to: Vec<ConnectTo>,
     /// Ports of the sandbox to listen for on the host.
     pub publish: Vec<PublishedPort>,
+    /// By which proxy servers are reached, by the machine's word.
+    pub machine_proxy: Option<UpstreamProxySetting>,
     /// Further roots for verifying upstreams, in PEM.
     pub upstream_ca: Option<Vec<u8>>,
     /// How long it may take.
@@ -92,6 +95,7 @@ impl SessionRequest {
             environment: Vec::new(),
             connect_to: Vec::new(),
             publish: Vec::new(),
+            machine_proxy: None,
             upstream_ca: None,
             timeout: None,
             name: None,
@@ -122,6 +126,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// Its policy.
     pub policy: Policy,
+    /// The proxies on the way to servers.
+    pub upstream_proxies: UpstreamProxies,
     /// What it may spend, by every policy there is.
     pub spend: Vec<SpendPolicy>,
     /// Who is asking.
@@ -152,8 +158,8 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let spend = spend(&request, &files, project.as_ref())?;
     let policy = compile(&request, &files, project.as_ref())?.covering(spend.iter().map(ToString::to_string));
     let demanding = files.iter().map(|(label, file)| (*label, file));
-    let demanding = demanding.chain(project.iter().map(|(label, file)| (label, file)));
-    let demand = tier::demand(request.minimum_isolation, &request.profile, demanding);
+    let demanding: Vec<_> = demanding.chain(project.iter().map(|(label, file)| (label, file))).collect();
+    let demand = tier::demand(request.minimum_isolation, &request.profile, demanding.iter().copied());
     let home = home_directory(&request.caller)?;
     let workspace = real_workspace(&request)?;
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
@@ -164,12 +170,9 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
     let user = user_name();
     let tier = tier::choose(&demand, &workspace)?;
-    let forbidding = files.iter().map(|(label, file)| (*label, file));
-    publishing::check(&request, tier, forbidding.chain(project.iter().map(|(label, file)| (label, file))))?;
-    let private = match tier {
-        Tier::Full => None,
-        Tier::Landlock => Some(private_place(&session)?),
-    };
+    publishing::check(&request, tier, demanding.iter().copied())?;
+    let upstream_proxies = upstream::way(&mut request, &home)?;
+    let private = (tier == Tier::Landlock).then(|| private_place(&session)).transpose()?;
     let repository = repository::outside(&workspace);
     let named = git_settings::named_places(&workspace, repository.as_deref(), &home);
     request.profile.filesystem.protect.extend(named);
@@ -205,6 +208,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         session,
         plan,
         policy,
+        upstream_proxies,
         spend,
         user,
         secrets: secrets.collect(),

@@ -308,6 +308,8 @@ fn prepare(
     Ok(Setup {
         session: prepared.session.clone(),
         policy: prepared.policy.clone(),
+        upstream_proxies: prepared.upstream_proxies.clone(),
+        host_keys: prepared.request.profile.host_keys.clone(),
         bindings,
         authority,
         roots,

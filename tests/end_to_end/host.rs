@@ -99,7 +99,7 @@ pub fn has_python_module(module: &str) -> bool {
 }
 
 /// Says why a trial is left out, or fails where it must not be. Always false.
-fn skip(required_by: &str, why: &str) -> bool {
+pub fn skip(required_by: &str, why: &str) -> bool {
     let required = std::env::var_os(required_by).is_some_and(|value| value == "1");
     assert!(!required, "{why}, and {required_by}=1 wants it");
     eprintln!("skipped: {why}");

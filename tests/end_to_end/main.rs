@@ -17,6 +17,7 @@ mod money_many;
 mod money_models;
 mod seen;
 mod server;
+mod services;
 mod simulated;
 mod stage;
 mod tokens;

@@ -23,5 +23,6 @@ mod scrubbed;
 mod secrets;
 mod stub;
 mod support;
+mod upstreams;
 mod websocket;
 mod wire;

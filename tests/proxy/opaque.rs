@@ -138,11 +138,8 @@ async fn a_tcp_rule_is_of_its_host_and_port_alone() {
     let wanted = Wanted { rules: &rules, denials: &denials, ..Wanted::default() };
     let proxy = Proxy::start(Some(&greeter.upstream), wanted);
     for target in ["db.example.com:5433", "other.example.com:5432", "a.db.example.com:5432", "a.example.org:5432"] {
-        let mut stream = proxy.tunnel(target).await;
-        let _ = stream.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await;
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard).await;
-        assert_eq!(heard, b"", "{target}");
+        let said = proxy.refused_tunnel(target).await;
+        assert!(said.starts_with("HTTP/1.1 403") && said.contains(&format!("no connection to {target}")), "{said}");
     }
     assert_eq!(greeter.visits(), 0);
     assert_eq!(talk(proxy.tunnel("db.example.com:5432").await, b"abc").await, b"abc");
@@ -248,11 +245,8 @@ async fn of_the_hosts_own_ports_the_one_that_a_rule_names_is_reached() {
         target("127.0.0.1", unlisted.port),
         target("localhost", listed.port),
     ] {
-        let mut stream = proxy.tunnel(&target).await;
-        let _ = stream.write_all(b"\0\0\0\0").await;
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard).await;
-        assert_eq!(heard, b"", "{target}");
+        let said = proxy.refused_tunnel(&target).await;
+        assert!(said.starts_with("HTTP/1.1 403"), "{said}");
     }
     assert_eq!((listed.visits(), unlisted.visits()), (1, 0));
     proxy.stop();
@@ -264,8 +258,9 @@ async fn a_tcp_rule_for_a_name_of_this_machine_dials_nothing() {
     let rules = [format!("tcp://localhost:{}", greeter.port), format!("tcp://127.0.0.1:{}", greeter.port)];
     let rules = [rules[0].as_str(), rules[1].as_str()];
     let proxy = Proxy::start(None, Wanted { rules: &rules, ..Wanted::default() });
-    for host in ["localhost", "127.0.0.1"] {
-        assert_eq!(talk(proxy.tunnel(&format!("{host}:{}", greeter.port)).await, b"abc").await, b"");
+    for (host, status, why) in [("localhost", 502, "does not resolve"), ("127.0.0.1", 403, "public addresses only")] {
+        let said = proxy.refused_tunnel(&format!("{host}:{}", greeter.port)).await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")) && said.contains(why), "{said}");
     }
     assert_eq!(greeter.visits(), 0);
     assert_eq!(of_kind(&proxy.stop(), "request_failed").len(), 2);
@@ -300,4 +295,47 @@ async fn socks_carries_what_is_judged_and_nothing_but_connect() {
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert!(reasons[3].contains("SOCKS4") && reasons[..2].iter().all(|reason| reason.contains("only CONNECT")));
     assert_eq!(upstream.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socks_client_is_told_the_verdict_where_host_and_port_decide_it() {
+    let (greeter, gone) = (Greeter::start().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let nobody = gone.local_addr().unwrap().port();
+    drop(gone);
+    let (own, shut) =
+        (format!("tcp://host.omni.internal:{}", greeter.port), format!("tcp://host.omni.internal:{nobody}"));
+    let rules = [own.as_str(), shut.as_str(), "tcp://127.0.0.1:2222"];
+    let denials = ["tcp://*.example.org:*"];
+    let proxy = Proxy::start(None, Wanted { rules: &rules, denials: &denials, ..Wanted::default() });
+    let ask = async |host: &str, port| socks(&proxy, 1, host, port).await.0;
+    assert_eq!(ask("host.omni.internal", nobody).await, 4, "there is nobody");
+    assert_eq!(ask("127.0.0.1", 2222).await, 2, "an address inside");
+    assert_eq!(ask("a.example.org", 22).await, 2, "a rule refuses it");
+    assert_eq!(ask("a.example.com", 22).await, 2, "no rule allows it");
+    let (code, stream) = socks(&proxy, 1, "host.omni.internal", greeter.port).await;
+    assert_eq!((code, talk(stream, b"abc").await), (0, b"abc".to_vec()));
+    let events = proxy.stop();
+    let count = |kind| of_kind(&events, kind).len();
+    assert_eq!(
+        (count("request_failed"), count("request_denied"), count("connection_refused")),
+        (2, 1, 1),
+        "{events:?}"
+    );
+    assert_eq!(count("request_completed"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_everything_holds_for_what_is_not_read_and_looks_at_nothing() {
+    let greeter = Greeter::start().await;
+    let rules = ["tcp://db.example.com:5432", "tcp://other.example.com:5432"];
+    let limits = ["* *:* rate=2/d", "* other.example.com:5432 download=5"];
+    let proxy = Proxy::start(Some(&greeter.upstream), Wanted { rules: &rules, limits: &limits, ..Wanted::default() });
+    // The server speaks first, which it could not if the client's bytes were waited for.
+    assert_eq!(talk(proxy.tunnel("db.example.com:5432").await, b"abc").await, b"abc");
+    assert_eq!(talk(proxy.tunnel("other.example.com:5432").await, b"abc").await, b"");
+    let said = proxy.refused_tunnel("db.example.com:5432").await;
+    assert!(said.starts_with("HTTP/1.1 403") && said.contains("lets no more connections through"), "{said}");
+    assert_eq!(greeter.visits(), 2);
+    let ends: Vec<_> = told_of(&proxy.stop()).into_iter().map(|(_, _, _, _, end)| end).collect();
+    assert_eq!(ends, [BodyEnd::Complete, BodyEnd::QuotaReached]);
 }

@@ -12,8 +12,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use omni::meter::{ModelHosts, PriceTable};
 use omni::model::{Durability, Event, HostName, Placeholder, Port, Secret, SessionId};
-use omni::policy::{Binding, Effect, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
-use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup};
+use omni::policy::{Binding, Effect, HostKeys, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
+use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup, UpstreamProxies};
 use omni::store::{Memory, Recorder};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -204,6 +204,9 @@ pub struct Wanted<'a> {
     pub keeper: Option<UnixStream>,
     pub denials: &'a [&'a str],
     pub limits: &'a [&'a str],
+    pub upstream_proxies: UpstreamProxies,
+    /// Whether nothing is sent straight to the upstream.
+    pub without_rewriting: bool,
 }
 
 impl Default for Wanted<'_> {
@@ -220,6 +223,8 @@ impl Default for Wanted<'_> {
             keeper,
             denials,
             limits,
+            upstream_proxies: UpstreamProxies::default(),
+            without_rewriting: false,
         }
     }
 }
@@ -243,11 +248,14 @@ impl Proxy {
         let (shutdown, stop) = UnixStream::pair().unwrap();
         let own = upstream.map(|upstream| upstream.ca_pem.clone());
         let trusted = wanted.trust.map(str::to_owned).or(own);
-        let connect_to = upstream.map(|upstream| format!("::127.0.0.1:{}", upstream.address.port()).parse().unwrap());
+        let rewritten = upstream.filter(|_| !wanted.without_rewriting);
+        let connect_to = rewritten.map(|upstream| format!("::127.0.0.1:{}", upstream.address.port()).parse().unwrap());
         let setup = Setup {
             bodies: None,
             session,
             policy: Policy::compile(&[source]).unwrap(),
+            host_keys: HostKeys::default(),
+            upstream_proxies: wanted.upstream_proxies,
             bindings: vec![(binding(wanted.secret_host, wanted.keeper.is_some()), Secret::new(REAL.to_owned()))],
             authority,
             roots: Roots::from_pem(Vec::new(), trusted.as_deref().map(str::as_bytes)).unwrap(),
@@ -287,6 +295,20 @@ impl Proxy {
     }
 
     pub async fn tunnel(&self, target: &str) -> TcpStream {
+        let (head, stream) = self.ask_for_tunnel(target).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        stream
+    }
+
+    /// What CONNECT is answered with where it is not let through.
+    pub async fn refused_tunnel(&self, target: &str) -> String {
+        let (mut said, mut stream) = self.ask_for_tunnel(target).await;
+        assert!(!said.starts_with("HTTP/1.1 200"), "{target}: {said}");
+        stream.read_to_string(&mut said).await.unwrap();
+        said
+    }
+
+    async fn ask_for_tunnel(&self, target: &str) -> (String, TcpStream) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let hello = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -295,8 +317,7 @@ impl Proxy {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
-        stream
+        (String::from_utf8(head).unwrap(), stream)
     }
 
     pub fn connector(&self, protocols: &[&str]) -> TlsConnector {
