@@ -90,7 +90,9 @@ async fn each_cause_is_told_by_its_own_word() {
     let (_, another_root) = acceptor(HOST, 2120);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let refusing = Upstream { address: gone, ..hello().await };
-    let resetting = doing(another_root.clone(), |stream| async move {
+    // Once the connection stands, so that it is the handshake that breaks.
+    let resetting = doing(another_root.clone(), |mut stream| async move {
+        let _ = stream.read(&mut [0; 16]).await;
         let _ = stream.set_zero_linger();
     });
     let plain = doing(another_root.clone(), |mut stream| async move {
