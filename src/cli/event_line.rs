@@ -65,6 +65,10 @@ fn words(event: &Event) -> String {
             format!("proxy started, secrets {}, prices of {price_table}", secrets.join(", "))
         }
         Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
+        Event::SecretRenewed { secret, problem: None, .. } => format!("login {secret} renewed"),
+        Event::SecretRenewed { secret, problem: Some(why), .. } => {
+            format!("login {secret} renewed, and NOT WRITTEN BACK: {why}; log in outside of omni anew")
+        }
         Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
         Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
         Event::RequestAllowed { .. }

@@ -46,6 +46,7 @@ impl Fixture {
             home: "/home/ann",
             workspace: "/home/ann/my \"work\"",
             placeholders: &self.placeholders,
+            look_alikes: &BTreeMap::new(),
             terminal: self.terminal,
         })
     }

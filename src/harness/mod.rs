@@ -40,6 +40,8 @@ pub struct LaunchRequest<'a> {
     pub workspace: &'a str,
     /// The placeholders by the names of their secrets; a secret that has no value has none.
     pub placeholders: &'a BTreeMap<String, Placeholder>,
+    /// What stands for the files of logins, by their paths as `~/…`.
+    pub look_alikes: &'a BTreeMap<String, String>,
     /// Whether the harness talks to a person at a terminal.
     pub terminal: bool,
 }
@@ -92,6 +94,10 @@ pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
         if !spec.seeds.iter().any(|seed| seed.path == path) {
             spec.seeds.push(Seed { path, contents, mode: PRIVATE });
         }
+    }
+    for (path, contents) in request.look_alikes {
+        spec.seeds.retain(|seed| seed.path != *path);
+        spec.seeds.push(Seed { path: path.clone(), contents: contents.clone(), mode: PRIVATE });
     }
     spec
 }

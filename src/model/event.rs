@@ -214,6 +214,16 @@ pub enum Event {
         /// Where it was looked for.
         from: String,
     },
+    /// A login was renewed: its tokens are new, outside.
+    SecretRenewed {
+        /// The request that did.
+        request: RequestNumber,
+        /// The name of the login's secret.
+        secret: String,
+        /// Why the new tokens could not be written into the login's file; none where they are there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
     /// A name was given a synthetic address for the first time.
     NameResolved {
         /// The name that was asked for.
@@ -563,6 +573,7 @@ impl Event {
             Self::SessionStarted { .. } => "session_started",
             Self::ProxyStarted { .. } => "proxy_started",
             Self::SecretMissing { .. } => "secret_missing",
+            Self::SecretRenewed { .. } => "secret_renewed",
             Self::NameResolved { .. } => "name_resolved",
             Self::ConnectionRefused { .. } => "connection_refused",
             Self::RequestAllowed { .. } => "request_allowed",

@@ -124,6 +124,9 @@ fn machine_secret(mut node: Node, complaints: &mut Vec<Complaint>) -> Option<Mac
     }
     let place = node.clone();
     let spec = SecretSpec::read(node, complaints)?;
+    if spec.login.is_some() {
+        complaints.push(place.complaint("a login is one person's, and no machine's", "remove it"));
+    }
     if spec.from.iter().any(|source| matches!(source, SecretSource::Store(_))) {
         let hint = "name them: `from: file:PATH`, with a full path, or `from: env:NAME`";
         complaints.push(place.complaint("a machine's secret is in nobody's own store", hint));

@@ -23,6 +23,7 @@ mod host_pattern;
 mod index;
 mod learn;
 mod lfs;
+mod login;
 mod machine;
 mod matcher;
 mod overriding;
@@ -62,6 +63,7 @@ pub use git_push::{Change, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES
 pub use host_keys::HostKeys;
 pub use learn::{Lesson, Proposed, Refused};
 pub use lfs::{BATCH_BYTES_MAX, LfsBatch};
+pub use login::{Login, LoginToken, RENEWAL_GRANT, RENEWAL_POINTER, Renewal, apply_renewal};
 pub use machine::{MachineFile, MachineSecret, parse_machine_file, parse_machine_secrets};
 pub use preset::Preset;
 pub use profile::{

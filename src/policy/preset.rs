@@ -1,6 +1,7 @@
 //! What is known of the secrets of known vendors, so that nobody writes their sites by hand.
 
-use super::secret::{Place, PlaceholderFile, SecretSource, Site};
+use super::login::{Login, LoginToken};
+use super::secret::{LOGIN_REFRESH, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 use super::shape::Shape;
 use crate::model::{HostName, Port};
 use std::time::Duration;
@@ -22,9 +23,6 @@ pub struct Preset {
     /// A file of JSON in which the vendor's own programs keep a login, and where in it the token is.
     login: Option<&'static str>,
 }
-
-/// For how long the token of a login is used before it is read anew.
-const LOGIN_REFRESH: Duration = Duration::from_secs(60);
 
 /// A [`Place`] as a constant.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +52,24 @@ static PRESETS: &[Preset] = &[
         shape: Shape::AnthropicToken,
         sites: &[("api.anthropic.com", "/", At::Bearer)],
         login: Some("~/.claude/.credentials.json#/claudeAiOauth/accessToken"),
+        files: &[],
+    },
+    Preset {
+        name: "claude-login",
+        about: "your own login of Claude Code's, which is renewed as the session goes on",
+        variables: &[],
+        shape: Shape::AnthropicToken,
+        sites: &[("api.anthropic.com", "/", At::Bearer)],
+        login: Some("~/.claude/.credentials.json#/claudeAiOauth/accessToken"),
+        files: &[],
+    },
+    Preset {
+        name: "codex-login",
+        about: "your own login of Codex's with ChatGPT, which is renewed as the session goes on",
+        variables: &[],
+        shape: Shape::Signature,
+        sites: &[("chatgpt.com", "/backend-api/", At::Bearer)],
+        login: Some("~/.codex/auth.json#/tokens/access_token"),
         files: &[],
     },
     Preset {
@@ -266,6 +282,11 @@ impl Preset {
     #[must_use]
     pub fn of_variable(variable: &str) -> Option<&'static Self> {
         PRESETS.iter().find(|preset| preset.variables.contains(&variable))
+    }
+
+    /// The secret of a login that is used as a whole, under some name; none for other presets.
+    pub(super) fn login(&self, name: &str) -> Option<SecretSpec> {
+        Some(SecretSpec::of_login(name, LoginToken { login: Login::named(self.name)?, number: 0 }))
     }
 
     /// The names of all.

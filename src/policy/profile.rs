@@ -4,7 +4,7 @@
 use super::error::PolicyErrors;
 use super::host_keys::HostKeys;
 use super::read;
-use super::rule::WrittenRule;
+use super::rule::{Effect, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
 use super::terminal::Terminal;
@@ -63,6 +63,10 @@ impl Profile {
     /// and holds its value.
     pub fn add_secret(&mut self, secret: SecretSpec) -> Result<(), AddedSecret> {
         self.secrets.retain(|other| other.name != secret.name);
+        if secret.login.is_some() {
+            self.take_login(secret);
+            return Ok(());
+        }
         let failed = |variable: &String| AddedSecret { secret: secret.name.clone(), variable: variable.clone() };
         let holds = |name: &&String| self.environment.pass.iter().any(|passed| passed == *name);
         let sources = secret.from.iter().filter_map(|source| match source {
@@ -80,6 +84,20 @@ impl Profile {
                 Ok(())
             }
         }
+    }
+}
+
+impl Profile {
+    /// Adds a login: its tokens, and the rules that it needs. A key that its program would use instead is left out.
+    pub(super) fn take_login(&mut self, secret: SecretSpec) {
+        if let Some(login) = secret.begins_login() {
+            let instead = |name: &String| login.instead_of.contains(&name.as_str());
+            self.secrets.retain(|other| !other.placeholder_env.iter().any(instead));
+            self.egress.extend(login.rules.iter().map(|rule| WrittenRule::alone(Effect::Allow, rule)));
+        }
+        let parts = secret.parts();
+        self.secrets.retain(|other| !parts.iter().any(|part| part.name == other.name));
+        self.secrets.extend(parts);
     }
 }
 

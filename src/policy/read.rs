@@ -60,9 +60,9 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
     }
     complaints.extend(egress.iter().filter_map(|rule| Rule::parse(Level::Profile, label, rule).err()));
     no_secret_leaks(&passed, &environment, &secrets, complaints);
-    let secrets = secrets.into_iter().map(|(_, secret)| secret).collect();
+    let (secrets, logins) = secrets.into_iter().map(|(_, secret)| secret).partition(|secret| secret.login.is_none());
     let name = name.unwrap_or_default();
-    Profile {
+    let mut profile = Profile {
         name,
         command,
         description,
@@ -81,7 +81,10 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         nested_sandboxes,
         record_bodies,
         durability,
-    }
+    };
+    let logins: Vec<SecretSpec> = logins;
+    logins.into_iter().for_each(|login| profile.take_login(login));
+    profile
 }
 
 fn roots_path(node: Node, complaints: &mut Vec<Complaint>) -> Option<String> {

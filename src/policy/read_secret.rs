@@ -59,6 +59,16 @@ impl SecretSpec {
         }
         let (name, from, preset) = (fields.take("name"), fields.take("from"), fields.take("preset"));
         let preset = preset.and_then(|node| read_preset(node, complaints));
+        if let (Some(preset), Some(written)) = (preset, name.clone())
+            && let Some(login) = read_name(written, &mut Vec::new()).and_then(|name| preset.login(&name))
+        {
+            // Everything about it is known.
+            fields.finish(complaints);
+            if let Some(from) = from {
+                complaints.push(from.complaint("a login is read from its own file", "leave `from` out"));
+            }
+            return Some(login);
+        }
         let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
         let refresh = fields.take("refresh").and_then(|node| read_refresh(node, complaints));
         let refresh = refresh.or_else(|| preset.and_then(Preset::refresh));
@@ -92,7 +102,17 @@ impl SecretSpec {
             let message = "the secret is injected, and has a placeholder all the same".to_owned();
             complaints.push(Complaint { message, hint, ..whole });
         }
-        Some(Self { name: name?, from: from?, sites, mode, refresh, placeholder_env, placeholder_files, shape })
+        Some(Self {
+            name: name?,
+            from: from?,
+            sites,
+            mode,
+            refresh,
+            placeholder_env,
+            placeholder_files,
+            shape,
+            login: None,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Secrets as a profile declares them, and what stands in for them. No value of a secret ever comes here.
 
+use super::login::{Login, LoginToken};
 use super::shape::Shape;
 use crate::model::{Host, HostName, Placeholder, Port, RequestLine, Scheme};
 use std::fmt;
@@ -24,6 +25,8 @@ pub struct SecretSpec {
     pub placeholder_files: Vec<PlaceholderFile>,
     /// What the placeholder looks like.
     pub shape: Shape,
+    /// The login that it is a token of.
+    pub login: Option<LoginToken>,
 }
 
 /// A file in which a program looks for a secret, with the placeholder in it.
@@ -35,6 +38,8 @@ pub struct PlaceholderFile {
     pub text: String,
 }
 
+/// For how long the token of a login is used before it is read anew.
+pub(super) const LOGIN_REFRESH: Duration = Duration::from_secs(60);
 /// What stands for the placeholder in the text of a file.
 pub const PLACEHOLDER_WORD: &str = "PLACEHOLDER";
 
@@ -185,14 +190,49 @@ pub struct Binding {
     pub refresh: Option<Duration>,
     /// What stands there until then.
     pub placeholder: Placeholder,
+    /// The login that it is a token of.
+    pub login: Option<LoginToken>,
 }
 
 impl SecretSpec {
     /// Binds a placeholder to this secret's sites.
     #[must_use]
     pub fn binding(&self, placeholder: Placeholder) -> Binding {
-        let Self { name, sites, mode, refresh, .. } = self;
-        Binding { secret: name.clone(), sites: sites.clone(), mode: *mode, refresh: *refresh, placeholder }
+        let Self { name, sites, mode, refresh, login, .. } = self;
+        let (secret, sites) = (name.clone(), sites.clone());
+        Binding { secret, sites, mode: *mode, refresh: *refresh, placeholder, login: *login }
+    }
+
+    /// Every token of a login, where the secret is the first of one; else itself alone.
+    #[must_use]
+    pub fn parts(self) -> Vec<Self> {
+        let Some(LoginToken { login, number: 0 }) = self.login else { return vec![self] };
+        let others = LoginToken::all(login).skip(1).map(|token| Self::of_login(&self.name, token));
+        let others: Vec<_> = others.collect();
+        std::iter::once(self).chain(others).collect()
+    }
+
+    /// A token of a login, where the login's secret is called so.
+    pub(super) fn of_login(name: &str, token: LoginToken) -> Self {
+        let file = token.login.file.to_owned();
+        Self {
+            name: token.name(name),
+            from: vec![SecretSource::JsonFile(file, token.pointer().to_owned())],
+            sites: token.sites(),
+            mode: Mode::Placeholder,
+            // What renews is what the file has at that moment: the program outside may have been quicker.
+            refresh: Some(if token.renews() { Duration::ZERO } else { LOGIN_REFRESH }),
+            placeholder_env: Vec::new(),
+            placeholder_files: Vec::new(),
+            shape: token.shape(),
+            login: Some(token),
+        }
+    }
+
+    /// The login whose first token it is.
+    #[must_use]
+    pub fn begins_login(&self) -> Option<&'static Login> {
+        self.login.filter(|token| token.number == 0).map(|token| token.login)
     }
 
     /// The hosts it may be sent to, for a person.

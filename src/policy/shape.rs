@@ -24,6 +24,10 @@ pub enum Shape {
     Anthropic,
     /// `sk-ant-oat01-`, 93 characters, `AA`: the tokens of a subscription.
     AnthropicToken,
+    /// `sk-ant-ort01-`, 93 characters, `AA`: what such tokens are renewed by.
+    AnthropicRenewal,
+    /// The signature of a JSON Web Token by RS256 (RFC 7519), 342 characters, behind claims of its own.
+    Signature,
     /// `sk-proj-`, 156 characters.
     OpenAi,
     /// `AIza`, 35 characters.
@@ -68,9 +72,11 @@ const CHECK_DIGITS: usize = 6;
 
 impl Shape {
     /// Every shape by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 14] = [
+    pub(super) const ALL: [(&'static str, Self); 16] = [
         ("anthropic", Self::Anthropic),
         ("anthropic-token", Self::AnthropicToken),
+        ("anthropic-renewal", Self::AnthropicRenewal),
+        ("signature", Self::Signature),
         ("openai", Self::OpenAi),
         ("google", Self::Google),
         ("openrouter", Self::OpenRouter),
@@ -110,6 +116,8 @@ impl Shape {
         let (begin, alphabet, count, end) = match self {
             Self::Anthropic => ("sk-ant-api03-", Alphabet::Url, 93, "AA"),
             Self::AnthropicToken => ("sk-ant-oat01-", Alphabet::Url, 93, "AA"),
+            Self::AnthropicRenewal => ("sk-ant-ort01-", Alphabet::Url, 93, "AA"),
+            Self::Signature => ("", Alphabet::Url, 342, ""),
             Self::OpenAi => ("sk-proj-", Alphabet::Url, 156, ""),
             Self::Google => ("AIza", Alphabet::Url, 35, ""),
             Self::OpenRouter => ("sk-or-v1-", Alphabet::Plain, 64, ""),

@@ -15,6 +15,7 @@ use super::patience::{self, Patience};
 use super::pool::Passage;
 use super::push;
 use super::refusal::{self, Audience, Reply};
+use super::renewal::{self, Turn};
 use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::Open;
@@ -42,6 +43,8 @@ struct Cleared {
     handshake: Option<Handshake>,
     /// What is held for it.
     funds: Option<Funds>,
+    /// Where it renews a login.
+    renews: Option<Turn>,
 }
 
 /// What cannot, with all that is said about it.
@@ -283,7 +286,17 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&st
     match admit(shared, &grant, asked.length) {
         Ok(allowance) => {
             shared.policy.remember(act);
-            Ok(Cleared { grant, allowance, plan, target, act, screen: None, handshake: None, funds: None })
+            Ok(Cleared {
+                grant,
+                allowance,
+                plan,
+                target,
+                act,
+                screen: None,
+                handshake: None,
+                funds: None,
+                renews: None,
+            })
         }
         Err(denied) => Err(refused(*denied)),
     }
@@ -305,12 +318,15 @@ async fn hold_body(
     }
     let (held, screen) = Box::pin(hold(shared, &mut cleared.plan, headers, held)).await;
     let Cleared { act, .. } = cleared;
-    let screen = match (screen, shared.vault.refresh(&cleared.plan).await) {
-        (Ok(_), Err(reason)) => Err(Unfit { status: 503, reason }),
-        (screen, _) => screen,
+    // Whoever renews a login too waits, and then sends what came of it.
+    let turn = shared.vault.take_turn(&cleared.plan).await;
+    let screen = match (screen, turn, shared.vault.refresh(&cleared.plan).await) {
+        (Ok(_), Err(reason), _) | (Ok(_), _, Err(reason)) => Err(Unfit { status: 503, reason }),
+        (Ok(screen), Ok(renews), Ok(())) => Ok((screen, renews)),
+        (Err(unfit), ..) => Err(unfit),
     };
     let cleared = match screen {
-        Ok(screen) => Ok(Cleared { screen, ..cleared }),
+        Ok((screen, renews)) => Ok(Cleared { screen, renews, ..cleared }),
         Err(Unfit { status, reason }) => Err(Box::new(Denied { act, ..Denied::of(&cleared.grant, status, reason) })),
     };
     (cleared, held)
@@ -338,7 +354,7 @@ async fn forward(
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, funds } = cleared;
+    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, funds, renews } = cleared;
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed {
         request: number,
@@ -371,6 +387,10 @@ async fn forward(
     }
     let body = body.made(|begun| shared.vault.apply_to_body(&plan, &mut headers, begun));
     let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)));
+    if let Some(turn) = renews {
+        let errand = renewal::Errand { grant, target, headers, body, open, number, turn };
+        return Box::pin(renewal::carry(shared, errand, audience.clone())).await;
+    }
     match shared.upstream.send(grant, &target, headers, body, handshake.is_some()).await {
         Ok((response, passage)) => answer(shared.clone(), response, passage, open, &line, audience, handshake),
         Err(error) => {

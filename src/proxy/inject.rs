@@ -6,12 +6,13 @@
 use super::ProxyError;
 use super::disguise::{Needle, position};
 use super::refresh::{Attempt, Keeper, Read};
+use super::renewal::Account;
 use super::screen::{Screen, Stop};
 use super::scrub::{SECRET_BYTES_MIN, Scrub};
 use super::spot::{self, Slot, Spot};
 use super::watch::Watch;
 use crate::model::{Host, HostName, RequestLine, Secret};
-use crate::policy::{Binding, Mode, Place, Site};
+use crate::policy::{Binding, LoginToken, Mode, Place, RENEWAL_GRANT, Site};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashMap;
@@ -26,16 +27,18 @@ const REDACTED: &str = "[redacted by omni]";
 
 /// The session's secrets, each bound to its own sites.
 pub(super) struct Vault {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     watch: Watch,
     scrub: Arc<RwLock<Arc<Scrub>>>,
-    keeper: Option<Keeper>,
+    pub(super) keeper: Option<Keeper>,
+    /// The logins whose tokens are among them.
+    pub(super) logins: Vec<Account>,
     /// Whose sites a host has, and which.
     by_host: HashMap<HostName, Vec<(usize, usize)>>,
 }
 
-struct Entry {
-    binding: Binding,
+pub(super) struct Entry {
+    pub(super) binding: Binding,
     held: RwLock<Held>,
 }
 
@@ -119,7 +122,8 @@ impl Vault {
             }
         }
         let scrub = Arc::new(RwLock::new(Arc::new(scrub_of(&entries))));
-        Ok(Self { entries, watch, scrub, keeper: None, by_host })
+        let logins = Account::all(entries.iter().map(|entry| &entry.binding));
+        Ok(Self { entries, watch, scrub, keeper: None, logins, by_host })
     }
 
     /// The same, whose secrets can be read anew.
@@ -142,7 +146,7 @@ impl Vault {
         for index in self.used(plan) {
             let entry = &self.entries[index];
             let wanted = Instant::now();
-            let Some(refresh) = entry.binding.refresh else { continue };
+            let Some(refresh) = entry.binding.refresh.filter(|_| !self.is_adrift(&entry.binding)) else { continue };
             let attempt = || entry.held().attempt.clone();
             let is_fresh = |attempt: &Attempt| attempt.problem.is_none() && attempt.at + refresh > wanted;
             if !is_fresh(&attempt()) {
@@ -156,7 +160,7 @@ impl Vault {
         Ok(())
     }
 
-    fn take(&self, entry: &Entry, read: Read) {
+    pub(super) fn take(&self, entry: &Entry, read: Read) {
         let read = read.and_then(|value| match HeaderValue::from_str(&value) {
             Ok(_) if !value.is_empty() => Ok(value),
             _ => Err("its value cannot stand in a request".to_owned()),
@@ -180,7 +184,7 @@ impl Vault {
     }
 
     /// The secrets that a plan uses.
-    fn used(&self, plan: &Plan) -> Vec<usize> {
+    pub(super) fn used(&self, plan: &Plan) -> Vec<usize> {
         let swapped = plan.swaps.iter().map(|(index, _)| *index);
         let injected = plan.injections.iter().map(|(index, _)| *index);
         let mut used: Vec<usize> =
@@ -359,7 +363,9 @@ impl Vault {
         for (index, number) in sites {
             let Place::Json(pointer) = &self.site(*index, *number).place else { continue };
             let placeholder = self.entries[*index].binding.placeholder.as_str();
-            let there = document.pointer(pointer).and_then(serde_json::Value::as_str) == Some(placeholder);
+            let stands = |at: &str, text: &str| document.pointer(at).and_then(serde_json::Value::as_str) == Some(text);
+            let renews = self.entries[*index].binding.login.is_some_and(LoginToken::renews);
+            let there = stands(pointer, placeholder) && (!renews || stands(RENEWAL_GRANT.0, RENEWAL_GRANT.1));
             // Once in the whole text, so that this is where it stands.
             let mut found = memchr::memmem::find_iter(body, placeholder.as_bytes());
             let (first, second) = (found.next(), found.next());
@@ -491,7 +497,7 @@ impl Entry {
         self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.binding.secret.clone()
     }
 
@@ -524,7 +530,8 @@ impl Entry {
         let Some(at) = position(bytes, placeholder) else { return };
         let held = self.held();
         let real = held.secret.expose().as_bytes();
-        let swapped = [&bytes[..at], real, &bytes[at + placeholder.len()..]].concat();
+        let begin = spot::token_begin(bytes, at);
+        let swapped = [&bytes[..begin], real, &bytes[at + placeholder.len()..]].concat();
         // The value was checked when the vault was filled; were it refused here, the placeholder would go out, which
         // is worth nothing.
         if let Ok(swapped) = HeaderValue::from_bytes(&swapped) {
@@ -619,6 +626,7 @@ mod tests {
             mode,
             refresh: None,
             placeholder: Placeholder(HELD.to_owned()),
+            login: None,
         }
     }
 

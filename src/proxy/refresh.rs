@@ -1,5 +1,8 @@
 //! Reading secrets anew while the session runs. The proxy can open no file and run no command; it asks a process that can.
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, Instant};
@@ -12,6 +15,20 @@ use zeroize::Zeroizing;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer: the longest secret, or why there is none.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 + 1024;
+
+/// Stands where the place of a secret does, and says that a login was renewed: what changed of its file follows.
+pub const RENEWAL: u32 = u32::MAX;
+/// Longest text about a renewal: its tokens and times.
+pub const RENEWAL_BYTES_MAX: usize = 512 * 1024;
+
+/// A login was renewed.
+#[derive(Serialize, Deserialize)]
+pub struct Renewed {
+    /// Its preset's name.
+    pub login: String,
+    /// What changed of its file, by where in it.
+    pub changes: BTreeMap<String, Value>,
+}
 
 /// The way to the process that reads secrets.
 pub(super) struct Keeper {
@@ -36,26 +53,43 @@ impl Keeper {
         if is_settled() {
             return;
         }
-        let answer = match stream.as_mut() {
-            Some(open) => tokio::time::timeout(ANSWER_TIMEOUT, ask(open, index)).await,
-            None => Ok(Err(io::ErrorKind::NotConnected.into())),
-        };
-        settle(match answer {
-            Ok(Ok(read)) => read,
-            Ok(Err(_)) => {
-                *stream = None;
-                Err("the process that reads secrets is gone: start the session anew".to_owned())
-            }
-            Err(_) => {
-                *stream = None;
-                Err(format!("its source did not answer in {} s", ANSWER_TIMEOUT.as_secs()))
-            }
-        });
+        let asked = u32::try_from(index).unwrap_or(RENEWAL - 1).to_be_bytes();
+        settle(asked_in_time(&mut stream, &asked).await);
+    }
+
+    /// Has what a renewal changed written into the login's file.
+    pub(super) async fn write(&self, renewed: &Renewed) -> Result<(), String> {
+        let text = Zeroizing::new(serde_json::to_vec(renewed).unwrap_or_default());
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        if text.len() > RENEWAL_BYTES_MAX {
+            return Err("the new tokens are too long".to_owned());
+        }
+        let asked = Zeroizing::new([&RENEWAL.to_be_bytes()[..], &length.to_be_bytes(), &text].concat());
+        let mut stream = self.stream.lock().await;
+        asked_in_time(&mut stream, &asked).await.map(drop)
     }
 }
 
-async fn ask(stream: &mut UnixStream, index: usize) -> io::Result<Read> {
-    stream.write_u32(u32::try_from(index).map_err(io::Error::other)?).await?;
+async fn asked_in_time(stream: &mut Option<UnixStream>, asked: &[u8]) -> Read {
+    let answer = match stream.as_mut() {
+        Some(open) => tokio::time::timeout(ANSWER_TIMEOUT, ask(open, asked)).await,
+        None => Ok(Err(io::ErrorKind::NotConnected.into())),
+    };
+    match answer {
+        Ok(Ok(read)) => read,
+        Ok(Err(_)) => {
+            *stream = None;
+            Err("the process that reads secrets is gone: start the session anew".to_owned())
+        }
+        Err(_) => {
+            *stream = None;
+            Err(format!("its source did not answer in {} s", ANSWER_TIMEOUT.as_secs()))
+        }
+    }
+}
+
+async fn ask(stream: &mut UnixStream, asked: &[u8]) -> io::Result<Read> {
+    stream.write_all(asked).await?;
     let is_value = stream.read_u8().await? == 1;
     let length = stream.read_u32().await? as usize;
     if length > ANSWER_BYTES_MAX {

@@ -1,7 +1,7 @@
 //! Where in a request a secret's place is, and whether its placeholder stands there.
 
 use super::watch::percent_decoded;
-use crate::policy::Place;
+use crate::policy::{PLACEHOLDER_MARK, Place};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -62,7 +62,8 @@ pub(super) fn spots(place: &Place, placeholder: &str, target: &str, headers: &He
             Err(_) => Vec::new(),
         },
         Place::Bearer => values(AUTHORIZATION, &|value| {
-            value.trim() != placeholder && after_word(value, |word| word.eq_ignore_ascii_case("bearer")) == placeholder
+            let token = after_word(value, |word| word.eq_ignore_ascii_case("bearer"));
+            value.trim() != placeholder && stands_for(token, placeholder)
         }),
         Place::BasicPassword(wanted) => basic(headers, |user, password| {
             password == placeholder && wanted.as_deref().is_none_or(|wanted| wanted == user)
@@ -81,6 +82,22 @@ pub(super) fn spots(place: &Place, placeholder: &str, target: &str, headers: &He
             .collect(),
         Place::Json(_) => Vec::new(),
     }
+}
+
+/// Whether a text is a placeholder, or a token that has it as its signature (RFC 7515, section 7.1), whatever it claims.
+fn stands_for(text: &str, placeholder: &str) -> bool {
+    let Some(before) = text.strip_suffix(placeholder) else { return false };
+    let signs = || placeholder.as_bytes().starts_with(PLACEHOLDER_MARK);
+    before.is_empty() || (signs() && token_begin(text.as_bytes(), before.len()) == 0)
+}
+
+/// Where the token begins whose signature stands here: here, where it is none.
+pub(super) fn token_begin(bytes: &[u8], at: usize) -> usize {
+    let Some(claimed) = bytes[..at].strip_suffix(b".") else { return at };
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let begin = claimed.iter().rposition(|byte| !is_part(byte)).map_or(0, |before| before + 1);
+    let parts: Vec<_> = claimed[begin..].split(|byte| *byte == b'.').collect();
+    if parts.len() == 2 && parts.iter().all(|part| !part.is_empty()) { begin } else { at }
 }
 
 /// A value without the one word before it, where there is one and it is of this kind.
@@ -172,6 +189,23 @@ mod tests {
         assert_eq!(cookie("a=b; sid=sk-placeholder; c=d"), header("cookie"));
         assert_eq!(cookie("sid=\"sk-placeholder\""), header("cookie"));
         assert!(cookie("other=sk-placeholder").is_empty());
+    }
+
+    #[test]
+    fn a_signature_stands_for_the_whole_token_whatever_it_claims() {
+        let signature = "ZXepeqer0123456789abcdef";
+        let bearer = |value: &str| {
+            let headers = [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect();
+            !spots(&Place::Bearer, signature, "/", &headers).is_empty()
+        };
+        assert!(bearer(&format!("Bearer eyJh.eyJl-_.{signature}")) && bearer(&format!("Bearer {signature}")));
+        for other in ["a.", "a.b.c.", "a..", ".b.", "a b.c.", "a.b/c."] {
+            assert!(!bearer(&format!("Bearer {other}{signature}")), "{other}");
+        }
+        assert!(!bearer(&format!("Bearer a.b.{signature}x")));
+        assert!(found(Place::Bearer, "/", Some(("authorization", "Bearer a.b.sk-placeholder"))).is_empty());
+        assert_eq!(token_begin(b"Bearer a.b.SIGNATURE", 11), 7);
+        assert_eq!((token_begin(b"Bearer SIGNATURE", 7), token_begin(b".SIGNATURE", 1)), (7, 1));
     }
 
     #[test]

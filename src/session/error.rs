@@ -73,6 +73,24 @@ pub enum SessionError {
     /// A session without a terminal outside did not start.
     #[error("{0}")]
     NotDetached(String),
+    /// A login cannot be stood in for.
+    #[error("the login `{secret}` cannot be used: {file} cannot be read: {error}; log in outside of omni first")]
+    Login {
+        /// Its secret.
+        secret: String,
+        /// Its file.
+        file: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// A login is in a file that the machine's server does not read.
+    #[error(
+        "the login `{secret}` is in a file of yours, which the machine's server does not read: run omni without it"
+    )]
+    LoginOfAnother {
+        /// Its secret.
+        secret: String,
+    },
     /// A signal came before there was a harness to pass it on to.
     #[error("{0} came before the harness was started")]
     CalledOff(nix::sys::signal::Signal),

@@ -1,8 +1,10 @@
 //! Reading secrets anew while a session runs, for a proxy that can open no file and run no command: a process of its own, made
 //! where a secret wants it, that hears the proxy alone and ends with it.
 
+use super::login_file::write_back;
 use super::secrets::{check_secret, first_value};
 use crate::policy::SecretSpec;
+use crate::proxy::{RENEWAL, RENEWAL_BYTES_MAX, Renewed};
 use crate::sys::{self, Forked, fork_single_threaded};
 use rustix::process::Signal;
 use std::io::{self, Read, Write};
@@ -37,18 +39,37 @@ fn keep(mut proxy: UnixStream, specs: &[&SecretSpec], home: &Path) -> io::Result
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut place = [0; 4];
     while proxy.read_exact(&mut place).is_ok() {
-        let spec = specs.get(u32::from_be_bytes(place) as usize);
-        let (is_value, text) =
-            match spec.map_or_else(|| Err("there is no such secret".to_owned()), |spec| read(spec, home)) {
-                Ok(value) => (1, value),
-                Err(problem) => (0, Zeroizing::new(problem)),
-            };
+        let done = match u32::from_be_bytes(place) {
+            RENEWAL => keep_renewal(&mut proxy, home)?.map(|()| Zeroizing::default()),
+            place => match specs.get(place as usize) {
+                Some(spec) => read(spec, home),
+                None => Err("there is no such secret".to_owned()),
+            },
+        };
+        let (is_value, text) = match done {
+            Ok(value) => (1, value),
+            Err(problem) => (0, Zeroizing::new(problem)),
+        };
         let length = u32::try_from(text.len()).map_err(io::Error::other)?;
         proxy.write_all(&[is_value])?;
         proxy.write_all(&length.to_be_bytes())?;
         proxy.write_all(text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Takes what a renewal changed of a login, and writes it into the login's file.
+fn keep_renewal(proxy: &mut UnixStream, home: &Path) -> io::Result<Result<(), String>> {
+    let mut length = [0; 4];
+    proxy.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > RENEWAL_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    proxy.read_exact(&mut bytes)?;
+    let Renewed { login, changes } = serde_json::from_slice(&bytes)?;
+    Ok(write_back(&login, changes, home).map_err(|error| error.to_string()))
 }
 
 fn read(spec: &SecretSpec, home: &Path) -> Result<Zeroizing<String>, String> {

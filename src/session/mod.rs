@@ -21,6 +21,7 @@ mod keyring;
 mod late_look;
 mod leave;
 mod leave_key;
+mod login_file;
 mod money;
 pub mod overlay;
 mod picture;

@@ -5,6 +5,7 @@ use super::clock;
 use super::environment::{self, Place};
 use super::error::SessionError;
 use super::git_settings;
+use super::login_file;
 use super::overlay::layer_path;
 use super::program::{self, Program};
 use super::project_policy::project_policy;
@@ -179,7 +180,8 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let repository = repository.map(|place| repository_mount(place, &request, private.is_some()));
     request.mounts.extend(repository);
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
-    let launch = launch(&request, &program, &inner_home, &workspace, &present);
+    let look_alikes = login_file::look_alikes(&request.caller, &present, &home)?;
+    let launch = launch(&request, &program, &inner_home, &workspace, &present, &look_alikes);
     let layer = layer(&request, &session)?;
     let names = SecretNames::compile(&request.profile.filesystem.secret_files);
     let names = names.map_err(|(pattern, hint)| PlanError::Pattern { pattern, hint })?;
@@ -297,7 +299,14 @@ fn placeholders(request: &SessionRequest, home: &Path) -> Result<(Present, Vec<S
     Ok((there.into_iter().map(with_placeholder).collect(), missing))
 }
 
-fn launch(request: &SessionRequest, program: &Program, home: &Path, workspace: &Path, present: &Present) -> LaunchSpec {
+fn launch(
+    request: &SessionRequest,
+    program: &Program,
+    home: &Path,
+    workspace: &Path,
+    present: &Present,
+    look_alikes: &BTreeMap<String, String>,
+) -> LaunchSpec {
     let by_name: BTreeMap<_, _> =
         present.iter().map(|(spec, placeholder)| (spec.name.clone(), placeholder.clone())).collect();
     let streams = streams(request);
@@ -308,6 +317,7 @@ fn launch(request: &SessionRequest, program: &Program, home: &Path, workspace: &
         home: &home.display().to_string(),
         workspace: &workspace.display().to_string(),
         placeholders: &by_name,
+        look_alikes,
         terminal: streams.stdin && streams.stdout,
     })
 }

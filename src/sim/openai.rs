@@ -147,3 +147,13 @@ impl Events {
         }
     }
 }
+/// The accounts of a person who logged in with ChatGPT, as Codex asks for them before its first model call.
+pub(super) fn accounts(account: Option<&str>) -> Value {
+    let id = account.unwrap_or("simulated-account");
+    let one = json!({
+        "id": id, "account_user_id": "simulated-user", "name": "Personal", "structure": "personal", "plan_type": "pro",
+        "is_deactivated": false, "is_fedramp_compliant_workspace": false, "can_access_with_session": true,
+        "workspace_backend_origin": "https://chatgpt.com", "account_routing_override": "NO_CONSTRAINT", "profile_picture_url": null,
+    });
+    json!({"accounts": [one], "account_ordering": [id], "default_account_id": id})
+}

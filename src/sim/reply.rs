@@ -37,6 +37,8 @@ pub(super) struct Request<'a> {
     /// Without the query.
     pub(super) path: &'a str,
     pub(super) upgrade: bool,
+    /// The account of ChatGPT's that it says it is for.
+    pub(super) account: Option<&'a str>,
     pub(super) body: &'a [u8],
 }
 
@@ -91,6 +93,8 @@ impl Stage {
             ("GET", "/api/claude_code/settings" | "/api/claude_code/policy_limits") => {
                 json_response(404, anthropic::refusal(404, None, "this account has none"))
             }
+            ("GET", "/backend-api/codex/models") => json_response(200, json!({"models": []})),
+            ("GET", "/backend-api/wham/accounts/check") => json_response(200, openai::accounts(request.account)),
             _ if request.host == "api.openai.com" => {
                 json_response(404, openai::refusal(404, None, "this is not simulated"))
             }

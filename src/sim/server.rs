@@ -147,8 +147,9 @@ async fn exchange(mut request: hyper::Request<Incoming>, shared: &Arc<Shared>) -
         Ok(body) => {
             let host = line.host.rsplit_once(':').map_or(line.host.as_str(), |(name, _)| name);
             let upgrade = head.headers.contains_key(UPGRADE);
+            let account = head.headers.get("chatgpt-account-id").and_then(|value| value.to_str().ok());
             let (method, path) = (head.method.as_str(), head.uri.path());
-            (shared.stage.respond(&Request { method, host, path, upgrade, body }), body.len())
+            (shared.stage.respond(&Request { method, host, path, upgrade, account, body }), body.len())
         }
         Err(error) if error.is::<LengthLimitError>() => (json_response(413, json!({"error": "too large"})), 0),
         Err(_) => (json_response(400, json!({"error": "the body broke off"})), 0),

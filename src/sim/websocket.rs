@@ -44,6 +44,7 @@ pub(super) async fn serve(upgrade: OnUpgrade, shared: Arc<Shared>, line: Line) {
             host: &line.host,
             path: "/v1/responses",
             upgrade: false,
+            account: None,
             body: call(&text).to_string().as_bytes(),
         });
         let line = Line { time: now(), request_bytes: text.len(), ..line.clone() }.of(&response);

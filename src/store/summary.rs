@@ -208,6 +208,7 @@ impl Summary {
             }
             Event::ProxyStarted { .. }
             | Event::SecretMissing { .. }
+            | Event::SecretRenewed { .. }
             | Event::NameResolved { .. }
             | Event::RequestCompleted { .. }
             | Event::BodyRecorded { .. }

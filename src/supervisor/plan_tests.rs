@@ -63,6 +63,7 @@ fn planned_with(profile: &Profile, facts: &HostFacts, layer: Option<&Path>) -> R
         home: "/home/ann",
         workspace: "/home/ann/project",
         placeholders: &placeholders,
+        look_alikes: &BTreeMap::new(),
         terminal: true,
     });
     plan(&PlanRequest {

@@ -15,6 +15,7 @@ mod memory;
 mod money;
 mod money_many;
 mod money_models;
+mod renewals;
 mod seen;
 mod server;
 mod services;

@@ -41,7 +41,7 @@ impl Server {
 
     /// A server that lets in whoever sends one of these `Authorization`s, and asks all others for one.
     pub fn behind(pages: Pages, accepted: Vec<String>) -> Self {
-        let (ca_pem, config) = certified();
+        let (ca_pem, config) = certified(&[ALLOWED, REFUSED]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,15 +56,16 @@ impl Server {
     }
 }
 
-fn certified() -> (String, ServerConfig) {
+/// An authority, and a server's identity under these names by it.
+pub fn certified(names: &[&str]) -> (String, ServerConfig) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().unwrap();
-    let names = CertificateParams::new(vec![ALLOWED.to_owned(), REFUSED.to_owned()]).unwrap();
-    let leaf = names.signed_by(&key, &issuer).unwrap();
+    let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let leaf = params.signed_by(&key, &issuer).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

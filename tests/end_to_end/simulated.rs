@@ -28,10 +28,16 @@ pub struct Call {
 impl Provider {
     /// Starts one that follows a script.
     pub fn start(stage: &Stage, script: &str) -> Self {
+        Self::start_with(stage, script, &[])
+    }
+
+    /// The same, with further arguments.
+    pub fn start_with(stage: &Stage, script: &str, arguments: &[&str]) -> Self {
         let [ca, record, turns] = ["ca.pem", "requests.jsonl", "script.yaml"].map(|name| stage.path(name));
         std::fs::write(&turns, script).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_omni"));
         command.arg("sim").arg("--ca-out").arg(&ca).arg("--record").arg(&record).arg("--script").arg(&turns);
+        command.args(arguments);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();

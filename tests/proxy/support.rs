@@ -371,6 +371,7 @@ fn binding(host: &str, refreshed: bool) -> Binding {
         mode: Mode::Placeholder,
         refresh: refreshed.then_some(Duration::ZERO),
         placeholder: Placeholder(PLACEHOLDER.to_owned()),
+        login: None,
     }
 }
 
