@@ -52,6 +52,19 @@ pub(super) fn describe(stored: &StoredEvent) -> String {
     listing::printable(&text).into_owned()
 }
 
+/// What was done with a secret or a key.
+fn use_words(event: &Event) -> String {
+    match event {
+        Event::SshSigned { key, host, user } => format!("ssh login {user}@{host} signed by {key}"),
+        Event::SshRefused { key, host, reason } => format!("ssh login {host} by {key} REFUSED: {reason}"),
+        Event::SecretRenewed { secret, problem: None, .. } => format!("login {secret} renewed"),
+        Event::SecretRenewed { secret, problem: Some(why), .. } => {
+            format!("login {secret} renewed, and NOT WRITTEN BACK: {why}; log in outside of omni anew")
+        }
+        _ => String::new(),
+    }
+}
+
 fn words(event: &Event) -> String {
     match event {
         Event::SessionStarted { profile, argv, user, isolation, .. } => {
@@ -65,10 +78,7 @@ fn words(event: &Event) -> String {
             format!("proxy started, secrets {}, prices of {price_table}", secrets.join(", "))
         }
         Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
-        Event::SecretRenewed { secret, problem: None, .. } => format!("login {secret} renewed"),
-        Event::SecretRenewed { secret, problem: Some(why), .. } => {
-            format!("login {secret} renewed, and NOT WRITTEN BACK: {why}; log in outside of omni anew")
-        }
+        Event::SshSigned { .. } | Event::SshRefused { .. } | Event::SecretRenewed { .. } => use_words(event),
         Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
         Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
         Event::RequestAllowed { .. }

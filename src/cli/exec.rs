@@ -9,7 +9,9 @@ use super::profile::{self, Found};
 use super::server::{Route, exec_through};
 use super::sources::Sources;
 use crate::model::{ExitStatus, PublishedPort, Tier};
-use crate::policy::{Effect, Profile, SecretSpec, WorkspaceMode, WrittenRule, parse_duration, without_dots};
+use crate::policy::{
+    Effect, Profile, SecretSpec, SshAccess, SshHost, WorkspaceMode, WrittenRule, parse_duration, without_dots,
+};
 use crate::proxy::ConnectTo;
 use crate::server::ServerError;
 use crate::session::{self, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
@@ -74,6 +76,9 @@ pub struct Args {
     /// Use a secret that `omni secret` keeps, or one of a known vendor's (repeatable).
     #[arg(long, value_name = "NAME")]
     secret: Vec<String>,
+    /// Let it log in to this host with SSH, by the keys of your own agent (repeatable).
+    #[arg(long, value_name = "HOST[:PORT]")]
+    ssh: Vec<String>,
     /// Send what is meant for the first host and port to the second; the name checked stays the first (repeatable).
     #[arg(long, value_name = "HOST1:PORT1:HOST2:PORT2")]
     connect_to: Vec<ConnectTo>,
@@ -306,6 +311,12 @@ pub(super) fn request(
     profile.record_bodies |= args.record_bodies;
     for name in &args.secret {
         profile.add_secret(SecretSpec::parse(&Sources::of_secret(name), &sources.secret(name)?)?)?;
+    }
+    for written in &args.ssh {
+        let host = SshHost::parse(written).map_err(|error| anyhow::anyhow!("--ssh {written}: {error}"))?;
+        let access = SshAccess::with(profile.ssh.take(), host);
+        profile.egress.extend(access.rules().into_iter().last());
+        profile.ssh = Some(access);
     }
     args.limits.apply(&mut profile.limits);
     let directory = std::env::current_dir().context("the current directory is gone: change into another")?;

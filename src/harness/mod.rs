@@ -20,6 +20,9 @@ use crate::model::Placeholder;
 use crate::policy::{Harness, Profile};
 use std::collections::BTreeMap;
 
+/// Where programs find the SSH agent of a session that has one.
+pub const SSH_AGENT: &str = "/run/omni/ssh-agent";
+
 /// Permissions of a seed that only its owner may read.
 const PRIVATE: u32 = 0o600;
 /// Where OpenSSH keeps the keys of the servers that it knows (ssh(1)).
@@ -95,7 +98,14 @@ pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
             spec.seeds.push(Seed { path, contents, mode: PRIVATE });
         }
     }
+    if request.profile.ssh.is_some() {
+        spec.env.insert("SSH_AUTH_SOCK".to_owned(), SSH_AGENT.to_owned());
+    }
     for (path, contents) in request.look_alikes {
+        if let Some(seed) = spec.seeds.iter_mut().find(|seed| seed.path == *path && path == KNOWN_HOSTS) {
+            seed.contents.push_str(contents);
+            continue;
+        }
         spec.seeds.retain(|seed| seed.path != *path);
         spec.seeds.push(Seed { path: path.clone(), contents: contents.clone(), mode: PRIVATE });
     }

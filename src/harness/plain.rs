@@ -13,7 +13,7 @@ fn environment(request: &LaunchRequest<'_>) -> BTreeMap<String, String> {
     let mut env = request.profile.environment.set.clone();
     for secret in &request.profile.secrets {
         if let Some(placeholder) = request.placeholders.get(&secret.name) {
-            env.extend(secret.placeholder_env.iter().map(|name| (name.clone(), placeholder.0.clone())));
+            env.extend(secret.placeholder_env.iter().map(|name| (name.clone(), secret.stand_in(name, placeholder))));
         }
     }
     env

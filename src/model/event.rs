@@ -224,6 +224,24 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
     },
+    /// A login with SSH is signed by a key of the user's agent; written before it is.
+    SshSigned {
+        /// The key's fingerprint.
+        key: String,
+        /// The host.
+        host: String,
+        /// As whom.
+        user: String,
+    },
+    /// The user's agent was not asked to sign.
+    SshRefused {
+        /// The key's fingerprint.
+        key: String,
+        /// The host, where it is known.
+        host: String,
+        /// Why, for a person.
+        reason: String,
+    },
     /// A name was given a synthetic address for the first time.
     NameResolved {
         /// The name that was asked for.
@@ -574,6 +592,8 @@ impl Event {
             Self::ProxyStarted { .. } => "proxy_started",
             Self::SecretMissing { .. } => "secret_missing",
             Self::SecretRenewed { .. } => "secret_renewed",
+            Self::SshSigned { .. } => "ssh_signed",
+            Self::SshRefused { .. } => "ssh_refused",
             Self::NameResolved { .. } => "name_resolved",
             Self::ConnectionRefused { .. } => "connection_refused",
             Self::RequestAllowed { .. } => "request_allowed",
@@ -618,6 +638,7 @@ impl Event {
     pub fn is_weighty(&self) -> bool {
         match self {
             Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
+            Self::SshSigned { .. } | Self::SshRefused { .. } => true,
             Self::RuleAdded { .. } | Self::ApprovalAnswered { .. } | Self::HoldSettled { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,

@@ -73,6 +73,12 @@ pub enum HostError {
 }
 
 impl HostName {
+    /// Whether it is a name within another's domain, and not that name itself.
+    #[must_use]
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.0.strip_suffix(other.0.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    }
+
     /// Parses and canonicalises a name; one final dot is dropped.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ mod secret;
 mod secret_files;
 mod shape;
 mod spend;
+mod ssh;
 mod tally;
 mod terminal;
 #[cfg(test)]
@@ -74,10 +75,14 @@ pub use quantity::{QuantityError, parse_duration, parse_size};
 pub use quota::{Quota, Rate};
 pub use read_secret::is_name as is_secret_name;
 pub use rule::{Effect, Level, Rule, WrittenRule};
-pub use secret::{Binding, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
+pub use secret::{
+    AWS_FILE, AWS_VARIABLES, Approval, Binding, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource,
+    SecretSpec, Site,
+};
 pub use secret_files::{SecretFiles, SecretNames, is_unseen};
-pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape};
+pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape, signing_placeholder};
 pub use spend::{OnHardLimit, OnSoftLimit, OnUnknownModel, SpendPolicy};
+pub use ssh::{SshAccess, SshHost};
 pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};
 pub use terminal::{Terminal, TerminalFilter};
 pub use upstream_proxy::UpstreamProxySetting;

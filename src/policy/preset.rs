@@ -32,6 +32,8 @@ enum At {
     /// The password of whoever.
     Basic,
     Query(&'static str),
+    /// A signature.
+    Aws,
 }
 
 /// Every preset. The sites are those that the vendors document for their command lines and libraries.
@@ -189,6 +191,18 @@ static PRESETS: &[Preset] = &[
         files: &[],
     },
     Preset {
+        name: "aws",
+        about: "an access key of AWS's, as ID:SECRET or ID:SECRET:TOKEN",
+        variables: &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        shape: Shape::AwsKey,
+        sites: &[("amazonaws.com", "/", At::Aws), ("amazonaws.com.cn", "/", At::Aws), ("api.aws", "/", At::Aws)],
+        login: None,
+        files: &[(
+            "~/.aws/credentials",
+            "[default]\naws_access_key_id = PLACEHOLDER\naws_secret_access_key = PLACEHOLDER_SECRET\n",
+        )],
+    },
+    Preset {
         name: "slack",
         about: "a bot token of Slack's, from api.slack.com/apps",
         variables: &["SLACK_BOT_TOKEN"],
@@ -302,6 +316,7 @@ impl Preset {
                 At::Header(name) => Place::Header((*name).to_owned()),
                 At::Bearer => Place::Bearer,
                 At::Basic => Place::BasicPassword(None),
+                At::Aws => Place::Aws,
                 At::Query(name) => Place::Query((*name).to_owned()),
             };
             // Every host of a preset is one: a test parses them all.
@@ -316,6 +331,9 @@ impl Preset {
     #[must_use]
     pub fn sources(&self) -> Vec<SecretSource> {
         let stored = std::iter::once(SecretSource::Store(self.name.to_owned()));
+        if self.shape == Shape::AwsKey {
+            return stored.chain([SecretSource::Aws(None)]).collect();
+        }
         let variables = self.variables.iter().map(|name| SecretSource::Env((*name).to_owned()));
         stored.chain(variables).chain(self.login.map(SecretSource::of_file)).collect()
     }

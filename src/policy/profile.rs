@@ -7,6 +7,7 @@ use super::read;
 use super::rule::{Effect, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
+use super::ssh::SshAccess;
 use super::terminal::Terminal;
 use super::upstream_proxy::UpstreamProxySetting;
 use crate::model::{Durability, ModelHost, Tier};
@@ -53,6 +54,8 @@ pub struct Profile {
     pub record_bodies: bool,
     /// Which facts wait for the disk before their effect.
     pub durability: Durability,
+    /// What it may have the user's SSH agent sign.
+    pub ssh: Option<SshAccess>,
 }
 
 impl Profile {
@@ -69,15 +72,12 @@ impl Profile {
         }
         let failed = |variable: &String| AddedSecret { secret: secret.name.clone(), variable: variable.clone() };
         let holds = |name: &&String| self.environment.pass.iter().any(|passed| passed == *name);
-        let sources = secret.from.iter().filter_map(|source| match source {
-            SecretSource::Env(name) => Some(name),
-            _ => None,
-        });
+        let sources = secret.from.iter().flat_map(SecretSource::variables).map(str::to_owned).collect::<Vec<_>>();
         let taken = |name: &&String| {
             let other = self.secrets.iter().any(|other| other.placeholder_env.contains(name));
             other || self.environment.set.contains_key(*name)
         };
-        match secret.placeholder_env.iter().find(taken).or(sources.into_iter().find(holds)) {
+        match secret.placeholder_env.iter().find(taken).or(sources.iter().find(holds)) {
             Some(variable) => Err(failed(variable)),
             None => {
                 self.secrets.push(secret);

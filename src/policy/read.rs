@@ -12,6 +12,7 @@ use super::read_terminal;
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret::{SecretSource, SecretSpec};
 use super::secret_files::SecretFiles;
+use super::ssh::SshAccess;
 use super::upstream_proxy::UpstreamProxySetting;
 use crate::model::{Durability, LOOPBACK_NAME, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         fields.take("nested_sandboxes").is_some_and(|node| switch(&node, "nested_sandboxes", complaints));
     let record_bodies = fields.take("record_bodies").is_some_and(|node| switch(&node, "record_bodies", complaints));
     let durability = choice(fields.take("durability"), "durability", &Durability::ALL, complaints);
+    let ssh = fields.take("ssh").and_then(|node| SshAccess::read(node, complaints));
     fields.finish(complaints);
     if name.is_none() {
         complaints.push(no_name);
@@ -81,8 +83,10 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         nested_sandboxes,
         record_bodies,
         durability,
+        ssh,
     };
     let logins: Vec<SecretSpec> = logins;
+    profile.egress.extend(profile.ssh.iter().flat_map(SshAccess::rules));
     logins.into_iter().for_each(|login| profile.take_login(login));
     profile
 }
@@ -316,7 +320,8 @@ fn no_secret_leaks(
     complaints: &mut Vec<Complaint>,
 ) {
     for (node, name) in passed {
-        let is_source = |secret: &SecretSpec| secret.from.contains(&SecretSource::Env(name.clone()));
+        let is_source =
+            |secret: &SecretSpec| secret.from.iter().flat_map(SecretSource::variables).any(|source| source == name);
         if let Some((_, secret)) = secrets.iter().find(|(_, secret)| is_source(secret)) {
             let message = format!("passing `{name}` on would give the value of the secret `{}` away", secret.name);
             complaints.push(node.complaint(message, "remove it from `pass`: the sandbox gets the placeholder"));

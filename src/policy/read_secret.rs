@@ -4,7 +4,7 @@ use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::preset::Preset;
 use super::quantity::parse_duration;
-use super::secret::{Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
+use super::secret::{Approval, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 use super::shape::Shape;
 use crate::model::{HostName, Port};
 use std::time::Duration;
@@ -25,7 +25,7 @@ const HEADERS_RESERVED: [&str; 10] = [
 
 /// What a secret needs to have a place.
 const PLACE_HINT: &str = "write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, `query: NAME`, \
-                          `cookie: NAME` or `json: /POINTER`";
+                          `cookie: NAME`, `json: /POINTER` or `aws: true`";
 
 impl SecretSpec {
     /// Reads a secret that is declared alone, as one entry of `secrets:` is.
@@ -59,15 +59,13 @@ impl SecretSpec {
         }
         let (name, from, preset) = (fields.take("name"), fields.take("from"), fields.take("preset"));
         let preset = preset.and_then(|node| read_preset(node, complaints));
-        if let (Some(preset), Some(written)) = (preset, name.clone())
-            && let Some(login) = read_name(written, &mut Vec::new()).and_then(|name| preset.login(&name))
-        {
+        let approval = fields.take("approve").map(|node| Approval::read(node, complaints)).unwrap_or_default();
+        if let Some(login) = of_login(preset, name.as_ref()) {
             // Everything about it is known.
             fields.finish(complaints);
-            if let Some(from) = from {
-                complaints.push(from.complaint("a login is read from its own file", "leave `from` out"));
-            }
-            return Some(login);
+            let hint = "leave `from` out";
+            complaints.extend(from.map(|from| from.complaint("a login is read from its own file", hint)));
+            return Some(Self { approval, ..login });
         }
         let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
         let refresh = fields.take("refresh").and_then(|node| read_refresh(node, complaints));
@@ -112,8 +110,15 @@ impl SecretSpec {
             placeholder_files,
             shape,
             login: None,
+            approval,
         })
     }
+}
+
+/// The secret of a preset that is a login.
+fn of_login(preset: Option<&Preset>, name: Option<&Node>) -> Option<SecretSpec> {
+    let name = read_name(name?.clone(), &mut Vec::new())?;
+    preset?.login(&name)
 }
 
 /// Reads `sites:`.
@@ -163,13 +168,13 @@ fn read_site(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Compla
 /// Complains of places that the proxy cannot make where a request has none.
 fn no_place_for_injection(mode: Mode, sites: &[Site], whole: &Complaint, complaints: &mut Vec<Complaint>) {
     let cannot = |site: &&Site| match &site.place {
-        Place::Json(_) => true,
+        Place::Json(_) | Place::Aws => true,
         Place::BasicPassword(user) => user.is_none(),
         _ => false,
     };
     if let Some(site) = sites.iter().find(|site| mode == Mode::Inject && cannot(site)) {
         let hint = match site.place {
-            Place::Json(_) => "use a placeholder there, which is swapped where it stands",
+            Place::Json(_) | Place::Aws => "use a placeholder there, which is swapped where it stands",
             _ => "say whose password it is: `basic: USER`",
         };
         let message = format!("a secret cannot be injected into {}", site.place);
@@ -252,10 +257,13 @@ fn read_source(node: Node, complaints: &mut Vec<Complaint>) -> Option<SecretSour
         "command" if !rest.is_empty() => return Some(SecretSource::Command(rest.to_owned())),
         "command" => node.complaint("the command is empty", "write it like `command:pass show key`"),
         "store" if is_name(rest) => return Some(SecretSource::Store(rest.to_owned())),
+        "aws" if written == "aws" => return Some(SecretSource::Aws(None)),
+        "aws" if is_name(rest) => return Some(SecretSource::Aws(Some(rest.to_owned()))),
+        "aws" => node.complaint(format!("`{rest}` cannot name a profile"), "write it like `aws:work`, or `aws` alone"),
         "store" => node.complaint(format!("`{rest}` cannot name a secret"), "write it like `store:github`"),
         _ => {
             let message = format!("`{kind}` is not a place where secrets are kept");
-            node.complaint(message, hint_of(kind, &["env", "file", "command", "store"]))
+            node.complaint(message, hint_of(kind, &["env", "file", "command", "store", "aws"]))
         }
     };
     complaints.push(complaint);
@@ -286,7 +294,7 @@ fn read_port(node: Node, complaints: &mut Vec<Complaint>) -> Option<Port> {
 /// Reads the place of a site, of which there must be one.
 fn read_place(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Complaint>) -> Option<Place> {
     let complain = |message: String| Complaint { message, hint: Some(PLACE_HINT.to_owned()), ..whole.clone() };
-    let keys = ["header", "bearer", "basic", "basic_user", "query", "cookie", "json"];
+    let keys = ["header", "bearer", "basic", "basic_user", "query", "cookie", "json", "aws"];
     let mut taken: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.take(key)?))).collect();
     match (taken.pop(), taken.pop()) {
         (Some((key, node)), None) => read_place_of(key, node, complaints),
@@ -304,9 +312,13 @@ fn read_place(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Compl
 fn read_place_of(key: &str, node: Node, complaints: &mut Vec<Complaint>) -> Option<Place> {
     match key {
         "header" => return read_header(node, complaints),
-        "bearer" | "basic_user" => {
+        "bearer" | "basic_user" | "aws" => {
             if matches!(node.value, Value::Bool(true)) {
-                return Some(if key == "bearer" { Place::Bearer } else { Place::BasicUser });
+                return Some(match key {
+                    "bearer" => Place::Bearer,
+                    "aws" => Place::Aws,
+                    _ => Place::BasicUser,
+                });
             }
             let hint = format!("leave it out, or write `{key}: true`");
             complaints.push(node.complaint(format!("`{key}` can only be `true`"), hint));

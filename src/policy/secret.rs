@@ -1,8 +1,10 @@
 //! Secrets as a profile declares them, and what stands in for them. No value of a secret ever comes here.
 
 use super::login::{Login, LoginToken};
-use super::shape::Shape;
+use super::shape::{Shape, signing_placeholder};
 use crate::model::{Host, HostName, Placeholder, Port, RequestLine, Scheme};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use std::fmt;
 use std::time::Duration;
 
@@ -27,6 +29,28 @@ pub struct SecretSpec {
     pub shape: Shape,
     /// The login that it is a token of.
     pub login: Option<LoginToken>,
+    /// When a person must say yes before it is used.
+    pub approval: Approval,
+}
+
+/// When a person must say yes before a secret is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Approval {
+    /// Never: the rules say where it may go.
+    #[default]
+    Never,
+    /// Before its first use in a session.
+    Session,
+    /// Before its first use at each host.
+    Host,
+    /// Before each use.
+    Use,
+}
+
+impl Approval {
+    /// Each by the word it is written as.
+    pub(super) const ALL: [(&'static str, Self); 3] =
+        [("session", Self::Session), ("host", Self::Host), ("use", Self::Use)];
 }
 
 /// A file in which a program looks for a secret, with the placeholder in it.
@@ -42,12 +66,26 @@ pub struct PlaceholderFile {
 pub(super) const LOGIN_REFRESH: Duration = Duration::from_secs(60);
 /// What stands for the placeholder in the text of a file.
 pub const PLACEHOLDER_WORD: &str = "PLACEHOLDER";
+/// What stands there for a user and the placeholder in base64, as in basic credentials: the user and `)` follow.
+const BASIC_WORD: &str = "PLACEHOLDER_BASIC(";
+/// What stands there for the secret that belongs to a placeholder for a key's id.
+const SIGNING_WORD: &str = "PLACEHOLDER_SECRET";
+/// How the names of variables for such secrets end.
+const SIGNING_VARIABLE: &str = "SECRET_ACCESS_KEY";
 
 impl PlaceholderFile {
     /// What the file holds in a session.
     #[must_use]
     pub fn contents(&self, placeholder: &Placeholder) -> String {
-        self.text.replace(PLACEHOLDER_WORD, placeholder.as_str())
+        let mut parts = self.text.split(BASIC_WORD);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (user, rest) = part.split_once(')').unwrap_or(("", part));
+            text.push_str(&BASE64_STANDARD.encode(format!("{user}:{}", placeholder.as_str())));
+            text.push_str(rest);
+        }
+        let text = text.replace(SIGNING_WORD, &signing_placeholder(placeholder));
+        text.replace(PLACEHOLDER_WORD, placeholder.as_str())
     }
 }
 
@@ -68,8 +106,14 @@ impl Site {
     /// Whether a request goes to this site, whatever it carries where.
     #[must_use]
     pub fn takes(&self, line: &RequestLine) -> bool {
-        let host = matches!(&line.host, Host::Name(name) if *name == self.host);
+        let host = matches!(&line.host, Host::Name(name) if *name == self.host || (self.is_wide() && name.is_below(&self.host)));
         line.scheme == Scheme::Https && host && line.port == self.port && self.covers(&line.path)
+    }
+
+    /// Whether hosts below its own are meant too: a signature is for one host, and of use to no other.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.place == Place::Aws
     }
 
     /// Whether a path is the site's own, or below it.
@@ -97,6 +141,11 @@ pub enum Mode {
     Inject,
 }
 
+/// The variables in which AWS's programs look for a key: its id, its secret, and a session's token.
+pub const AWS_VARIABLES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+/// The file in which they do.
+pub const AWS_FILE: &str = "~/.aws/credentials";
+
 /// Where the value of a secret is looked for, outside the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
@@ -110,6 +159,8 @@ pub enum SecretSource {
     Command(String),
     /// omni's own store, by the name it was put in under.
     Store(String),
+    /// A key of AWS's where its programs look for one: their variables, or this profile of their file.
+    Aws(Option<String>),
 }
 
 impl SecretSource {
@@ -126,7 +177,17 @@ impl SecretSource {
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::File(path) | Self::JsonFile(path, _) => Some(path),
+            Self::Aws(_) => Some(AWS_FILE),
             Self::Env(_) | Self::Command(_) | Self::Store(_) => None,
+        }
+    }
+
+    /// The variables that the value is in.
+    pub(super) fn variables(&self) -> Vec<&str> {
+        match self {
+            Self::Env(name) => vec![name],
+            Self::Aws(_) => AWS_VARIABLES.to_vec(),
+            _ => Vec::new(),
         }
     }
 }
@@ -139,6 +200,8 @@ impl fmt::Display for SecretSource {
             Self::JsonFile(path, pointer) => write!(f, "file:{path}#{pointer}"),
             Self::Command(command) => write!(f, "command:{command}"),
             Self::Store(name) => write!(f, "store:{name}"),
+            Self::Aws(None) => f.write_str("aws"),
+            Self::Aws(Some(profile)) => write!(f, "aws:{profile}"),
         }
     }
 }
@@ -160,6 +223,8 @@ pub enum Place {
     Cookie(String),
     /// The string at this place of a JSON body, as a pointer (RFC 6901).
     Json(String),
+    /// `Authorization: AWS4-HMAC-SHA256 …`: the request is signed, at the host or one below it.
+    Aws,
 }
 
 impl fmt::Display for Place {
@@ -173,6 +238,7 @@ impl fmt::Display for Place {
             Self::Query(name) => write!(f, "the parameter `{name}` of the query"),
             Self::Cookie(name) => write!(f, "the cookie `{name}`"),
             Self::Json(pointer) => write!(f, "`{pointer}` in the JSON body"),
+            Self::Aws => write!(f, "the header `authorization` as the key of an AWS signature"),
         }
     }
 }
@@ -192,22 +258,25 @@ pub struct Binding {
     pub placeholder: Placeholder,
     /// The login that it is a token of.
     pub login: Option<LoginToken>,
+    /// When a person must say yes before it is used.
+    pub approval: Approval,
 }
 
 impl SecretSpec {
     /// Binds a placeholder to this secret's sites.
     #[must_use]
     pub fn binding(&self, placeholder: Placeholder) -> Binding {
-        let Self { name, sites, mode, refresh, login, .. } = self;
+        let Self { name, sites, mode, refresh, login, approval, .. } = self;
         let (secret, sites) = (name.clone(), sites.clone());
-        Binding { secret, sites, mode: *mode, refresh: *refresh, placeholder, login: *login }
+        Binding { secret, sites, mode: *mode, refresh: *refresh, placeholder, login: *login, approval: *approval }
     }
 
     /// Every token of a login, where the secret is the first of one; else itself alone.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
         let Some(LoginToken { login, number: 0 }) = self.login else { return vec![self] };
-        let others = LoginToken::all(login).skip(1).map(|token| Self::of_login(&self.name, token));
+        let part = |token| Self { approval: self.approval, ..Self::of_login(&self.name, token) };
+        let others = LoginToken::all(login).skip(1).map(part);
         let others: Vec<_> = others.collect();
         std::iter::once(self).chain(others).collect()
     }
@@ -226,6 +295,7 @@ impl SecretSpec {
             placeholder_files: Vec::new(),
             shape: token.shape(),
             login: Some(token),
+            approval: Approval::Never,
         }
     }
 
@@ -233,6 +303,15 @@ impl SecretSpec {
     #[must_use]
     pub fn begins_login(&self) -> Option<&'static Login> {
         self.login.filter(|token| token.number == 0).map(|token| token.login)
+    }
+
+    /// What a variable of the sandbox holds.
+    #[must_use]
+    pub fn stand_in(&self, variable: &str, placeholder: &Placeholder) -> String {
+        match self.shape {
+            Shape::AwsKey if variable.ends_with(SIGNING_VARIABLE) => signing_placeholder(placeholder),
+            _ => placeholder.0.clone(),
+        }
     }
 
     /// The hosts it may be sent to, for a person.
@@ -246,7 +325,8 @@ impl SecretSpec {
     /// Whether it may be sent to this host.
     #[must_use]
     pub fn goes_to(&self, host: &Host) -> bool {
-        matches!(host, Host::Name(name) if self.sites.iter().any(|site| site.host == *name))
+        let goes = |name: &HostName, site: &Site| site.host == *name || (site.is_wide() && name.is_below(&site.host));
+        matches!(host, Host::Name(name) if self.sites.iter().any(|site| goes(name, site)))
     }
 }
 
@@ -254,6 +334,18 @@ impl SecretSpec {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_holds_the_placeholder_in_the_form_that_programs_read() {
+        let held = |text: &str| {
+            let file = PlaceholderFile { path: "~/x".to_owned(), text: text.to_owned() };
+            file.contents(&Placeholder("P".to_owned()))
+        };
+        assert_eq!(held("a PLACEHOLDER b"), "a P b");
+        assert_eq!(held("PLACEHOLDER_BASIC(me) PLACEHOLDER_BASIC(you)."), "bWU6UA== eW91OlA=.");
+        let signing = signing_placeholder(&Placeholder("P".to_owned()));
+        assert_eq!(held("PLACEHOLDER:PLACEHOLDER_SECRET"), format!("P:{signing}"));
+    }
 
     #[test]
     fn a_site_is_one_host_over_tls_and_what_is_below_its_path() {

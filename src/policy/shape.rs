@@ -50,6 +50,8 @@ pub enum Shape {
     HuggingFace,
     /// `xoxb-`, two numbers, 24 letters and digits.
     Slack,
+    /// `AKIA`, 20 letters and digits: the id of a key of AWS's, whose secret is made from it ([`signing_placeholder`]).
+    AwsKey,
     /// `omni-placeholder-`, the secret's name, 32 characters.
     Opaque,
 }
@@ -72,7 +74,7 @@ const CHECK_DIGITS: usize = 6;
 
 impl Shape {
     /// Every shape by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 16] = [
+    pub(super) const ALL: [(&'static str, Self); 17] = [
         ("anthropic", Self::Anthropic),
         ("anthropic-token", Self::AnthropicToken),
         ("anthropic-renewal", Self::AnthropicRenewal),
@@ -88,6 +90,7 @@ impl Shape {
         ("docker-hub", Self::DockerHub),
         ("hugging-face", Self::HuggingFace),
         ("slack", Self::Slack),
+        ("aws", Self::AwsKey),
         ("opaque", Self::Opaque),
     ];
 
@@ -129,6 +132,7 @@ impl Shape {
             Self::DockerHub => ("dckr_pat_", Alphabet::Url, 27, ""),
             Self::HuggingFace => ("hf_", Alphabet::Plain, 34, ""),
             Self::Slack => ("xoxb-100000000000-1000000000000-", Alphabet::Plain, 24, ""),
+            Self::AwsKey => ("AKIA", Alphabet::Plain, 20, ""),
             Self::Opaque => {
                 let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
                 let shown: String = name.chars().filter(plain).collect();
@@ -140,6 +144,15 @@ impl Shape {
         };
         Placeholder(format!("{begin}{}{end}", characters(name, entropy, count, alphabet)))
     }
+}
+
+/// The secret that belongs to a placeholder for the id of a key: what a harness signs with. It is sent nowhere, and worth
+/// nothing.
+#[must_use]
+pub fn signing_placeholder(id: &Placeholder) -> String {
+    let hash = Sha256::new().chain_update(b"omni signing placeholder\0").chain_update(&id.0).finalize();
+    // As long as the vendor's.
+    URL_SAFE_NO_PAD.encode(hash).chars().take(40).collect()
 }
 
 /// Characters drawn from entropy, after the mark.

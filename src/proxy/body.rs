@@ -44,6 +44,11 @@ impl Held {
         Self { begun, rest, trailers: None }
     }
 
+    /// What was read of it: all of it, where it is read whole.
+    pub(super) fn begun(&self) -> &[u8] {
+        &self.begun
+    }
+
     /// The same body, of which this was read.
     pub(super) fn with(self, begun: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self { begun, trailers, ..self }

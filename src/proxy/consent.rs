@@ -65,6 +65,27 @@ pub(super) fn of_rule(
     Inquiry { why, rule, rule_to_add: question.rule_to_add(), ..inquiry(shared, request, &question.line, body) }
 }
 
+/// What a person is asked since a secret wants that.
+pub(super) fn of_secret(shared: &Shared, request: RequestNumber, line: &RequestLine, secret: &str) -> Inquiry {
+    let why = format!("the secret `{secret}` would be used, which wants a person's answer");
+    Inquiry { why, ..inquiry(shared, request, line, b"") }
+}
+
+/// What a person is asked before a login with SSH is signed. `what` says which.
+pub(super) fn of_login(shared: &Shared, what: String) -> Inquiry {
+    let digest = Sha256::new_with_prefix(format!("omni login 1\n{}\n{what}\n", shared.policy.hash())).finalize();
+    Inquiry {
+        request: shared.books.clerk.next_request(),
+        what,
+        why: "the profile wants a person's answer before a key of yours is used".to_owned(),
+        rule: None,
+        rule_to_add: None,
+        preview: String::new(),
+        digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        doubt: None,
+    }
+}
+
 fn inquiry(shared: &Shared, request: RequestNumber, line: &RequestLine, body: &[u8]) -> Inquiry {
     let what = refusal::url(line);
     let digest =

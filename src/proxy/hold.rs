@@ -27,7 +27,7 @@ pub(super) struct Unfit {
 
 impl From<Misplaced> for Unfit {
     fn from(misplaced: Misplaced) -> Self {
-        let status = if matches!(misplaced, Misplaced::Found { .. }) { 403 } else { 415 };
+        let status = if matches!(misplaced, Misplaced::Unreadable(_)) { 415 } else { 403 };
         Self { status, reason: misplaced.to_string() }
     }
 }
@@ -55,8 +55,9 @@ pub(super) async fn hold(
     let (bytes, trailers) = match read {
         Ok(Ok(read)) => read,
         Ok(Err(Broken::Long)) => {
-            let reason =
-                format!("a secret may stand in its body, which is larger than the {limit} bytes that are read");
+            let reason = format!(
+                "a secret or a signature rests on its body, which is larger than the {limit} bytes that are read"
+            );
             return (body, unfit(413, reason));
         }
         Ok(Err(Broken::Off)) => return (body, unfit(400, "its body broke off".to_owned())),

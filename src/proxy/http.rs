@@ -99,7 +99,7 @@ async fn answer_to(
         Err(denied) => (Err(denied), held),
     };
     let (cleared, held) = fund(shared, number, cleared, &mut head.headers, held, patience).await;
-    let (cleared, held) = hold_body(shared, cleared, &head.headers, held).await;
+    let (cleared, held) = hold_body(shared, number, cleared, &head.headers, held, patience).await;
     match cleared {
         Ok(cleared) => {
             let handshake = match std::mem::replace(&mut offer, Offer::None) {
@@ -305,9 +305,11 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&st
 /// Looks into the body for placeholders, or sees to it that somebody will.
 async fn hold_body(
     shared: &Shared,
+    number: RequestNumber,
     cleared: Result<Cleared, Box<Denied>>,
     headers: &HeaderMap,
     held: Held,
+    patience: &Patience,
 ) -> (Result<Cleared, Box<Denied>>, Held) {
     let mut cleared = match cleared {
         Ok(cleared) => cleared,
@@ -320,6 +322,13 @@ async fn hold_body(
     let Cleared { act, .. } = cleared;
     // Whoever renews a login too waits, and then sends what came of it.
     let turn = shared.vault.take_turn(&cleared.plan).await;
+    let Cleared { grant, plan, target, .. } = &mut cleared;
+    let verified = shared.vault.verify(plan, grant.line(), target, headers, held.begun());
+    let mut screen = screen.and_then(|screen| verified.map(|()| screen).map_err(Unfit::from));
+    if screen.is_ok() {
+        let approved = shared.vault.approve(shared, number, plan, grant.line(), patience).await;
+        screen = approved.map_err(|reason| Unfit { status: 403, reason }).and(screen);
+    }
     let screen = match (screen, turn, shared.vault.refresh(&cleared.plan).await) {
         (Ok(_), Err(reason), _) | (Ok(_), _, Err(reason)) => Err(Unfit { status: 503, reason }),
         (Ok(screen), Ok(renews), Ok(())) => Ok((screen, renews)),
@@ -382,6 +391,7 @@ async fn forward(
         headers.remove(ACCEPT_ENCODING);
     }
     shared.vault.apply(&plan, &mut target, &mut headers);
+    shared.vault.sign(&plan, &line, &target, &mut headers);
     if handshake.is_some() {
         websocket::ask(&mut headers);
     }

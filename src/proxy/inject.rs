@@ -4,15 +4,18 @@
 //! send a secret where it does not belong, and the request is refused.
 
 use super::ProxyError;
+use super::approval::Approvals;
 use super::disguise::{Needle, position};
 use super::refresh::{Attempt, Keeper, Read};
 use super::renewal::Account;
 use super::screen::{Screen, Stop};
 use super::scrub::{SECRET_BYTES_MIN, Scrub};
+use super::signature::Key;
+use super::signing;
 use super::spot::{self, Slot, Spot};
 use super::watch::Watch;
 use crate::model::{Host, HostName, RequestLine, Secret};
-use crate::policy::{Binding, LoginToken, Mode, Place, RENEWAL_GRANT, Site};
+use crate::policy::{Binding, LoginToken, Mode, Place, RENEWAL_GRANT, Site, signing_placeholder};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashMap;
@@ -35,10 +38,13 @@ pub(super) struct Vault {
     pub(super) logins: Vec<Account>,
     /// Whose sites a host has, and which.
     by_host: HashMap<HostName, Vec<(usize, usize)>>,
+    /// Those that hosts below theirs have, too.
+    wide: Vec<(usize, usize)>,
 }
 
 pub(super) struct Entry {
     pub(super) binding: Binding,
+    pub(super) approved: Approvals,
     held: RwLock<Held>,
 }
 
@@ -69,12 +75,15 @@ pub(super) struct Plan {
     body_sites: Vec<(usize, usize)>,
     /// What of the body is swapped, in order.
     body_swaps: Vec<(usize, Range<usize>)>,
+    /// Whether a signature takes in the body's hash, and the hash once it is known.
+    pub(super) hashes_body: bool,
+    pub(super) body_hash: Option<String>,
 }
 
 impl Plan {
     /// Whether the body must be read before the request can go.
     pub(super) fn needs_body(&self) -> bool {
-        !self.body_sites.is_empty()
+        !self.body_sites.is_empty() || self.hashes_body
     }
 }
 
@@ -85,6 +94,8 @@ pub(super) enum Misplaced {
     Found { secret: String, found: String, belongs: String },
     /// The body cannot be read.
     Unreadable(&'static str),
+    /// The request is signed in a way that cannot be signed anew.
+    Signed(&'static str),
 }
 
 impl std::error::Error for Misplaced {}
@@ -96,6 +107,7 @@ impl std::fmt::Display for Misplaced {
                 f,
                 "the placeholder of the secret `{secret}` stands in {found}, and it belongs in {belongs} alone"
             ),
+            Self::Signed(why) => write!(f, "the request cannot be signed anew: {why}"),
             Self::Unreadable(why) => {
                 write!(f, "the body cannot be searched for placeholders of secrets: {why}; send it uncompressed")
             }
@@ -115,15 +127,18 @@ impl Vault {
         no_two_in_one_slot(&entries)?;
         let held = entries.iter().map(|entry| entry.binding.placeholder.as_str());
         let watch = Watch::new(held).map_err(|index| ProxyError::Placeholder { name: entries[index].name() })?;
-        let mut by_host: HashMap<_, Vec<_>> = HashMap::new();
+        let (mut by_host, mut wide) = (HashMap::<_, Vec<_>>::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             for (number, site) in entry.binding.sites.iter().enumerate() {
-                by_host.entry(site.host.clone()).or_default().push((index, number));
+                match site.is_wide() {
+                    true => wide.push((index, number)),
+                    false => by_host.entry(site.host.clone()).or_default().push((index, number)),
+                }
             }
         }
         let scrub = Arc::new(RwLock::new(Arc::new(scrub_of(&entries))));
         let logins = Account::all(entries.iter().map(|entry| &entry.binding));
-        Ok(Self { entries, watch, scrub, keeper: None, logins, by_host })
+        Ok(Self { entries, watch, scrub, keeper: None, logins, by_host, wide })
     }
 
     /// The same, whose secrets can be read anew.
@@ -162,7 +177,7 @@ impl Vault {
 
     pub(super) fn take(&self, entry: &Entry, read: Read) {
         let read = read.and_then(|value| match HeaderValue::from_str(&value) {
-            Ok(_) if !value.is_empty() => Ok(value),
+            Ok(_) if !value.is_empty() && (!entry.signs() || Key::parse(&value).is_some()) => Ok(value),
             _ => Err("its value cannot stand in a request".to_owned()),
         });
         let mut held = entry.held.write().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +217,8 @@ impl Vault {
 
     /// Whether a host may know a secret, so that its answers must be readable here.
     pub(super) fn may_tell(&self, host: &Host) -> bool {
-        !self.scrub().is_idle() && matches!(host, Host::Name(name) if self.by_host.contains_key(name))
+        !self.scrub().is_idle()
+            && matches!(host, Host::Name(name) if self.by_host.contains_key(name) || self.is_of_wide(name))
     }
 
     /// Whether there is no secret.
@@ -233,6 +249,9 @@ impl Vault {
                     let new: Vec<_> =
                         spots.map(|spot| (index, spot)).filter(|swap| !plan.swaps.contains(swap)).collect();
                     plan.swaps.extend(new);
+                    if *place == Place::Aws && plan.swaps.iter().any(|(_, spot)| matches!(spot, Spot::Signature(_))) {
+                        plan.hashes_body = signing::of(headers)?;
+                    }
                 }
             }
         }
@@ -247,7 +266,7 @@ impl Vault {
             Host::Name(name) => self.by_host.get(name).map_or(&[][..], Vec::as_slice),
             Host::Address(_) => &[],
         };
-        of_host.iter().copied().filter(|(index, number)| self.site(*index, *number).takes(line))
+        of_host.iter().chain(&self.wide).copied().filter(|(index, number)| self.site(*index, *number).takes(line))
     }
 
     fn site(&self, index: usize, number: usize) -> &Site {
@@ -283,7 +302,7 @@ impl Vault {
             for (nth, value) in headers.get_all(name).iter().enumerate() {
                 let here = planned(&|spot| match spot {
                     Spot::Header(of, at) => of == name && *at == nth,
-                    Spot::Basic(at) => *name == AUTHORIZATION && *at == nth,
+                    Spot::Basic(at) | Spot::Signature(at) => *name == AUTHORIZATION && *at == nth,
                     Spot::Query(_) => false,
                 });
                 if let Some(index) = left_over(self.watch.all(value.as_bytes()), here) {
@@ -302,7 +321,7 @@ impl Vault {
         for injection in std::mem::take(&mut plan.injections) {
             let swapped = plan.swaps.iter().any(|(_, spot)| match (spot, slot(&injection)) {
                 (Spot::Header(name, _), Some(Slot::Header(taken))) => *name == taken,
-                (Spot::Basic(_), Some(Slot::Header(taken))) => taken == AUTHORIZATION,
+                (Spot::Basic(_) | Spot::Signature(_), Some(Slot::Header(taken))) => taken == AUTHORIZATION,
                 _ => false,
             });
             match settled.iter_mut().find(|other| slot(other) == slot(&injection)) {
@@ -407,6 +426,41 @@ impl Vault {
         }
     }
 
+    /// Signs a request anew that was signed by a placeholder, as it is by now.
+    pub(super) fn sign(&self, plan: &Plan, line: &RequestLine, target: &str, headers: &mut HeaderMap) {
+        for (index, spot) in &plan.swaps {
+            let Spot::Signature(nth) = spot else { continue };
+            let held = self.entries[*index].held();
+            if let Some(key) = Key::parse(held.secret.expose()) {
+                signing::sign(key, *nth, plan.body_hash.as_deref(), line, target, headers);
+            }
+        }
+    }
+
+    /// Whether a request was signed by the placeholder that it names, where it names one: else what is signed anew would not be
+    /// what the client meant. `body` is the whole body where a signature takes it in.
+    pub(super) fn verify(
+        &self,
+        plan: &mut Plan,
+        line: &RequestLine,
+        target: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), Misplaced> {
+        plan.body_hash = plan.hashes_body.then(|| super::signature::hash(body));
+        for (index, spot) in &plan.swaps {
+            let Spot::Signature(nth) = spot else { continue };
+            let secret = signing_placeholder(&self.entries[*index].binding.placeholder);
+            signing::verify(&secret, *nth, plan.body_hash.as_deref(), line, target, headers)?;
+        }
+        Ok(())
+    }
+
+    fn is_of_wide(&self, name: &HostName) -> bool {
+        let holds = |site: &Site| *name == site.host || name.is_below(&site.host);
+        self.wide.iter().any(|(index, number)| holds(self.site(*index, *number)))
+    }
+
     /// The names of the secrets of a plan.
     pub(super) fn planned(&self, plan: &Plan) -> Vec<String> {
         self.used(plan).into_iter().map(|index| self.entries[index].name()).collect()
@@ -430,6 +484,8 @@ impl Vault {
                         entry.swap_credentials(value);
                     }
                 }
+                // Once everything else stands: [`Vault::sign`].
+                Spot::Signature(_) => {}
                 Spot::Query(range) => {
                     target.replace_range(range.clone(), &spot::percent_encoded(entry.held().secret.expose()));
                 }
@@ -444,8 +500,11 @@ impl Vault {
 /// What looks for every value that the secrets have, and have had.
 fn scrub_of(entries: &[Entry]) -> Scrub {
     let held: Vec<_> = entries.iter().map(Entry::held).collect();
-    let all = held.iter().flat_map(|held| held.before.iter().chain([&held.secret]));
-    Scrub::new(all.map(|secret| secret.expose().as_bytes()))
+    let all = held.iter().zip(entries).flat_map(|(held, entry)| {
+        let values = held.before.iter().chain([&held.secret]);
+        values.flat_map(|secret| entry.parts(secret.expose()))
+    });
+    Scrub::new(all.map(str::as_bytes))
 }
 
 /// Refuses two secrets that the proxy is to put into the same place of the same requests.
@@ -483,11 +542,12 @@ fn nth_value<'a>(headers: &'a mut HeaderMap, name: &HeaderName, nth: usize) -> O
 
 impl Entry {
     fn new(binding: Binding, secret: Secret) -> Result<Self, ProxyError> {
-        let entry = Self { binding, held: RwLock::new(Held::new(secret, Vec::new())) };
+        let entry = Self { binding, approved: Approvals::default(), held: RwLock::new(Held::new(secret, Vec::new())) };
         if let Some(site) = entry.binding.sites.iter().find(|site| Slot::of(&site.place).is_none()) {
             return Err(entry.no_header(&site.place));
         }
-        if HeaderValue::from_str(entry.held().secret.expose()).is_err() {
+        let is_key = Key::parse(entry.held().secret.expose()).is_some();
+        if HeaderValue::from_str(entry.held().secret.expose()).is_err() || (entry.signs() && !is_key) {
             return Err(ProxyError::SecretValue { name: entry.name() });
         }
         Ok(entry)
@@ -505,8 +565,31 @@ impl Entry {
         ProxyError::Header { name: self.name(), header: place.to_string() }
     }
 
+    /// Whether its value is a key that requests are signed by.
+    fn signs(&self) -> bool {
+        self.binding.sites.iter().any(|site| site.place == Place::Aws)
+    }
+
+    /// What of a value is secret by itself.
+    fn parts<'a>(&self, value: &'a str) -> Vec<&'a str> {
+        match Key::parse(value).filter(|_| self.signs()) {
+            Some(Key { id, secret, token }) => [Some(id), Some(secret), token].into_iter().flatten().collect(),
+            None => vec![value],
+        }
+    }
+
     fn redact(&self, value: &mut HeaderValue) {
         let held = self.held();
+        if self.signs() {
+            let parts = self.parts(held.secret.expose());
+            if parts.into_iter().any(|part| {
+                Needle::new(part.as_bytes()).hides_in(value.as_bytes())
+                    || position(value.as_bytes(), part.as_bytes()).is_some()
+            }) {
+                *value = HeaderValue::from_static(REDACTED);
+            }
+            return;
+        }
         let Some(needle) = &held.needle else { return };
         let real = held.secret.expose().as_bytes();
         if needle.hides_in(value.as_bytes()) {
@@ -565,7 +648,7 @@ impl Entry {
                 None
             }
             // Refused where it is written.
-            Place::Json(_) => None,
+            Place::Json(_) | Place::Aws => None,
         };
         if let Some((name, value)) = header {
             headers.insert(name, sensitive(value));
@@ -613,6 +696,7 @@ fn set_parameter(target: &mut String, name: &str, value: &str) {
 mod tests {
     use super::*;
     use crate::model::{Placeholder, Port, Scheme};
+    use crate::policy::Approval;
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 
     const HELD: &str = "sk-ZXepeqer0123456789ab";
@@ -627,6 +711,7 @@ mod tests {
             refresh: None,
             placeholder: Placeholder(HELD.to_owned()),
             login: None,
+            approval: Approval::Never,
         }
     }
 

@@ -6,6 +6,7 @@
 mod address;
 mod ahead;
 mod amend;
+mod approval;
 mod authority;
 mod body;
 mod cause;
@@ -58,11 +59,15 @@ mod scrub;
 mod serve;
 mod settle;
 mod shared;
+mod signature;
+mod signing;
 #[cfg(test)]
 mod silence_tests;
 mod socks;
 mod spot;
 mod ssh;
+mod ssh_agent;
+mod ssh_wire;
 mod standing;
 mod start;
 mod strict;
@@ -87,6 +92,8 @@ pub use resolve::ResolverConfig;
 pub use roots::Roots;
 pub use screen::{Screen, Stop};
 pub use scrub::{Scrub, Scrubber};
+pub use ssh_agent::SshAgent;
+pub use ssh_wire::fingerprint as ssh_fingerprint;
 pub use start::{Gateway, Listeners, Proxy, Setup};
 pub use upstream_proxy::{UpstreamProxies, UpstreamProxy, UpstreamProxyError};
 

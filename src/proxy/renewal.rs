@@ -121,7 +121,7 @@ pub(super) struct Errand {
     pub(super) grant: Grant,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
-    pub(super) body: RequestBody,
+    pub(super) body: Box<RequestBody>,
     pub(super) open: Open,
     pub(super) number: RequestNumber,
     pub(super) turn: Turn,

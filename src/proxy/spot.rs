@@ -1,5 +1,6 @@
 //! Where in a request a secret's place is, and whether its placeholder stands there.
 
+use super::signature::Signature;
 use super::watch::percent_decoded;
 use crate::policy::{PLACEHOLDER_MARK, Place};
 use base64::Engine as _;
@@ -25,6 +26,8 @@ pub(super) enum Spot {
     Basic(usize),
     /// The value of a parameter of the query, so much of the target.
     Query(Range<usize>),
+    /// The key of the signature in so many-th `Authorization`.
+    Signature(usize),
 }
 
 /// What a place takes up of a request: two secrets in one slot would be in each other's way.
@@ -41,7 +44,7 @@ impl Slot {
     pub(super) fn of(place: &Place) -> Option<Self> {
         Some(match place {
             Place::Header(name) => Self::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
-            Place::Bearer | Place::BasicPassword(_) | Place::BasicUser => Self::Header(AUTHORIZATION),
+            Place::Bearer | Place::BasicPassword(_) | Place::BasicUser | Place::Aws => Self::Header(AUTHORIZATION),
             Place::Query(name) => Self::Query(name.clone()),
             Place::Cookie(name) => Self::Cookie(name.clone()),
             Place::Json(pointer) => Self::Body(pointer.clone()),
@@ -80,6 +83,14 @@ pub(super) fn spots(place: &Place, placeholder: &str, target: &str, headers: &He
             })
             .map(|(_, value)| Spot::Query(value))
             .collect(),
+        Place::Aws => {
+            let signs = |value: &HeaderValue| {
+                let read = value.to_str().ok().and_then(Signature::parse);
+                read.is_some_and(|signature| signature.key == placeholder)
+            };
+            let values = headers.get_all(AUTHORIZATION).iter().enumerate();
+            values.filter(|(_, value)| signs(value)).map(|(nth, _)| Spot::Signature(nth)).collect()
+        }
         Place::Json(_) => Vec::new(),
     }
 }

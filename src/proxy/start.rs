@@ -14,7 +14,9 @@ use super::settle::Books;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::upstream_proxy::UpstreamProxies;
-use super::{Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, handed, line, lookup};
+use super::{
+    Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, SshAgent, handed, line, lookup, ssh_agent,
+};
 use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Durability, Event, Secret, SessionId};
 use crate::policy::{Binding, HostKeys, Policy, SpendPolicy};
@@ -54,6 +56,8 @@ pub struct Listeners {
     /// Take every question for a name. Where answers must come from the address that was asked, these are IPv6 sockets
     /// with `IPV6_RECVPKTINFO`.
     pub dns: Vec<std::net::UdpSocket>,
+    /// Accepts programs that ask for an SSH agent.
+    pub ssh: Option<std::os::unix::net::UnixListener>,
     /// Give connections that were made to the gateway, one a datagram, and tell of others that were refused.
     pub handed: Vec<OwnedFd>,
     /// Take connections from the host to ports of the sandbox, where any are published.
@@ -83,6 +87,8 @@ pub struct Setup {
     /// Whoever reads secrets anew: asked for one by four bytes, its place in `bindings`, it answers 1 and the value or 0 and
     /// why there is none, with a length of four bytes before the text.
     pub keeper: Option<UnixStream>,
+    /// What the session may have signed by an SSH agent.
+    pub ssh: Option<SshAgent>,
     /// Where facts are kept.
     pub recorder: Box<dyn Recorder>,
     /// Syncs what the recorder wrote without stopping it; without one, recording waits while the disk does.
@@ -117,6 +123,7 @@ pub struct Proxy {
     line: (Option<OwnedFd>, mpsc::Receiver<FromProxy>),
     rest: fn(),
     end: watch::Sender<bool>,
+    ssh: Option<SshAgent>,
 }
 
 impl Proxy {
@@ -125,7 +132,7 @@ impl Proxy {
     /// # Errors
     /// A [`ProxyError`] when it cannot start.
     pub fn new(setup: Setup) -> Result<Self, ProxyError> {
-        let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, bodies, .. } = setup;
+        let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, bodies, ssh, .. } = setup;
         let (line, queue) = Line::new();
         let clerk = Clerk::settled(recorder, sync, setup.durability);
         let (clerk, settle) = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
@@ -157,7 +164,7 @@ impl Proxy {
                 ending,
             })
         })?;
-        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, line: (socket, queue), rest, end })
+        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, line: (socket, queue), rest, end, ssh })
     }
 
     /// Serves until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns, every
@@ -166,7 +173,7 @@ impl Proxy {
     /// # Errors
     /// A [`ProxyError`] when it cannot begin. What goes wrong later is answered and recorded.
     pub fn serve(self, listeners: Listeners) -> Result<(), ProxyError> {
-        let Self { runtime, shared, session, shutdown, line: (socket, queue), rest, end } = self;
+        let Self { runtime, shared, session, shutdown, line: (socket, queue), rest, end, ssh } = self;
         let books = shared.books.clone();
         let served = runtime.block_on(async {
             match socket {
@@ -180,7 +187,7 @@ impl Proxy {
                 None => drop(queue),
             }
             tokio::spawn(lie_down(rest));
-            run(shared, session, listeners, shutdown, end).await
+            run(shared, session, (listeners, ssh), shutdown, end).await
         });
         // Dropping the runtime drops every request still open, and each settles itself in being dropped.
         drop(runtime);
@@ -197,7 +204,7 @@ fn runtime(settle: impl Fn() + Send + Sync + 'static) -> io::Result<Runtime> {
 async fn run(
     shared: Arc<Shared>,
     session: SessionId,
-    listeners: Listeners,
+    (listeners, ssh): (Listeners, Option<SshAgent>),
     shutdown: UnixStream,
     end: watch::Sender<bool>,
 ) -> Result<(), ProxyError> {
@@ -228,6 +235,10 @@ async fn run(
         for (place, (listener, port)) in (0..).zip(opened) {
             doors.spawn(publisher.clone().accept(listener, place, port));
         }
+    }
+    if let Some((listener, setup)) = listeners.ssh.zip(ssh) {
+        let (listener, post) = ssh_agent::open(listener, setup).map_err(start("the SSH agent"))?;
+        doors.spawn(ssh_agent::serve(shared.clone(), listener, post));
     }
     for lane in listeners.handed {
         lanes.spawn(handed::take(shared.clone(), handed::Lane::open(lane).map_err(start("the lane"))?, room.clone()));

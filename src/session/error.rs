@@ -91,6 +91,12 @@ pub enum SessionError {
         /// Its secret.
         secret: String,
     },
+    /// The user's own SSH cannot be used.
+    #[error("ssh cannot be used: {why}")]
+    Ssh {
+        /// Why, and what to do.
+        why: String,
+    },
     /// A signal came before there was a harness to pass it on to.
     #[error("{0} came before the harness was started")]
     CalledOff(nix::sys::signal::Signal),

@@ -5,6 +5,7 @@
 
 mod attach;
 mod audience;
+mod aws;
 mod caller;
 mod clock;
 mod control;
@@ -39,6 +40,7 @@ mod screen;
 mod secret_look;
 mod secrets;
 mod signals;
+mod ssh;
 mod terminal;
 mod tier;
 mod tracked;

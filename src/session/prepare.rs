@@ -12,6 +12,7 @@ use super::project_policy::project_policy;
 use super::publishing;
 use super::repository;
 use super::secret_look::{Hidden, look};
+use super::ssh::{self, SshSide};
 use super::tier::{self, Demand};
 use super::upstream;
 use crate::harness::{self, LaunchRequest, LaunchSpec};
@@ -137,6 +138,8 @@ pub struct Prepared {
     pub secrets: Vec<(SecretSpec, Binding)>,
     /// The secrets that have no value anywhere.
     pub missing: Vec<SecretSpec>,
+    /// What of the user's own SSH it may use.
+    pub ssh: Option<SshSide>,
     /// The user's home directory.
     pub home: PathBuf,
     /// What was asked for.
@@ -180,7 +183,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let repository = repository.map(|place| repository_mount(place, &request, private.is_some()));
     request.mounts.extend(repository);
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
-    let look_alikes = login_file::look_alikes(&request.caller, &present, &home)?;
+    let (ssh, look_alikes) = stand_ins(&request, &present, &home, private.is_some())?;
     let launch = launch(&request, &program, &inner_home, &workspace, &present, &look_alikes);
     let layer = layer(&request, &session)?;
     let names = SecretNames::compile(&request.profile.filesystem.secret_files);
@@ -215,12 +218,29 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         user,
         secrets: secrets.collect(),
         missing,
+        ssh,
         home,
         request,
         demand,
         hidden,
         names,
     })
+}
+
+/// What of the user's own SSH the session may use, and what stands for files of theirs, by their paths as `~/…`.
+fn stand_ins(
+    request: &SessionRequest,
+    present: &Present,
+    home: &Path,
+    enclosed: bool,
+) -> Result<(Option<SshSide>, BTreeMap<String, String>), SessionError> {
+    let mut look_alikes = login_file::look_alikes(&request.caller, present, home)?;
+    let access = request.profile.ssh.as_ref();
+    if enclosed {
+        ssh::refuse_enclosed(access)?;
+    }
+    let ssh = SshSide::find(access, &request.caller, home, &mut look_alikes)?;
+    Ok((ssh, look_alikes))
 }
 
 /// The directory to work in, wherever links to it lead.

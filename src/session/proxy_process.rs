@@ -6,6 +6,7 @@ use super::keeper;
 use super::prepare::Prepared;
 use super::publishing::{Dialer, Published};
 use super::signals::Signals;
+use super::ssh::SshSide;
 use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Event, Port, Secret};
 use crate::policy::Binding;
@@ -49,6 +50,8 @@ struct Serve {
     dns: usize,
     /// The ports inside that are published, with a listener each, and then whoever reaches them.
     published: Vec<Port>,
+    /// Whether the last is where programs ask for an SSH agent.
+    ssh: bool,
 }
 
 /// The session's side of the proxy.
@@ -124,10 +127,15 @@ impl ProxyProcess {
             published.listeners.iter().map(|(listener, _)| listener.as_fd()).chain([published.line.as_fd()])
         });
         let own = listeners.tcp.iter().chain(&listeners.dns);
-        let descriptors: Vec<_> =
-            own.map(AsFd::as_fd).chain(of_published).chain(listeners.handed.iter().map(AsFd::as_fd)).collect();
+        let last = listeners.handed.iter().chain(&listeners.ssh).map(AsFd::as_fd);
+        let descriptors: Vec<_> = own.map(AsFd::as_fd).chain(of_published).chain(last).collect();
         let ports = published.iter().flat_map(|published| published.listeners.iter().map(|(_, port)| *port));
-        let serve = Serve { tcp: listeners.tcp.len(), dns: listeners.dns.len(), published: ports.collect() };
+        let serve = Serve {
+            tcp: listeners.tcp.len(),
+            dns: listeners.dns.len(),
+            published: ports.collect(),
+            ssh: listeners.ssh.is_some(),
+        };
         match wire::send(self.control.as_fd(), &serve, &descriptors) {
             // It is gone; what it said on its way is the reason.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -301,6 +309,7 @@ fn prepare(
     // Before there is a second thread, and before nothing can be opened any more.
     let keeper = keeper::start(prepared.secrets.iter().map(|(spec, _)| spec), &prepared.home)
         .map_err(SessionError::preparing("fork the process that reads secrets"))?;
+    let ssh = prepared.ssh.as_ref().map(SshSide::connect).transpose()?;
     // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
     let sync = Some(journal.sync_handle()?);
@@ -315,6 +324,7 @@ fn prepare(
         roots,
         connect_to: prepared.request.connect_to.clone(),
         keeper,
+        ssh,
         gateway: Gateway { v4: GATEWAY_V4, v6: GATEWAY_V6 },
         recorder,
         sync,
@@ -360,9 +370,10 @@ fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Bindi
 
 fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError> {
     let message = wire::receive::<Serve>(control.as_fd()).map_err(SessionError::preparing("receive the listeners"))?;
-    let Some((Serve { tcp, dns, published }, descriptors)) = message else {
+    let Some((Serve { tcp, dns, published, ssh }, mut descriptors)) = message else {
         return Err(SessionError::ProxyFailed("the session ended".to_owned()));
     };
+    let ssh = if ssh { descriptors.pop().map(Into::into) } else { None };
     let mut descriptors = descriptors.into_iter();
     let tcp = descriptors.by_ref().take(tcp).map(Into::into).collect();
     let dns = descriptors.by_ref().take(dns).map(Into::into).collect();
@@ -371,5 +382,5 @@ fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError
         true => None,
         false => descriptors.next().map(|dialer| proxy::PublishedPorts { listeners, dialer }),
     };
-    Ok(proxy::Listeners { tcp, dns, handed: descriptors.collect(), published })
+    Ok(proxy::Listeners { tcp, dns, handed: descriptors.collect(), published, ssh })
 }

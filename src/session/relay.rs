@@ -259,7 +259,7 @@ impl<'a> Relay<'a> {
                 Ok(None)
             }
             Some((Notice::Outlives, _)) => self.part().map(|()| None),
-            Some((Notice::Built | Notice::Listening, _)) => Ok(None),
+            Some((Notice::Built { .. } | Notice::Listening, _)) => Ok(None),
             None => Ok(Some(Ended { reason: EndReason::Interrupted, status: None, not_started: None })),
         }
     }

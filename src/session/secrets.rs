@@ -1,5 +1,6 @@
 //! Where secrets come from. Values are read in the proxy process alone; here, before, only whether there is something.
 
+use super::aws;
 use super::keyring::KernelKeyring;
 use crate::model::Secret;
 use crate::policy::{SecretSource, SecretSpec, expand_home};
@@ -22,6 +23,7 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
         SecretSource::Env(name) => sys::environment_has(name),
         SecretSource::File(path) | SecretSource::JsonFile(path, _) => expand_home(path, home).exists(),
         SecretSource::Command(_) => true,
+        SecretSource::Aws(profile) => aws::is_there(profile.as_deref(), home),
         SecretSource::Store(name) => Home::path_from_env()
             .and_then(|home| Ok(SecretStore::read(&home)?.secrets().get(name).is_some_and(|secret| secret.has_value)))
             // What is wrong with the store is said when its value is wanted.
@@ -61,13 +63,14 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
             within(file, pointer)
         }
         SecretSource::Command(command) => run(command),
+        SecretSource::Aws(profile) => aws::read(profile.as_deref(), home),
         SecretSource::Store(name) => stored(name).map_err(|error| error.to_string()),
     }
 }
 
 /// Reads a text no further than one byte beyond what a secret may have, where [`inspect`] refuses it. The room is made at
 /// once: a text that grew would leave copies of itself behind.
-fn text(from: &mut impl Read) -> Result<String, String> {
+pub(super) fn text(from: &mut impl Read) -> Result<String, String> {
     let limit = SECRET_BYTES_MAX + 1;
     let mut text = String::with_capacity(limit + 1);
     match from.take(limit as u64).read_to_string(&mut text) {

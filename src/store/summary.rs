@@ -209,6 +209,8 @@ impl Summary {
             Event::ProxyStarted { .. }
             | Event::SecretMissing { .. }
             | Event::SecretRenewed { .. }
+            | Event::SshSigned { .. }
+            | Event::SshRefused { .. }
             | Event::NameResolved { .. }
             | Event::RequestCompleted { .. }
             | Event::BodyRecorded { .. }

@@ -7,6 +7,7 @@ use super::spawn::Listeners;
 use super::trees::Trees;
 use super::wire::{self, Order};
 use super::{capture, network, overlay, private_place};
+use crate::harness::SSH_AGENT;
 use crate::model::Tier;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -144,6 +145,11 @@ fn execute(plan: &Plan, step: &Step, site: &mut Site<'_>, built: &mut Built) -> 
             let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
             built.listeners.handed = Some(theirs);
             built.lane = Some(ours);
+            Ok(())
+        }
+        Step::SshAgent => {
+            let root = built.root.clone().ok_or_else(|| io::Error::other("there is no root yet"))?;
+            built.listeners.ssh = Some(root.listen(Path::new(SSH_AGENT))?);
             Ok(())
         }
         Step::File { contents, .. } | Step::Cover { contents, .. } => {

@@ -60,7 +60,7 @@ pub(super) fn listen() -> io::Result<Listeners> {
     sys::set_ipv6_transparent(dns.as_fd())?;
     sys::set_ipv6_receive_packet_info(dns.as_fd())?;
     rustix::net::bind(&dns, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 53, 0, 0))?;
-    Ok(Listeners { tcp: vec![v4, v6], dns: vec![dns], handed: None })
+    Ok(Listeners { tcp: vec![v4, v6], dns: vec![dns], handed: None, ssh: None })
 }
 
 fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {

@@ -247,6 +247,8 @@ pub enum Step {
     },
     /// Make the way by which connections are handed to the proxy one by one.
     HandOver,
+    /// Listen for programs that want an SSH agent, for the proxy.
+    SshAgent,
 }
 
 impl Step {
@@ -395,6 +397,7 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     refuse_ways_around(&steps)?;
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
+    steps.extend(request.profile.ssh.is_some().then_some(Step::SshAgent));
     steps.extend([Step::SealRoot, Step::Enter]);
     let mounts: Vec<&Mount> = binds.iter().map(|(mount, _)| mount).collect();
     if request.profile.nested_sandboxes {

@@ -8,11 +8,14 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, move_mount, open_tree,
 };
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// Connections of programs to their SSH agent that may wait.
+const SSH_BACKLOG: i32 = 64;
 /// Where covers are written before they are mounted; nothing is left there.
 const SCRATCH: &str = ".cover";
 
@@ -118,6 +121,21 @@ impl Root {
         let file = rustix::fs::openat2(&self.0, relative(path), flags | OFlags::CLOEXEC, mode, how)?;
         rustix::fs::fchmod(&file, mode)?;
         Ok(file.into())
+    }
+
+    /// Makes a socket that its owner's programs can connect to. The working directory is the root's from here on.
+    pub(super) fn listen(&self, path: &Path) -> io::Result<OwnedFd> {
+        if let Some(parent) = path.parent() {
+            self.make_directory(parent)?;
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // A socket is bound by a path, and nothing but omni's own was made on this one.
+        rustix::process::fchdir(&self.0)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(relative(path))?)?;
+        rustix::fs::chmodat(&self.0, relative(path), Mode::from_raw_mode(0o600), rustix::fs::AtFlags::empty())?;
+        rustix::net::listen(&socket, SSH_BACKLOG)?;
+        Ok(socket)
     }
 
     /// Puts a read-only file in front of one that is there.

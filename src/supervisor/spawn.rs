@@ -31,6 +31,8 @@ pub struct Listeners {
     pub dns: Vec<OwnedFd>,
     /// Where connections arrive that are handed over one by one, in a sandbox without a network of its own.
     pub handed: Option<OwnedFd>,
+    /// Where programs connect that want an SSH agent.
+    pub ssh: Option<OwnedFd>,
 }
 
 /// A sandbox that stands or runs. Dropping it ends it.
@@ -157,16 +159,17 @@ impl Building {
     /// The step that failed, as the process inside reported it.
     pub fn finish(self) -> Result<Standing, SupervisorError> {
         match self.sandbox.notice()? {
-            Some((Notice::Built, descriptors)) if self.sandbox.sweeps && !descriptors.is_empty() => {
+            Some((Notice::Built { .. }, descriptors)) if self.sandbox.sweeps && !descriptors.is_empty() => {
                 let mut descriptors = descriptors.into_iter();
                 let listeners = Listeners { handed: descriptors.next(), ..Listeners::default() };
                 Ok(Standing { sandbox: self.sandbox, listeners, terminal: descriptors.next() })
             }
-            Some((Notice::Built, mut descriptors)) if descriptors.len() >= 3 => {
+            Some((Notice::Built { ssh }, mut descriptors)) if descriptors.len() >= 3 => {
                 let rest = descriptors.split_off(2);
                 let mut rest = rest.into_iter();
                 let dns = rest.next().into_iter().collect();
-                let listeners = Listeners { tcp: descriptors, dns, handed: None };
+                let ssh = if ssh { rest.next() } else { None };
+                let listeners = Listeners { tcp: descriptors, dns, handed: None, ssh };
                 Ok(Standing { sandbox: self.sandbox, listeners, terminal: rest.next() })
             }
             Some((Notice::Failed { step, error }, _)) => Err(SupervisorError::Step { step, error }),
@@ -376,9 +379,11 @@ fn prepare(
         Some(streams) => Some(Terminal::open(streams, size).map_err(at("open a terminal"))?),
         None => None,
     };
-    let sockets = listeners.tcp.iter().chain(&listeners.dns).chain(&listeners.handed).map(AsFd::as_fd);
+    let sockets = listeners.tcp.iter().chain(&listeners.dns).chain(&listeners.handed);
+    let sockets = sockets.chain(&listeners.ssh).map(AsFd::as_fd);
     let descriptors: Vec<_> = sockets.chain(terminal.iter().map(|terminal| terminal.master.as_fd())).collect();
-    wire::send(wire.as_fd(), &Notice::Built, &descriptors).map_err(at("hand the listeners over"))?;
+    wire::send(wire.as_fd(), &Notice::Built { ssh: listeners.ssh.is_some() }, &descriptors)
+        .map_err(at("hand the listeners over"))?;
     Ok((terminal, lane))
 }
 

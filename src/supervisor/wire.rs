@@ -37,7 +37,10 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// Everything before the start is built; the listeners (and the terminal's master) come with it.
-    Built,
+    Built {
+        /// Whether one of them is for programs that want an SSH agent.
+        ssh: bool,
+    },
     /// A step failed; nothing was started.
     Failed {
         /// The step, as `--dry-run` prints it.

@@ -82,6 +82,51 @@ fn is_written(stage: &Stage, needle: &str) -> bool {
     found.success()
 }
 
+/// A secret that a person must say yes to: without anybody to ask nothing goes, and each yes is for what it was said to.
+#[test]
+fn a_secret_waits_for_a_person_who_is_asked() {
+    if !host::has_sandboxes() || !host::has(Actor::Tester, "curl") {
+        return;
+    }
+    let stage = Stage::new(Actor::Tester);
+    let server = Server::behind(hello(), vec![format!("Bearer {REAL}")]);
+    stage.write(&stage.path("server.pem"), &server.ca_pem);
+    stage.write(&stage.path("tokens.yaml"), PROFILE.replace("from:", "approve: session\n    from:"));
+    let to = format!("{ALLOWED}:443:{}", server.address);
+    let (profile, ca) =
+        (stage.path("tokens.yaml").display().to_string(), stage.path("server.pem").display().to_string());
+    let call = r#"curl -sS --max-time 60 -H "Authorization: Bearer $TOKEN" https://allowed.example/hello"#;
+    let script = format!("{call}; {call}");
+    let exec = |flags: &[&'static str]| {
+        let mut arguments = vec!["exec", "--profile", &profile, "--connect-to", &to, "--upstream-ca", &ca];
+        arguments.extend(flags);
+        arguments.extend(["--", "sh", "-c", &script]);
+        let mut command = stage.omni(&arguments);
+        command.env("REAL_TOKEN", REAL);
+        command
+    };
+    let output = exec(&[]).output().unwrap();
+    let said = text(&output.stdout);
+    assert!(!said.contains(HELLO) && said.contains("nobody"), "{said}");
+    assert_eq!(server.hosts_seen(), Vec::<String>::new(), "nothing goes without an answer");
+
+    let mut running = stage.start(&mut exec(&["--await-approvals"]));
+    let question = loop {
+        let listed = text(&stage.run(&["approvals", "--json"]).stdout);
+        if let Some(line) = listed.lines().next() {
+            break serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+        assert!(running.is_running(), "it ended without a question");
+    };
+    assert!(question["why"].as_str().unwrap().contains("the secret `token` would be used"), "{question}");
+    assert!(stage.run(&["approve", "last"]).status.success());
+    let output = running.finish();
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(said.matches(HELLO.trim()).count(), 2, "one answer is enough for the session: {said}");
+    let log = text(&stage.run(&["audit", "log", "--session", "last"]).stdout);
+    assert_eq!(log.matches("with token").count(), 2, "each use is told: {log}");
+}
+
 #[test]
 fn curl_by_netrc() {
     let command = "curl -sS --netrc --max-time 20 https://allowed.example/hello";

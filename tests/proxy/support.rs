@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use omni::meter::{ModelHosts, PriceTable};
 use omni::model::{Durability, Event, HostName, Placeholder, Port, Secret, SessionId};
-use omni::policy::{Binding, Effect, HostKeys, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
+use omni::policy::{Approval, Binding, Effect, HostKeys, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
 use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup, UpstreamProxies};
 use omni::store::{Memory, Recorder};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
@@ -261,6 +261,7 @@ impl Proxy {
             roots: Roots::from_pem(Vec::new(), trusted.as_deref().map(str::as_bytes)).unwrap(),
             connect_to: connect_to.into_iter().collect(),
             keeper: wanted.keeper,
+            ssh: None,
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
             recorder: wanted.recorder.unwrap_or_else(|| Box::new(memory.clone())),
             sync: None,
@@ -273,7 +274,7 @@ impl Proxy {
             resolver: ResolverConfig::default(),
             rest: || {},
         };
-        let listeners = Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new(), published: None };
+        let listeners = Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new(), published: None, ssh: None };
         let thread = std::thread::spawn(move || omni::proxy::Proxy::new(setup).unwrap().serve(listeners).unwrap());
         Self { address, dns: dns_address, memory, ca_pem, shutdown: Some(shutdown), thread: Some(thread) }
     }
@@ -372,6 +373,7 @@ fn binding(host: &str, refreshed: bool) -> Binding {
         refresh: refreshed.then_some(Duration::ZERO),
         placeholder: Placeholder(PLACEHOLDER.to_owned()),
         login: None,
+        approval: Approval::Never,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A plan as `omni exec --dry-run` prints it and as errors name its steps: one step a line.
 
 use super::{Access, Contents, Identity, LockdownStep, NAMESPACES, Plan, Step};
+use crate::harness::SSH_AGENT;
 use crate::model::Tier;
 use std::fmt;
 use std::path::PathBuf;
@@ -65,6 +66,7 @@ impl fmt::Display for Step {
             Self::Capture => f.write_str("every new TCP connection to the proxy"),
             Self::Listen => f.write_str("listen for the proxy"),
             Self::Directory { path, mode } => write!(f, "directory {} mode {mode:04o}", path.display()),
+            Self::SshAgent => write!(f, "listen for the proxy at {SSH_AGENT}, as an SSH agent"),
             Self::HandOver => f.write_str("connections to the gateway to the proxy, one by one"),
         }
     }
