@@ -34,7 +34,8 @@ fn the_terminal_has_the_users_size_and_follows_it() {
         screen.wait_for("30 200");
         screen.resize(160, 24);
         screen.line("until [ \"$(stty size)\" = '24 160' ]; do :; done; echo re\"\"sized");
-        screen.wait_for("\nresized");
+        // Behind the prompt, where that came after what was typed.
+        screen.wait_for("resized");
         screen.line("exit 5");
         screen.wait_for("exit=5");
     });
