@@ -198,11 +198,15 @@ attack! {
             "RUBYOPT", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "JAVA_TOOL_OPTIONS", "HTTPS_PROXY", "https_proxy", "ALL_PROXY",
             "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "OMNI_HOME", "OMNI_TOKEN", "UNHEARD_OF",
         ];
-        let hostile = names.map(|name| (name, "/nonexistent-omni-attack"));
+        // omni itself goes by these outside, and starts with no proxy that is none.
+        let hostile = names.map(|name| match name.ends_with("_PROXY") || name.ends_with("_proxy") {
+            true => (name, "http://nonexistent-omni-attack:3128"),
+            false => (name, "/nonexistent-omni-attack"),
+        });
         let mut outside = world.command(Path::new("env"));
         outside.envs(hostile);
         let outside = finish(outside, b"").text();
-        assert!(names.iter().all(|name| outside.contains(&format!("{name}=/nonexistent"))), "{outside}");
+        assert!(hostile.iter().all(|(name, value)| outside.contains(&format!("{name}={value}"))), "{outside}");
         let mut inside = world.exec(&[], &["env"]);
         inside.envs(hostile).env("OMNI_HOME", world.omni_home());
         let inside = finish(inside, b"");
