@@ -4,7 +4,7 @@ use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::Timestamp;
 use crate::session;
-use crate::store::{Approval, Approvals, Store};
+use crate::store::{Approval, Approvals};
 use anyhow::Context;
 use serde_json::json;
 use std::process::ExitCode;

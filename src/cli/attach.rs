@@ -4,7 +4,6 @@ use super::exec::exit_as;
 use super::listing::Viewer;
 use super::server::Route;
 use crate::session::{self, Parting};
-use crate::store::Store;
 use std::process::ExitCode;
 
 /// Look at a running session's terminal from this one, and type there. Ctrl-\ and then d leaves it running

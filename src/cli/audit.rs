@@ -124,7 +124,7 @@ fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let mut filter = Filter::new(&args.wanted)?;
     let first = filter.since().map(|since| store.entry_at(since)).transpose()?;
     let first = first.map_or(0, |entry| entry.saturating_sub(1));
-    let mut entry = print_after(&store, session.as_ref(), first, args.json, &mut filter)?;
+    let mut entry = print_after(store.as_ref(), session.as_ref(), first, args.json, &mut filter)?;
     if entry == 0 && !args.follow {
         eprintln!("Nothing is recorded yet; `omni exec -- COMMAND` runs a session.");
     }
@@ -137,13 +137,13 @@ fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
             Some(session) => store.fold(session)?,
             None => store.fold_all()?,
         }
-        entry = print_after(&store, session.as_ref(), entry, args.json, &mut filter)?;
+        entry = print_after(store.as_ref(), session.as_ref(), entry, args.json, &mut filter)?;
     }
 }
 
 /// Prints every event after an entry, page by page; returns the last one's entry.
 fn print_after(
-    store: &Sqlite,
+    store: &dyn Store,
     session: Option<&SessionId>,
     mut entry: u64,
     json: bool,

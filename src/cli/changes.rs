@@ -5,7 +5,7 @@ use crate::model::SessionId;
 use crate::session::overlay::{
     Change, ChangeKind, Changes, Comparison, Conflict, Kind, OverlayError, RelPath, TEXT_BYTES_MAX, compare_text, shown,
 };
-use crate::store::{Home, Status, Store};
+use crate::store::{Home, Status};
 use base64::Engine;
 use serde::Serialize;
 

@@ -9,7 +9,7 @@ use super::listing::{emit, json_line, printable};
 use crate::harness::install_hint;
 use crate::model::Tier;
 use crate::policy::{Harness, Preset};
-use crate::store::{Home, Sqlite};
+use crate::store::{Home, open_store};
 use crate::supervisor::{Feature, Outcome, probe_all, reached};
 use crate::sys::environment_has;
 use anyhow::Context;
@@ -198,7 +198,7 @@ fn home() -> Finding {
 
 fn usable_home() -> anyhow::Result<String> {
     let home = Home::from_env()?;
-    Sqlite::open(&home)?;
+    open_store(&home)?;
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     match rustix::fs::open(home.path(), flags, Mode::RUSR | Mode::WUSR) {
         // Not every file system has files without names; the database was opened for writing all the same.

@@ -2,7 +2,7 @@
 
 pub(super) use crate::model::printable;
 use crate::model::{NanoUsd, Timestamp, Usage, is_hostile};
-use crate::store::{Home, Sqlite, Store};
+use crate::store::{Home, Store, open_store};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -58,8 +58,9 @@ impl Viewer {
     }
 
     /// Opens the store and takes in what journals have new.
-    pub(super) fn open(&self) -> anyhow::Result<Sqlite> {
-        let mut store = Sqlite::open(&self.home)?.seen_by(self.user.clone());
+    pub(super) fn open(&self) -> anyhow::Result<Box<dyn Store>> {
+        let mut store = open_store(&self.home)?;
+        store.see_as(self.user.clone());
         store.fold_all()?;
         if let Some(fault) = store.ledger_fault().filter(|_| self.sees_all()) {
             eprintln!("omni: {}", printable_lines(&fault.to_string()));

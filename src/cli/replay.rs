@@ -4,7 +4,6 @@ use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::policy::parse_duration;
 use crate::session::{Pace, Played, Replay};
-use crate::store::Store;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;

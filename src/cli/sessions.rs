@@ -4,7 +4,7 @@ use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::{ExitStatus, Usage};
 use crate::session::overlay::is_waiting;
-use crate::store::{Status, Store, Summary};
+use crate::store::{Status, Summary};
 use serde::Serialize;
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use super::server::Route;
 use super::sessions::{SessionHead, ending};
 use crate::model::{BodyEnd, Event, Isolation, NanoUsd, Pricing, RequestNumber, SessionId, Tier, Usage};
 use crate::session::overlay::{OverlayError, count_waiting};
-use crate::store::{Status, Store, StoredEvent, Summary};
+use crate::store::{Status, StoredEvent, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;

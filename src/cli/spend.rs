@@ -3,7 +3,7 @@
 use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::{NanoUsd, Timestamp, Usage};
-use crate::store::{SpendBy, SpendRow, Store};
+use crate::store::{SpendBy, SpendRow};
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::json;

@@ -4,7 +4,6 @@ use super::listing::Viewer;
 use super::server::Route;
 use crate::policy::parse_duration;
 use crate::session;
-use crate::store::Store;
 use std::process::ExitCode;
 use std::time::Duration;
 

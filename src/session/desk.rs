@@ -11,7 +11,7 @@ use crate::meter::{Admission, Budget, Wish};
 use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
 use crate::policy::{OnHardLimit, OnSoftLimit, OnUnknownModel};
 use crate::proxy::{Answer, Ask, Doubt, FromSession, Inquiry};
-use crate::store::{Account, Approval, Approvals, Claim, Holds, Home, Journal, Recorder, StoreError};
+use crate::store::{Account, Approval, Approvals, Claim, HoldBook, Home, Journal, Recorder, StoreError, open_holds};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IsTerminal;
@@ -71,7 +71,7 @@ impl Reply {
 pub(super) struct Desk<'a> {
     prepared: &'a Prepared,
     home: &'a Home,
-    holds: Option<Holds>,
+    holds: Option<Box<dyn HoldBook>>,
     approvals: Option<Approvals>,
     /// What a person waived for the session.
     waived: BTreeSet<Doubt>,
@@ -154,11 +154,11 @@ impl<'a> Desk<'a> {
         (self.holds, self.approvals) = (None, None);
     }
 
-    fn holds(&mut self) -> Result<&mut Holds, StoreError> {
+    fn holds(&mut self) -> Result<&mut (dyn HoldBook + 'static), StoreError> {
         if self.holds.is_none() {
-            self.holds = Some(Holds::open(self.home, account(self.prepared))?);
+            self.holds = Some(open_holds(self.home, account(self.prepared))?);
         }
-        self.holds.as_mut().ok_or(StoreError::NoSession)
+        self.holds.as_deref_mut().ok_or(StoreError::NoSession)
     }
 
     fn reserve(&mut self, call: &Call, journal: &mut Journal) -> Answer {
@@ -445,6 +445,6 @@ fn account(prepared: &Prepared) -> Account {
 pub(super) fn settle_rest(prepared: &Prepared, home: &Home) -> Result<(), StoreError> {
     match prepared.spend.is_empty() {
         true => Ok(()),
-        false => Holds::open(home, account(prepared))?.close(),
+        false => open_holds(home, account(prepared))?.close(),
     }
 }

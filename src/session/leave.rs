@@ -10,7 +10,7 @@ use super::detach::{Starter, leave_terminal};
 use super::error::SessionError;
 use super::finish::EXIT_OMNI_FAILED;
 use crate::model::Event;
-use crate::store::{Journal, Recorder, Sqlite, StoreError, process_start_ticks};
+use crate::store::{Journal, Recorder, Store, StoreError, process_start_ticks};
 use crate::sys::fork_without_handle;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -29,7 +29,7 @@ pub(super) enum Company<'a> {
 /// How a session is left.
 pub(super) struct Leave<'a> {
     /// The database that the session's end will be written to. No connection of SQLite's survives a fork, so it is closed.
-    pub store: &'a mut Option<Result<Sqlite, StoreError>>,
+    pub store: &'a mut Option<Result<Box<dyn Store>, StoreError>>,
     /// Says how to come back, where the session was left.
     pub farewell: &'a dyn Fn(),
 }

@@ -18,7 +18,7 @@ use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
 use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
-use crate::store::{Home, Journal, Recorder, Sqlite, Store, StoreError, Summary, process_start_ticks};
+use crate::store::{Home, Journal, Recorder, Store, StoreError, Summary, open_store, process_start_ticks};
 use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,7 +55,7 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
             // What kept the harness from starting is what a person must be told, also when that cannot be recorded; the
             // journal can be folded later.
             let recorded = journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit });
-            let _ = recorded.and_then(|()| fold(prepared, Sqlite::open(home)));
+            let _ = recorded.and_then(|()| fold(prepared, open_store(home)));
             return Err(tier::explain(error, &prepared.demand, &prepared.plan.directory));
         }
     };
@@ -206,7 +206,7 @@ struct Lived {
     /// The limits that it reached.
     reached: Vec<ReachedLimit>,
     /// The store, which was opened meanwhile.
-    store: Result<Sqlite, StoreError>,
+    store: Result<Box<dyn Store>, StoreError>,
     /// Where others may wait for the end.
     screen: Screen,
     /// What the kernel is taking apart.
@@ -236,7 +236,7 @@ fn live(
         }
     };
     // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
-    let mut store = Some(Sqlite::open(home));
+    let mut store = Some(open_store(home));
     let duration = prepared.request.duration();
     let leave = farewell.map(|farewell| Leave { store: &mut store, farewell });
     let desk = Desk::new(prepared, home);
@@ -261,7 +261,7 @@ fn live(
         journal.record(clock::now(), &Event::LimitReached(limit.clone()))?;
     }
     record_screen(&mut screen, &ended, journal)?;
-    let store = store.unwrap_or_else(|| Sqlite::open(home));
+    let store = store.unwrap_or_else(|| open_store(home));
     Ok(Lived { ended, reached, store, screen, sandbox, proxy })
 }
 
@@ -316,7 +316,7 @@ fn record_screen(screen: &mut Screen, ended: &Ended, journal: &mut Journal) -> R
 }
 
 /// Folds the session's journals into the store. What cannot be folded now is picked up later: the journals are the truth.
-fn fold(prepared: &Prepared, store: Result<Sqlite, StoreError>) -> Result<Summary, StoreError> {
+fn fold(prepared: &Prepared, store: Result<Box<dyn Store>, StoreError>) -> Result<Summary, StoreError> {
     let mut store = store?;
     store.fold(&prepared.session)?;
     Ok(store.session(&prepared.session)?.0)

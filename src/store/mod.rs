@@ -5,6 +5,7 @@
 //! fact means for the harness, only how to keep, count and find it.
 
 mod approvals;
+mod backend;
 mod bodies;
 mod error;
 mod fold;
@@ -28,6 +29,7 @@ mod summary_row;
 mod verify;
 
 pub use approvals::{Approval, Approvals};
+pub use backend::{HoldBook, LedgerStore, Store, open_holds, open_store};
 pub use bodies::{Bodies, BodyFile, BodyRecorder, NotKept};
 pub use error::{HomeFault, StoreError};
 pub use holds::{Account, Claim, Holds};
@@ -44,7 +46,7 @@ pub use query::StoredEvent;
 pub use recorder::{Memory, Recorder};
 pub use secret_store::{Keyring, SecretStore, SecretStoreError, StoredSecret};
 pub use spend::{SpendBy, SpendRow};
-pub use sqlite::{Sqlite, Store};
+pub use sqlite::Sqlite;
 pub use sqlite_ledger::{
     check_journal_files, check_ledger_files, read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
 };

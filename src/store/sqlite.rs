@@ -2,73 +2,13 @@
 
 use super::summary::{Status, Summary};
 use super::{
-    Home, LedgerError, Report, SpendBy, SpendRow, StoreError, StoredEvent, fold, query, schema, spend, verify,
+    Home, LedgerError, Report, SpendBy, SpendRow, Store, StoreError, StoredEvent, fold, query, schema, spend, verify,
 };
 use crate::model::{SessionId, Timestamp, Writer};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-
-/// Where folded sessions are kept and asked for.
-pub trait Store {
-    /// Takes in what one session's journals have new. Safe while the session runs, and at the same time as others.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database. What is wrong with a journal is noted in its session's [`Summary::fault`].
-    fn fold(&mut self, session: &SessionId) -> Result<(), StoreError>;
-
-    /// Takes in what every session's journals have new, also of sessions that crashed.
-    ///
-    /// # Errors
-    /// As [`Store::fold`], and when the sessions' directory cannot be read.
-    fn fold_all(&mut self) -> Result<(), StoreError>;
-
-    /// All sessions, the newest first, with what each is doing at this moment.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    fn sessions(&self) -> Result<Vec<(Summary, Status)>, StoreError>;
-
-    /// One session.
-    ///
-    /// # Errors
-    /// [`StoreError::UnknownSession`], or one of the database.
-    fn session(&self, session: &SessionId) -> Result<(Summary, Status), StoreError>;
-
-    /// The session that a person means: the unique beginning of an id, or `last` for the newest.
-    ///
-    /// # Errors
-    /// [`StoreError::UnknownSession`] with the nearest id, [`StoreError::AmbiguousSession`] with the candidates,
-    /// [`StoreError::NoSession`].
-    fn find(&self, wanted: &str) -> Result<SessionId, StoreError>;
-
-    /// Events in the order in which they were folded, of one session or of all: at most `count` after `entry`.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError>;
-
-    /// All events of one session, in the order of their numbers.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    fn events(&self, session: &SessionId) -> Result<Vec<StoredEvent>, StoreError> {
-        self.log(Some(session), 0, u32::MAX)
-    }
-
-    /// What model calls cost, grouped, the dearest group first.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    fn spend(&self, by: SpendBy, since: Option<Timestamp>) -> Result<Vec<SpendRow>, StoreError>;
-
-    /// Reads every journal from its first byte and compares it with itself and with what was folded.
-    ///
-    /// # Errors
-    /// A [`StoreError`] when the check could not be made; what it finds is in the reports.
-    fn verify(&self) -> Result<Vec<Report>, StoreError>;
-}
 
 /// The embedded store.
 #[derive(Debug)]
@@ -109,37 +49,9 @@ impl Sqlite {
         Ok(Self { home: home.clone(), connection: schema::open(home)?, ledger_fault: None, viewer: None })
     }
 
-    /// Shows one user's sessions alone from here on: what is another's is as if it were not there.
-    #[must_use]
-    pub fn seen_by(mut self, user: Option<String>) -> Self {
-        self.viewer = user;
-        self
-    }
-
     /// Whether a session may be shown.
     fn shows(&self, summary: &Summary) -> bool {
         self.viewer.is_none() || self.viewer == summary.user
-    }
-
-    /// The first event, in the order of folding, of those from a time on: all that were recorded later come after it.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    pub fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError> {
-        query::entry_at(&self.connection, since).map_err(self.failed("read"))
-    }
-
-    /// Events in the order of time: at most `count` after a time and an entry, and before `until`.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    pub fn log_between(
-        &self,
-        after: (Timestamp, u64),
-        until: Timestamp,
-        count: u32,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        query::log_between(&self.connection, self.viewer.as_deref(), after, until, count).map_err(self.failed("read"))
     }
 
     /// The ids of the sessions that may be shown, the newest first.
@@ -206,6 +118,10 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
+    fn see_as(&mut self, user: Option<String>) {
+        self.viewer = user;
+    }
+
     fn fold(&mut self, session: &SessionId) -> Result<(), StoreError> {
         let fault = fold::fold(&mut self.connection, &self.home, session)?;
         self.ledger_fault = fault.or(self.ledger_fault.take());
@@ -242,6 +158,19 @@ impl Store for Sqlite {
 
     fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
         query::log(&self.connection, session, self.viewer.as_deref(), entry, count).map_err(self.failed("read"))
+    }
+
+    fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError> {
+        query::entry_at(&self.connection, since).map_err(self.failed("read"))
+    }
+
+    fn log_between(
+        &self,
+        after: (Timestamp, u64),
+        until: Timestamp,
+        count: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        query::log_between(&self.connection, self.viewer.as_deref(), after, until, count).map_err(self.failed("read"))
     }
 
     fn spend(&self, by: SpendBy, since: Option<Timestamp>) -> Result<Vec<SpendRow>, StoreError> {

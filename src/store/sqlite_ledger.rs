@@ -1,99 +1,56 @@
 //! The ledger as the store offers it.
 
 use super::{
-    Checkpointed, Exported, Home, LedgerError, LedgerFinding, LedgerKey, LedgerReport, Report, Sqlite, StoreError,
-    ledger, verify,
+    Checkpointed, Exported, Home, LedgerError, LedgerFinding, LedgerKey, LedgerReport, LedgerStore, Report, Sqlite,
+    StoreError, ledger, verify,
 };
 use crate::ledger::{Checkpoint, Note, Receipt, Submission, WitnessPolicy};
 use crate::model::{SessionId, Writer};
 use std::path::Path;
 
-impl Sqlite {
-    /// What keeps frames from being taken into the ledger, if something does.
-    #[must_use]
-    pub fn ledger_fault(&self) -> Option<&LedgerError> {
+impl LedgerStore for Sqlite {
+    fn ledger_fault(&self) -> Option<&LedgerError> {
         self.ledger_fault.as_ref()
     }
 
-    /// Signs the ledger as it is now, unless that was done. The first time, the key is made.
-    ///
-    /// # Errors
-    /// A [`LedgerError`], above all when the key's file is not ours alone, and one of the database.
-    pub fn checkpoint(&mut self) -> Result<Checkpointed, StoreError> {
+    fn checkpoint(&mut self) -> Result<Checkpointed, StoreError> {
         ledger::checkpoint(&mut self.connection, &self.home)
     }
 
-    /// Has a new key sign from now on, and the old one sign that it hands over.
-    ///
-    /// # Errors
-    /// As [`Sqlite::checkpoint`].
-    pub fn rotate_key(&mut self) -> Result<Checkpointed, StoreError> {
+    fn rotate_key(&mut self) -> Result<Checkpointed, StoreError> {
         ledger::rotate(&mut self.connection, &self.home)
     }
 
-    /// The keys that ever signed, in their order.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    pub fn ledger_keys(&self) -> Result<Vec<LedgerKey>, StoreError> {
+    fn ledger_keys(&self) -> Result<Vec<LedgerKey>, StoreError> {
         ledger::keys(&self.connection).map_err(self.failed("read"))
     }
 
-    /// What shows to anybody that an event of a session is in the ledger.
-    ///
-    /// # Errors
-    /// [`LedgerError::Missing`] when it is not, and as [`Sqlite::checkpoint`].
-    pub fn receipt(&mut self, session: &SessionId, number: u64) -> Result<Receipt, StoreError> {
+    fn receipt(&mut self, session: &SessionId, number: u64) -> Result<Receipt, StoreError> {
         ledger::receipt(&mut self.connection, &self.home, session, number)
     }
 
-    /// What shows to anybody that an entry is in the ledger.
-    ///
-    /// # Errors
-    /// As [`Sqlite::receipt`].
-    pub fn receipt_of_entry(&mut self, index: u64) -> Result<Receipt, StoreError> {
+    fn receipt_of_entry(&mut self, index: u64) -> Result<Receipt, StoreError> {
         ledger::receipt_of_entry(&mut self.connection, &self.home, index)
     }
 
-    /// The last checkpoint, with everybody's signatures; none where nothing was signed yet.
-    ///
-    /// # Errors
-    /// When it is there and cannot be read.
-    pub fn signed_checkpoint(&self) -> Result<Option<(Note, Checkpoint)>, StoreError> {
+    fn signed_checkpoint(&self) -> Result<Option<(Note, Checkpoint)>, StoreError> {
         read_signed_checkpoint(&self.home)
     }
 
-    /// What a witness is to be sent that signed the ledger at `old` entries.
-    ///
-    /// # Errors
-    /// [`LedgerError::Cut`] when the ledger has fewer by now, and when it cannot be read.
-    pub fn submission(&self, old: u64, signed: &Checkpointed) -> Result<Submission, StoreError> {
+    fn submission(&self, old: u64, signed: &Checkpointed) -> Result<Submission, StoreError> {
         ledger::submission(&self.home, old, signed)
     }
 
-    /// Keeps what witnesses signed, unless a newer checkpoint took its place.
-    ///
-    /// # Errors
-    /// As [`Sqlite::checkpoint`].
-    pub fn keep_cosigned(&mut self, note: &Note) -> Result<(), StoreError> {
+    fn keep_cosigned(&mut self, note: &Note) -> Result<(), StoreError> {
         ledger::keep_cosigned(&mut self.connection, &self.home, note)
     }
 
-    /// Writes the ledger as C2SP's static files to a directory.
-    ///
-    /// # Errors
-    /// As [`Sqlite::checkpoint`], and when the directory cannot be written to.
-    pub fn export_ledger(&mut self, to: &Path) -> Result<Exported, StoreError> {
+    fn export_ledger(&mut self, to: &Path) -> Result<Exported, StoreError> {
         let signed = self.checkpoint()?;
         ledger::export(&self.home, &signed, to)
     }
 
-    /// Checks the ledger with itself, with the journals, with what was signed and with checkpoints that were kept elsewhere;
-    /// none where nothing was ever folded.
-    ///
-    /// # Errors
-    /// A [`StoreError`] when the check could not be made; what it finds is in the report.
-    pub fn verify_ledger(&self, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
+    fn verify_ledger(&self, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
         // Before the files, which only grow.
         let known = ledger::known(&self.connection).map_err(self.failed("read"))?;
         let report = ledger::check(&self.home, kept)?;
@@ -142,7 +99,7 @@ pub fn read_witness_policy(path: &Path) -> Result<WitnessPolicy, StoreError> {
 /// Checks a home's ledger by its files alone; none where there is none.
 ///
 /// # Errors
-/// As [`Sqlite::verify_ledger`].
+/// As [`LedgerStore::verify_ledger`].
 pub fn check_ledger_files(home: &Home, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
     ledger::check(home, kept)
 }

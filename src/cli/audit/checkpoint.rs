@@ -46,7 +46,7 @@ pub(super) fn checkpoint(args: &CheckpointArgs, viewer: &Viewer) -> anyhow::Resu
     viewer.reads_files()?;
     let policy = read_witness_policy(path)?;
     let mut store = viewer.open()?;
-    let (note, failures) = cosign::gather(&mut store, &policy)?;
+    let (note, failures) = cosign::gather(store.as_mut(), &policy)?;
     listing::emit(&note.to_string())?;
     for failure in &failures {
         eprintln!("omni: {}", listing::printable_lines(failure));

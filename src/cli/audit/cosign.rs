@@ -2,7 +2,7 @@
 
 use crate::ledger::{FormatError, NOTE_BYTES_MAX, Note, NoteSignature, Party, Signed, WitnessPolicy};
 use crate::proxy::Roots;
-use crate::store::{Checkpointed, Sqlite, check_signature};
+use crate::store::{Checkpointed, Store, check_signature};
 use anyhow::{Context, bail, ensure};
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -27,7 +27,7 @@ const SIZE_TYPE: &str = "text/x.tlog.size";
 ///
 /// # Errors
 /// When the ledger itself cannot be signed.
-pub(super) fn gather(store: &mut Sqlite, policy: &WitnessPolicy) -> anyhow::Result<(Note, Vec<String>)> {
+pub(super) fn gather(store: &mut dyn Store, policy: &WitnessPolicy) -> anyhow::Result<(Note, Vec<String>)> {
     let signed = store.checkpoint()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut note, mut failures) = (signed.note.clone(), Vec::new());
@@ -46,7 +46,12 @@ pub(super) fn gather(store: &mut Sqlite, policy: &WitnessPolicy) -> anyhow::Resu
 }
 
 /// Asks one witness, as often as it signed another size last than it was told.
-async fn ask(store: &Sqlite, signed: &Checkpointed, witness: &Party, url: &str) -> anyhow::Result<Vec<NoteSignature>> {
+async fn ask(
+    store: &dyn Store,
+    signed: &Checkpointed,
+    witness: &Party,
+    url: &str,
+) -> anyhow::Result<Vec<NoteSignature>> {
     let mut old = 0;
     for _ in 0..ATTEMPTS_MAX {
         let body = store.submission(old, signed)?.to_string();

@@ -3,7 +3,7 @@
 use crate::cli::listing::{self, Viewer};
 use crate::ledger::Har;
 use crate::model::SessionId;
-use crate::store::{Bodies, Sqlite, Store};
+use crate::store::{Bodies, Store};
 use std::process::ExitCode;
 
 /// How many events are in memory at once, before what they say of requests is gathered.
@@ -36,12 +36,12 @@ pub(super) fn run(args: &ExportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
     let store = viewer.open()?;
     let session = store.find(&args.session)?;
     match args.format {
-        Format::Har => har(&store, &session, viewer)?,
+        Format::Har => har(store.as_ref(), &session, viewer)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn har(store: &Sqlite, session: &SessionId, viewer: &Viewer) -> anyhow::Result<()> {
+fn har(store: &dyn Store, session: &SessionId, viewer: &Viewer) -> anyhow::Result<()> {
     let (mut har, mut entry) = (Har::default(), 0);
     loop {
         let page = store.log(Some(session), entry, PAGE_EVENTS)?;

@@ -4,7 +4,7 @@
 use crate::cli::listing::Viewer;
 use crate::cli::spend::parse_since;
 use crate::model::{NanoUsd, SessionId, Timestamp};
-use crate::store::{Sqlite, StoredEvent};
+use crate::store::{Store, StoredEvent};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -48,11 +48,14 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// The store with the sessions that are meant.
-    pub(super) fn of_user(&self, viewer: &Viewer) -> anyhow::Result<Sqlite> {
-        let store = viewer.open()?;
+    pub(super) fn of_user(&self, viewer: &Viewer) -> anyhow::Result<Box<dyn Store>> {
+        let mut store = viewer.open()?;
         match &self.user {
             None => Ok(store),
-            Some(user) if viewer.sees_all() || viewer.user() == Some(user) => Ok(store.seen_by(Some(user.clone()))),
+            Some(user) if viewer.sees_all() || viewer.user() == Some(user) => {
+                store.see_as(Some(user.clone()));
+                Ok(store)
+            }
             Some(_) => anyhow::bail!("only root can read the records of others on a shared machine"),
         }
     }

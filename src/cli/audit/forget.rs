@@ -5,7 +5,7 @@ use crate::cli::listing::Viewer;
 use crate::cli::spend::parse_since;
 use crate::model::{Event, SessionId, Timestamp, Writer};
 use crate::session::user_name;
-use crate::store::{Journal, PrivateParts, Recorder, Sqlite, Status, Store, Summary, destroy_private_parts};
+use crate::store::{Journal, PrivateParts, Recorder, Status, Store, Summary, destroy_private_parts};
 use anyhow::{Context, ensure};
 use std::process::ExitCode;
 
@@ -48,14 +48,14 @@ pub(super) fn run(args: &ForgetArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
             ensure!(status.is_over(), "session {session} is still going on: forget it once it is over");
             vec![(candidate(summary, viewer), "asked".to_owned())]
         }
-        None => by_rule(args, &store, viewer)?,
+        None => by_rule(args, store.as_ref(), viewer)?,
     };
     let (mut sessions, mut bytes) = (0, 0);
     for (Candidate { session, parts, .. }, reason) in chosen {
         if parts.is_empty() && args.session.is_none() {
             continue;
         }
-        forget(&mut store, viewer, &session, parts, reason).with_context(|| format!("session {session}"))?;
+        forget(store.as_mut(), viewer, &session, parts, reason).with_context(|| format!("session {session}"))?;
         (sessions, bytes) = (sessions + 1, bytes + parts.bodies + parts.recording);
     }
     eprintln!("omni: {bytes} bytes of {sessions} sessions forgotten");
@@ -69,7 +69,7 @@ fn candidate(summary: Summary, viewer: &Viewer) -> Candidate {
 }
 
 /// What the rules of retention say must go, the oldest first, each with the rule.
-fn by_rule(args: &ForgetArgs, store: &Sqlite, viewer: &Viewer) -> anyhow::Result<Vec<(Candidate, String)>> {
+fn by_rule(args: &ForgetArgs, store: &dyn Store, viewer: &Viewer) -> anyhow::Result<Vec<(Candidate, String)>> {
     let now = Timestamp(jiff::Timestamp::now().as_microsecond());
     let before = args.older_than.as_deref().map(|text| parse_since(text, now)).transpose()?;
     let over = |(summary, status): (Summary, Status)| status.is_over().then(|| candidate(summary, viewer));
@@ -93,7 +93,7 @@ fn by_rule(args: &ForgetArgs, store: &Sqlite, viewer: &Viewer) -> anyhow::Result
 
 /// Records that a session's private parts go, and destroys them.
 fn forget(
-    store: &mut Sqlite,
+    store: &mut dyn Store,
     viewer: &Viewer,
     session: &SessionId,
     parts: PrivateParts,

@@ -6,7 +6,7 @@ use crate::ledger::{
     event_kind,
 };
 use crate::model::{SessionId, Writer};
-use crate::store::{Store, check_signature, read_witness_policy};
+use crate::store::{check_signature, read_witness_policy};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use std::fs::File;

@@ -5,7 +5,7 @@ use super::page;
 use crate::cli::listing::{self, Viewer};
 use crate::cli::spend::parse_since;
 use crate::model::{SessionId, Timestamp};
-use crate::store::{Sqlite, Store};
+use crate::store::Store;
 use anyhow::ensure;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -58,7 +58,11 @@ pub(super) fn run(args: &ReportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
     let before = Timestamp(since.0.saturating_sub(until.0 - since.0));
     let users = store.sessions()?.into_iter().filter_map(|(summary, _)| Some((summary.session, summary.user?)));
     let users: BTreeMap<SessionId, String> = users.collect();
-    let report = digest(&store, &users, since, until)?.report(&digest(&store, &users, before, since)?, since, until);
+    let report = digest(store.as_ref(), &users, since, until)?.report(
+        &digest(store.as_ref(), &users, before, since)?,
+        since,
+        until,
+    );
     let text = match args.format {
         Format::Text => text(&report),
         Format::Json => listing::json_line(&report)?,
@@ -69,7 +73,7 @@ pub(super) fn run(args: &ReportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
 }
 
 fn digest(
-    store: &Sqlite,
+    store: &dyn Store,
     users: &BTreeMap<SessionId, String>,
     since: Timestamp,
     until: Timestamp,

@@ -4,8 +4,8 @@ use super::receipt;
 use crate::cli::listing::{self, Viewer};
 use crate::ledger::{Checkpoint, Note, VerifierKey};
 use crate::store::{
-    Finding, Home, LedgerFinding, LedgerReport, Report, Store, check_journal_files, check_ledger_files,
-    check_signature, read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
+    Finding, Home, LedgerFinding, LedgerReport, Report, check_journal_files, check_ledger_files, check_signature,
+    read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
 };
 use serde::Serialize;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use crate::cli::profile::Found;
 use crate::model::{Event, SessionId};
 use crate::policy::{Amended, Lesson, Refused, amend};
 use crate::session::Prepared;
-use crate::store::{Home, Sqlite, Store};
+use crate::store::{Home, open_store};
 use crate::supervisor::{Access, Step};
 use anyhow::Context;
 use rustix::fs::{Mode, OFlags};
@@ -154,7 +154,7 @@ fn quoted(word: &str) -> String {
 
 /// What the session's journals say was refused.
 fn refusals(home: &Home, session: &SessionId) -> anyhow::Result<Vec<Refused>> {
-    let store = Sqlite::open(home)?;
+    let store = open_store(home)?;
     let (mut refused, mut entry) = (Vec::new(), 0);
     loop {
         let page = store.log(Some(session), entry, PAGE_EVENTS)?;

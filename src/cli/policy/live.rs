@@ -4,7 +4,6 @@ use crate::cli::listing::Viewer;
 use crate::cli::server::Route;
 use crate::policy::{Effect, Level, Policy, RuleSource, WrittenRule};
 use crate::session;
-use crate::store::Store;
 
 /// Which session, and which rule.
 #[derive(clap::Args)]

@@ -1,7 +1,7 @@
 //! What the ledger keeps, proves, finds and survives.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::super::{Home, Journal, Recorder, Sqlite, Store, StoreError, read_kept_checkpoint};
+use super::super::{Home, Journal, LedgerStore, Recorder, Sqlite, Store, StoreError, read_kept_checkpoint};
 use super::*;
 use crate::ledger::{
     ENTRY_BYTES, Entry, FRAME_OVERHEAD_BYTES, Frontier, HEADER_BYTES, Receipt, Signed, Submission, is_consistent,
