@@ -55,7 +55,7 @@ pub use keyring::KernelKeyring;
 pub use prepare::{Prepared, SessionRequest, prepare, user_name};
 pub use program::ProgramError;
 pub use project_policy::project_policy;
-pub use replay::{Pace, Played, Replay, ReplayError};
+pub use replay::{Aside, Pace, Played, Recorded, Replay, ReplayError};
 pub use run::run;
 pub use screen::{Screen, Source};
 pub use secret_look::Hidden;

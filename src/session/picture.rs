@@ -2,6 +2,7 @@
 //! where no terminal is there to answer it.
 
 use super::filter::{Passed, Question};
+use crate::model::is_hostile;
 use rustix::termios::Winsize;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,7 +55,41 @@ impl Picture {
         self.terminal.screen().contents_formatted().into_bytes()
     }
 
-    fn process(&mut self, bytes: &[u8]) {
+    /// Its rows and columns.
+    pub(super) fn size(&self) -> (u16, u16) {
+        (self.size.0.get(), self.size.1.get())
+    }
+
+    /// In which row the cursor is, from 0.
+    pub(super) fn cursor_row(&self) -> u16 {
+        self.terminal.screen().cursor_position().0
+    }
+
+    /// One row in so many columns, from 0, with its colours, and with nothing in it but characters and their attributes: it
+    /// can stand beside something else.
+    pub(super) fn row(&self, row: u16, columns: u16) -> String {
+        let (screen, mut text, mut pen, mut column) = (self.terminal.screen(), String::new(), Pen::default(), 0);
+        while column < columns {
+            let Some(cell) = screen.cell(row, column) else { break };
+            let wide = cell.is_wide() && column + 1 < columns;
+            let now = Pen::of(cell);
+            if now != pen {
+                text.push_str(&now.sequence());
+                pen = now;
+            }
+            match cell.contents() {
+                "" => text.push(' '),
+                _ if cell.is_wide() && !wide => text.push(' '),
+                contents => text.extend(contents.chars().filter(|character| !is_hostile(*character))),
+            }
+            column += if wide { 2 } else { 1 };
+        }
+        text.push_str("\x1b[m");
+        text.extend(std::iter::repeat_n(' ', usize::from(columns.saturating_sub(column))));
+        text
+    }
+
+    pub(super) fn process(&mut self, bytes: &[u8]) {
         self.guard(|terminal| terminal.process(bytes));
     }
 
@@ -78,6 +113,41 @@ impl Picture {
             Question::Attributes => b"\x1b[?62;22c".to_vec(),
             Question::Other => Vec::new(),
         }
+    }
+}
+
+/// How characters look.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Pen {
+    fore: vt100::Color,
+    back: vt100::Color,
+    /// Bold, dim, italic, underlined, inverse: numbers 1, 2, 3, 4 and 7 of SGR (ECMA-48 §8.3.117).
+    styles: [bool; 5],
+}
+
+impl Pen {
+    fn of(cell: &vt100::Cell) -> Self {
+        let styles = [cell.bold(), cell.dim(), cell.italic(), cell.underline(), cell.inverse()];
+        Self { fore: cell.fgcolor(), back: cell.bgcolor(), styles }
+    }
+
+    /// What makes a terminal write so.
+    fn sequence(self) -> String {
+        let mut sequence = "\x1b[0".to_owned();
+        for (number, _) in [1, 2, 3, 4, 7].into_iter().zip(self.styles).filter(|(_, on)| *on) {
+            sequence.push_str(&format!(";{number}"));
+        }
+        for (ground, colour) in [(38, self.fore), (48, self.back)] {
+            match colour {
+                vt100::Color::Default => {}
+                vt100::Color::Idx(index) => sequence.push_str(&format!(";{ground};5;{index}")),
+                vt100::Color::Rgb(red, green, blue) => {
+                    sequence.push_str(&format!(";{ground};2;{red};{green};{blue}"));
+                }
+            }
+        }
+        sequence.push('m');
+        sequence
     }
 }
 
@@ -117,6 +187,16 @@ mod tests {
         let mut second = Picture::new(size(40, 10));
         second.process(&first.contents());
         assert_eq!(first.contents(), second.contents());
+    }
+
+    #[test]
+    fn a_row_is_as_wide_as_it_is_to_be_and_steers_nothing() {
+        let mut picture = Picture::new(size(6, 2));
+        picture.process("\x1b[1;31mab\x1b[m\u{202e}\u{4e16}\u{4e16}\r\n\x1b[44mx".as_bytes());
+        assert_eq!(picture.row(0, 6), "\x1b[0;1;38;5;1mab\x1b[0m\u{4e16}\u{4e16}\x1b[m");
+        assert_eq!(picture.row(0, 5), "\x1b[0;1;38;5;1mab\x1b[0m\u{4e16} \x1b[m");
+        assert_eq!(picture.row(1, 8), "\x1b[0;48;5;4mx\x1b[0m     \x1b[m  ");
+        assert_eq!(picture.row(9, 3), "\x1b[m   ");
     }
 
     proptest! {

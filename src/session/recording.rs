@@ -4,7 +4,7 @@
 //! Output and sizes alone: keys are never recorded, since people type secrets. Each event is one write, so that what was
 //! shown before a sudden end is there after it. The file is sealed by the session's key.
 
-use crate::model::SessionId;
+use crate::model::{SessionId, Timestamp};
 use crate::store::{Home, SealedFile, StoreError};
 use rustix::termios::Winsize;
 use serde_json::json;
@@ -34,8 +34,8 @@ pub(super) struct Recording {
 pub(super) struct Head<'a> {
     /// The size at the start.
     pub size: Winsize,
-    /// When it started, in seconds since 1970.
-    pub timestamp: i64,
+    /// When it started.
+    pub started: Timestamp,
     /// The command line.
     pub argv: &'a [String],
     /// The name that a person gave the session.
@@ -47,13 +47,15 @@ pub(super) struct Head<'a> {
 impl Recording {
     /// Begins one in a file that is not there yet.
     pub(super) fn create(home: &Home, session: &SessionId, head: &Head<'_>) -> Result<Self, StoreError> {
+        // As soon as the head's time was read: what is shown beside a recording goes by that.
+        let started = Instant::now();
         let file = SealedFile::create_recording(home, session)?;
         let mut recording = Self {
             file,
             bytes: 0,
             bytes_max: RECORDING_BYTES_MAX,
             size: head.size,
-            started: Instant::now(),
+            started,
             last_ms: 0,
             stopped: None,
         };
@@ -126,7 +128,10 @@ fn header(head: &Head<'_>) -> String {
         term["type"] = json!(kind);
     }
     let command = head.argv.join(" ");
-    let mut header = json!({ "version": 3, "term": term, "timestamp": head.timestamp, "command": command });
+    let seconds = head.started.0 / 1_000_000;
+    let mut header = json!({ "version": 3, "term": term, "timestamp": seconds, "command": command });
+    // The format knows whole seconds alone. Players pass over what they do not know.
+    header["omni_started"] = json!(head.started.0);
     if let Some(title) = head.title {
         header["title"] = json!(title);
     }
@@ -146,7 +151,8 @@ mod tests {
     fn begin(place: &Path) -> Recording {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let argv = ["sh".to_owned(), "-c".to_owned()];
-        let head = Head { size, timestamp: 7, argv: &argv, title: Some("a \"b\""), term: Some("xterm") };
+        let head =
+            Head { size, started: Timestamp(7_500_000), argv: &argv, title: Some("a \"b\""), term: Some("xterm") };
         let (home, session) = home(place);
         drop(Journal::create(&home, &session, Writer::Session).unwrap());
         Recording::create(&home, &session, &head).unwrap()
@@ -174,8 +180,11 @@ mod tests {
         assert_eq!(recording.finish(3), None);
         let lines = lines(place.path());
         let term = json!({ "cols": 80, "rows": 24, "type": "xterm" });
-        let header = json!({ "version": 3, "term": term, "timestamp": 7, "command": "sh -c", "title": "a \"b\"" });
-        assert_eq!(lines[0], header);
+        let header =
+            json!({ "version": 3, "term": term, "timestamp": 7, "omni_started": 7_500_000, "command": "sh -c" });
+        let mut wanted = header.clone();
+        wanted["title"] = json!("a \"b\"");
+        assert_eq!(lines[0], wanted);
         let events: Vec<_> = lines[1..].iter().map(|event| (&event[1], &event[2])).collect();
         let wanted = [json!(["o", "h\u{e9}\x1b[1m\r\n"]), json!(["r", "100x30"]), json!(["x", "3"])];
         assert_eq!(events, wanted.iter().map(|event| (&event[0], &event[1])).collect::<Vec<_>>());

@@ -290,7 +290,7 @@ fn begin_recording(prepared: &Prepared, home: &Home, user: &UserTerminal) -> Res
     let plan = &prepared.plan;
     let head = Head {
         size: user.size().unwrap_or(terminal::DEFAULT_SIZE),
-        timestamp: clock::now().0 / 1_000_000,
+        started: clock::now(),
         argv: &plan.argv,
         title: prepared.request.name.as_deref(),
         term: plan.environment.get("TERM").map(String::as_str),

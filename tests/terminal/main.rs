@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attach;
+mod beside;
 mod filter;
 mod leave;
 mod pty;

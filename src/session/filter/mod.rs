@@ -7,12 +7,14 @@
 mod command;
 mod machine;
 mod modes;
+mod plain;
 mod sequence;
 
 use crate::policy::{Terminal, TerminalFilter};
 use command::Verdict;
 use machine::{BEL, ESC, Introducer, Machine, Sequence, Token};
 pub(super) use modes::Modes;
+pub(super) use plain::PlainText;
 use sequence::Judgement;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
