@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod clients;
+mod company;
 mod explained;
 mod harnesses;
 mod host;

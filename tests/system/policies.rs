@@ -1,6 +1,9 @@
 //! Root's policies and limits stand above what a user asks for.
 
-use crate::machine::{Files, on_a_machine};
+use crate::machine::{Files, finish, on_a_machine};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::mpsc::{Receiver, channel};
 
 const NO_EXAMPLE: &str = "name: no-example\ntype: egress\nrules:\n  - deny: '* denied.example/**'\n";
 /// Asks for a page of two hosts and says what came.
@@ -52,5 +55,37 @@ fn what_the_server_cannot_do_for_a_user_is_refused() {
             assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(125), ""), "{flags:?}: {outcome:?}");
             assert!(outcome.stderr.contains("cannot go through the machine's server"), "{flags:?}: {outcome:?}");
         }
+    });
+}
+
+/// A company's proxy that refuses everybody, and tells what it was asked.
+fn refusing_proxy() -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, asked) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
+            // Told before it is answered, since whoever asked goes on then.
+            let _ = tell.send(line.trim_end().to_owned());
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn the_machines_proxy_is_the_way_out_whatever_a_user_names() {
+    let ((port, asked), (own_port, asked_of_own)) = (refusing_proxy(), refusing_proxy());
+    let system = format!("upstream_proxy: http://127.0.0.1:{port}\n");
+    on_a_machine(Files { system: &system, ..Files::default() }, |machine| {
+        let ask = "curl -sk -o page -w '%{http_code}' https://open.example/";
+        let mut command = machine.exec(&machine.ada, &["--allow", "* open.example/**"], &["sh", "-c", ask]);
+        command.env("HTTPS_PROXY", format!("http://127.0.0.1:{own_port}"));
+        let outcome = finish(command, b"");
+        assert_eq!(outcome.stdout, "502", "{outcome:?}");
+        assert_eq!(asked.try_iter().collect::<Vec<_>>(), ["CONNECT open.example:443 HTTP/1.1"]);
+        assert_eq!(asked_of_own.try_iter().count(), 0);
     });
 }
