@@ -200,8 +200,9 @@ mod tests {
         assert_eq!(bodies.read(&again).unwrap().as_deref(), Some(&b"one"[..]));
         assert_eq!(bodies.places.len(), 3);
 
+        let first = MAGIC.len() + HEAD_BYTES;
         let changed = OpenOptions::new().write(true).open(&path).unwrap();
-        changed.write_all_at(b"O", (MAGIC.len() + HEAD_BYTES) as u64).unwrap();
+        changed.write_all_at(&[!written[first]], first as u64).unwrap();
         let bodies = Bodies::open(&home, &session).unwrap();
         assert_eq!(bodies.read(&one).unwrap(), None);
         assert_eq!(bodies.read(&two).unwrap().as_deref(), Some(&b""[..]));
