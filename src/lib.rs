@@ -4,6 +4,7 @@
 
 pub mod model;
 
+pub mod export;
 pub mod ledger;
 pub mod meter;
 pub mod policy;

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 /// Who may import whom. A room may always use itself; `cli` stands at the top and is imported by nobody but the binaries.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("ledger", &["model"]),
+    ("export", &["model", "ledger"]),
     ("meter", &["model"]),
     ("policy", &["model"]),
     ("harness", &["model", "policy"]),
@@ -30,6 +31,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "policy",
             "meter",
             "ledger",
+            "export",
             "harness",
             "store",
             "sys",
@@ -46,7 +48,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
 const PROXY_KNOWS_OF_STORE: [&str; 4] = ["BodyRecorder", "Recorder", "SyncHandle", "StoreError"];
 
 /// Rooms that only compute: time, entropy and the world arrive as arguments.
-const PURE: [&str; 5] = ["model", "policy", "meter", "ledger", "harness"];
+const PURE: [&str; 6] = ["model", "policy", "meter", "ledger", "export", "harness"];
 /// Modules of the standard library that reach the world.
 const WORLD: [&str; 7] = ["fs", "net", "process", "env", "thread", "os", "io"];
 /// What of them is a mere word.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 43] = [
+const VERBS: [&str; 44] = [
     "",
     "exec",
     "attach",
@@ -16,6 +16,7 @@ const VERBS: [&str; 43] = [
     "spend",
     "audit",
     "audit log",
+    "audit export",
     "audit verify",
     "audit rebuild",
     "audit prove",

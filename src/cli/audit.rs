@@ -10,6 +10,7 @@ mod page;
 mod receipt;
 mod report;
 mod tiles;
+mod told;
 mod verify;
 mod witness;
 

@@ -1,11 +1,10 @@
 //! What the verbs that list things share: opening the store, tables, JSON lines, and text that cannot attack a terminal.
 
-pub(super) use crate::model::printable;
-use crate::model::{NanoUsd, Timestamp, Usage, is_hostile};
+use crate::model::{NanoUsd, Timestamp, Usage};
+pub(super) use crate::model::{harmless_json, printable};
 use crate::store::{Home, Store, open_store};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// As [`printable`], for what has several lines: they stay.
@@ -83,21 +82,6 @@ pub(super) fn json_line<T: Serialize>(value: &T) -> anyhow::Result<String> {
     let mut line = harmless_json(&serde_json::to_string(value)?);
     line.push('\n');
     Ok(line)
-}
-
-/// JSON with everything escaped that could steer a terminal or deceive its reader.
-pub(super) fn harmless_json(json: &str) -> String {
-    let mut harmless = String::with_capacity(json.len());
-    for character in json.chars() {
-        // Outside of strings JSON is plain ASCII and line breaks, so that each of these stands in a string.
-        if is_hostile(character) && character != '\n' {
-            // Writing to a string cannot fail.
-            let _ = character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(harmless, "\\u{unit:04x}"));
-        } else {
-            harmless.push(character);
-        }
-    }
-    harmless
 }
 
 /// A table without borders; columns named in `right` hold numbers.

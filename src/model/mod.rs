@@ -32,7 +32,7 @@ pub use model_host::{ModelFormat, ModelHost};
 pub use money::{MoneyError, NanoUsd};
 pub use published_port::{PublishedPort, PublishedPortError};
 pub use secret::{Placeholder, Secret};
-pub use text::{is_hostile, printable};
+pub use text::{harmless_json, is_hostile, printable};
 pub use tier::Tier;
 pub use time::Timestamp;
 pub use usage::{Pricing, Usage};

@@ -1,6 +1,7 @@
 //! Text that came from outside, made harmless for a terminal and its reader.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Control characters, and those that turn the direction of text around, break lines or are not seen.
 #[must_use]
@@ -26,4 +27,20 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// JSON with everything escaped that could steer a terminal or deceive its reader.
+#[must_use]
+pub fn harmless_json(json: &str) -> String {
+    let mut harmless = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Outside of strings JSON is plain ASCII and line breaks, so that each of these stands in a string.
+        if is_hostile(character) && character != '\n' {
+            // Writing to a string cannot fail.
+            let _ = character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(harmless, "\\u{unit:04x}"));
+        } else {
+            harmless.push(character);
+        }
+    }
+    harmless
 }

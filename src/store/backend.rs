@@ -1,10 +1,10 @@
 //! What the rest of omni asks of a store, whichever database it is in.
 
 use super::{
-    Account, Checkpointed, Claim, Exported, Holds, Home, LedgerError, LedgerKey, LedgerReport, Report, SpendBy,
-    SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary,
+    Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Report,
+    SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary,
 };
-use crate::ledger::{Checkpoint, Note, Receipt, Submission};
+use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission};
 use crate::meter::{Admission, Budget};
 use crate::model::{NanoUsd, RequestNumber, SessionId, Timestamp};
 use crate::policy::SpendPolicy;
@@ -129,6 +129,24 @@ pub trait LedgerStore {
     /// # Errors
     /// A [`StoreError`] of the database.
     fn ledger_keys(&self) -> Result<Vec<LedgerKey>, StoreError>;
+
+    /// How many entries the ledger has whose events the database has as well.
+    ///
+    /// # Errors
+    /// When its file or the database cannot be read.
+    fn ledger_size(&self) -> Result<u64, StoreError>;
+
+    /// At most `count` of those entries from an index on, with their events, whosever sessions they are of.
+    ///
+    /// # Errors
+    /// As [`LedgerStore::ledger_size`].
+    fn ledger_entries(&self, from: u64, count: u64) -> Result<Vec<LedgerEntry>, StoreError>;
+
+    /// The index of each of these events in the ledger, and the hash of its leaf; none of those that are not entered.
+    ///
+    /// # Errors
+    /// As [`LedgerStore::ledger_size`].
+    fn ledger_places(&self, events: &[StoredEvent]) -> Result<Vec<Option<(u64, Hash)>>, StoreError>;
 
     /// What shows to anybody that an event of a session is in the ledger.
     ///

@@ -36,8 +36,8 @@ pub use holds::{Account, Claim, Holds};
 pub use home::Home;
 pub use journal::{Journal, SyncHandle};
 pub use ledger::{
-    Checkpointed, Exported, LedgerError, LedgerFinding, LedgerKey, LedgerReport, SigningKey, Witness, WitnessError,
-    check_signature,
+    Checkpointed, Exported, LedgerEntry, LedgerError, LedgerFinding, LedgerKey, LedgerReport, SigningKey, Witness,
+    WitnessError, check_signature,
 };
 pub use liveness::process_start_ticks;
 pub use prices::{installed_prices_path, load_prices, own_prices_path};

@@ -164,7 +164,8 @@ pub(super) fn stored_frame(
     Ok(Some(StoredFrame { writer, seq, before: before.optional()?, payload }))
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+/// The event in a row of the columns `entry, session, number, writer, seq, at, kind, payload`.
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let payload: Vec<u8> = row.get(7)?;
     let json = event_json(&payload).map(str::to_owned);

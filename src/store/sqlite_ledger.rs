@@ -1,10 +1,10 @@
 //! The ledger as the store offers it.
 
 use super::{
-    Checkpointed, Exported, Home, LedgerError, LedgerFinding, LedgerKey, LedgerReport, LedgerStore, Report, Sqlite,
-    StoreError, ledger, verify,
+    Checkpointed, Exported, Home, LedgerEntry, LedgerError, LedgerFinding, LedgerKey, LedgerReport, LedgerStore,
+    Report, Sqlite, StoreError, StoredEvent, ledger, verify,
 };
-use crate::ledger::{Checkpoint, Note, Receipt, Submission, WitnessPolicy};
+use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission, WitnessPolicy};
 use crate::model::{SessionId, Writer};
 use std::path::Path;
 
@@ -23,6 +23,18 @@ impl LedgerStore for Sqlite {
 
     fn ledger_keys(&self) -> Result<Vec<LedgerKey>, StoreError> {
         ledger::keys(&self.connection).map_err(self.failed("read"))
+    }
+
+    fn ledger_size(&self) -> Result<u64, StoreError> {
+        ledger::size(&self.connection, &self.home)
+    }
+
+    fn ledger_entries(&self, from: u64, count: u64) -> Result<Vec<LedgerEntry>, StoreError> {
+        ledger::entries(&self.connection, &self.home, from, count)
+    }
+
+    fn ledger_places(&self, events: &[StoredEvent]) -> Result<Vec<Option<(u64, Hash)>>, StoreError> {
+        ledger::places(&self.connection, &self.home, events)
     }
 
     fn receipt(&mut self, session: &SessionId, number: u64) -> Result<Receipt, StoreError> {

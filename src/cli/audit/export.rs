@@ -1,6 +1,9 @@
-//! `omni audit export`: a session's record in a format that other programs read.
+//! `omni audit export`: the record in formats that other programs read.
 
+use super::filter::{Filter, Wanted};
+use super::told::Teller;
 use crate::cli::listing::{self, Viewer};
+use crate::export::{json_line, ocsf};
 use crate::ledger::Har;
 use crate::model::SessionId;
 use crate::store::{Bodies, Store};
@@ -12,20 +15,28 @@ const PAGE_EVENTS: u32 = 1_000;
 /// What it is exported as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
+    /// One JSON object a line for each event, with its place in the ledger
+    Jsonl,
+    /// The same in the words of the Open Cybersecurity Schema Framework 1.8.0
+    Ocsf,
     /// HTTP Archive 1.2: one session's requests, for the developer tools of browsers
     Har,
 }
 
-/// Print one session's record in a format that other programs read
+/// Print the record in formats that other programs read
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  omni audit export --format har --session last > session.har")]
+#[command(after_help = "Example:\n  omni audit export --format har --session last > session.har\n  omni audit export \
+    --format ocsf --since 24h --verdict denied")]
 pub(super) struct ExportArgs {
     /// The format
     #[arg(long)]
     format: Format,
-    /// The session: any unique beginning of its id, or `last`
-    #[arg(long, value_name = "ID", default_value = "last")]
-    session: String,
+    /// Only this session: any unique beginning of its id, or `last`, which is what is meant without it where a format holds
+    /// one session alone
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    #[command(flatten)]
+    wanted: Wanted,
 }
 
 /// Does what was asked.
@@ -33,21 +44,48 @@ pub(super) struct ExportArgs {
 /// # Errors
 /// When the store cannot be opened or read, or there is no such session.
 pub(super) fn run(args: &ExportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
-    let store = viewer.open()?;
-    let session = store.find(&args.session)?;
+    let store = args.wanted.of_user(viewer)?;
+    let mut filter = Filter::new(&args.wanted)?;
     match args.format {
-        Format::Har => har(store.as_ref(), &session, viewer)?,
+        Format::Har => {
+            let session = store.find(args.session.as_deref().unwrap_or("last"))?;
+            har(store.as_ref(), &session, viewer, &mut filter)?;
+        }
+        format => {
+            let session = args.session.as_deref().map(|wanted| store.find(wanted)).transpose()?;
+            lines(store.as_ref(), session.as_ref(), format, &mut filter)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn har(store: &dyn Store, session: &SessionId, viewer: &Viewer) -> anyhow::Result<()> {
+/// Prints a line for each event that is meant.
+fn lines(store: &dyn Store, session: Option<&SessionId>, format: Format, filter: &mut Filter) -> anyhow::Result<()> {
+    let mut teller = Teller::new(store)?;
+    let first = filter.since().map(|since| store.entry_at(since)).transpose()?;
+    let mut entry = first.map_or(0, |entry| entry.saturating_sub(1));
+    loop {
+        let page = store.log(session, entry, PAGE_EVENTS)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        entry = last.entry;
+        let meant = page.into_iter().filter(|stored| filter.admits(stored)).collect();
+        let records = teller.events(meant)?;
+        let text: String = match format {
+            Format::Ocsf => records.iter().map(|record| ocsf::line(record, teller.installation())).collect(),
+            Format::Jsonl | Format::Har => records.iter().map(json_line).collect(),
+        };
+        listing::emit(&text)?;
+    }
+}
+
+fn har(store: &dyn Store, session: &SessionId, viewer: &Viewer, filter: &mut Filter) -> anyhow::Result<()> {
     let (mut har, mut entry) = (Har::default(), 0);
     loop {
         let page = store.log(Some(session), entry, PAGE_EVENTS)?;
         let Some(last) = page.last() else { break };
         entry = last.entry;
-        for (at, event) in page.iter().filter_map(|stored| Some((stored.at, stored.event()?))) {
+        let meant = page.iter().filter(|stored| filter.admits(stored));
+        for (at, event) in meant.filter_map(|stored| Some((stored.at, stored.event()?))) {
             har.take(at, event);
         }
     }

@@ -8,6 +8,7 @@
 //! signed was brought to the disk before, and can never be un-happened by a loss of power.
 
 mod check;
+mod entries;
 mod error;
 mod files;
 mod key;
@@ -20,6 +21,7 @@ mod witness;
 mod tests;
 
 pub use check::{LedgerFinding, LedgerReport};
+pub use entries::LedgerEntry;
 pub use error::LedgerError;
 pub use key::{SigningKey, check_signature};
 pub use sign::{Checkpointed, LedgerKey};
@@ -27,6 +29,7 @@ pub use tiles::Exported;
 pub use witness::{Witness, WitnessError};
 
 pub(super) use check::{check, read_kept};
+pub(super) use entries::{entries, places, size};
 pub(super) use sign::{checkpoint, keep_cosigned, keys, receipt, receipt_of_entry, rotate, submission};
 pub(super) use table::{append_folded, first_unlike, known};
 pub(super) use tiles::export;

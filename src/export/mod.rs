@@ -1,0 +1,15 @@
+//! What leaves the records: encodings of single entries for programs of others.
+//!
+//! Pure. One entry of the ledger goes in ([`Record`]) and bytes or JSON come out, by the entry alone: the same entry is
+//! encoded the same way whenever it is asked for, so that it may be sent twice and be known again. Nothing here holds more
+//! than the events do: no value of a secret, no header, no query, no body. docs/exports.md tells what each format promises.
+
+mod json_line;
+pub mod ocsf;
+mod record;
+
+pub use json_line::{json_line, json_object};
+pub use record::{Frame, Installation, Record, Recorded};
+
+#[cfg(test)]
+mod tests;
