@@ -11,6 +11,8 @@ const HEAD: &str = "HEAD";
 const OBJECTS: &str = "objects";
 const REFERENCES: &str = "refs";
 const COMMON: &str = "commondir";
+/// The name of a repository's own directory.
+const GIT: &str = ".git";
 /// The rule that keeps a directory from becoming a git directory, or ceasing to be one.
 const GIT_DIRECTORY: &str = "git directory";
 const GIT_DIRECTORY_REASON: &str = "a directory with these names is a repository, whose settings and hooks git runs";
@@ -55,6 +57,23 @@ impl JudgedPath {
     pub fn new(path: &[u8], given: usize, workspace: Option<usize>) -> Self {
         let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(fold).collect();
         Self { names, given, workspace }
+    }
+
+    /// The last `.git` in it: how many names there are up to and with it, and those below.
+    #[must_use]
+    pub fn below_git(&self) -> Option<(usize, &[String])> {
+        let at = self.names.iter().rposition(|name| name == GIT)?;
+        Some((at + 1, self.names.get(at + 1..)?))
+    }
+
+    /// Whether the directory that it lies in is one of git's. `has` is as for [`Protection::judge`].
+    pub fn lies_in_git_directory(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+        self.names.len().checked_sub(1).is_some_and(|depth| is_git_directory(self, depth, has))
+    }
+
+    /// Whether a directory above the one that it lies in has an entry called `.git`, of those in the shared place.
+    pub fn lies_in_repository(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+        (self.given..self.names.len().saturating_sub(1)).any(|depth| has(depth, GIT))
     }
 }
 
@@ -115,11 +134,31 @@ impl Protection {
         path: &JudgedPath,
         has: &mut dyn FnMut(usize, &str) -> bool,
     ) -> Result<(), ProtectedBy<'_>> {
+        self.judge_names(act, path, has, |_| true)?;
+        if changes_a_git_directory(act, path, has) {
+            return Err(ProtectedBy { rule: GIT_DIRECTORY, reason: GIT_DIRECTORY_REASON });
+        }
+        Ok(())
+    }
+
+    /// The same, by all rules but those about git's directories.
+    pub fn judge_beside_git(&self, act: FileAct, path: &JudgedPath) -> Result<(), ProtectedBy<'_>> {
+        let is_beside = |rule: &Rule| rule.scope != Scope::GitDirectory && rule.name != GIT;
+        self.judge_names(act, path, &mut |_, _| false, is_beside)
+    }
+
+    fn judge_names(
+        &self,
+        act: FileAct,
+        path: &JudgedPath,
+        has: &mut dyn FnMut(usize, &str) -> bool,
+        counts: impl Fn(&Rule) -> bool,
+    ) -> Result<(), ProtectedBy<'_>> {
         let mut candidates: Vec<usize> = self.others.clone();
         candidates.extend(path.names.iter().filter_map(|name| self.by_name.get(name)).flatten());
         candidates.sort_unstable();
         candidates.dedup();
-        for rule in candidates.into_iter().filter_map(|index| self.rules.get(index)) {
+        for rule in candidates.into_iter().filter_map(|index| self.rules.get(index)).filter(|rule| counts(rule)) {
             let broken = match rule.scope {
                 Scope::Anywhere if rule.workspace => path.workspace.is_some_and(|start| rule.breaks(act, path, start)),
                 Scope::Anywhere => rule.breaks(act, path, 0),
@@ -128,9 +167,6 @@ impl Protection {
             if broken {
                 return Err(ProtectedBy { rule: &rule.name, reason: &rule.reason });
             }
-        }
-        if changes_a_git_directory(act, path, has) {
-            return Err(ProtectedBy { rule: GIT_DIRECTORY, reason: GIT_DIRECTORY_REASON });
         }
         Ok(())
     }
@@ -161,7 +197,7 @@ impl Rule {
 
 /// Whether the directory that is so many names into the path is one of git's.
 fn is_git_directory(path: &JudgedPath, depth: usize, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
-    let named = depth.checked_sub(1).and_then(|at| path.names.get(at)).is_some_and(|name| name == ".git");
+    let named = depth.checked_sub(1).and_then(|at| path.names.get(at)).is_some_and(|name| name == GIT);
     named || makes_git_directory(&mut |name| has(depth, name))
 }
 
@@ -180,7 +216,7 @@ fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(
     };
     match act {
         FileAct::Remove | FileAct::MoveAway => is_git_directory(path, depth, has),
-        _ if above.last().is_some_and(|name| name == ".git") => false,
+        _ if above.last().is_some_and(|name| name == GIT) => false,
         _ => {
             let before = makes_git_directory(&mut |name| has(depth, name));
             !before && makes_git_directory(&mut |name| name == *piece || has(depth, name))

@@ -25,7 +25,7 @@ use crate::proxy::{ConnectTo, UpstreamProxies};
 use crate::store::Home;
 use crate::supervisor::{
     Access, HostFacts, Mount, Plan, PlanError, PlanRequest, PrivatePlace, TerminalStreams, granted_paths, pinned_paths,
-    plan, plan_enclosed, plan_limits,
+    plan, plan_enclosed, plan_limits, repositories_above,
 };
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -390,6 +390,7 @@ fn make_plan(
     candidates.extend(program.trees.iter().cloned());
     candidates.extend(request.mounts.iter().map(|mount| mount.source.clone()));
     candidates.push((*workspace).to_owned());
+    candidates.extend(repositories_above(workspace));
     let user = inner_name(user);
     let facts = HostFacts::gather(home, user, &candidates);
     let shown: Vec<PathBuf> = shown.iter().chain(&program.trees).cloned().collect();

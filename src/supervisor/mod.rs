@@ -40,7 +40,7 @@ pub use plan::enclosed::{PrivatePlace, plan_enclosed};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, Contents, Identity, LockdownStep, Mount, NAMESPACES,
     OVERLAY_UPPER, OVERLAY_WORK, Plan, PlanRequest, SecretFile, Step, TerminalStreams, WriteGate, granted_paths,
-    pinned_paths, plan,
+    pinned_paths, plan, repositories_above,
 };
 pub use port_dialer::PortDialer;
 pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};

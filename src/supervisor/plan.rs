@@ -11,7 +11,7 @@ mod nested;
 mod pins;
 mod sources;
 
-pub use self::gate::WriteGate;
+pub use self::gate::{WriteGate, repositories_above};
 use self::sources::Way;
 use super::error::PlanError;
 use super::host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};

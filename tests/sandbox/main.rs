@@ -24,6 +24,7 @@ mod protected;
 mod proxy;
 mod publish;
 mod reach;
+mod repositories;
 mod rules;
 mod secret_attacks;
 mod secret_files;

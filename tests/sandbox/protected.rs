@@ -32,7 +32,7 @@ def write(path):
     with open(path, 'a') as file: file.write('evil\\n')
 say([attempt(lambda: write(path)) for path in arguments])";
 
-fn git(world: &World, directory: &Path, words: &[&str]) {
+pub fn git(world: &World, directory: &Path, words: &[&str]) {
     let mut command = world.command(Path::new("git"));
     let author = ["-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"];
     command.current_dir(directory).args(author).args(words);
@@ -41,7 +41,7 @@ fn git(world: &World, directory: &Path, words: &[&str]) {
 }
 
 /// A repository of the user's with one commit.
-fn repository(world: &World, place: &Path) {
+pub fn repository(world: &World, place: &Path) {
     if !place.exists() {
         fs::create_dir(place).unwrap();
         world.give(place);
@@ -54,7 +54,7 @@ fn repository(world: &World, place: &Path) {
 
 /// Every path below a directory with what a file holds, so that anything new or changed is seen. What git keeps of its own
 /// is left out, but for hooks and settings.
-fn everything(directory: &Path) -> Vec<(PathBuf, Option<String>)> {
+pub fn everything(directory: &Path) -> Vec<(PathBuf, Option<String>)> {
     let mut found = Vec::new();
     let mut ahead = vec![directory.to_owned()];
     while let Some(place) = ahead.pop() {
@@ -262,11 +262,12 @@ ways = [
     lambda: os.symlink('refs/heads/main', 'x/HEAD'),
     lambda: os.rename('x/config', 'x/HEAD'),
     lambda: os.link('x/config', 'x/HEAD'),
-    lambda: os.mkdir('.git'),
     lambda: open('.git', 'w'),
+    lambda: os.symlink('x', '.git'),
+    lambda: os.rename('x', '.git'),
 ]
 say([attempt(way) for way in ways])";
-        assert_eq!(world.probe(code, &[]), crate::support::each("EACCES", 6));
+        assert_eq!(world.probe(code, &[]), crate::support::each("EACCES", 7));
         assert!(world.workspace().join("x/config").exists(), "the control was written");
         assert!(!world.workspace().join("x/HEAD").exists() && !world.workspace().join(".git").exists());
     }

@@ -6,6 +6,7 @@ use super::caller::Caller;
 use super::place::{self, Place};
 use super::{Answer, Gate, Whose, reopen};
 use crate::model::FileAct;
+use crate::policy::RepositoryDeed;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -28,9 +29,7 @@ impl Gate<'_> {
     pub(super) fn act(&mut self, id: u64, caller: Caller, call: Call) -> Result<Answer, Errno> {
         match call {
             Call::Open { at, flags, mode } => self.open_file(id, caller, at, flags, mode),
-            Call::MakeDirectory { at, mode } => self.make(id, caller, at, |found, mask| {
-                rustix::fs::mkdirat(&found.directory, &found.name, Mode::from_raw_mode(mode & !mask))
-            }),
+            Call::MakeDirectory { at, mode } => self.make_directory(id, caller, at, mode),
             Call::MakeNode { at, mode, device } => self.make_node(id, caller, at, mode, device),
             Call::Rename { from, to, flags } => self.rename(id, caller, (from, to), flags),
             Call::Link { from, to, flags } => self.link(id, caller, (from, to), flags),
@@ -38,7 +37,8 @@ impl Gate<'_> {
             Call::Remove { at, directory } => self.remove(id, caller, at, directory),
             Call::Truncate { at, length } => self.truncate(id, caller, at, length),
             Call::Mode { on, mode } => {
-                let file = self.attributes_of(id, caller, on)?;
+                let file = self.opened(id, caller, on)?;
+                self.judge_deed(FileAct::Attributes, &place::path_of(file.as_fd())?, Some(RepositoryDeed::Mode(mode)))?;
                 let set_group = mode & libc::S_ISGID != 0 && !is_directory(file.as_fd())?;
                 if set_group && matches!(self.whose(&place::path_of(file.as_fd())?), Whose::Hosts) {
                     return Err(Errno::PERM);
@@ -100,6 +100,17 @@ impl Gate<'_> {
         done(deed(&place, self.callers.mask(caller)?))
     }
 
+    fn make_directory(&mut self, id: u64, caller: Caller, at: At, mode: u32) -> Result<Answer, Errno> {
+        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(Answer::Kernel) };
+        if whose == Whose::Free {
+            return Ok(Answer::Kernel);
+        }
+        let is_let = self.judge_deed_at(FileAct::Make, &place, Some(RepositoryDeed::MakeDirectory))?;
+        let mask = self.callers.mask(caller)?;
+        rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(mode & !mask))?;
+        done(if is_let { self.began(&place) } else { Ok(()) })
+    }
+
     fn make_node(&mut self, id: u64, caller: Caller, at: At, mode: u32, device: u64) -> Result<Answer, Errno> {
         let kind = FileType::from_raw_mode(mode);
         // The kernel takes no kind for a file.
@@ -119,6 +130,10 @@ impl Gate<'_> {
             return Ok(Answer::Kernel);
         }
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::INVAL)?;
+        let settings = flags.is_empty().then(|| self.take_settings(&source.place, &target.place)).flatten();
+        if let Some(taken) = settings {
+            return taken;
+        }
         self.judge_name(FileAct::MoveAway, &source.place)?;
         self.judge_name(FileAct::MoveHere, &target.place)?;
         if flags.contains(RenameFlags::EXCHANGE) {
@@ -161,7 +176,7 @@ impl Gate<'_> {
         if whose == Whose::Free {
             return Ok(Answer::Kernel);
         }
-        self.judge_name(FileAct::Remove, &place)?;
+        self.judge_deed_at(FileAct::Remove, &place, Some(RepositoryDeed::Remove))?;
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         done(rustix::fs::unlinkat(&place.directory, &place.name, flags))
     }
@@ -184,7 +199,12 @@ impl Gate<'_> {
 
     /// Judges the name that an act is about, where it is one.
     fn judge_name(&mut self, act: FileAct, place: &Place) -> Result<(), Errno> {
-        if place.is_named() { self.judge(act, &place.whole()) } else { Ok(()) }
+        self.judge_deed_at(act, place, None).map(drop)
+    }
+
+    /// The same of what may be let happen to a protected name. Says whether it was.
+    fn judge_deed_at(&mut self, act: FileAct, place: &Place, deed: Option<RepositoryDeed>) -> Result<bool, Errno> {
+        if place.is_named() { self.judge_deed(act, &place.whole(), deed) } else { Ok(false) }
     }
 
     /// What an act on attributes is about, judged. The gate does these everywhere, since Landlock would keep the harness
@@ -273,7 +293,9 @@ impl Gate<'_> {
                     .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
             return if linked { Err(Errno::LOOP) } else { Ok(Answer::Kernel) };
         }
-        self.judge_name(FileAct::Write, place)?;
+        // What makes a new file, and follows no link.
+        let exclusive = flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL;
+        let is_let = self.judge_deed_at(FileAct::Write, place, exclusive.then_some(RepositoryDeed::MakeFile))?;
         let mask = if flags & libc::O_CREAT != 0 { self.callers.mask(caller)? } else { 0 };
         // Never waits: what is to be waited for is not known yet.
         let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
@@ -281,7 +303,13 @@ impl Gate<'_> {
         match rustix::fs::openat(&place.directory, &place.name, how, Mode::from_raw_mode(mode & 0o7777 & !mask)) {
             // A named pipe that nobody reads yet (fifo(7)).
             Err(Errno::NXIO) if !wanted.contains(OFlags::NONBLOCK) => Ok(Answer::Later),
-            opened => as_asked(opened?, wanted),
+            opened => {
+                let file = opened?;
+                if is_let {
+                    self.locked(place, &file)?;
+                }
+                as_asked(file, wanted)
+            }
         }
     }
 

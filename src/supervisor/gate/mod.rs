@@ -12,15 +12,18 @@ mod caller;
 mod callers;
 mod place;
 mod refusals;
+mod repositories;
 
 pub(super) use call::ASKED;
 
 use super::plan::WriteGate;
 use crate::model::FileAct;
+use crate::policy::RepositoryDeed;
 use crate::sys::{self, CallAnswer, NotifiedCall};
 use caller::Caller;
 use callers::Callers;
 use refusals::Refusals;
+use repositories::Repositories;
 use rustix::event::Timespec;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -35,6 +38,9 @@ pub(super) struct Gate<'a> {
     plan: &'a WriteGate,
     refusals: Refusals,
     callers: Callers,
+    repositories: Repositories,
+    /// When it took over.
+    since: Timespec,
     /// Calls whose time has not come: opening a named pipe that nobody reads.
     waiting: Vec<NotifiedCall>,
 }
@@ -74,7 +80,10 @@ impl<'a> Gate<'a> {
         rustix::process::umask(Mode::empty());
         // Only quicker.
         let _ = sys::wake_callers_in_place(listener.as_fd());
-        Self { listener, plan, refusals: Refusals::default(), callers: Callers::default(), waiting: Vec::new() }
+        let (refusals, callers, repositories) = (Refusals::default(), Callers::default(), Repositories::default());
+        // The clock that files are dated by.
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Self { listener, plan, refusals, callers, repositories, since, waiting: Vec::new() }
     }
 
     /// Readable when a call waits.
@@ -150,7 +159,7 @@ impl<'a> Gate<'a> {
 
     /// Whose a path is.
     fn whose(&self, path: &[u8]) -> Whose {
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        let path = as_path(path);
         if self.plan.hosts.iter().any(|place| path.starts_with(place)) {
             return Whose::Hosts;
         }
@@ -160,26 +169,39 @@ impl<'a> Gate<'a> {
 
     /// Judges an act on a path; a refusal is remembered for the record.
     fn judge(&mut self, act: FileAct, path: &[u8]) -> Result<(), Errno> {
-        let Some(judged) = self.plan.judged(Path::new(std::ffi::OsStr::from_bytes(path))) else { return Ok(()) };
-        let mut has = |depth: usize, name: &str| has(path, depth, name);
-        match self.plan.protection.judge(act, &judged, &mut has) {
-            Ok(()) => Ok(()),
-            Err(by) => {
-                self.refusals.note(act, path, by.rule);
-                Err(Errno::ACCESS)
-            }
+        self.judge_deed(act, path, None).map(drop)
+    }
+
+    /// The same of an act that may be let happen to a protected name. Says whether it was.
+    fn judge_deed(&mut self, act: FileAct, path: &[u8], deed: Option<RepositoryDeed>) -> Result<bool, Errno> {
+        let Some(judged) = self.plan.judged(as_path(path)) else { return Ok(false) };
+        let Err(by) = self.plan.protection.judge(act, &judged, &mut |depth, name| has(path, depth, name)) else {
+            return Ok(false);
+        };
+        if deed.is_some_and(|deed| self.lets(deed, act, path, &judged)) {
+            return Ok(true);
         }
+        self.refusals.note(act, path, by.rule);
+        Err(Errno::ACCESS)
     }
 }
 
 /// Whether the directory that is so many names into a path has an entry of this name, a dangling link included. What
 /// cannot be looked at is taken for having it.
 fn has(path: &[u8], depth: usize, name: &str) -> bool {
-    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).take(depth);
-    let directory: Vec<u8> = parts.flat_map(|part| [b"/", part].concat()).collect();
-    let entry = [&directory[..], b"/", name.as_bytes()].concat();
+    let entry = [&prefix(path, depth)[..], b"/", name.as_bytes()].concat();
     let found = rustix::fs::statat(CWD, entry, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
     !matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
+}
+
+/// The path as far as so many names into it.
+fn prefix(path: &[u8], depth: usize) -> Vec<u8> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).take(depth);
+    parts.flat_map(|part| [b"/", part].concat()).collect()
+}
+
+fn as_path(path: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(path))
 }
 
 /// Opens for good what is open as a path alone.

@@ -18,6 +18,8 @@ pub struct WriteGate {
     pub hosts: Vec<PathBuf>,
     /// The workspace, which a profile's own protected names are relative to.
     pub workspace: PathBuf,
+    /// Whether the workspace is part of a repository that begins above it.
+    pub in_repository: bool,
     /// The sandbox's own places where the harness writes by itself.
     pub free: Vec<PathBuf>,
     /// The names that may not be changed.
@@ -61,8 +63,15 @@ pub(super) fn steps(request: &PlanRequest<'_>, mounts: &[&Mount]) -> Result<Vec<
     let hosts: Vec<PathBuf> = hosts.into_iter().map(|mount| mount.target.clone()).collect();
     let hosts = outermost(hosts);
     let sockets = outermost(hosts.iter().cloned().chain(mixed).collect());
-    let gate = WriteGate { hosts, workspace: request.workspace.to_owned(), free: free.clone(), protection };
+    let (workspace, free_too) = (request.workspace.to_owned(), free.clone());
+    let in_repository = repositories_above(&workspace).any(|place| request.facts.paths.contains_key(&place));
+    let gate = WriteGate { hosts, workspace, in_repository, free: free_too, protection };
     Ok(vec![LockdownStep::Landlock { write: free, sockets }, LockdownStep::Gate(Box::new(gate))])
+}
+
+/// Where the repositories would be that the workspace could be a part of.
+pub fn repositories_above(workspace: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    workspace.ancestors().skip(1).map(|above| above.join(".git"))
 }
 
 /// The places that lie in none of the others.
