@@ -4,25 +4,48 @@ use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::Timestamp;
 use crate::session;
-use crate::store::{Approval, Approvals};
+use crate::store::{Approval, Approvals, StandingConsent, read_consents, take_consent_back};
 use anyhow::Context;
 use serde_json::json;
 use std::process::ExitCode;
 
 /// List the questions that sessions wait for an answer to
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  omni approvals\n  omni approvals --json")]
+#[command(
+    after_help = "Example:\n  omni approvals\n  omni approvals --json\n  omni approvals consents\n  omni approvals \
+    revoke nzejr9kmpgz15e8g-1"
+)]
 pub struct Args {
     #[command(flatten)]
     pub(super) route: Route,
     /// Print one JSON object for each question
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// List the consents that were given with `omni approve --always`
+    #[command(after_help = "Example:\n  omni approvals consents --json")]
+    Consents {
+        /// Print one JSON object for each consent
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a consent back: people are asked again, in sessions that run as well
+    #[command(after_help = "Example:\n  omni approvals revoke nzejr9kmpgz15e8g-1")]
+    Revoke {
+        /// A consent's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        consent: String,
+    },
 }
 
 /// Say yes to a question of a session
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  omni approve last\n  omni approve last --session")]
+#[command(after_help = "Example:\n  omni approve last\n  omni approve last --session\n  omni approve last --always")]
 pub struct ApproveArgs {
     #[command(flatten)]
     pub(super) route: Route,
@@ -30,11 +53,14 @@ pub struct ApproveArgs {
     #[arg(value_name = "ID")]
     question: String,
     /// Yes to this request alone, as without any flag
-    #[arg(long, conflicts_with = "session")]
+    #[arg(long, conflicts_with_all = ["session", "always"])]
     once: bool,
     /// Yes to requests like it for the rest of the session
-    #[arg(long)]
+    #[arg(long, conflicts_with = "always")]
     session: bool,
+    /// Yes to requests like it from now on, in later sessions of the same profile and workspace, too
+    #[arg(long)]
+    always: bool,
 }
 
 /// Say no to a question of a session
@@ -60,6 +86,11 @@ fn pending(viewer: &Viewer) -> anyhow::Result<Vec<Approval>> {
 /// # Errors
 /// When the store cannot be opened or read.
 pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Some(Verb::Consents { json }) => return list_consents(*json || args.json, viewer),
+        Some(Verb::Revoke { consent }) => return revoke(consent, viewer),
+        None => {}
+    }
     let pending = pending(viewer)?;
     if pending.is_empty() {
         eprintln!("Nobody waits for an answer.");
@@ -89,7 +120,8 @@ fn human(approval: &Approval) -> String {
         format!("  of       {user}, {} spent, {left} s left to answer", listing::money(*cost, 0)),
         format!("  digest   {digest}"),
     ];
-    lines.extend(rule.as_ref().map(|rule| format!("  covers   {rule} (with --session)")));
+    let covered = rule.iter().flat_map(|rules| rules.lines());
+    lines.extend(covered.map(|rule| format!("  covers   {rule} (with --session or --always)")));
     let shown = |line: &str| format!("  | {}", line.chars().take(200).collect::<String>());
     lines.extend(preview.lines().take(12).map(shown));
     lines.iter().map(|line| format!("{}\n", listing::printable(line))).collect()
@@ -120,8 +152,20 @@ fn find(viewer: &Viewer, wanted: &str) -> anyhow::Result<Approval> {
 /// # Errors
 /// When there is no such question, or another answer was first.
 pub(super) fn approve(args: &ApproveArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
-    let word = if args.session && !args.once { "session" } else { "once" };
-    answer(viewer, &args.question, (word, None))
+    let word = match (args.session, args.always) {
+        (_, true) => "always",
+        (true, _) => "session",
+        _ => "once",
+    };
+    let approval = answer(viewer, &args.question, (word, None))?;
+    if args.always {
+        let id = approval.id();
+        eprintln!("consented from now on, as {id}; `omni approvals revoke {id}` takes it back:");
+        for rule in approval.rule.iter().flat_map(|rules| rules.lines()) {
+            eprintln!("  {}", listing::printable(rule));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says no.
@@ -129,13 +173,69 @@ pub(super) fn approve(args: &ApproveArgs, viewer: &Viewer) -> anyhow::Result<Exi
 /// # Errors
 /// As [`approve`].
 pub(super) fn deny(args: &DenyArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
-    answer(viewer, &args.question, ("deny", args.reason.as_deref()))
+    answer(viewer, &args.question, ("deny", args.reason.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn answer(viewer: &Viewer, wanted: &str, answer: (&str, Option<&str>)) -> anyhow::Result<ExitCode> {
-    let Approval { session, question, .. } = find(viewer, wanted)?;
+fn answer(viewer: &Viewer, wanted: &str, answer: (&str, Option<&str>)) -> anyhow::Result<Approval> {
+    let approval = find(viewer, wanted)?;
     // A session of another's is as if it were not there.
-    let session = viewer.open()?.find(session.as_str())?;
-    session::answer(viewer.home(), &session, question, answer, viewer.user())?;
+    let session = viewer.open()?.find(approval.session.as_str())?;
+    session::answer(viewer.home(), &session, approval.question, answer, viewer.user())?;
+    Ok(approval)
+}
+
+/// The consents that this viewer may see.
+fn consents(viewer: &Viewer) -> anyhow::Result<Vec<StandingConsent>> {
+    let mut consents = read_consents(viewer.home())?;
+    consents.retain(|consent| viewer.user().is_none_or(|user| user == consent.user));
+    Ok(consents)
+}
+
+fn list_consents(json: bool, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let consents = consents(viewer)?;
+    if consents.is_empty() {
+        eprintln!("No consent counts.");
+    }
+    for consent in &consents {
+        listing::emit(&if json { listing::json_line(&consent_json(consent))? } else { consent_text(consent) })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn consent_json(consent: &StandingConsent) -> serde_json::Value {
+    let StandingConsent { id, user, profile, workspace, covers, asked_by, by, session, at } = consent;
+    json!({
+        "id": id, "user": user, "profile": profile, "workspace": workspace, "covers": covers, "asked_by": asked_by,
+        "by": by, "session": session.as_str(), "at": at.to_rfc3339(),
+    })
+}
+
+fn consent_text(consent: &StandingConsent) -> String {
+    let StandingConsent { id, profile, workspace, covers, asked_by, by, at, .. } = consent;
+    let mut lines = vec![id.clone()];
+    lines.extend(covers.iter().map(|rule| format!("  covers   {rule}")));
+    lines.extend(asked_by.iter().map(|rule| format!("  answers  {rule}")));
+    lines.push(format!("  for      the profile {profile} in {workspace}"));
+    lines.push(format!("  given    {} by {by}", listing::second(*at)));
+    lines.iter().map(|line| format!("{}\n", listing::printable(line))).collect()
+}
+
+fn revoke(wanted: &str, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let consents = consents(viewer)?;
+    let named: Vec<_> =
+        consents.iter().filter(|consent| consent.id.starts_with(wanted) && !wanted.is_empty()).collect();
+    let exact = named.iter().find(|consent| consent.id == wanted).copied();
+    let consent = match (exact, named.as_slice()) {
+        (Some(consent), _) => consent,
+        (None, [consent]) => *consent,
+        (None, []) => anyhow::bail!(
+            "there is no consent `{}`: `omni approvals consents` lists those that count",
+            wanted.escape_debug()
+        ),
+        (None, _) => anyhow::bail!("several consents begin with `{}`: write more of it", wanted.escape_debug()),
+    };
+    let by = viewer.user().map_or_else(session::user_name, str::to_owned);
+    take_consent_back(viewer.home(), &consent.id, &by, Timestamp(jiff::Timestamp::now().as_microsecond()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -93,16 +93,15 @@ fn words(event: &Event) -> String {
         | Event::HoldSettled { .. }
         | Event::ApprovalAsked { .. }
         | Event::ApprovalAnswered { .. }
+        | Event::ApprovalJoined { .. }
+        | Event::ConsentGiven { .. }
+        | Event::ConsentUsed { .. }
         | Event::ModelReplaced { .. }
         | Event::BudgetReached { .. } => words_of_consent(event),
         Event::PortPublished { .. } | Event::PublishedPortEntered { .. } | Event::PublishedPortLeft { .. } => {
             words_of_port(event)
         }
-        Event::ViewerAttached { viewer, user, read_only } => {
-            let how = if *read_only { " to look" } else { "" };
-            format!("viewer {viewer} attached{how}: {user}")
-        }
-        Event::ViewerLeft { viewer } => format!("viewer {viewer} left"),
+        Event::ViewerAttached { .. } | Event::ViewerLeft { .. } => words_of_viewer(event),
         Event::SessionDetached { pid, .. } => format!("session detached from its terminal, now process {pid}"),
         Event::StopRequested { user } => format!("{user} asked for the session's end"),
         Event::OutputFiltered { refused } => {
@@ -209,12 +208,30 @@ fn words_of_consent(event: &Event) -> String {
             let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
             format!("question {question}: {answer}{by}{reason}")
         }
+        Event::ApprovalJoined { question, request } => {
+            format!("#{} waits for the answer to question {question}", request.0)
+        }
+        Event::ConsentGiven { consent, covers, by, .. } => {
+            format!("{by} consents to `{}` from now on, as {consent}", covers.join("`, `"))
+        }
+        Event::ConsentUsed { consent, request, what } => format!("#{} {what}: by the consent {consent}", request.0),
         Event::ModelReplaced { request, policy, from, to } => {
             format!("#{} goes to {to} instead of {from}, by the budget `{policy}`", request.0)
         }
         Event::BudgetReached { policy, percent, spent } => {
             format!("{} spent, {percent} % of the budget `{policy}`", money(spent))
         }
+        _ => String::new(),
+    }
+}
+
+fn words_of_viewer(event: &Event) -> String {
+    match event {
+        Event::ViewerAttached { viewer, user, read_only } => {
+            let how = if *read_only { " to look" } else { "" };
+            format!("viewer {viewer} attached{how}: {user}")
+        }
+        Event::ViewerLeft { viewer } => format!("viewer {viewer} left"),
         _ => String::new(),
     }
 }

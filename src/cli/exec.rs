@@ -14,7 +14,7 @@ use crate::policy::{
 };
 use crate::proxy::ConnectTo;
 use crate::server::ServerError;
-use crate::session::{self, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
+use crate::session::{self, Asking, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
 use crate::store::Home;
 use crate::supervisor::{Access, Mount};
 use crate::sys;
@@ -352,6 +352,7 @@ pub(super) fn request(
         team: None,
         project: None,
         await_approvals: false,
+        asking: Asking::default(),
         caller,
     };
     Ok(args.money.apply(request))

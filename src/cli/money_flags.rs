@@ -1,8 +1,9 @@
 //! The flags of `exec` about money and about who is asked.
 
 use crate::model::NanoUsd;
-use crate::policy::SpendPolicy;
-use crate::session::SessionRequest;
+use crate::policy::{SpendPolicy, parse_duration};
+use crate::session::{Asking, SessionRequest};
+use std::time::Duration;
 
 /// What may be spent, whose it is, and who answers.
 #[derive(clap::Args)]
@@ -19,6 +20,22 @@ pub(super) struct MoneyFlags {
     /// Let questions wait for `omni approve`, also without a terminal. Otherwise they are denied there at once.
     #[arg(long)]
     await_approvals: bool,
+    /// How long a question waits for an answer before it is denied, such as 30s; ten minutes unless told otherwise.
+    #[arg(long, value_name = "DUR", value_parser = within)]
+    answer_within: Option<Duration>,
+    /// Tell questions in one line with a bell, rather than draw them over the terminal.
+    #[arg(long)]
+    ask_in_a_line: bool,
+    /// Do not tell the desktop of questions.
+    #[arg(long)]
+    no_notification: bool,
+}
+
+fn within(text: &str) -> Result<Duration, String> {
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        within if within.is_zero() || within > Asking::WITHIN_MAX => Err("write a time up to 24h".to_owned()),
+        within => Ok(within),
+    }
 }
 
 fn amount(text: &str) -> Result<NanoUsd, String> {
@@ -32,7 +49,12 @@ fn amount(text: &str) -> Result<NanoUsd, String> {
 impl MoneyFlags {
     /// Puts them into what is asked for.
     pub(super) fn apply(self, request: SessionRequest) -> SessionRequest {
-        let Self { budget, team, project, await_approvals } = self;
-        SessionRequest { budget: budget.map(SpendPolicy::budget), team, project, await_approvals, ..request }
+        let Self { budget, team, project, await_approvals, answer_within, ask_in_a_line, no_notification } = self;
+        let asking = Asking {
+            within: answer_within.unwrap_or(Asking::default().within),
+            line: ask_in_a_line || request.profile.terminal.ask_in_a_line,
+            silent: no_notification || request.profile.terminal.no_notification,
+        };
+        SessionRequest { budget: budget.map(SpendPolicy::budget), team, project, await_approvals, asking, ..request }
     }
 }

@@ -421,6 +421,35 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A request that is the same as one that a person is being asked about waits for the same answer.
+    ApprovalJoined {
+        /// The question's number.
+        question: u64,
+        /// The request that waits, too.
+        request: RequestNumber,
+    },
+    /// A person said yes to requests of a kind from now on, in later sessions too.
+    ConsentGiven {
+        /// What the consent is named by.
+        consent: String,
+        /// The question that it answers.
+        question: u64,
+        /// The rules, as texts, that together say which requests it is about.
+        covers: Vec<String>,
+        /// The rules whose question it answers, in canonical form.
+        asked_by: Vec<String>,
+        /// Who gave it.
+        by: String,
+    },
+    /// A question was answered before it was asked, by a consent that a person had given.
+    ConsentUsed {
+        /// The consent.
+        consent: String,
+        /// The request that goes.
+        request: RequestNumber,
+        /// What it does, as method and URL.
+        what: String,
+    },
     /// A model call is sent to another model than it asked for, since a policy says so beyond its soft limit.
     ModelReplaced {
         /// The request that carries it.
@@ -608,6 +637,9 @@ impl Event {
             Self::HoldSettled { .. } => "hold_settled",
             Self::ApprovalAsked { .. } => "approval_asked",
             Self::ApprovalAnswered { .. } => "approval_answered",
+            Self::ApprovalJoined { .. } => "approval_joined",
+            Self::ConsentGiven { .. } => "consent_given",
+            Self::ConsentUsed { .. } => "consent_used",
             Self::ModelReplaced { .. } => "model_replaced",
             Self::BudgetReached { .. } => "budget_reached",
             Self::PortPublished { .. } => "port_published",
@@ -640,6 +672,7 @@ impl Event {
             Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
             Self::SshSigned { .. } | Self::SshRefused { .. } => true,
             Self::RuleAdded { .. } | Self::ApprovalAnswered { .. } | Self::HoldSettled { .. } => true,
+            Self::ConsentGiven { .. } | Self::ConsentUsed { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
             Self::PrivatePartsForgotten { .. } => true,

@@ -11,7 +11,8 @@ use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::verdict::{Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};
 use crate::model::{Host, Port, RequestLine, Scheme};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 /// What the hashed text of a policy begins with, so that it is taken for nothing else.
 const HASH_DOMAIN: &str = "omni policy 1\n";
@@ -37,6 +38,8 @@ pub struct Policy {
     has_opaque: bool,
     /// What else the session is held to, as its hash covers it.
     besides: Arc<[String]>,
+    /// Its hash, once somebody wanted it.
+    hash: Arc<OnceLock<String>>,
 }
 
 impl PartialEq for Policy {
@@ -77,7 +80,7 @@ impl Policy {
     /// The same rules, with a hash that covers further policies, such as those about money.
     #[must_use]
     pub fn covering(self, besides: impl IntoIterator<Item = String>) -> Self {
-        Self { besides: besides.into_iter().collect(), ..self }
+        Self { besides: besides.into_iter().collect(), hash: Arc::default(), ..self }
     }
 
     fn of(mut rules: Vec<Rule>) -> Self {
@@ -88,7 +91,8 @@ impl Policy {
             index.add(number, rule.matcher());
         }
         let has_opaque = rules.iter().any(|rule| rule.matcher().scheme().is_opaque());
-        Self { rules: rules.into(), index: Arc::new(index), has_opaque, besides: Arc::new([]) }
+        let (besides, hash) = (Arc::new([]), Arc::default());
+        Self { rules: rules.into(), index: Arc::new(index), has_opaque, besides, hash }
     }
 
     /// Whether connections to a place go by `tcp` rules from their first byte on. Where a rule about HTTP or TLS concerns
@@ -187,8 +191,9 @@ impl Policy {
                     Verdict::Allow(Grant::new(line, named(rule), quota))
                 }
                 Effect::Ask => {
-                    let (quota, rule_to_add) = (self.quota(&candidates, &line, by), rule_to_add(&line, update));
-                    Verdict::Ask(Question::new(line, named(rule), quota, rule_to_add))
+                    let (quota, asked_by) = (self.quota(&candidates, &line, by), self.asking(&candidates, &line, by));
+                    let covers = narrowest(&line, by.updates);
+                    Verdict::Ask(Question::new(line, named(rule), asked_by, covers, self.hash(), quota))
                 }
                 Effect::Deny => {
                     let it = update.map_or_else(|| "it".to_owned(), ToString::to_string);
@@ -224,6 +229,12 @@ impl Policy {
             (Some((rule, update)), missing) if rule.effect() == Effect::Deny || missing.is_none() => Ok((rule, update)),
             (_, missing) => Err(missing.flatten()),
         }
+    }
+
+    /// Every rule that asks about a request.
+    fn asking(&self, candidates: &[usize], line: &RequestLine, by: &Particulars<'_>) -> BTreeSet<String> {
+        let rules = each(by.updates).flat_map(|update| self.among(candidates, line, by, update));
+        rules.filter(|rule| rule.effect() == Effect::Ask).map(ToString::to_string).collect()
     }
 
     /// What rules cap of a request that may go, each once.
@@ -268,11 +279,14 @@ impl Policy {
     /// same have the same hash, however, wherever and in whatever order these were written.
     #[must_use]
     pub fn hash(&self) -> String {
-        let mut lines: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
-        lines.extend(self.besides.iter().cloned());
-        lines.sort_unstable();
-        let digest = Sha256::digest(format!("{HASH_DOMAIN}{}\n", lines.join("\n")));
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        let reckon = || {
+            let mut lines: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
+            lines.extend(self.besides.iter().cloned());
+            lines.sort_unstable();
+            let digest = Sha256::digest(format!("{HASH_DOMAIN}{}\n", lines.join("\n")));
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        self.hash.get_or_init(reckon).clone()
     }
 }
 
@@ -308,6 +322,24 @@ pub(super) fn url_line(line: &RequestLine) -> String {
 /// Host and port, the port only where it is not the scheme's own.
 fn authority(line: &RequestLine) -> String {
     if line.port == line.scheme.default_port() { line.host.to_string() } else { format!("{}:{}", line.host, line.port) }
+}
+
+/// Most rules that a consent is made of; a request that takes more can be said yes to only once.
+const COVERS_MAX: usize = 32;
+
+/// The narrowest rules that are about a request and, where it is a push, about what becomes of each of its references.
+fn narrowest(line: &RequestLine, updates: &[RefUpdate]) -> Vec<String> {
+    // A name with a comma would be read as two.
+    let odd = |update: &&RefUpdate| update.name.contains([',', '%', '*']);
+    if updates.len() > COVERS_MAX || updates.iter().any(|update| odd(&update)) {
+        return Vec::new();
+    }
+    let text = |update: Option<&RefUpdate>| {
+        let push =
+            update.map_or_else(String::new, |update| format!(" push:{}={}", update.change.as_str(), update.name));
+        rule_to_add(line, None).map(|rule| format!("{rule}{push}"))
+    };
+    each(updates).map(text).collect::<Option<BTreeSet<_>>>().unwrap_or_default().into_iter().collect()
 }
 
 /// The narrowest rule text that would allow a request to a name. Addresses get none: what is reached by address should

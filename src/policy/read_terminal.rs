@@ -27,7 +27,11 @@ pub(super) fn terminal(node: Node, complaints: &mut Vec<Complaint>) -> Terminal 
         |key: &'static str, complaints: &mut Vec<Complaint>| choice(fields.take(key), key, &ALLOWED, complaints).0;
     let (clipboard, title) = (capability("clipboard", complaints), capability("title", complaints));
     let (notifications, hyperlinks) = (capability("notifications", complaints), capability("hyperlinks", complaints));
-    let record = fields.take("record").is_some_and(|node| switch(&node, "record", complaints));
+    let mut flag = |key: &'static str, complaints: &mut Vec<Complaint>| {
+        fields.take(key).is_some_and(|node| switch(&node, key, complaints))
+    };
+    let (record, ask_in_a_line) = (flag("record", complaints), flag("ask_in_a_line", complaints));
+    let no_notification = flag("no_notification", complaints);
     fields.finish(complaints);
     let refusals = [clipboard, title, notifications, hyperlinks].contains(&Some(false));
     if filter == TerminalFilter::Off && refusals {
@@ -40,6 +44,8 @@ pub(super) fn terminal(node: Node, complaints: &mut Vec<Complaint>) -> Terminal 
         notifications: notifications == Some(true),
         hyperlinks,
         record,
+        ask_in_a_line,
+        no_notification,
     }
 }
 
@@ -63,8 +69,10 @@ mod tests {
             notifications: false,
             hyperlinks: Some(false),
             record: true,
+            ask_in_a_line: true,
+            no_notification: true,
         };
-        let text = "{ filter: strict, clipboard: allow, title: allow, hyperlinks: refuse, record: true }";
+        let text = "{ filter: strict, clipboard: allow, title: allow, hyperlinks: refuse, record: true, ask_in_a_line: true, no_notification: true }";
         assert_eq!(read(text).unwrap(), wanted);
         assert_eq!(read("{ filter: off }").unwrap().filter, TerminalFilter::Off);
     }

@@ -15,6 +15,10 @@ pub struct Terminal {
     pub hyperlinks: Option<bool>,
     /// Whether the output is recorded.
     pub record: bool,
+    /// Whether questions to a person are told in one line with a bell, rather than drawn over the terminal.
+    pub ask_in_a_line: bool,
+    /// Whether the desktop is not told of them.
+    pub no_notification: bool,
 }
 
 /// How much of a terminal a harness gets.

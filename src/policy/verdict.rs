@@ -2,6 +2,7 @@
 
 use super::quota::Quota;
 use crate::model::RequestLine;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Everything a decision about one request rests on, in canonical form. Built in one place, in the proxy.
@@ -85,34 +86,35 @@ impl Grant {
 pub struct Question {
     /// What is to be sent.
     pub line: RequestLine,
-    /// The rule that asks.
+    /// The strictest rule that asks.
     pub rule: NamedRule,
+    /// Every rule that asks about it, each in its canonical form: a yes to some of them is none to the others.
+    pub asked_by: BTreeSet<String>,
+    /// The narrowest rules that together are about this request; none where it cannot be told from others by a rule.
+    pub covers: Vec<String>,
+    /// The hash of the policy that asks.
+    pub policy: String,
     quota: Vec<(Arc<str>, Quota)>,
-    rule_to_add: Option<String>,
 }
 
 impl Question {
     pub(super) fn new(
         line: RequestLine,
         rule: NamedRule,
+        asked_by: BTreeSet<String>,
+        covers: Vec<String>,
+        policy: String,
         quota: Vec<(Arc<str>, Quota)>,
-        rule_to_add: Option<String>,
     ) -> Self {
-        Self { line, rule, quota, rule_to_add }
+        Self { line, rule, asked_by, covers, policy, quota }
     }
 
-    /// The narrowest rule that is about such requests; none where there is none.
-    #[must_use]
-    pub fn rule_to_add(&self) -> Option<String> {
-        self.rule_to_add.clone()
-    }
-
-    /// The permission, now that a person said yes to what this rule asks; nothing where they were asked by another.
+    /// The permission, now that a person said yes to what these rules ask; nothing where another asks, too.
     ///
     /// # Errors
     /// The question, which is still open.
-    pub fn consented(self: Box<Self>, rule: &str) -> Result<Grant, Box<Self>> {
-        match self.rule.text == rule {
+    pub fn consented(self: Box<Self>, asked_by: &BTreeSet<String>) -> Result<Grant, Box<Self>> {
+        match self.asked_by.is_subset(asked_by) {
             true => Ok(Grant::new(self.line, self.rule, self.quota)),
             false => Err(self),
         }

@@ -146,7 +146,8 @@ async fn ask(shared: &Arc<Shared>, read: &mut Read<'_>, patience: &Patience) -> 
                 return Err(no("the session that keeps the money is gone".to_owned()));
             }
         };
-        let inquiry = consent::of_budget(shared, read.number, read.line, &read.body, doubt, why);
+        let subject = consent::Subject { line: read.line, query: None, body: Some(&read.body), push: None };
+        let inquiry = consent::of_budget(shared, read.number, subject, doubt, why);
         patience.wait(consent::ask(shared, inquiry)).await.map_err(no)?;
     };
     let Read { number, bound, streams, .. } = read;

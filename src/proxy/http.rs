@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::body::{self, Held, RequestBody, ResponseBody};
-use super::consent::{self, Consent};
+use super::consent::{self, Consent, Subject};
 use super::facts::{self, Claim, Judged, Malformed};
 use super::funds::{self, Funds, Unfunded, asks_for_stream};
 use super::headers;
@@ -27,6 +27,7 @@ use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Questio
 use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +171,12 @@ struct Asked<'a> {
     length: Option<u64>,
 }
 
+/// What a person said yes to: what these rules of this policy ask of the request.
+struct Yes {
+    policy: String,
+    asked_by: BTreeSet<String>,
+}
+
 /// Why a request cannot go as things are.
 enum Stop {
     Denied(Box<Denied>),
@@ -187,9 +194,9 @@ async fn clear(
     mut held: Held,
     patience: &Patience,
 ) -> (Result<Cleared, Box<Denied>>, Held) {
-    let (mut consent, mut body) = (None::<String>, None);
+    let (mut consent, mut body) = (None::<Yes>, None);
     loop {
-        let question = match judge(shared, judged.clone(), asked, consent.as_deref()) {
+        let question = match judge(shared, judged.clone(), asked, consent.as_ref()) {
             Ok(cleared) => return (Ok(cleared), held),
             Err(Stop::Denied(denied)) => return (Err(denied), held),
             Err(Stop::Ask(question)) => question,
@@ -199,18 +206,21 @@ async fn clear(
             (read, held) = Box::pin(consent::read_body(held)).await;
             body = Some(read);
         }
-        let shown = body.clone().unwrap_or_default();
+        let read = body.clone().flatten();
+        let shown = read.clone().unwrap_or_default();
         let act = judged.act.map(|act| act.to_string());
         if let Some(endpoint) = shared.books.model_hosts.endpoint(&question.line) {
             patience.may_stream(endpoint.dialect, asks_for_stream(endpoint, &question.line, &shown));
         }
-        let inquiry = consent::of_rule(shared, number, &question, act, &shown);
+        let subject = Subject { line: &question.line, query: asked.query, body: read.as_deref(), push: asked.push };
+        let inquiry = consent::of_rule(number, &question, act, subject);
         match Box::pin(patience.wait(consent::ask(shared, inquiry))).await {
             Ok(Consent { lasting }) => {
                 if lasting {
                     shared.policy.consent(&question);
                 }
-                consent = Some(question.rule.text.clone());
+                let Question { policy, asked_by, .. } = *question;
+                consent = Some(Yes { policy, asked_by });
             }
             Err(why) => {
                 let Question { line, rule, .. } = *question;
@@ -247,8 +257,8 @@ async fn fund(
     (cleared, held)
 }
 
-/// Decides. Nothing has left and nothing is recorded yet. `consent` is the rule that a person was asked by, and said yes to.
-fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&str>) -> Result<Cleared, Stop> {
+/// Decides. Nothing has left and nothing is recorded yet. A `consent` counts as long as the policy is the one that asked.
+fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Yes>) -> Result<Cleared, Stop> {
     let Judged { facts, target, act } = judged;
     let disagreed = facts.disagreement.is_some();
     let updates = asked.push.map_or(&[][..], |push| &push.updates);
@@ -256,8 +266,8 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&st
     let by = Particulars { query: asked.query, headers: Some(asked.headers), act, updates, done: &done };
     let refused = |denied: Denied| Stop::Denied(Box::new(Denied { act, ..denied }));
     let consented = |question: Box<Question>| match consent {
-        Some(rule) => question.consented(rule),
-        None => shared.policy.consented(question, &by),
+        Some(yes) if yes.policy == question.policy => question.consented(&yes.asked_by),
+        _ => shared.policy.consented(question, &by),
     };
     let grant = match shared.policy.decide_with(facts, &by) {
         Verdict::Allow(grant) => grant,

@@ -98,11 +98,13 @@ pub struct Inquiry {
     pub what: String,
     /// Why somebody must say.
     pub why: String,
-    /// The rule that asks, where one does.
+    /// The strictest rule that asks, where one does.
     pub rule: Option<String>,
-    /// The narrowest rule that allows such requests, where one can.
-    pub rule_to_add: Option<String>,
-    /// The beginning of its body.
+    /// Every rule that asks, in its canonical form.
+    pub asked_by: Vec<String>,
+    /// The narrowest rules that together are about such requests; none where there are none.
+    pub covers: Vec<String>,
+    /// The beginning of its body, or what it changes.
     pub preview: String,
     /// SHA-256 of the request, in hexadecimal.
     pub digest: String,

@@ -20,8 +20,8 @@ const ADDED: &str = "added while it runs";
 pub(super) struct Ruling {
     policy: RwLock<Policy>,
     tally: Mutex<Tally>,
-    /// What a person said yes to for the rest of the session: the rule that asked, and what it was about.
-    consents: Mutex<Vec<(String, Policy)>>,
+    /// What a person said yes to for the rest of the session: the rules that asked, and what it was about.
+    consents: Mutex<Vec<(BTreeSet<String>, Policy)>>,
     /// What the session did by now.
     done: Mutex<BTreeSet<Act>>,
     started: Instant,
@@ -89,13 +89,12 @@ impl Ruling {
 
     /// Lets what a person said yes to stay so, for requests like this one.
     pub(super) fn consent(&self, question: &Question) {
-        let Some(rule) = question.rule_to_add() else { return };
-        let rules = [WrittenRule::alone(Effect::Allow, &rule)];
+        let rules: Vec<_> = question.covers.iter().map(|rule| WrittenRule::alone(Effect::Allow, rule)).collect();
         let source = RuleSource { level: Level::Session, label: ADDED, rules: &rules };
         if let Ok(policy) = Policy::compile(&[source]) {
             let mut consents = self.consents.lock().unwrap_or_else(PoisonError::into_inner);
             if consents.len() < CONSENTS_MAX {
-                consents.push((question.rule.text.clone(), policy));
+                consents.push((question.asked_by.clone(), policy));
             }
         }
     }
@@ -103,12 +102,12 @@ impl Ruling {
     /// The permission, where a person said yes for the rest of the session.
     pub(super) fn consented(&self, question: Box<Question>, by: &Particulars<'_>) -> Result<Grant, Box<Question>> {
         let consents = self.consents.lock().unwrap_or_else(PoisonError::into_inner);
-        let covers = |(rule, policy): &&(String, Policy)| {
+        let covers = |(asked_by, policy): &&(BTreeSet<String>, Policy)| {
             let facts = RequestFacts { line: question.line.clone(), disagreement: None };
-            *rule == question.rule.text && matches!(policy.decide_with(facts, by), Verdict::Allow(_))
+            question.asked_by.is_subset(asked_by) && matches!(policy.decide_with(facts, by), Verdict::Allow(_))
         };
         match consents.iter().find(covers) {
-            Some((rule, _)) => question.consented(rule),
+            Some((asked_by, _)) => question.consented(asked_by),
             None => Err(question),
         }
     }

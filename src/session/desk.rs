@@ -3,37 +3,28 @@
 //! It answers in the order in which it hears, and decides by itself which answer of a person was the first. What it cannot do
 //! is a denial. Nothing is written to a database, and none is opened, before the proxy asks for something.
 
+mod questions;
+
+use super::asking::Asking;
 use super::clock;
 use super::money;
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
 use crate::meter::{Admission, Budget, Wish};
-use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
+use crate::model::{Event, NanoUsd, RequestNumber, printable};
 use crate::policy::{OnHardLimit, OnSoftLimit, OnUnknownModel};
-use crate::proxy::{Answer, Ask, Doubt, FromSession, Inquiry};
-use crate::store::{Account, Approval, Approvals, Claim, HoldBook, Home, Journal, Recorder, StoreError, open_holds};
+use crate::proxy::{Answer, Ask, Doubt, FromSession};
+use crate::store::{Account, Claim, HoldBook, Home, Journal, Recorder, StoreError, open_holds};
+use questions::Questions;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long a question waits for an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(600);
-/// Most questions that wait at a time; more are denied, so that nobody is flooded.
-const QUESTIONS_MAX: usize = 32;
+pub(super) use questions::{Asked, News, Reply};
+
 /// Most answers that wait to be sent.
 const OUTBOX_MAX: usize = 8_192;
-/// For how long a person's no to a soft limit also answers what is asked next: harnesses ask again at once, in other ways.
-const NO_LASTS: Duration = Duration::from_secs(30);
-
-/// A question that waits.
-#[derive(Debug)]
-struct Open {
-    /// The proxy's number of it.
-    number: u64,
-    inquiry: Inquiry,
-    expires: Instant,
-}
 
 /// A model call that money is wanted for.
 struct Call {
@@ -44,35 +35,12 @@ struct Call {
     priced: bool,
 }
 
-/// What a person says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
-    /// Yes, to this.
-    Once,
-    /// Yes, for the rest of the session.
-    Session,
-    /// No, perhaps with a reason.
-    Deny(Option<String>),
-}
-
-impl Reply {
-    /// The reply that a word names.
-    pub(super) fn named(word: &str, reason: Option<String>) -> Option<Self> {
-        match word {
-            "once" => Some(Self::Once),
-            "session" => Some(Self::Session),
-            "deny" => Some(Self::Deny(reason)),
-            _ => None,
-        }
-    }
-}
-
 /// The desk.
 pub(super) struct Desk<'a> {
     prepared: &'a Prepared,
     home: &'a Home,
     holds: Option<Box<dyn HoldBook>>,
-    approvals: Option<Approvals>,
+    questions: Questions,
     /// What a person waived for the session.
     waived: BTreeSet<Doubt>,
     waived_once: BTreeMap<RequestNumber, BTreeSet<Doubt>>,
@@ -81,11 +49,11 @@ pub(super) struct Desk<'a> {
     /// Why no model call goes any more.
     blocked: Option<String>,
     alerted: BTreeSet<(usize, u32)>,
-    questions: BTreeMap<u64, Open>,
-    asked: u64,
     outbox: VecDeque<FromSession>,
     /// What people at the terminal should be told.
     pub notices: Vec<String>,
+    /// The questions that were just put.
+    pub news: Vec<News>,
     /// Whether a person could answer: there is a terminal somewhere, or somebody said that they would.
     somebody: bool,
 }
@@ -97,18 +65,27 @@ impl<'a> Desk<'a> {
             prepared,
             home,
             holds: None,
-            approvals: None,
+            questions: Questions::default(),
             waived: BTreeSet::new(),
             waived_once: BTreeMap::new(),
             kept: BTreeMap::new(),
             blocked: None,
             alerted: BTreeSet::new(),
-            questions: BTreeMap::new(),
-            asked: 0,
             outbox: VecDeque::new(),
             notices: Vec::new(),
+            news: Vec::new(),
             somebody: request.detached || request.await_approvals || any_terminal(),
         }
+    }
+
+    /// How people are asked.
+    pub(super) fn asking(&self) -> Asking {
+        self.prepared.request.asking
+    }
+
+    /// The user whose session it is.
+    pub(super) fn user(&self) -> &str {
+        &self.prepared.user
     }
 
     /// Does what the proxy asks, or begins to.
@@ -151,7 +128,7 @@ impl<'a> Desk<'a> {
 
     /// Lets go of the database: no connection of SQLite's survives a fork.
     pub(super) fn let_go(&mut self) {
-        (self.holds, self.approvals) = (None, None);
+        (self.holds, self.questions.list) = (None, None);
     }
 
     fn holds(&mut self) -> Result<&mut (dyn HoldBook + 'static), StoreError> {
@@ -252,166 +229,6 @@ impl<'a> Desk<'a> {
                 }
             }
         }
-    }
-
-    /// Puts a question to people.
-    fn put(&mut self, number: u64, inquiry: Inquiry, journal: &mut Journal) -> Result<(), String> {
-        if !self.somebody {
-            return Err(format!(
-                "{}, and nobody could be asked: the session has no terminal; run it in one, or with --await-approvals \
-                 and answer with `omni approve`",
-                inquiry.why
-            ));
-        }
-        if self.questions.len() >= QUESTIONS_MAX {
-            return Err(format!("{}, and {QUESTIONS_MAX} questions wait for an answer already", inquiry.why));
-        }
-        let now = clock::now();
-        let failed = |error: StoreError| format!("a person must say, and nobody can be asked: {error}");
-        if self.approvals.is_none() {
-            self.approvals = Some(Approvals::open(self.home).map_err(failed)?);
-        }
-        self.asked += 1;
-        let question = self.asked;
-        let lasts = i64::try_from(ANSWER_MAX.as_micros()).unwrap_or(i64::MAX);
-        let expires = Timestamp(now.0.saturating_add(lasts));
-        let approval = self.approval(question, &inquiry, now, expires);
-        let asked = Event::ApprovalAsked {
-            question,
-            request: inquiry.request,
-            what: inquiry.what.clone(),
-            why: inquiry.why.clone(),
-            rule: inquiry.rule.clone(),
-            digest: inquiry.digest.clone(),
-            expires: expires.0,
-        };
-        journal.record(now, &asked).map_err(failed)?;
-        self.approvals.as_ref().map_or(Ok(()), |approvals| approvals.ask(&approval)).map_err(failed)?;
-        let id = approval.id();
-        self.notices.push(format!("{} {}: omni approve {id}, or omni deny {id}", inquiry.what, inquiry.why));
-        let open = Open { number, inquiry, expires: Instant::now() + ANSWER_MAX };
-        self.questions.insert(question, open);
-        Ok(())
-    }
-
-    fn approval(&mut self, question: u64, inquiry: &Inquiry, asked: Timestamp, expires: Timestamp) -> Approval {
-        let policies = self.prepared.spend.as_slice();
-        let budgets = match policies.is_empty() {
-            true => Vec::new(),
-            false => self.holds().and_then(|holds| holds.budgets(policies, asked)).unwrap_or_default(),
-        };
-        let cost = inquiry.doubt.and_then(|doubt| budgets.get(doubt.policy())).or(budgets.first());
-        Approval {
-            session: self.prepared.session.clone(),
-            question,
-            user: self.prepared.user.clone(),
-            asked,
-            expires,
-            what: inquiry.what.clone(),
-            why: inquiry.why.clone(),
-            rule: inquiry.rule_to_add.clone().or_else(|| inquiry.rule.clone()),
-            preview: inquiry.preview.clone(),
-            digest: inquiry.digest.clone(),
-            cost: cost.map_or(NanoUsd::ZERO, |budget| budget.spent),
-        }
-    }
-
-    /// Takes a person's answer.
-    ///
-    /// # Errors
-    /// Why it is none: another was first, or nobody waits for it any more.
-    pub(super) fn answer(
-        &mut self,
-        question: u64,
-        reply: Reply,
-        by: &str,
-        journal: &mut Journal,
-    ) -> Result<(), String> {
-        let gone = "it was answered already, or nobody waits for it any more";
-        let Some(open) = self.questions.get(&question) else { return Err(gone.to_owned()) };
-        if matches!(reply, Reply::Session) && open.inquiry.doubt.is_none() && open.inquiry.rule_to_add.is_none() {
-            return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
-        }
-        let (word, reason) = match &reply {
-            Reply::Once => ("once", None),
-            Reply::Session => ("session", None),
-            Reply::Deny(reason) => ("denied", reason.clone()),
-        };
-        self.close(question, word, Some(by), reason.clone(), journal).map_err(|error| error.to_string())?;
-        let Some(Open { number, inquiry, .. }) = self.questions.remove(&question) else { return Err(gone.to_owned()) };
-        let answer = match reply {
-            Reply::Once | Reply::Session => {
-                let lasting = reply == Reply::Session;
-                match inquiry.doubt {
-                    Some(doubt) if lasting => drop(self.waived.insert(doubt)),
-                    Some(doubt) => drop(self.waived_once.entry(inquiry.request).or_default().insert(doubt)),
-                    None => {}
-                }
-                Answer::Consented { by: by.to_owned(), lasting }
-            }
-            Reply::Deny(reason) => {
-                let said = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-                let why = format!("{by} said no{said} ({})", inquiry.why);
-                if let Some(doubt) = inquiry.doubt {
-                    self.kept.insert(doubt, (Instant::now() + NO_LASTS, why.clone()));
-                }
-                Answer::Denied(why)
-            }
-        };
-        self.say(number, answer);
-        Ok(())
-    }
-
-    /// Records what became of a question, on the disk before it has an effect.
-    fn close(
-        &self,
-        question: u64,
-        answer: &str,
-        by: Option<&str>,
-        reason: Option<String>,
-        journal: &mut Journal,
-    ) -> Result<(), StoreError> {
-        let now = clock::now();
-        let by_whom = by.map(str::to_owned);
-        let answered = Event::ApprovalAnswered { question, answer: answer.to_owned(), by: by_whom, reason };
-        journal.record(now, &answered)?;
-        journal.sync()?;
-        if let Some(approvals) = &self.approvals {
-            // The list is for reading: who finds the question there still is told that it is closed.
-            let _ = approvals.answer(&self.prepared.session, question, answer, by.unwrap_or_default(), now);
-        }
-        Ok(())
-    }
-
-    /// Nobody waits any more for what was asked by this number.
-    pub(super) fn withdraw(&mut self, number: u64, journal: &mut Journal) {
-        let found = self.questions.iter().find(|(_, open)| open.number == number).map(|(question, _)| *question);
-        if let Some(question) = found {
-            self.questions.remove(&question);
-            let _ = self.close(question, "cancelled", None, None, journal);
-        }
-    }
-
-    /// When the next question is denied for want of an answer.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.questions.values().map(|open| open.expires).min()
-    }
-
-    /// Denies what nobody answered in time.
-    pub(super) fn expire(&mut self, journal: &mut Journal) {
-        let now = Instant::now();
-        let late: Vec<u64> =
-            self.questions.iter().filter(|(_, open)| open.expires <= now).map(|(question, _)| *question).collect();
-        for question in late {
-            let Some(Open { number, inquiry, .. }) = self.questions.remove(&question) else { continue };
-            let _ = self.close(question, "expired", None, None, journal);
-            self.say(number, Answer::Denied(format!("nobody answered in time ({})", inquiry.why)));
-        }
-    }
-
-    /// Whether a question waits.
-    pub(super) fn is_asking(&self) -> bool {
-        !self.questions.is_empty()
     }
 }
 

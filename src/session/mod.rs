@@ -3,6 +3,7 @@
 //!
 //! The session process never reads a secret and never decides about a request. No async here: it waits in one `poll`.
 
+mod asking;
 mod attach;
 mod audience;
 mod aws;
@@ -10,6 +11,7 @@ mod caller;
 mod clock;
 mod control;
 mod desk;
+mod desktop;
 mod detach;
 mod disk_watch;
 mod environment;
@@ -25,12 +27,15 @@ mod leave_key;
 mod login_file;
 mod money;
 pub mod overlay;
+mod panel;
+mod panel_keys;
 mod picture;
 mod prepare;
 mod program;
 mod project_policy;
 mod proxy_process;
 mod publishing;
+mod raised;
 mod recording;
 mod relay;
 mod replay;
@@ -46,6 +51,7 @@ mod tier;
 mod tracked;
 mod upstream;
 
+pub use asking::Asking;
 pub use attach::{AttachError, Parting, amend, answer, attach, stop};
 pub use caller::{Caller, SentSecrets, gather_secrets, has_value, own_variables};
 pub use detach::run_detached;

@@ -50,6 +50,11 @@ impl Picture {
         self.guard(|terminal| terminal.screen_mut().set_size(rows, columns));
     }
 
+    /// The screen as it is.
+    pub(super) fn screen(&self) -> &vt100::Screen {
+        self.terminal.screen()
+    }
+
     /// What draws it anew on a terminal that shows something else.
     pub(super) fn contents(&self) -> Vec<u8> {
         self.terminal.screen().contents_formatted().into_bytes()

@@ -1,5 +1,6 @@
 //! From what the user asked for to a plan, a policy and bindings. Nothing has happened when this returns.
 
+use super::asking::Asking;
 use super::caller::Caller;
 use super::clock;
 use super::environment::{self, Place};
@@ -78,6 +79,8 @@ pub struct SessionRequest {
     pub project: Option<String>,
     /// Whether questions wait for an answer from elsewhere where there is no terminal.
     pub await_approvals: bool,
+    /// How people are asked.
+    pub asking: Asking,
     /// On whose behalf.
     pub caller: Caller,
 }
@@ -107,6 +110,7 @@ impl SessionRequest {
             team: None,
             project: None,
             await_approvals: false,
+            asking: Asking::default(),
             caller: Caller::default(),
         }
     }

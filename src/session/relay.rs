@@ -1,13 +1,15 @@
 //! While the harness runs: keys and output, signals, the clock, and word from inside, in one `poll`.
 
+use super::asking::Asking;
 use super::clock;
-use super::desk::{Desk, Reply, tell};
+use super::desk::{Desk, News, Reply, tell};
+use super::desktop::Desktop;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::late_look::LateLook;
 use super::leave::Leave;
 use super::proxy_process::ProxyProcess;
-use super::screen::{Happening, Screen, Source};
+use super::screen::{Happening, Said, Screen, Source};
 use super::signals::Signals;
 use crate::model::{EndReason, Event, ExitStatus};
 use crate::proxy::{Amended, FromProxy, FromSession};
@@ -15,6 +17,7 @@ use crate::store::{Journal, Recorder};
 use crate::supervisor::{Notice, Order, Rest, Sandbox, SupervisorError};
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -53,6 +56,11 @@ pub(super) struct Relay<'a> {
     /// Whether the proxy still says something.
     heard: bool,
     desk: Desk<'a>,
+    /// How people are asked.
+    asking: Asking,
+    desktop: Desktop,
+    /// The questions that whoever sits at the terminal left for later.
+    later: BTreeSet<u64>,
 }
 
 impl<'a> Relay<'a> {
@@ -81,7 +89,10 @@ impl<'a> Relay<'a> {
             rest,
             ending: None,
             heard: true,
+            asking: desk.asking(),
+            desktop: if desk.asking().silent { Desktop::none() } else { Desktop::from_env() },
             desk,
+            later: BTreeSet::new(),
         }
     }
 
@@ -166,8 +177,12 @@ impl<'a> Relay<'a> {
         let own = waits.len();
         let sources = self.screen.sources();
         waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
-        let moments =
-            self.deadline.into_iter().chain(self.disk.as_ref().map(|disk| disk.next())).chain(self.desk.due());
+        let moments = self
+            .deadline
+            .into_iter()
+            .chain(self.disk.as_ref().map(|disk| disk.next()))
+            .chain(self.desk.due())
+            .chain(self.screen.due());
         let left = moments.min().map(|moment| moment.saturating_duration_since(Instant::now()));
         let look = self.screen.awaits_terminal().then_some(FOREGROUND_LOOK);
         let wait = left.into_iter().chain(look).chain(self.rest.due()).min();
@@ -293,10 +308,54 @@ impl<'a> Relay<'a> {
     fn attend_desk(&mut self) {
         self.desk.expire(self.journal);
         self.desk.flush(self.proxy);
-        for notice in std::mem::take(&mut self.desk.notices) {
-            match self.screen.is_there() {
-                true => self.screen.notify(&format!("omni: {notice}")),
-                false => tell(&notice),
+        let drawn = !self.asking.line && self.screen.can_raise();
+        for News { line, discreet } in std::mem::take(&mut self.desk.news) {
+            self.desktop.notify("A session of omni's asks", &discreet);
+            if !drawn {
+                self.desk.notices.push(line);
+            }
+        }
+        self.show_question(drawn);
+        // The last row is the question's while one is up.
+        if self.screen.raised().is_none() {
+            for notice in std::mem::take(&mut self.desk.notices) {
+                match self.screen.is_there() {
+                    true => self.screen.notify(&format!("omni: {notice}")),
+                    false => tell(&notice),
+                }
+            }
+        }
+    }
+
+    /// Draws the first question that waits over the terminal, and takes away one that waits no more.
+    fn show_question(&mut self, drawn: bool) {
+        let foremost = self.desk.foremost(&self.later).filter(|_| drawn);
+        match (foremost, self.screen.raised()) {
+            (None, None) => {}
+            (None, Some(_)) => self.screen.lower(),
+            (Some(asked), Some(up)) if asked.approval.question == up => self.screen.tick(),
+            (Some(asked), _) => {
+                let question = asked.approval.question;
+                if !self.screen.raise(asked) {
+                    self.later.insert(question);
+                    self.desk
+                        .notices
+                        .push("a question waits, and the terminal has no room for it: omni approvals".to_owned());
+                }
+            }
+        }
+    }
+
+    /// Does what a person at the terminal said to a question.
+    fn take_answer(&mut self, said: Said) {
+        let Said { question, reply } = said;
+        match reply {
+            None => drop(self.later.insert(question)),
+            Some(reply) => {
+                let user = self.desk.user().to_owned();
+                if let Err(why) = self.desk.answer(question, &reply, &user, self.journal) {
+                    self.desk.notices.push(why);
+                }
             }
         }
     }
@@ -329,6 +388,7 @@ impl<'a> Relay<'a> {
                 self.order(&Order::Outlive);
                 return;
             }
+            Happening::Said(said) => return self.take_answer(said),
             Happening::Stop { user, grace } => {
                 self.ask_to_end(EndReason::Stopped, grace);
                 Event::StopRequested { user }
@@ -344,11 +404,11 @@ impl<'a> Relay<'a> {
             }
             Happening::Answer { viewer, user, question, answer, reason } => {
                 let refused = match Reply::named(&answer, reason) {
-                    Some(reply) => self.desk.answer(question, reply, &user, self.journal).err(),
+                    Some(reply) => self.desk.answer(question, &reply, &user, self.journal).err(),
                     None => Some(format!("`{answer}` is no answer")),
                 };
                 self.screen.answer(Amended { number: viewer, refused });
-                if !self.desk.is_asking() {
+                if !self.desk.is_asking() && self.screen.raised().is_none() {
                     self.screen.redraw();
                 }
                 return;

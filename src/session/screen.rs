@@ -4,9 +4,12 @@
 //! gone, so is the other. Nothing here waits but [`Screen::drain`] and [`Screen::leave`], and those not for ever.
 
 use super::audience::{Act, Audience, Showing};
+use super::desk::{Asked, Reply};
 use super::filter::{Filter, Rules};
 use super::leave_key::LeaveKey;
+use super::panel::{Outcome, Panel};
 use super::picture::Picture;
+use super::raised::{Below, Raised};
 use super::recording::Recording;
 use super::terminal::{DEFAULT_SIZE, UserTerminal};
 use crate::model::{Event, ExitStatus, printable};
@@ -17,7 +20,7 @@ use rustix::termios::Winsize;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of output moved at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -77,6 +80,17 @@ pub enum Happening {
     },
     /// Whoever sits at the user's terminal wants to leave the session running.
     Leave,
+    /// Whoever sits there said something to the question that is drawn there.
+    Said(Said),
+}
+
+/// What a person said to a question that was drawn over their terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The question.
+    pub(super) question: u64,
+    /// The answer; none where it is left for another time.
+    pub(super) reply: Option<Reply>,
 }
 
 /// The two terminals, as far as there are any.
@@ -101,6 +115,8 @@ pub struct Screen {
     recording: Option<Recording>,
     /// What the harness's terminal shows.
     picture: Option<Picture>,
+    /// The question that is drawn over the user's terminal.
+    raised: Option<Box<Raised>>,
     /// Who looks from elsewhere; none where this only mirrors another's screen.
     audience: Option<Audience>,
 }
@@ -131,6 +147,7 @@ impl Screen {
             unfiltered: rules.filter == TerminalFilter::Off,
             recording,
             picture,
+            raised: None,
             audience,
         };
         screen.take_terminal();
@@ -200,9 +217,9 @@ impl Screen {
                 }
             }
             Source::Keys => {
-                let leaves = self.read_keys();
+                let happening = self.read_keys();
                 self.pass_keys();
-                return leaves.then_some(Happening::Leave);
+                return happening;
             }
             Source::Output => self.flush(),
             Source::Door => self.audience.iter_mut().for_each(Audience::admit),
@@ -312,6 +329,7 @@ impl Screen {
             Ok(0) | Err(_) => {
                 // The user's terminal is given back once it has the rest.
                 self.master = None;
+                self.lower();
                 self.pending.clear();
                 self.flush();
                 false
@@ -330,7 +348,7 @@ impl Screen {
             recording.output(&passed.unasked());
         }
         // One terminal alone is asked, or the harness would get two answers; where there is none, the picture answers.
-        let user_answers = self.user.is_raw();
+        let user_answers = self.user.is_raw() && self.raised.is_none();
         let nobody_answers =
             !user_answers && !self.audience.as_ref().is_some_and(Audience::answers) && !self.unfiltered;
         if let Some(picture) = &mut self.picture {
@@ -338,7 +356,9 @@ impl Screen {
         }
         let how = Showing { unfiltered: self.unfiltered, asks: !user_answers, modes: self.filter.modes() };
         self.audience.iter_mut().for_each(|audience| audience.show(output, &passed, &how));
-        if self.user.output().is_some() {
+        if let Some(raised) = &mut self.raised {
+            raised.hold(&passed.unasked());
+        } else if self.user.output().is_some() {
             match self.unfiltered {
                 true => self.backlog.extend_from_slice(output),
                 false if user_answers => self.backlog.extend_from_slice(&passed.bytes),
@@ -383,29 +403,104 @@ impl Screen {
     /// Does without the user's terminal from now on, and keeps the harness's.
     pub(super) fn forget_user(&mut self) {
         self.user = UserTerminal::none();
+        self.raised = None;
         self.left = false;
         self.keys_end = true;
         self.backlog.clear();
     }
 
-    /// Takes the keys that were typed; whether they were those that leave.
-    fn read_keys(&mut self) -> bool {
-        let Some(input) = self.user.input() else { return false };
+    /// Takes the keys that were typed; whether they were those that leave, or an answer.
+    fn read_keys(&mut self) -> Option<Happening> {
+        let input = self.user.input()?;
         let mut chunk = [0; KEYS_BYTES];
         match rustix::io::read(input, &mut chunk) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             // A raw terminal has no end but that of the terminal itself.
             Ok(0) | Err(_) => self.hang_up(),
+            Ok(count) if self.raised.is_some() => return self.read_answer(&chunk[..count]),
             Ok(count) => match self.leave_key.as_mut().map(|key| key.read(&chunk[..count])) {
                 None => self.pending.extend_from_slice(&chunk[..count]),
                 Some(Some(keys)) => self.pending.extend(keys),
                 Some(None) => {
                     self.leave_key = Some(LeaveKey::default());
-                    return true;
+                    return Some(Happening::Leave);
                 }
             },
         }
-        false
+        None
+    }
+
+    /// Keys while a question is up go to it, and never to the harness.
+    fn read_answer(&mut self, typed: &[u8]) -> Option<Happening> {
+        let raised = self.raised.as_mut()?;
+        let question = raised.question();
+        match raised.read(typed, Instant::now()) {
+            Ok(drawn) => {
+                self.put(&drawn);
+                None
+            }
+            Err(outcome) => {
+                self.lower();
+                let reply = match outcome {
+                    Outcome::Answer(reply) => Some(reply),
+                    Outcome::Later => None,
+                };
+                Some(Happening::Said(Said { question, reply }))
+            }
+        }
+    }
+
+    /// Whether a question could be drawn here now.
+    pub(super) fn can_raise(&self) -> bool {
+        let shown = self.user.output().is_some() && self.user.is_raw() && !self.unfiltered;
+        shown && self.picture.is_some() && self.is_there() && self.filter.modes().draws_anywhere()
+    }
+
+    /// The question that is up.
+    pub(super) fn raised(&self) -> Option<u64> {
+        self.raised.as_ref().map(|raised| raised.question())
+    }
+
+    /// Draws a question over whatever is there; whether there is room.
+    pub(super) fn raise(&mut self, asked: Asked) -> bool {
+        self.lower();
+        let Some(picture) = self.picture.as_ref().filter(|_| self.can_raise()) else { return false };
+        let (rows, columns) = picture.screen().size();
+        let size = (usize::from(rows.get()), usize::from(columns.get()));
+        let Some(panel) = Panel::new(asked, size, Instant::now()) else { return false };
+        let (raised, drawn) = Raised::over(picture, panel, self.filter.modes().choose_characters());
+        self.raised = Some(Box::new(raised));
+        self.put(&drawn);
+        true
+    }
+
+    /// Takes the question away again, so that the terminal is as if it had never been there.
+    pub(super) fn lower(&mut self) {
+        match self.raised.take().map(|raised| raised.lower()) {
+            None => {}
+            Some(Below::Bytes(bytes)) => self.put(&bytes),
+            Some(Below::Whole) => self.redraw(),
+        }
+    }
+
+    /// When the question that is up changes by itself.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.raised.as_ref().and_then(|raised| raised.due())
+    }
+
+    /// Changes it as time passes.
+    pub(super) fn tick(&mut self) {
+        if let Some(drawn) = self.raised.as_mut().map(|raised| raised.tick(Instant::now())) {
+            self.put(&drawn);
+        }
+    }
+
+    /// Writes to the user's terminal.
+    fn put(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.backlog.extend_from_slice(bytes);
+            self.flush();
+        }
     }
 
     /// Passes keys on, as far as there is room.
@@ -434,12 +529,17 @@ impl Screen {
             ..one
         };
         let Some(size) = own.into_iter().chain(others).reduce(smaller) else { return };
+        // What stood below is not where it was.
+        let raised = self.raised.take().is_some();
         // A size that cannot be set is no reason to end anything.
         if rustix::termios::tcsetwinsize(master, size).is_ok() {
             self.picture.iter_mut().for_each(|picture| picture.resize(size));
             if let Some(recording) = &mut self.recording {
                 recording.resized(size);
             }
+        }
+        if raised {
+            self.redraw();
         }
     }
 
@@ -454,6 +554,7 @@ impl Screen {
 
     /// Gives the user's terminal back, until this takes it again.
     pub(super) fn give_back(&mut self) {
+        self.lower();
         for _ in 0..LAST_PIECES_MAX {
             if !self.flush_all() || !self.show() {
                 break;
@@ -467,6 +568,7 @@ impl Screen {
     /// Shows what is left once everything inside is dead, then gives the user's terminal back, with everything switched
     /// back that the harness left switched.
     pub fn drain(&mut self) {
+        self.lower();
         while self.flush_all() && self.show() {}
         self.switch_back();
         self.hang_up();
@@ -510,6 +612,7 @@ impl Screen {
         self.master = None;
         self.user.restore();
         self.user = UserTerminal::none();
+        self.raised = None;
         self.keys_end = true;
         self.pending.clear();
         self.backlog.clear();

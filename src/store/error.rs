@@ -24,6 +24,14 @@ pub enum StoreError {
         /// The journal.
         path: PathBuf,
     },
+    /// The file of consents cannot be used.
+    #[error("the consents in {} cannot be used: {cause}; without them, people are asked", path.display())]
+    Consents {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: io::Error,
+    },
     /// A file of prices is wrong.
     #[error("the prices in {} cannot be used: {why}", path.display())]
     Prices {

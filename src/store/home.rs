@@ -92,6 +92,12 @@ impl Home {
         self.0.join("omni.db")
     }
 
+    /// The file of the consents that people gave beyond one session.
+    #[must_use]
+    pub fn consents(&self) -> PathBuf {
+        self.0.join("consents.jsonl")
+    }
+
     /// The directory with one directory for each session.
     #[must_use]
     pub fn sessions(&self) -> PathBuf {

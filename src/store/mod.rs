@@ -7,6 +7,7 @@
 mod approvals;
 mod backend;
 mod bodies;
+mod consents;
 mod error;
 mod fold;
 mod holds;
@@ -31,6 +32,7 @@ mod verify;
 pub use approvals::{Approval, Approvals};
 pub use backend::{HoldBook, LedgerStore, Store, open_holds, open_store};
 pub use bodies::{Bodies, BodyFile, BodyRecorder, NotKept};
+pub use consents::{StandingConsent, Wanted, give_consent, read_consents, take_consent_back};
 pub use error::{HomeFault, StoreError};
 pub use holds::{Account, Claim, Holds};
 pub use home::Home;

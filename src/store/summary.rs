@@ -220,6 +220,9 @@ impl Summary {
             | Event::HoldSettled { .. }
             | Event::ApprovalAsked { .. }
             | Event::ApprovalAnswered { .. }
+            | Event::ApprovalJoined { .. }
+            | Event::ConsentGiven { .. }
+            | Event::ConsentUsed { .. }
             | Event::ModelReplaced { .. }
             | Event::BudgetReached { .. }
             | Event::PortPublished { .. }

@@ -9,6 +9,7 @@
 #[macro_use]
 mod support;
 
+mod approvals;
 mod control;
 mod desktop;
 mod entrances;

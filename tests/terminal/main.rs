@@ -6,6 +6,7 @@ mod attach;
 mod beside;
 mod filter;
 mod leave;
+mod panel;
 mod pty;
 mod recording;
 mod screen;

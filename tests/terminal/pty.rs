@@ -154,6 +154,18 @@ impl Pty {
         }
     }
 
+    /// Reads until what has come satisfies.
+    pub fn wait_until(&mut self, what: &str, satisfies: impl Fn(&[u8]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !satisfies(&self.seen) {
+            assert!(
+                self.read_by(deadline),
+                "waited for {what}; what came:\n{}",
+                String::from_utf8_lossy(&self.seen).escape_debug()
+            );
+        }
+    }
+
     /// Reads until the program has ended, and what it wrote last.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

@@ -76,7 +76,7 @@ impl Screen {
         self.wait_until(text, |screen| screen.contains(text));
     }
 
-    fn wait_until(&self, what: &str, seen: impl Fn(&str) -> bool) {
+    pub fn wait_until(&self, what: &str, seen: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let screen = self.tmux(&["capture-pane", "-t", "t", "-p"]);

@@ -202,7 +202,12 @@ fn judge(token: Token<'_>, rules: &Rules, modes: &mut Modes, passed: &mut Passed
     match token {
         Token::Text(text) => passed.bytes.extend_from_slice(text),
         Token::Unreadable => passed.bytes.extend_from_slice(UNREADABLE),
-        Token::Control(control) if CONTROLS.contains(&control) => passed.bytes.push(control),
+        Token::Control(control) if CONTROLS.contains(&control) => {
+            if matches!(control, 0x0e | 0x0f) {
+                modes.set_shifted(control == 0x0e);
+            }
+            passed.bytes.push(control);
+        }
         Token::Control(0x05) => return Some(Kind::Query),
         // The rest do nothing, or would end a sequence of the terminal's that is none of ours.
         Token::Control(_) => {}

@@ -8,6 +8,8 @@ use std::io::Write as _;
 const KEYBOARD_STACK_MAX: usize = 16;
 /// The private modes that are on until they are switched off: wrapping, the cursor.
 const ON_AT_FIRST: [u16; 2] = [7, 25];
+/// The private mode in which rows are counted from the top of those that scroll.
+const ORIGIN: u16 = 6;
 /// The private modes that show the other screen.
 const OTHER_SCREEN: [u16; 3] = [47, 1047, 1049];
 
@@ -28,6 +30,10 @@ pub(in crate::session) struct Modes {
     region: bool,
     /// Whether other characters were designated.
     characters: bool,
+    /// The character set that was designated first of all (G0), where it is not ASCII.
+    first_set: Option<u8>,
+    /// Whether the second one (G1) is in use.
+    shifted: bool,
 }
 
 impl Modes {
@@ -51,8 +57,27 @@ impl Modes {
         self.region = !whole;
     }
 
-    pub(super) fn set_characters(&mut self) {
+    pub(super) fn set_characters(&mut self, slot: u8, set: u8) {
         self.characters = true;
+        if slot == b'(' {
+            self.first_set = (set != b'B').then_some(set);
+        }
+    }
+
+    pub(super) fn set_shifted(&mut self, shifted: bool) {
+        self.shifted = shifted;
+    }
+
+    /// What chooses the character sets that are in use, where a moment ago it was ASCII.
+    pub(in crate::session) fn choose_characters(&self) -> Vec<u8> {
+        let mut bytes = self.first_set.map_or_else(Vec::new, |set| vec![0x1b, b'(', set]);
+        bytes.extend(self.shifted.then_some(0x0e));
+        bytes
+    }
+
+    /// Whether rows are counted from the top of the screen, so that anything can be drawn anywhere.
+    pub(in crate::session) fn draws_anywhere(&self) -> bool {
+        !self.private.contains(&ORIGIN)
     }
 
     pub(super) fn push_keyboard(&mut self, flags: u16) {

@@ -81,7 +81,7 @@ pub(super) fn judge_escape(intermediates: &[u8], last: u8, modes: &mut Modes) ->
         }
         [one] if DESIGNATIONS.iter().any(|(known, lasts)| known == one && lasts.contains(&last)) => {
             if b"()*+".contains(one) {
-                modes.set_characters();
+                modes.set_characters(*one, last);
             }
             Judgement::Show
         }

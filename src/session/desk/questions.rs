@@ -1,0 +1,474 @@
+//! What people are asked, and who waits for the answer: requests that are the same share one question.
+
+use super::{Desk, Prepared, clock};
+use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
+use crate::proxy::{Answer, Inquiry};
+use crate::store::{
+    Approval, Approvals, Journal, Recorder, StandingConsent, StoreError, Wanted, give_consent, read_consents,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Most questions that wait at a time; more are denied, so that nobody is flooded.
+const QUESTIONS_MAX: usize = 32;
+/// Most requests that wait for one answer.
+const WAITERS_MAX: usize = 64;
+/// Most questions that are asked in any minute.
+const ASKED_PER_MINUTE_MAX: usize = 60;
+/// A minute.
+const MINUTE: Duration = Duration::from_secs(60);
+/// For how long a person's no also answers what is asked next about the same: harnesses ask again at once, in other ways.
+const NO_LASTS: Duration = Duration::from_secs(30);
+/// Most refusals and answers that are remembered, the oldest forgotten first.
+const REMEMBERED_MAX: usize = 256;
+
+/// What a person says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) enum Reply {
+    /// Yes, to this.
+    Once,
+    /// Yes, for the rest of the session.
+    Session,
+    /// Yes, to such requests from now on.
+    Always,
+    /// No, perhaps with a reason.
+    Deny(Option<String>),
+}
+
+impl Reply {
+    /// The reply that a word names.
+    pub(in crate::session) fn named(word: &str, reason: Option<String>) -> Option<Self> {
+        match word {
+            "once" => Some(Self::Once),
+            "session" => Some(Self::Session),
+            "always" => Some(Self::Always),
+            "deny" => Some(Self::Deny(reason)),
+            _ => None,
+        }
+    }
+
+    /// The word that the record has for it.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Session => "session",
+            Self::Always => "always",
+            Self::Deny(_) => "denied",
+        }
+    }
+}
+
+/// A question that waits.
+#[derive(Debug)]
+struct Open {
+    inquiry: Inquiry,
+    approval: Approval,
+    /// The proxy's numbers of those that wait, and the requests.
+    waiters: Vec<(u64, RequestNumber)>,
+    expires: Instant,
+}
+
+impl Open {
+    /// Whether an answer to requests of a kind is one to this.
+    fn is_alike(&self, answered: &Inquiry) -> bool {
+        let Inquiry { doubt, covers, asked_by, .. } = &self.inquiry;
+        let within = |all: &[String], some: &[String]| !some.is_empty() && some.iter().all(|one| all.contains(one));
+        match (doubt, answered.doubt) {
+            (Some(doubt), Some(other)) => *doubt == other,
+            (None, None) => within(&answered.covers, covers) && within(&answered.asked_by, asked_by),
+            _ => false,
+        }
+    }
+}
+
+/// What a person at the terminal is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct Asked {
+    /// The question.
+    pub approval: Approval,
+    /// How many requests wait for the answer.
+    pub waiters: usize,
+    /// How many questions wait.
+    pub questions: usize,
+    /// Whether yes can be said to more than this.
+    pub session: bool,
+    /// Whether yes can be said from now on.
+    pub always: bool,
+    /// Who asks, and where that works.
+    pub place: String,
+}
+
+/// A question that was just put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct News {
+    /// What is told of it in one line.
+    pub line: String,
+    /// What is told of it where others may look on: whose it is, and where it goes.
+    pub discreet: String,
+}
+
+/// Method and host of what is asked about, and nothing of what is sent.
+fn discreet(what: &str) -> String {
+    let method = what.split(' ').next().unwrap_or_default();
+    let host = what.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    format!("{method} {host}")
+}
+
+/// All that is asked.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    pub(super) list: Option<Approvals>,
+    open: BTreeMap<u64, Open>,
+    asked: u64,
+    /// When questions were asked of late.
+    times: VecDeque<Instant>,
+    /// What people said no to of late, by digest: until when, and what is told.
+    refused: VecDeque<(String, Instant, String)>,
+    /// What became of questions of late.
+    closed: VecDeque<(u64, String)>,
+    /// Whether somebody was told that consents cannot be read.
+    told: bool,
+}
+
+fn remember<T>(all: &mut VecDeque<T>, one: T) {
+    if all.len() == REMEMBERED_MAX {
+        all.pop_front();
+    }
+    all.push_back(one);
+}
+
+impl Desk<'_> {
+    /// Puts a question to people, unless it is answered already.
+    pub(super) fn put(&mut self, number: u64, inquiry: Inquiry, journal: &mut Journal) -> Result<(), String> {
+        if let Some(answer) = self.answered_before(&inquiry, journal)? {
+            self.say(number, answer);
+            return Ok(());
+        }
+        if !self.somebody {
+            return Err(format!(
+                "{}, and nobody could be asked: the session has no terminal; run it in one, or with --await-approvals \
+                 and answer with `omni approve`",
+                inquiry.why
+            ));
+        }
+        let same = |open: &&mut Open| open.inquiry.digest == inquiry.digest && open.inquiry.doubt == inquiry.doubt;
+        let same = |(_, open): &(&u64, &mut Open)| same(&open);
+        if let Some((question, open)) = self.questions.open.iter_mut().find(same) {
+            if open.waiters.len() >= WAITERS_MAX {
+                return Err(format!("{}, and {WAITERS_MAX} requests wait for that answer already", inquiry.why));
+            }
+            let joined = Event::ApprovalJoined { question: *question, request: inquiry.request };
+            journal.record(clock::now(), &joined).map_err(failed)?;
+            open.waiters.push((number, inquiry.request));
+            return Ok(());
+        }
+        self.refuse_floods(&inquiry)?;
+        self.open_question(number, inquiry, journal).map_err(failed)
+    }
+
+    /// What somebody said already: a consent, or no to the very same a moment ago.
+    fn answered_before(&mut self, inquiry: &Inquiry, journal: &mut Journal) -> Result<Option<Answer>, String> {
+        let now = Instant::now();
+        let refused = self.questions.refused.iter().rev();
+        let mut same = refused.filter(|(digest, until, _)| *digest == inquiry.digest && now < *until);
+        if let Some((_, _, why)) = same.next() {
+            return Ok(Some(Answer::Denied(why.clone())));
+        }
+        let Some(StandingConsent { id, by, .. }) = self.consent_to(inquiry) else { return Ok(None) };
+        let (request, what) = (inquiry.request, inquiry.what.clone());
+        let used = Event::ConsentUsed { consent: id, request, what };
+        journal.record(clock::now(), &used).and_then(|()| journal.sync()).map_err(failed)?;
+        // The next one is looked for anew, since a consent can be taken back.
+        Ok(Some(Answer::Consented { by, lasting: false }))
+    }
+
+    fn consent_to(&mut self, inquiry: &Inquiry) -> Option<StandingConsent> {
+        if inquiry.covers.is_empty() || inquiry.doubt.is_some() {
+            return None;
+        }
+        let consents = match read_consents(self.home) {
+            Ok(consents) => consents,
+            Err(error) => {
+                if !std::mem::replace(&mut self.questions.told, true) {
+                    self.notices.push(error.to_string());
+                }
+                return None;
+            }
+        };
+        let workspace = self.prepared.plan.directory.display().to_string();
+        let wanted = Wanted {
+            user: &self.prepared.user,
+            profile: &self.prepared.request.profile.name,
+            workspace: &workspace,
+            covers: &inquiry.covers,
+            asked_by: &inquiry.asked_by,
+        };
+        consents.into_iter().find(|consent| consent.answers(&wanted))
+    }
+
+    fn refuse_floods(&mut self, inquiry: &Inquiry) -> Result<(), String> {
+        if self.questions.open.len() >= QUESTIONS_MAX {
+            return Err(format!("{}, and {QUESTIONS_MAX} questions wait for an answer already", inquiry.why));
+        }
+        let now = Instant::now();
+        let times = &mut self.questions.times;
+        while times.front().is_some_and(|time| now.duration_since(*time) >= MINUTE) {
+            times.pop_front();
+        }
+        if times.len() >= ASKED_PER_MINUTE_MAX {
+            return Err(format!("{}, and {ASKED_PER_MINUTE_MAX} questions were asked in a minute", inquiry.why));
+        }
+        times.push_back(now);
+        Ok(())
+    }
+
+    fn open_question(&mut self, number: u64, inquiry: Inquiry, journal: &mut Journal) -> Result<(), StoreError> {
+        let now = clock::now();
+        if self.questions.list.is_none() {
+            self.questions.list = Some(Approvals::open(self.home)?);
+        }
+        self.questions.asked += 1;
+        let question = self.questions.asked;
+        let within = self.prepared.request.asking.within;
+        let lasts = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
+        let expires = Timestamp(now.0.saturating_add(lasts));
+        let approval = self.approval(question, &inquiry, now, expires);
+        let asked = Event::ApprovalAsked {
+            question,
+            request: inquiry.request,
+            what: inquiry.what.clone(),
+            why: inquiry.why.clone(),
+            rule: inquiry.rule.clone(),
+            digest: inquiry.digest.clone(),
+            expires: expires.0,
+        };
+        journal.record(now, &asked)?;
+        self.questions.list.as_ref().map_or(Ok(()), |list| list.ask(&approval))?;
+        let id = approval.id();
+        let line = format!("{} {}: omni approve {id}, or omni deny {id}", inquiry.what, inquiry.why);
+        self.news.push(News { line, discreet: format!("{}: omni approve {id}", discreet(&inquiry.what)) });
+        let waiters = vec![(number, inquiry.request)];
+        let open = Open { inquiry, approval, waiters, expires: Instant::now() + within };
+        self.questions.open.insert(question, open);
+        Ok(())
+    }
+
+    fn approval(&mut self, question: u64, inquiry: &Inquiry, asked: Timestamp, expires: Timestamp) -> Approval {
+        let policies = self.prepared.spend.as_slice();
+        let budgets = match policies.is_empty() {
+            true => Vec::new(),
+            false => self.holds().and_then(|holds| holds.budgets(policies, asked)).unwrap_or_default(),
+        };
+        let cost = inquiry.doubt.and_then(|doubt| budgets.get(doubt.policy())).or(budgets.first());
+        let covers = (!inquiry.covers.is_empty()).then(|| inquiry.covers.join("\n"));
+        Approval {
+            session: self.prepared.session.clone(),
+            question,
+            user: self.prepared.user.clone(),
+            asked,
+            expires,
+            what: inquiry.what.clone(),
+            why: inquiry.why.clone(),
+            rule: covers.or_else(|| inquiry.rule.clone()),
+            preview: inquiry.preview.clone(),
+            digest: inquiry.digest.clone(),
+            cost: cost.map_or(NanoUsd::ZERO, |budget| budget.spent),
+        }
+    }
+
+    /// Takes a person's answer, which is one to all that wait for it, and where it is about requests of a kind, to all questions
+    /// about such.
+    ///
+    /// # Errors
+    /// Why it is none: another was first, or nobody waits for it any more.
+    pub(in crate::session) fn answer(
+        &mut self,
+        question: u64,
+        reply: &Reply,
+        by: &str,
+        journal: &mut Journal,
+    ) -> Result<(), String> {
+        let Some(open) = self.questions.open.get(&question) else { return Err(self.gone(question)) };
+        let inquiry = open.inquiry.clone();
+        let of_a_kind = !inquiry.covers.is_empty();
+        match reply {
+            Reply::Session if inquiry.doubt.is_none() && !of_a_kind => {
+                return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
+            }
+            Reply::Always if inquiry.doubt.is_some() => {
+                return Err("what may be spent from now on is said in a policy: change its limit there".to_owned());
+            }
+            Reply::Always if !of_a_kind => {
+                return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
+            }
+            Reply::Always => self.consent(question, &inquiry, by, journal).map_err(|error| error.to_string())?,
+            _ => {}
+        }
+        self.conclude(question, reply, by, journal).map_err(|error| error.to_string())?;
+        if matches!(reply, Reply::Session | Reply::Always) {
+            let open = self.questions.open.iter();
+            let alike: Vec<u64> =
+                open.filter(|(_, open)| open.is_alike(&inquiry)).map(|(question, _)| *question).collect();
+            for question in alike {
+                // What cannot be recorded has no effect: it goes on waiting.
+                let _ = self.conclude(question, reply, by, journal);
+            }
+        }
+        Ok(())
+    }
+
+    fn gone(&self, question: u64) -> String {
+        let closed = self.questions.closed.iter().find(|(closed, _)| *closed == question);
+        closed.map_or_else(
+            || "nobody waits for its answer any more".to_owned(),
+            |(_, how)| format!("it was answered already: {how}"),
+        )
+    }
+
+    /// Records and keeps a consent.
+    fn consent(&self, question: u64, inquiry: &Inquiry, by: &str, journal: &mut Journal) -> Result<(), StoreError> {
+        let session = self.prepared.session.clone();
+        let (id, now) = (format!("{session}-{question}"), clock::now());
+        let Inquiry { covers, asked_by, .. } = inquiry.clone();
+        let (consent, by) = (id.clone(), by.to_owned());
+        let given = Event::ConsentGiven {
+            consent,
+            question,
+            covers: covers.clone(),
+            asked_by: asked_by.clone(),
+            by: by.clone(),
+        };
+        journal.record(now, &given)?;
+        journal.sync()?;
+        let consent = StandingConsent {
+            id,
+            user: self.prepared.user.clone(),
+            profile: self.prepared.request.profile.name.clone(),
+            workspace: self.prepared.plan.directory.display().to_string(),
+            covers,
+            asked_by,
+            by,
+            session,
+            at: now,
+        };
+        give_consent(self.home, consent)
+    }
+
+    /// Closes a question with a person's answer, and tells all that wait for it.
+    fn conclude(&mut self, question: u64, reply: &Reply, by: &str, journal: &mut Journal) -> Result<(), StoreError> {
+        let reason = match reply {
+            Reply::Deny(reason) => reason.clone(),
+            _ => None,
+        };
+        self.close(question, reply.word(), Some(by), reason.clone(), journal)?;
+        let Some(Open { waiters, inquiry, .. }) = self.questions.open.remove(&question) else { return Ok(()) };
+        let answer = match reply {
+            Reply::Deny(_) => {
+                let said = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                let why = format!("{by} said no{said} ({})", inquiry.why);
+                let until = Instant::now() + NO_LASTS;
+                remember(&mut self.questions.refused, (inquiry.digest.clone(), until, why.clone()));
+                inquiry.doubt.map(|doubt| self.kept.insert(doubt, (until, why.clone())));
+                Answer::Denied(why)
+            }
+            _ => {
+                let lasting = *reply == Reply::Session;
+                match inquiry.doubt {
+                    Some(doubt) if lasting => drop(self.waived.insert(doubt)),
+                    Some(doubt) => {
+                        for (_, request) in &waiters {
+                            self.waived_once.entry(*request).or_default().insert(doubt);
+                        }
+                    }
+                    None => {}
+                }
+                Answer::Consented { by: by.to_owned(), lasting }
+            }
+        };
+        waiters.iter().for_each(|(number, _)| self.say(*number, answer.clone()));
+        Ok(())
+    }
+
+    /// Records what became of a question, on the disk before it has an effect.
+    fn close(
+        &mut self,
+        question: u64,
+        answer: &str,
+        by: Option<&str>,
+        reason: Option<String>,
+        journal: &mut Journal,
+    ) -> Result<(), StoreError> {
+        let now = clock::now();
+        let by_whom = by.map(str::to_owned);
+        let answered = Event::ApprovalAnswered { question, answer: answer.to_owned(), by: by_whom, reason };
+        journal.record(now, &answered)?;
+        journal.sync()?;
+        let how = by.map_or_else(|| answer.to_owned(), |by| format!("{answer}, by {by}"));
+        remember(&mut self.questions.closed, (question, how));
+        if let Some(list) = &self.questions.list {
+            // The list is for reading: who finds the question there still is told that it is closed.
+            let _ = list.answer(&self.prepared.session, question, answer, by.unwrap_or_default(), now);
+        }
+        Ok(())
+    }
+
+    /// Whoever asked by this number does not wait any more; where nobody else does, the question is over.
+    pub(in crate::session) fn withdraw(&mut self, number: u64, journal: &mut Journal) {
+        let mut over = None;
+        for (question, open) in &mut self.questions.open {
+            let before = open.waiters.len();
+            open.waiters.retain(|(waits, _)| *waits != number);
+            if before > 0 && open.waiters.is_empty() {
+                over = Some(*question);
+            }
+        }
+        if let Some(question) = over {
+            self.questions.open.remove(&question);
+            let _ = self.close(question, "cancelled", None, None, journal);
+        }
+    }
+
+    /// When the next question is denied for want of an answer.
+    pub(in crate::session) fn due(&self) -> Option<Instant> {
+        self.questions.open.values().map(|open| open.expires).min()
+    }
+
+    /// Denies what nobody answered in time.
+    pub(in crate::session) fn expire(&mut self, journal: &mut Journal) {
+        let now = Instant::now();
+        let open = self.questions.open.iter();
+        let late: Vec<u64> = open.filter(|(_, open)| open.expires <= now).map(|(question, _)| *question).collect();
+        for question in late {
+            let Some(Open { waiters, inquiry, .. }) = self.questions.open.remove(&question) else { continue };
+            let _ = self.close(question, "expired", None, None, journal);
+            for (number, _) in waiters {
+                self.say(number, Answer::Denied(format!("nobody answered in time ({})", inquiry.why)));
+            }
+        }
+    }
+
+    /// The first question that waits, but for those that were left for later.
+    pub(in crate::session) fn foremost(&self, later: &BTreeSet<u64>) -> Option<Asked> {
+        let open = &self.questions.open;
+        let (_, first) = open.iter().find(|(question, _)| !later.contains(question))?;
+        let of_a_kind = !first.inquiry.covers.is_empty();
+        let Prepared { request, plan, .. } = self.prepared;
+        Some(Asked {
+            approval: first.approval.clone(),
+            waiters: first.waiters.len(),
+            questions: open.len(),
+            session: first.inquiry.doubt.is_some() || of_a_kind,
+            always: first.inquiry.doubt.is_none() && of_a_kind,
+            place: format!("{} in {}", request.profile.name, plan.directory.display()),
+        })
+    }
+
+    /// Whether a question waits.
+    pub(in crate::session) fn is_asking(&self) -> bool {
+        !self.questions.open.is_empty()
+    }
+}
+
+fn failed(error: StoreError) -> String {
+    format!("a person must say, and nobody can be asked: {}", printable(&error.to_string()))
+}
