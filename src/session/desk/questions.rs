@@ -151,8 +151,9 @@ impl Desk<'_> {
                 inquiry.why
             ));
         }
-        let same = |open: &&mut Open| open.inquiry.digest == inquiry.digest && open.inquiry.doubt == inquiry.doubt;
-        let same = |(_, open): &(&u64, &mut Open)| same(&open);
+        let same = |(_, open): &(&u64, &mut Open)| {
+            open.inquiry.digest == inquiry.digest && open.inquiry.doubt == inquiry.doubt
+        };
         if let Some((question, open)) = self.questions.open.iter_mut().find(same) {
             if open.waiters.len() >= WAITERS_MAX {
                 return Err(format!("{}, and {WAITERS_MAX} requests wait for that answer already", inquiry.why));
