@@ -103,7 +103,28 @@ fn names_of_secrets_are_told_and_their_values_are_not() {
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find(|line| line.starts_with("ok       secrets")).expect("a line on secrets");
     assert!(line.contains("GITHUB_TOKEN, OPENAI_API_KEY: without omni"), "{line}");
+    assert!(line.ends_with("placeholders do: omni exec --secret openai --secret github"), "{line}");
     assert!(!text.contains("the-value"), "{text}");
+}
+
+#[test]
+fn files_of_logins_that_are_there_are_told() {
+    let world = World::new();
+    let home = world.0.path().join("person");
+    for path in [".claude/.credentials.json", ".netrc", ".docker/config.json", ".ssh/id_ed25519"] {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "the-value").unwrap();
+    }
+    let mut command = world.command(env!("CARGO_BIN_EXE_omni"));
+    command.env_clear().env("OMNI_HOME", world.0.path().join("home")).env("PATH", "/usr/bin:/bin").env("HOME", &home);
+    let output = command.args(["doctor", "--json"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("the-value"));
+    let said = find(&findings(&output), "logins")["detail"].as_str().unwrap().to_owned();
+    let files = "~/.claude/.credentials.json, ~/.docker/config.json, ~/.netrc, ~/.ssh/id_ed25519: without omni";
+    assert!(said.starts_with(files), "{said}");
+    let offers = "--secret claude-code --secret claude-login --secret netrc --secret docker-login --ssh HOST";
+    assert!(said.ends_with(offers), "{said}");
 }
 
 #[test]

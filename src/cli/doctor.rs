@@ -4,14 +4,14 @@ mod advice;
 mod limits;
 mod machine;
 mod rehearsal;
+mod secrets;
 
 use super::listing::{emit, json_line, printable};
 use crate::harness::install_hint;
 use crate::model::Tier;
-use crate::policy::{Harness, Preset};
+use crate::policy::Harness;
 use crate::store::{Home, open_store};
 use crate::supervisor::{Feature, Outcome, probe_all, reached};
-use crate::sys::environment_has;
 use anyhow::Context;
 use machine::Machine;
 use rehearsal::Rehearsal;
@@ -19,44 +19,6 @@ use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-
-/// Variables in which vendors' tools look for secrets.
-const SECRET_VARIABLES: [&str; 34] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_BEARER_TOKEN_BEDROCK",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_OPENAI_API_KEY",
-    "CARGO_REGISTRY_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLOUDFLARE_API_TOKEN",
-    "CODEX_API_KEY",
-    "DATABASE_URL",
-    "DEEPSEEK_API_KEY",
-    "DIGITALOCEAN_ACCESS_TOKEN",
-    "DOCKER_AUTH_CONFIG",
-    "GEMINI_API_KEY",
-    "GH_TOKEN",
-    "GITHUB_TOKEN",
-    "GITLAB_TOKEN",
-    "GOOGLE_API_KEY",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "GROQ_API_KEY",
-    "HF_TOKEN",
-    "MISTRAL_API_KEY",
-    "NODE_AUTH_TOKEN",
-    "NPM_TOKEN",
-    "OPENAI_API_KEY",
-    "OPENROUTER_API_KEY",
-    "PGPASSWORD",
-    "SLACK_BOT_TOKEN",
-    "SSH_AUTH_SOCK",
-    "STRIPE_API_KEY",
-    "XAI_API_KEY",
-];
 
 /// Programs that people run in sandboxes, and what to do when they are missing.
 const PROGRAMS: [(&str, Option<Harness>); 3] =
@@ -122,7 +84,7 @@ fn examine() -> Vec<Finding> {
     let works = rehearsal.as_ref().ok().filter(|_| whole.ok);
     findings.push(whole);
     findings.extend(PROGRAMS.map(|(name, harness)| program(name, harness, works)));
-    findings.push(secrets());
+    findings.extend([secrets::variables(), secrets::logins()]);
     findings
 }
 
@@ -244,23 +206,6 @@ fn program(name: &'static str, harness: Option<Harness>, rehearsal: Option<&Rehe
 fn on_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|place| place.join(name).is_file())
-}
-
-/// What a harness without a sandbox could read; names only.
-fn secrets() -> Finding {
-    let set: Vec<&str> = SECRET_VARIABLES.into_iter().filter(|name| environment_has(name)).collect();
-    let detail = match set.is_empty() {
-        true => "no known one is set here".to_owned(),
-        false => format!("{}: without omni, a harness started here reads them", set.join(", ")),
-    };
-    let mut presets: Vec<&str> =
-        set.iter().filter_map(|name| Preset::of_variable(name)).map(|preset| preset.name).collect();
-    presets.dedup();
-    let offers = presets.iter().map(|name| format!("--secret {name}")).collect::<Vec<_>>().join(" ");
-    let detail =
-        if offers.is_empty() { detail } else { format!("{detail}; within, placeholders do: omni exec {offers}") };
-    let needed_for = "knowing what a harness without a sandbox could leak";
-    Finding { probe: "secrets", ok: true, detail, needed_for, fix: None, required: false, tried: true }
 }
 
 /// One line for a person, and below it what is missing for what, and what to do.

@@ -423,7 +423,10 @@ fn print_plan(prepared: &Prepared) -> anyhow::Result<()> {
 fn banner(prepared: &Prepared) -> String {
     let missing = prepared.missing.iter().map(|spec| {
         let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        format!(", without a key for {} ({from} has none)", spec.hosts())
+        match spec.sites.is_empty() {
+            true => format!(", without {} ({from})", spec.name),
+            false => format!(", without a key for {} ({from} has none)", spec.hosts()),
+        }
     });
     let missing: String = missing.collect();
     let tier = match prepared.plan.tier {

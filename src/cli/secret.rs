@@ -227,6 +227,10 @@ impl Set {
 }
 
 fn set(wanted: &Set) -> anyhow::Result<()> {
+    if let Some(preset) = wanted.preset().filter(|preset| preset.is_read_as_it_is()) {
+        let (name, about) = (preset.name, preset.about);
+        bail!("`{name}` is {about}: nothing of it is kept, use it by: omni exec --secret {name} …");
+    }
     let declared = wanted.declaration()?;
     let spec = SecretSpec::parse("omni secret set", &declared.to_string())?;
     let value = match wanted.from.is_empty() {
@@ -288,7 +292,8 @@ fn presets(json: bool) -> anyhow::Result<()> {
     for preset in Preset::names().filter_map(Preset::named) {
         let sites: Vec<String> = preset.sites().iter().map(ToString::to_string).collect();
         let variables = preset.variables();
-        let files: Vec<String> = preset.files().into_iter().map(|file| file.path).collect();
+        let look_alike = preset.credential_file().map(|file| file.path.to_owned());
+        let files: Vec<String> = preset.files().into_iter().map(|file| file.path).chain(look_alike).collect();
         if json {
             let entry = json!({
                 "name": preset.name, "about": preset.about, "sites": sites, "variables": variables, "files": files,

@@ -17,7 +17,7 @@ pub use program::{install_hint, program_candidates, program_meant, program_needs
 pub use shipped::{shipped, shipped_for};
 
 use crate::model::Placeholder;
-use crate::policy::{Harness, Profile};
+use crate::policy::{CredentialFile, Harness, Profile};
 use std::collections::BTreeMap;
 
 /// Where programs find the SSH agent of a session that has one.
@@ -102,7 +102,9 @@ pub fn launch(request: &LaunchRequest<'_>) -> LaunchSpec {
         spec.env.insert("SSH_AUTH_SOCK".to_owned(), SSH_AGENT.to_owned());
     }
     for (path, contents) in request.look_alikes {
-        if let Some(seed) = spec.seeds.iter_mut().find(|seed| seed.path == *path && path == KNOWN_HOSTS) {
+        let follows =
+            |seed: &&mut Seed| seed.path == *path && (path == KNOWN_HOSTS || CredentialFile::takes_lines(path));
+        if let Some(seed) = spec.seeds.iter_mut().find(follows) {
             seed.contents.push_str(contents);
             continue;
         }

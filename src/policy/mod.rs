@@ -10,6 +10,7 @@ mod condition;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod condition_tests;
+mod credential_file;
 mod document;
 mod error;
 mod file;
@@ -59,6 +60,7 @@ pub use act::Act;
 pub use amend::{Amended, amend};
 pub use compile::{Policy, RuleSource};
 pub use condition::Particulars;
+pub use credential_file::{Contents, Credential, CredentialFile, Outline, Texts};
 pub use error::{PolicyError, PolicyErrors, nearest};
 pub use file::{PolicyFile, Publishing, is_policy_file, parse_policy_file, parse_project_file};
 pub use file_pattern::{FilePattern, Standing, fold};

@@ -274,6 +274,14 @@ static PRESETS: &[Preset] = &[
         login: None,
         files: &[],
     },
+    Preset::of_file("netrc", "your own ~/.netrc: what each of its machines is told"),
+    Preset::of_file("git-credentials", "your own ~/.git-credentials, as `git credential-store` keeps it"),
+    Preset::of_file("npmrc", "your own ~/.npmrc: the tokens of its registries"),
+    Preset::of_file("pypirc", "your own ~/.pypirc: the passwords of its indexes"),
+    Preset::of_file("cargo-login", "your own tokens of `cargo login`, in ~/.cargo/credentials.toml"),
+    Preset::of_file("docker-login", "your own ~/.docker/config.json, as `docker login` keeps it"),
+    Preset::of_file("gh-login", "your own login of GitHub's command line, in ~/.config/gh/hosts.yml"),
+    Preset::of_file("kubeconfig", "your own ~/.kube/config: the tokens of its users"),
     Preset {
         name: "linear",
         about: "an API key of Linear's, from linear.app",
@@ -286,6 +294,11 @@ static PRESETS: &[Preset] = &[
 ];
 
 impl Preset {
+    /// What a file of credentials holds, each for its own host.
+    const fn of_file(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, variables: &[], shape: Shape::Opaque, sites: &[], login: None, files: &[] }
+    }
+
     /// The preset of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -298,9 +311,25 @@ impl Preset {
         PRESETS.iter().find(|preset| preset.variables.contains(&variable))
     }
 
-    /// The secret of a login that is used as a whole, under some name; none for other presets.
+    /// The secret of a login or a file of credentials that is used as a whole, under some name; none for other presets.
     pub(super) fn login(&self, name: &str) -> Option<SecretSpec> {
+        if let Some(file) = self.credential_file() {
+            return Some(file.secret(name));
+        }
         Some(SecretSpec::of_login(name, LoginToken { login: Login::named(self.name)?, number: 0 }))
+    }
+
+    /// The user's own file that it is read from, as `~/…`.
+    #[must_use]
+    pub fn own_file(&self) -> Option<&'static str> {
+        let of_login = self.login.map(|login| login.split('#').next().unwrap_or(login));
+        self.credential_file().map(|file| file.path).or(of_login)
+    }
+
+    /// Whether its value is a login or a file of the user's own, of which nothing is kept.
+    #[must_use]
+    pub fn is_read_as_it_is(&self) -> bool {
+        self.credential_file().is_some() || Login::named(self.name).is_some()
     }
 
     /// The names of all.
@@ -367,7 +396,9 @@ mod tests {
     fn every_preset_has_its_sites_and_no_two_share_a_name_or_a_variable() {
         let mut taken = BTreeSet::new();
         for preset in PRESETS {
-            assert!(preset.sites().len() == preset.sites.len() && !preset.sites.is_empty(), "{}", preset.name);
+            let known_by_file = preset.credential_file().is_some();
+            let sound = preset.sites().len() == preset.sites.len() && preset.sites.is_empty() == known_by_file;
+            assert!(sound, "{}", preset.name);
             assert!(preset.variables.iter().chain([&preset.name]).all(|name| taken.insert(name)), "{}", preset.name);
             assert!(super::super::is_secret_name(preset.name), "{}", preset.name);
             assert_eq!(Preset::named(preset.name).map(|found| found.name), Some(preset.name));

@@ -115,7 +115,7 @@ impl SecretSpec {
     }
 }
 
-/// The secret of a preset that is a login.
+/// The secret of a preset that is a login, or a file of credentials.
 fn of_login(preset: Option<&Preset>, name: Option<&Node>) -> Option<SecretSpec> {
     let name = read_name(name?.clone(), &mut Vec::new())?;
     preset?.login(&name)

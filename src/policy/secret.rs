@@ -1,10 +1,12 @@
 //! Secrets as a profile declares them, and what stands in for them. No value of a secret ever comes here.
 
+use super::credential_file::CredentialFile;
 use super::login::{Login, LoginToken};
 use super::shape::{Shape, signing_placeholder};
 use crate::model::{Host, HostName, Placeholder, Port, RequestLine, Scheme};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -90,7 +92,7 @@ impl PlaceholderFile {
 }
 
 /// One place of requests to one https host, and what is below one path of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     /// The only host, over TLS.
     pub host: HostName,
@@ -161,6 +163,8 @@ pub enum SecretSource {
     Store(String),
     /// A key of AWS's where its programs look for one: their variables, or this profile of their file.
     Aws(Option<String>),
+    /// One credential of a file of several, by its key there; all of them where it is not known yet which there are.
+    Credential(&'static CredentialFile, Option<String>),
 }
 
 impl SecretSource {
@@ -178,6 +182,7 @@ impl SecretSource {
         match self {
             Self::File(path) | Self::JsonFile(path, _) => Some(path),
             Self::Aws(_) => Some(AWS_FILE),
+            Self::Credential(file, _) => Some(file.path),
             Self::Env(_) | Self::Command(_) | Self::Store(_) => None,
         }
     }
@@ -202,12 +207,14 @@ impl fmt::Display for SecretSource {
             Self::Store(name) => write!(f, "store:{name}"),
             Self::Aws(None) => f.write_str("aws"),
             Self::Aws(Some(profile)) => write!(f, "aws:{profile}"),
+            Self::Credential(file, None) => write!(f, "file:{}", file.path),
+            Self::Credential(file, Some(key)) => write!(f, "file:{} ({key})", file.path),
         }
     }
 }
 
 /// Where in a request a secret goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// The whole value of this header, named in lower case; or what follows one word and a space, as in `token …`.
     Header(String),

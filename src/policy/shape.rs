@@ -3,6 +3,7 @@
 use crate::model::Placeholder;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// What every placeholder holds, right after what its vendor's keys begin with.
@@ -18,7 +19,7 @@ pub const PLACEHOLDER_PAIR: &[u8; 2] = b"ZX";
 pub const PLACEHOLDER_OWN: usize = 12;
 
 /// What a placeholder looks like: a vendor's own keys, so that a harness that checks them is content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// `sk-ant-api03-`, 93 characters, `AA`.
     Anthropic,

@@ -83,6 +83,16 @@ pub enum SessionError {
         /// Why.
         error: io::Error,
     },
+    /// A file of credentials cannot be stood in for.
+    #[error("`{secret}` cannot be used: {file}: {why}")]
+    Credentials {
+        /// Its secret.
+        secret: String,
+        /// Which.
+        file: &'static str,
+        /// Why, without a word of the file's.
+        why: String,
+    },
     /// A login is in a file that the machine's server does not read.
     #[error(
         "the login `{secret}` is in a file of yours, which the machine's server does not read: run omni without it"

@@ -51,7 +51,7 @@ fn look_alike(login: &Login, placeholders: &[&Placeholder], home: &Path) -> io::
 }
 
 /// Has a process of its own make a text; where it cannot, the text is empty.
-fn apart(make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+pub(super) fn apart(make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
     let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     match fork_single_threaded()? {
         Forked::Child => {

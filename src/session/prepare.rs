@@ -3,6 +3,7 @@
 use super::asking::Asking;
 use super::caller::Caller;
 use super::clock;
+use super::credential_file::CredentialFiles;
 use super::environment::{self, Place};
 use super::error::SessionError;
 use super::git_settings;
@@ -171,7 +172,6 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let home = home_directory(&request.caller)?;
     let workspace = real_workspace(&request)?;
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
-    let (present, missing) = placeholders(&request, &home)?;
     let search = program::search_path(&request.caller);
     let name = request.argv.first().map_or("", String::as_str);
     let shown = shown(&request, &home, &workspace);
@@ -179,6 +179,9 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let user = user_name();
     let tier = tier::choose(&demand, &workspace)?;
     publishing::check(&request, tier, demanding.iter().copied())?;
+    let credentials = CredentialFiles::open(&mut request, &home)?;
+    let (present, mut missing) = placeholders(&request, &home)?;
+    missing.extend(credentials.left_out());
     let upstream_proxies = upstream::way(&mut request, &home)?;
     let private = (tier == Tier::Landlock).then(|| private_place(&session)).transpose()?;
     let repository = repository::outside(&workspace);
@@ -187,7 +190,8 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let repository = repository.map(|place| repository_mount(place, &request, private.is_some()));
     request.mounts.extend(repository);
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
-    let (ssh, look_alikes) = stand_ins(&request, &present, &home, private.is_some())?;
+    let (ssh, mut look_alikes) = stand_ins(&request, &present, &home, private.is_some())?;
+    credentials.add_look_alikes(&present, &mut look_alikes);
     let launch = launch(&request, &program, &inner_home, &workspace, &present, &look_alikes);
     let layer = layer(&request, &session)?;
     let names = SecretNames::compile(&request.profile.filesystem.secret_files);

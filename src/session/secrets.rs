@@ -1,6 +1,7 @@
 //! Where secrets come from. Values are read in the proxy process alone; here, before, only whether there is something.
 
 use super::aws;
+use super::credential_file;
 use super::keyring::KernelKeyring;
 use crate::model::Secret;
 use crate::policy::{SecretSource, SecretSpec, expand_home};
@@ -22,6 +23,7 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
     spec.from.iter().any(|source| match source {
         SecretSource::Env(name) => sys::environment_has(name),
         SecretSource::File(path) | SecretSource::JsonFile(path, _) => expand_home(path, home).exists(),
+        SecretSource::Credential(file, _) => expand_home(file.path, home).exists(),
         SecretSource::Command(_) => true,
         SecretSource::Aws(profile) => aws::is_there(profile.as_deref(), home),
         SecretSource::Store(name) => Home::path_from_env()
@@ -62,6 +64,7 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
             let file = File::open(expand_home(path, home)).map_err(|error| error.to_string())?;
             within(file, pointer)
         }
+        SecretSource::Credential(file, key) => credential_file::value(file, key.as_deref(), home),
         SecretSource::Command(command) => run(command),
         SecretSource::Aws(profile) => aws::read(profile.as_deref(), home),
         SecretSource::Store(name) => stored(name).map_err(|error| error.to_string()),

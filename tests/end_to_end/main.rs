@@ -11,6 +11,7 @@ mod explained;
 mod harnesses;
 mod host;
 mod learning;
+mod login_files;
 mod logins;
 mod memory;
 mod money;

@@ -1,0 +1,63 @@
+//! What a harness without omni would read here: by name, never by value.
+
+use super::Finding;
+use crate::policy::{Preset, expand_home};
+use crate::sys::environment_has;
+use std::collections::BTreeSet;
+
+/// Variables in which vendors' tools look for secrets, beside those of the presets.
+const OTHER_VARIABLES: [&str; 11] = [
+    "ANTHROPIC_AUTH_TOKEN",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_OPENAI_API_KEY",
+    "CODEX_API_KEY",
+    "DATABASE_URL",
+    "DOCKER_AUTH_CONFIG",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GH_ENTERPRISE_TOKEN",
+    "PGPASSWORD",
+    "SSH_AUTH_SOCK",
+];
+/// Files with keys that no placeholder stands for, and what does instead.
+const OTHER_FILES: [(&str, &str); 3] =
+    [("~/.ssh/id_ed25519", "--ssh HOST"), ("~/.ssh/id_rsa", "--ssh HOST"), ("~/.aws/credentials", "--secret aws")];
+
+/// The variables that are set.
+pub(super) fn variables() -> Finding {
+    let presets = || Preset::names().filter_map(Preset::named);
+    let known: BTreeSet<String> =
+        presets().flat_map(Preset::variables).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
+    let set: Vec<&str> = known.iter().map(String::as_str).filter(|name| environment_has(name)).collect();
+    let found: Vec<&Preset> =
+        presets().filter(|preset| preset.variables().iter().any(|name| environment_has(name))).collect();
+    let offers = found.iter().map(|preset| format!("--secret {}", preset.name)).collect();
+    finding("secrets", &set.join(", "), "no known one is set here", offers)
+}
+
+/// The files that are there.
+pub(super) fn logins() -> Finding {
+    let home = std::env::home_dir().unwrap_or_default();
+    let of_presets = Preset::names()
+        .filter_map(Preset::named)
+        .filter_map(|preset| Some((preset.own_file()?, format!("--secret {}", preset.name))));
+    let others = OTHER_FILES.map(|(path, offer)| (path, offer.to_owned()));
+    let there = of_presets.chain(others).filter(|(path, _)| expand_home(path, &home).exists());
+    let (mut files, mut offers): (Vec<&str>, Vec<String>) = there.unzip();
+    files.sort_unstable();
+    files.dedup();
+    offers.dedup();
+    finding("logins", &files.join(", "), "no known file of one is here", offers)
+}
+
+fn finding(probe: &'static str, found: &str, none: &str, offers: Vec<String>) -> Finding {
+    let mut detail = match found {
+        "" => none.to_owned(),
+        _ => format!("{found}: without omni, a harness started here reads them"),
+    };
+    if !offers.is_empty() {
+        detail = format!("{detail}; within, placeholders do: omni exec {}", offers.join(" "));
+    }
+    let needed_for = "knowing what a harness without a sandbox could leak";
+    Finding { probe, ok: true, detail, needed_for, fix: None, required: false, tried: true }
+}
