@@ -163,7 +163,7 @@ static PRESETS: &[Preset] = &[
     Preset {
         name: "docker-hub",
         about: "a personal access token of Docker Hub's, from app.docker.com",
-        variables: &[],
+        variables: &["DOCKERHUB_TOKEN"],
         shape: Shape::DockerHub,
         sites: &[("auth.docker.io", "/token", At::Basic)],
         login: None,
@@ -399,6 +399,8 @@ mod tests {
             let known_by_file = preset.credential_file().is_some();
             let sound = preset.sites().len() == preset.sites.len() && preset.sites.is_empty() == known_by_file;
             assert!(sound, "{}", preset.name);
+            let held = !preset.variables.is_empty() || !preset.files.is_empty() || preset.is_read_as_it_is();
+            assert!(held, "{}: no program inside would find its placeholder", preset.name);
             assert!(preset.variables.iter().chain([&preset.name]).all(|name| taken.insert(name)), "{}", preset.name);
             assert!(super::super::is_secret_name(preset.name), "{}", preset.name);
             assert_eq!(Preset::named(preset.name).map(|found| found.name), Some(preset.name));

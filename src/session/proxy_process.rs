@@ -305,10 +305,11 @@ fn prepare(
         .map_err(SessionError::preparing("tell the session"))?;
 
     let resolver = ResolverConfig::from_system();
-    let bindings = load_secrets(prepared, &mut journal)?;
-    // Before there is a second thread, and before nothing can be opened any more.
+    // Before there is a second thread, before nothing can be opened any more, and before there is a value that it would have
+    // in its memory, too.
     let keeper = keeper::start(prepared.secrets.iter().map(|(spec, _)| spec), &prepared.home)
         .map_err(SessionError::preparing("fork the process that reads secrets"))?;
+    let bindings = load_secrets(prepared, &mut journal)?;
     let ssh = prepared.ssh.as_ref().map(SshSide::connect).transpose()?;
     // Everything from the disk is read; the descriptors that are still to come need no file.
     confine_proxy().map_err(SessionError::preparing("confine the proxy"))?;
