@@ -75,9 +75,9 @@ const CLOCKS: [&str; 2] = ["SystemTime", "Instant"];
 /// The one file that may see a secret's value.
 const EXPOSES_SECRETS: &str = "src/proxy/inject.rs";
 
-/// The files that make connections to the world outside: the proxy's, after the address was checked, and the one that asks
-/// the witnesses that a person's own policy names, which no harness has a say in.
-const DIALS: [&str; 2] = ["src/proxy/dial.rs", "src/cli/audit/cosign.rs"];
+/// The files that make connections to the world outside: the proxy's, after the address was checked, the one that asks
+/// the witnesses that a person's own policy names, and that to the store, in neither of which any harness has a say.
+const DIALS: [&str; 3] = ["src/proxy/dial.rs", "src/cli/audit/cosign.rs", "src/store/postgres/link.rs"];
 /// What makes them.
 const DIALLERS: [(&str, &[&str]); 3] =
     [("TcpStream", &["connect", "connect_timeout"]), ("TcpSocket", &["new_v4", "new_v6"]), ("UdpSocket", &["connect"])];

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 44] = [
+const VERBS: [&str; 47] = [
     "",
     "exec",
     "attach",
@@ -49,6 +49,9 @@ const VERBS: [&str; 44] = [
     "prices",
     "prices show",
     "prices update",
+    "store",
+    "store show",
+    "store copy",
     "completions",
 ];
 

@@ -171,6 +171,10 @@ fn log_line(stored: &StoredEvent, json: bool) -> anyhow::Result<String> {
 fn rebuild(viewer: &Viewer) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(viewer.sees_all(), "only root can make the machine's database again");
     let home = viewer.home();
+    anyhow::ensure!(
+        home.store().is_none(),
+        "a store on PostgreSQL is not made again from one machine's journals; `omni audit verify` says whether it is sound"
+    );
     let suffix = format!("{}.old", jiff::Timestamp::now().as_millisecond());
     let (store, aside) = Sqlite::rebuild(home, &suffix)?;
     let sessions = store.sessions()?.len();

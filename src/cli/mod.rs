@@ -28,7 +28,9 @@ mod sim;
 mod sources;
 mod spend;
 mod stop;
+mod store;
 
+use crate::store::choose_store;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -39,6 +41,9 @@ const EXIT_OMNI_FAILED: u8 = 125;
 #[command(name = "omni", version, about = "Run AI agent harnesses in a sandbox with one guarded way out")]
 #[command(after_help = "Examples:\n  omni exec -- claude-code\n  omni show last")]
 struct Cli<V: Subcommand> {
+    /// Keep records in the store at this address, `postgres://USER@HOST/DATABASE`, instead of the home's own (docs/store.md)
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
     #[command(subcommand)]
     verb: V,
 }
@@ -63,6 +68,7 @@ enum Verb {
     ServeVisitor(server::VisitorArgs),
     Sim(sim::Args),
     Prices(prices::Args),
+    Store(store::Args),
     /// Print a completion script for a shell, or the manual page.
     Completions(completions::Args),
 }
@@ -137,18 +143,28 @@ fn own_words() -> Vec<String> {
 
 /// Reads the command line of another process.
 fn parse(words: Vec<String>) -> anyhow::Result<Verb> {
-    Ok(Cli::<Verb>::try_parse_from(std::iter::once("omni".to_owned()).chain(words))?.verb)
+    let cli = Cli::<Verb>::try_parse_from(std::iter::once("omni".to_owned()).chain(words))?;
+    anyhow::ensure!(
+        cli.store.is_none(),
+        "the machine's server keeps its visitors' records in its own store: leave --store out, or run this with --no-system"
+    );
+    Ok(cli.verb)
 }
 
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let verb = match is_exec() {
-        true => Cli::<Start>::try_parse().map(|cli| Verb::Start(cli.verb)),
-        false => Cli::<Verb>::try_parse().map(|cli| cli.verb),
+    let parsed = match is_exec() {
+        true => Cli::<Start>::try_parse().map(|cli| (cli.store, Verb::Start(cli.verb))),
+        false => Cli::<Verb>::try_parse().map(|cli| (cli.store, cli.verb)),
     };
-    let verb = match verb {
-        Ok(verb) => verb,
+    let verb = match parsed {
+        Ok((None, verb)) => verb,
+        Ok((Some(store), verb)) => {
+            warn_of_password(&store);
+            choose_store(store);
+            verb
+        }
         Err(error) => return refuse(&error),
     };
     let (outcome, failure) = match verb {
@@ -166,12 +182,23 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => (doctor::run(&args), 1),
         Verb::Sim(args) => (sim::run(args), 1),
         Verb::Prices(args) => (prices::run(args), 1),
+        Verb::Store(args) => (store::run(args), 1),
         Verb::Completions(args) => (completions::run(&args, &mut Cli::<Verb>::command()), 1),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omni: {}", listing::printable_lines(&told(&error)));
         ExitCode::from(failure)
     })
+}
+
+/// Says so where an address on the command line has a password, which everybody on the machine can read there.
+fn warn_of_password(address: &str) {
+    let user = address.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
+    if user.is_some_and(|user| user.contains(':') && !user.contains('/')) {
+        eprintln!(
+            "omni: everybody on this machine can read the store's password on the command line: put it into ~/.pgpass"
+        );
+    }
 }
 
 /// Whether the command line is that of `exec`.

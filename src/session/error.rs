@@ -166,6 +166,17 @@ pub enum SessionError {
         /// What the plan shows of the host.
         shown: PathBuf,
     },
+    /// The harness could speak to the store's server.
+    #[error(
+        "the sandbox would show {shown}, and the store's server listens in {socket}: choose another workspace or mount, or \
+         have the server listen elsewhere"
+    )]
+    StoreSocket {
+        /// The directory of its socket.
+        socket: PathBuf,
+        /// What the plan shows of the host.
+        shown: PathBuf,
+    },
     /// A standard stream that opens a way into the host's files.
     #[error("{0} is a directory, which no harness may be handed: redirect it, such as `</dev/null`")]
     DirectoryStream(&'static str),

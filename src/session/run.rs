@@ -18,7 +18,9 @@ use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, terminal, tier};
 use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
-use crate::store::{Home, Journal, Recorder, Store, StoreError, Summary, open_store, process_start_ticks};
+use crate::store::{
+    Home, Journal, Recorder, Store, StoreAddress, StoreError, Summary, open_store, process_start_ticks,
+};
 use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +42,10 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
     keep_apart(prepared, home)?;
     refuse_directories()?;
     let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
+    if home.store().is_some() {
+        // Before anything is forked, which would share the connection: what is recorded must have where to go.
+        drop(open_store(home)?);
+    }
     let durability = prepared.request.profile.durability;
     let mut journal = Journal::create(home, &prepared.session, Writer::Session)?.held_to(durability)?;
     let lived = live(prepared, home, &signals, &mut journal, company);
@@ -80,16 +86,21 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
 /// The records stay out of the harness's reach: it could rewrite what is said about it, or read about others.
 fn keep_apart(prepared: &Prepared, home: &Home) -> Result<(), SessionError> {
     let records = home.path().canonicalize().map_err(SessionError::preparing("find omni's own directory"))?;
+    let socket = home.store().and_then(StoreAddress::socket_directory).and_then(|path| path.canonicalize().ok());
     let mut shown = prepared.plan.steps.iter().filter_map(|step| Some(step.shown()?.source.clone()));
     let enclosed = prepared.plan.lockdown.iter().filter_map(|step| match step {
         LockdownStep::Enclose { read, write, .. } => Some(read.iter().chain(write).cloned()),
         _ => None,
     });
-    let shown = shown
-        .by_ref()
-        .chain(enclosed.flatten())
-        .find(|source| records.starts_with(source) || source.starts_with(&records));
-    shown.map_or(Ok(()), |shown| Err(SessionError::Records { records, shown }))
+    let shown = shown.by_ref().chain(enclosed.flatten()).find(|source| {
+        let meets = |kept: &std::path::PathBuf| kept.starts_with(source) || source.starts_with(kept);
+        meets(&records) || socket.as_ref().is_some_and(meets)
+    });
+    let Some(shown) = shown else { return Ok(()) };
+    match socket.filter(|socket| socket.starts_with(&shown) || shown.starts_with(socket)) {
+        Some(socket) => Err(SessionError::StoreSocket { socket, shown }),
+        None => Err(SessionError::Records { records, shown }),
+    }
 }
 
 /// An open directory is a way to everything below it, whatever the sandbox shows.

@@ -1,8 +1,8 @@
 //! What the rest of omni asks of a store, whichever database it is in.
 
 use super::{
-    Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Report,
-    SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary,
+    Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Postgres,
+    PostgresHolds, Report, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary,
 };
 use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission};
 use crate::meter::{Admission, Budget};
@@ -15,7 +15,10 @@ use std::path::Path;
 /// # Errors
 /// A [`StoreError`] of the database.
 pub fn open_store(home: &Home) -> Result<Box<dyn Store>, StoreError> {
-    Ok(Box::new(Sqlite::open(home)?))
+    match home.store() {
+        Some(address) => Ok(Box::new(Postgres::open(home, address)?)),
+        None => Ok(Box::new(Sqlite::open(home)?)),
+    }
 }
 
 /// Opens the book of what is held in a home's store, and enters the session, run by this process from now on.
@@ -23,13 +26,24 @@ pub fn open_store(home: &Home) -> Result<Box<dyn Store>, StoreError> {
 /// # Errors
 /// A [`StoreError`] of the database.
 pub fn open_holds(home: &Home, account: Account) -> Result<Box<dyn HoldBook>, StoreError> {
-    Ok(Box::new(Holds::open(home, account)?))
+    match home.store() {
+        Some(address) => Ok(Box::new(PostgresHolds::open(Postgres::open(home, address)?, account)?)),
+        None => Ok(Box::new(Holds::open(home, account)?)),
+    }
 }
 
 /// Where folded sessions are kept and asked for.
 pub trait Store: LedgerStore {
     /// Shows one user's sessions alone from here on: what is another's is as if it were not there.
     fn see_as(&mut self, user: Option<String>);
+
+    /// The name of the machine that a session's files are on, if that is another one.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn elsewhere(&self, _: &SessionId) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
 
     /// Takes in what one session's journals have new. Safe while the session runs, and at the same time as others.
     ///

@@ -166,6 +166,69 @@ pub enum StoreError {
         /// Why.
         cause: io::Error,
     },
+    /// The address of a store cannot be used.
+    #[error("the store's address cannot be used: {why}")]
+    Address {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file of passwords cannot be used.
+    #[error("no password is taken from {}: {why}", path.display())]
+    Passwords {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The store's server cannot be reached, or was lost.
+    #[error(
+        "the store at {store} cannot be reached: {cause}. What needs it does not happen; what happens meanwhile stays in this \
+         machine's journals, and is taken in once the store is back"
+    )]
+    StoreAway {
+        /// The store, without its password.
+        store: String,
+        /// What the server or the system says.
+        cause: String,
+    },
+    /// The store's server refused a step.
+    #[error("cannot {step} the store at {store}: {cause}")]
+    StoreFailed {
+        /// What was tried.
+        step: &'static str,
+        /// The store, without its password.
+        store: String,
+        /// What the server says.
+        cause: String,
+    },
+    /// A later version of omni made the store's tables.
+    #[error("the store at {store} has version {found}, and this omni knows only up to {known}: use the newer omni")]
+    StoreNewer {
+        /// The store, without its password.
+        store: String,
+        /// Its version.
+        found: i32,
+        /// The newest version that this program knows.
+        known: i32,
+    },
+    /// The store holds what omni never wrote.
+    #[error("the store is damaged: it has {what}; `omni audit verify` tells more")]
+    StoreDamaged {
+        /// What was found.
+        what: String,
+    },
+    /// Records are not taken over.
+    #[error("nothing was copied: {why}")]
+    CopyRefused {
+        /// Why.
+        why: String,
+    },
+    /// What only the embedded store does.
+    #[error("{what} is for the embedded store alone")]
+    EmbeddedOnly {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// There is no session yet.
     #[error("there is no session yet; `omni exec -- COMMAND` runs one")]
     NoSession,

@@ -13,13 +13,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use std::path::Path;
 
 /// A verified record on its way from a journal into the tables.
-struct Found {
-    writer: Writer,
-    seq: u64,
-    at: Timestamp,
-    payload: Vec<u8>,
-    json: String,
-    hash: Hash,
+pub(super) struct Found {
+    pub writer: Writer,
+    pub seq: u64,
+    pub at: Timestamp,
+    pub payload: Vec<u8>,
+    pub json: String,
+    pub hash: Hash,
 }
 
 /// What the store knows of one journal.
@@ -32,12 +32,12 @@ pub(super) struct Folded {
 }
 
 /// What one look at a journal brought.
-struct Look {
-    writer: Writer,
-    before: Option<Folded>,
-    after: Folded,
-    records: Vec<Found>,
-    more: bool,
+pub(super) struct Look {
+    pub writer: Writer,
+    pub before: Option<Folded>,
+    pub after: Folded,
+    pub records: Vec<Found>,
+    pub more: bool,
 }
 
 /// Folds one session's journals; what is wrong with a journal is noted beside it and is no error. Returns what keeps frames
@@ -70,7 +70,9 @@ pub(super) fn fold(
 fn enter(transaction: &Transaction<'_>, home: &Home) -> Result<Option<LedgerError>, StoreError> {
     match ledger::append_folded(transaction, home) {
         Ok(()) => Ok(None),
-        Err(StoreError::Ledger(fault @ (LedgerError::Cut { .. } | LedgerError::Gap { .. }))) => Ok(Some(fault)),
+        Err(StoreError::Ledger(
+            fault @ (LedgerError::Cut { .. } | LedgerError::Gap { .. } | LedgerError::Moved { .. }),
+        )) => Ok(Some(fault)),
         Err(other) => Err(other),
     }
 }
@@ -88,7 +90,7 @@ pub(super) fn folded(connection: &Connection, session: &SessionId, writer: Write
 }
 
 /// Reads what a journal has new; none when there is neither a file nor a memory of one.
-fn look(home: &Home, header: Header, before: Option<Folded>) -> Option<Look> {
+pub(super) fn look(home: &Home, header: Header, before: Option<Folded>) -> Option<Look> {
     let writer = header.writer;
     let from = before.as_ref().map_or_else(|| Position::start(&header), |folded| folded.position);
     let mut look =
@@ -139,7 +141,7 @@ impl Look {
     }
 
     /// Whether the tables must change.
-    fn is_news(&self) -> bool {
+    pub fn is_news(&self) -> bool {
         match &self.before {
             Some(before) => !self.records.is_empty() || before.fault != self.after.fault,
             None => true,
@@ -180,7 +182,7 @@ fn save_place(connection: &Connection, session: &SessionId, writer: Writer, plac
 }
 
 /// One queue in the order of time, in which each journal keeps its own order even where its clock went back.
-fn merge(queues: Vec<Vec<Found>>) -> Vec<Found> {
+pub(super) fn merge(queues: Vec<Vec<Found>>) -> Vec<Found> {
     let mut queues: Vec<_> = queues.into_iter().map(|queue| queue.into_iter().peekable()).collect();
     std::iter::from_fn(|| {
         let times = queues.iter_mut().map(|queue| queue.peek().map(|record| record.at));
@@ -196,11 +198,7 @@ fn insert(connection: &Connection, summary: &mut Summary, record: &Found) -> rus
     summary.started = summary.started.or(Some(record.at));
     let number = signed(summary.events);
     let event = event_of(&record.json);
-    // A fact of a later version is kept under its own name and counted nowhere.
-    let kind = match &event {
-        Some(event) => event.kind().to_owned(),
-        None => event_kind(&record.json).unwrap_or_else(|| "unknown".to_owned()),
-    };
+    let kind = kind(event.as_ref(), &record.json);
     let text = "INSERT INTO events (session, number, writer, seq, at, kind, payload, hash)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (session, writer, seq) = (summary.session.as_str(), record.writer.as_str(), signed(record.seq));
@@ -210,6 +208,14 @@ fn insert(connection: &Connection, summary: &mut Summary, record: &Found) -> rus
     insert_call(connection, session, number, record.at, &event)?;
     summary.apply(record.at, &event);
     Ok(())
+}
+
+/// What an event is kept under. A fact of a later version keeps its own name and is counted nowhere.
+pub(super) fn kind(event: Option<&Event>, json: &str) -> String {
+    match event {
+        Some(event) => event.kind().to_owned(),
+        None => event_kind(json).unwrap_or_else(|| "unknown".to_owned()),
+    }
 }
 
 /// Writes a model call's row; other events have none.

@@ -1,22 +1,40 @@
 //! The directory that holds everything omni keeps, and where in it things lie.
 
-use super::{HomeFault, StoreError};
+use super::{HomeFault, StoreAddress, StoreError};
 use crate::model::{SessionId, Writer};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The directory of a person's own profiles.
 const PROFILES: &str = "profiles";
+/// The variable that names the store.
+const STORE_VARIABLE: &str = "OMNI_STORE";
+/// Most that is read of the file that names the store.
+const STORE_BYTES_MAX: u64 = 4096;
 /// Group and others' permission to write.
 const MODE_WRITE_OTHERS: u32 = 0o022;
 
 /// A directory that was found to be ours alone to write: `sessions/ID/{session,proxy}.journal`,
 /// `sessions/ID/terminal.cast` of those that were recorded, `omni.db`, and a person's own `profiles/NAME.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home(PathBuf);
+pub struct Home {
+    path: PathBuf,
+    /// The store that its records are kept in, where that is not the one embedded in it.
+    store: Option<StoreAddress>,
+}
+
+/// What the command line says of the store, which goes before the environment.
+static CHOSEN: OnceLock<String> = OnceLock::new();
+
+/// Has [`Home::from_env`] use the store at this address, whatever the environment says. Once for a process.
+pub fn choose_store(address: String) {
+    // Whoever was first stays: a command line says it once.
+    let _ = CHOSEN.set(address);
+}
 
 impl Home {
     /// Opens the home that the environment names: `$OMNI_HOME`, else `$XDG_DATA_HOME/omni`, else `~/.local/share/omni`.
@@ -25,7 +43,60 @@ impl Home {
     /// [`StoreError::HomeUnknown`] when nothing names one, and whatever [`Home::open`] finds.
     pub fn from_env() -> Result<Self, StoreError> {
         let path = locate(|name| std::env::var_os(name)).ok_or(StoreError::HomeUnknown)?;
-        Self::open(&path)
+        let home = Self::open(&path)?;
+        let named = || std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty());
+        match CHOSEN.get().cloned().map(OsString::from).or_else(named) {
+            Some(text) => {
+                let not_text = |_| StoreError::Address { why: "it is not UTF-8".to_owned() };
+                home.with_store(&text.into_string().map_err(not_text)?)
+            }
+            None => Ok(home),
+        }
+    }
+
+    /// The same home with its records in the store at this address.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`].
+    pub fn with_store(self, text: &str) -> Result<Self, StoreError> {
+        let store = Some(StoreAddress::parse(text.trim(), &login())?);
+        Ok(Self { store, ..self })
+    }
+
+    /// The same home with its records in the store that is embedded in it, whatever else was said.
+    #[must_use]
+    pub fn embedded(self) -> Self {
+        Self { store: None, ..self }
+    }
+
+    /// The store that its records are kept in, where that is not the one embedded in it.
+    #[must_use]
+    pub fn store(&self) -> Option<&StoreAddress> {
+        self.store.as_ref()
+    }
+
+    /// The file that names the store, for all that run with this home.
+    #[must_use]
+    pub fn store_file(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// What the file names.
+    fn read_store(path: &Path) -> Result<Option<StoreAddress>, StoreError> {
+        let file = path.join("store");
+        let wrong = |why: String| StoreError::Address { why: format!("{}: {why}", file.display()) };
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&file);
+        let opened = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| wrong(error.to_string()))?,
+        };
+        let mut text = String::new();
+        opened.take(STORE_BYTES_MAX).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+        match text.trim() {
+            "" => Ok(None),
+            text => StoreAddress::parse(text, &login()).map(Some).map_err(|error| wrong(error.to_string())),
+        }
     }
 
     /// Opens a home, making the directory with mode 0700 when it is missing.
@@ -45,7 +116,7 @@ impl Home {
         };
         match fault(&found) {
             Some(fault) => Err(StoreError::HomeUnsafe { path: path.clone(), fault }),
-            None => Ok(Self(path.clone())),
+            None => Ok(Self { path: path.clone(), store: Self::read_store(path)? }),
         }
     }
 
@@ -57,7 +128,7 @@ impl Home {
         let failed = |cause| StoreError::HomeOpen { path: path.to_owned(), cause };
         let whole = std::path::absolute(path).map_err(failed)?;
         match fs::metadata(&whole).map_err(failed)?.is_dir() {
-            true => Ok(Self(whole)),
+            true => Ok(Self { path: whole, store: None }),
             false => Err(failed(io::ErrorKind::NotADirectory.into())),
         }
     }
@@ -83,25 +154,25 @@ impl Home {
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The database's file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.0.join("omni.db")
+        self.path.join("omni.db")
     }
 
     /// The file of the consents that people gave beyond one session.
     #[must_use]
     pub fn consents(&self) -> PathBuf {
-        self.0.join("consents.jsonl")
+        self.path.join("consents.jsonl")
     }
 
     /// The directory with one directory for each session.
     #[must_use]
     pub fn sessions(&self) -> PathBuf {
-        self.0.join("sessions")
+        self.path.join("sessions")
     }
 
     /// One session's directory.
@@ -119,13 +190,13 @@ impl Home {
     /// The directory with the ledger: its entries, hashes, checkpoint and key.
     #[must_use]
     pub fn ledger(&self) -> PathBuf {
-        self.0.join("ledger")
+        self.path.join("ledger")
     }
 
     /// The directory of this home's witness: its key, and what it signed last of each ledger.
     #[must_use]
     pub fn witness(&self) -> PathBuf {
-        self.0.join("witness")
+        self.path.join("witness")
     }
 
     /// The file with what one session's terminal showed.
@@ -143,7 +214,7 @@ impl Home {
     /// The directory with a key for each session that has private parts. What leaves it out copies none of them.
     #[must_use]
     pub fn keys(&self) -> PathBuf {
-        self.0.join("keys")
+        self.path.join("keys")
     }
 
     /// The key of one session's private parts.
@@ -172,6 +243,12 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// The name that this process's user logs in by, as PostgreSQL's own programs take it.
+fn login() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    user.map(|user| user.name).unwrap_or_default()
 }
 
 /// Makes a directory that is ours alone.

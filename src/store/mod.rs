@@ -15,6 +15,7 @@ mod home;
 mod journal;
 mod ledger;
 mod liveness;
+mod postgres;
 mod prices;
 mod private;
 mod query;
@@ -35,13 +36,14 @@ pub use bodies::{Bodies, BodyFile, BodyRecorder, NotKept};
 pub use consents::{StandingConsent, Wanted, give_consent, read_consents, take_consent_back};
 pub use error::{HomeFault, StoreError};
 pub use holds::{Account, Claim, Holds};
-pub use home::Home;
+pub use home::{Home, choose_store};
 pub use journal::{Journal, SyncHandle};
 pub use ledger::{
     Checkpointed, Exported, LedgerEntry, LedgerError, LedgerFinding, LedgerKey, LedgerReport, SigningKey, Witness,
     WitnessError, check_signature,
 };
 pub use liveness::process_start_ticks;
+pub use postgres::{Copied, Postgres, StoreAddress, copy_store, copy_to_files};
 pub use prices::{installed_prices_path, load_prices, own_prices_path};
 pub use private::{PrivateParts, Sealed, SealedFile, SealedReader, destroy_private_parts};
 pub use query::StoredEvent;
@@ -54,6 +56,8 @@ pub use sqlite_ledger::{
 };
 pub use summary::{Counts, Status, Summary};
 pub use verify::{Finding, Report};
+
+use postgres::PostgresHolds;
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,8 @@ pub enum Status {
     ProxyLost,
     /// Its process is gone and said nothing.
     Interrupted,
+    /// It has not ended, and is another machine's, which alone knows whether its process lives.
+    Elsewhere,
 }
 
 impl Status {
@@ -50,13 +52,14 @@ impl Status {
             Self::DiskLimit => "disk_limit",
             Self::ProxyLost => "proxy_lost",
             Self::Interrupted => "interrupted",
+            Self::Elsewhere => "elsewhere",
         }
     }
 
     /// Whether no event can follow any more.
     #[must_use]
     pub fn is_over(self) -> bool {
-        !matches!(self, Self::Starting | Self::Running)
+        !matches!(self, Self::Starting | Self::Running | Self::Elsewhere)
     }
 }
 

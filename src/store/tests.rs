@@ -22,6 +22,46 @@ fn world() -> World {
     World { _place: place, home, session: id(1) }
 }
 
+/// The same with its records on PostgreSQL, where that is installed.
+fn world_on_postgres() -> Option<World> {
+    let World { _place, home, session } = world();
+    let home = home.with_store(&postgres::tests::Server::shared()?.database()).unwrap();
+    Some(World { _place, home, session })
+}
+
+/// What every store owes, whichever database it is in.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[test] fn $name() { super::$name(super::world()); })*
+        }
+        mod on_postgres {
+            $(#[test] fn $name() { super::world_on_postgres().into_iter().for_each(super::$name); })*
+        }
+    };
+}
+
+on_both! {
+    two_journals_become_one_dense_sequence_in_the_order_of_time,
+    a_summary_is_the_sum_of_its_events,
+    folding_twice_is_folding_once,
+    a_frame_that_is_half_written_waits_for_its_other_half,
+    a_crash_in_the_middle_of_a_frame_loses_nothing_before_it_and_is_noted,
+    a_session_runs_as_long_as_its_own_process_does,
+    another_process_with_the_same_id_is_not_the_session,
+    a_session_of_which_only_the_files_exist_is_starting,
+    a_flipped_bit_in_a_journal_flags_its_session_alone,
+    a_bit_flipped_after_the_fold_is_found_by_verify,
+    a_journal_cut_at_a_border_after_the_fold_is_found_by_the_count,
+    a_journal_forged_with_right_hashes_differs_from_what_was_folded,
+    an_event_of_a_later_version_is_kept_and_named,
+    a_prefix_finds_a_session_and_a_wrong_one_says_what_to_do,
+    a_clock_that_went_back_does_not_reorder_a_journal,
+    a_journal_larger_than_what_is_read_at_once_is_folded_whole,
+    many_that_fold_at_once_lose_and_repeat_nothing,
+    spend_is_added_up_by_whatever_is_asked_for,
+}
+
 fn id(byte: u8) -> SessionId {
     SessionId::from_entropy([byte; 10])
 }
@@ -104,6 +144,10 @@ fn ended() -> Event {
 }
 
 impl World {
+    fn open(&self) -> Box<dyn Store> {
+        open_store(&self.home).unwrap()
+    }
+
     fn journal(&self, writer: Writer, records: &[(i64, Event)]) -> Journal {
         let mut journal = Journal::create(&self.home, &self.session, writer).unwrap();
         for (at, event) in records {
@@ -113,17 +157,17 @@ impl World {
     }
 
     /// A whole session: started, two requests, one model call, ended.
-    fn whole(&self) -> Sqlite {
+    fn whole(&self) -> Box<dyn Store> {
         let pid = std::process::id();
         let ticks = process_start_ticks(pid).unwrap();
         self.journal(Writer::Session, &[(10, started(&self.session, pid, ticks)), (50, ended())]);
         self.journal(Writer::Proxy, &[(20, allowed(1)), (30, denied(2)), (40, metered(1, "m", 1_500))]);
-        let mut store = Sqlite::open(&self.home).unwrap();
+        let mut store = self.open();
         store.fold(&self.session).unwrap();
         store
     }
 
-    fn kinds(&self, store: &Sqlite) -> Vec<(u64, String)> {
+    fn kinds(&self, store: &dyn Store) -> Vec<(u64, String)> {
         store.events(&self.session).unwrap().into_iter().map(|event| (event.number, event.kind)).collect()
     }
 
@@ -132,12 +176,12 @@ impl World {
     }
 
     /// What is wrong, as (writer, frame).
-    fn faults(&self, store: &Sqlite) -> Vec<(Writer, u64)> {
+    fn faults(&self, store: &dyn Store) -> Vec<(Writer, u64)> {
         let reports = store.verify().unwrap();
         reports.iter().flat_map(|report| report.faults.iter().map(|fault| (report.writer, fault.seq))).collect()
     }
 
-    fn notes(&self, store: &Sqlite) -> Vec<(Writer, u64)> {
+    fn notes(&self, store: &dyn Store) -> Vec<(Writer, u64)> {
         let reports = store.verify().unwrap();
         reports.iter().flat_map(|report| report.notes.iter().map(|note| (report.writer, note.seq))).collect()
     }
@@ -149,18 +193,14 @@ fn numbered(kinds: &[&str]) -> Vec<(u64, String)> {
 
 const WHOLE: [&str; 5] = ["session_started", "request_allowed", "request_denied", "usage_metered", "session_ended"];
 
-#[test]
-fn two_journals_become_one_dense_sequence_in_the_order_of_time() {
-    let world = world();
+fn two_journals_become_one_dense_sequence_in_the_order_of_time(world: World) {
     let store = world.whole();
-    assert_eq!(world.kinds(&store), numbered(&WHOLE));
-    assert_eq!(world.faults(&store), []);
-    assert_eq!(world.notes(&store), []);
+    assert_eq!(world.kinds(store.as_ref()), numbered(&WHOLE));
+    assert_eq!(world.faults(store.as_ref()), []);
+    assert_eq!(world.notes(store.as_ref()), []);
 }
 
-#[test]
-fn a_summary_is_the_sum_of_its_events() {
-    let world = world();
+fn a_summary_is_the_sum_of_its_events(world: World) {
     let (summary, status) = world.whole().session(&world.session).unwrap();
     let pid = std::process::id();
     let wanted = Summary {
@@ -187,9 +227,7 @@ fn a_summary_is_the_sum_of_its_events() {
     assert_eq!((summary, status), (wanted, Status::Finished));
 }
 
-#[test]
-fn folding_twice_is_folding_once() {
-    let world = world();
+fn folding_twice_is_folding_once(world: World) {
     let mut store = world.whole();
     let before = (store.sessions().unwrap(), store.events(&world.session).unwrap());
     store.fold(&world.session).unwrap();
@@ -215,77 +253,65 @@ fn folding_while_the_session_runs_gives_the_same_as_folding_at_its_end() {
     assert!(aside.unwrap().exists());
 }
 
-#[test]
-fn a_frame_that_is_half_written_waits_for_its_other_half() {
-    let world = world();
+fn a_frame_that_is_half_written_waits_for_its_other_half(world: World) {
     world.journal(Writer::Proxy, &[(1, allowed(1)), (2, denied(2))]);
     let path = world.path(Writer::Proxy);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
-    assert_eq!(world.kinds(&store), numbered(&["request_allowed"]));
+    assert_eq!(world.kinds(store.as_ref()), numbered(&["request_allowed"]));
     assert_eq!(store.session(&world.session).unwrap().0.fault, None);
     fs::write(&path, bytes).unwrap();
     store.fold_all().unwrap();
-    assert_eq!(world.kinds(&store), numbered(&["request_allowed", "request_denied"]));
+    assert_eq!(world.kinds(store.as_ref()), numbered(&["request_allowed", "request_denied"]));
 }
 
-#[test]
-fn a_crash_in_the_middle_of_a_frame_loses_nothing_before_it_and_is_noted() {
-    let world = world();
+fn a_crash_in_the_middle_of_a_frame_loses_nothing_before_it_and_is_noted(world: World) {
     world.journal(Writer::Session, &[(1, started(&world.session, u32::MAX, 1)), (2, ended())]);
     world.journal(Writer::Proxy, &[(1, allowed(1)), (2, denied(2))]);
     let path = world.path(Writer::Proxy);
     let length = fs::metadata(&path).unwrap().len();
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
     assert_eq!(store.session(&world.session).unwrap().0.requests.allowed, 1);
-    assert_eq!(world.faults(&store), []);
-    assert_eq!(world.notes(&store), [(Writer::Proxy, 2)]);
+    assert_eq!(world.faults(store.as_ref()), []);
+    assert_eq!(world.notes(store.as_ref()), [(Writer::Proxy, 2)]);
 }
 
-#[test]
-fn a_session_runs_as_long_as_its_own_process_does() {
-    let world = world();
+fn a_session_runs_as_long_as_its_own_process_does(world: World) {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let ticks = process_start_ticks(child.id()).unwrap();
     world.journal(Writer::Session, &[(1, started(&world.session, child.id(), ticks))]);
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
-    let status = |store: &Sqlite| store.session(&world.session).unwrap().1;
-    assert_eq!(status(&store), Status::Running);
-    assert_eq!(world.notes(&store), []);
+    let status = |store: &dyn Store| store.session(&world.session).unwrap().1;
+    assert_eq!(status(store.as_ref()), Status::Running);
+    assert_eq!(world.notes(store.as_ref()), []);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(status(&store), Status::Interrupted);
-    assert_eq!(world.notes(&store), [(Writer::Session, 1)]);
+    assert_eq!(status(store.as_ref()), Status::Interrupted);
+    assert_eq!(world.notes(store.as_ref()), [(Writer::Session, 1)]);
 }
 
-#[test]
-fn another_process_with_the_same_id_is_not_the_session() {
-    let world = world();
+fn another_process_with_the_same_id_is_not_the_session(world: World) {
     let pid = std::process::id();
     let other = process_start_ticks(pid).unwrap() - 1;
     world.journal(Writer::Session, &[(1, started(&world.session, pid, other))]);
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
     assert_eq!(store.session(&world.session).unwrap().1, Status::Interrupted);
 }
 
-#[test]
-fn a_session_of_which_only_the_files_exist_is_starting() {
-    let world = world();
+fn a_session_of_which_only_the_files_exist_is_starting(world: World) {
     world.journal(Writer::Session, &[]);
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
     assert_eq!(store.session(&world.session).unwrap().1, Status::Starting);
 }
 
-#[test]
-fn a_flipped_bit_in_a_journal_flags_its_session_alone() {
-    let mut world = world();
+fn a_flipped_bit_in_a_journal_flags_its_session_alone(mut world: World) {
     let mut store = world.whole();
     world.session = id(2);
     world.journal(Writer::Proxy, &[(1, allowed(1)), (2, denied(2)), (3, allowed(3))]);
@@ -293,8 +319,8 @@ fn a_flipped_bit_in_a_journal_flags_its_session_alone() {
     store.fold_all().unwrap();
     let faults: Vec<_> = store.sessions().unwrap().into_iter().map(|(summary, _)| summary.fault.is_some()).collect();
     assert_eq!(faults, [false, true]);
-    assert_eq!(world.kinds(&store), numbered(&["request_allowed", "request_denied"]));
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 3)]);
+    assert_eq!(world.kinds(store.as_ref()), numbered(&["request_allowed", "request_denied"]));
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 3)]);
 }
 
 /// Flips a bit this far from the start, or from the end for `side` -1.
@@ -307,42 +333,36 @@ fn flip(path: &std::path::Path, distance: u64, side: i8) {
     file.write_all_at(&[byte[0] ^ 4], offset).unwrap();
 }
 
-#[test]
-fn a_bit_flipped_after_the_fold_is_found_by_verify() {
-    let world = world();
+fn a_bit_flipped_after_the_fold_is_found_by_verify(world: World) {
     let store = world.whole();
     flip(&world.path(Writer::Proxy), 45, 1);
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 1)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 1)]);
     flip(&world.path(Writer::Session), 3, 1);
-    assert_eq!(world.faults(&store), [(Writer::Session, 0), (Writer::Proxy, 1)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Session, 0), (Writer::Proxy, 1)]);
 }
 
-#[test]
-fn a_journal_cut_at_a_border_after_the_fold_is_found_by_the_count() {
-    let world = world();
+fn a_journal_cut_at_a_border_after_the_fold_is_found_by_the_count(world: World) {
     let mut store = world.whole();
     let path = world.path(Writer::Proxy);
     let bytes = fs::read(&path).unwrap();
     let first = u32::from_be_bytes(bytes[32..36].try_into().unwrap()) as usize;
     fs::write(&path, &bytes[..32 + first + 40]).unwrap();
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 2)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2)]);
     store.fold_all().unwrap();
     assert!(store.session(&world.session).unwrap().0.fault.unwrap().contains("shorter"));
-    assert_eq!(world.kinds(&store), numbered(&WHOLE));
+    assert_eq!(world.kinds(store.as_ref()), numbered(&WHOLE));
     fs::remove_file(&path).unwrap();
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 0)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 0)]);
     fs::write(&path, bytes).unwrap();
     store.fold_all().unwrap();
     assert_eq!(store.session(&world.session).unwrap().0.fault, None);
 }
 
-#[test]
-fn a_journal_forged_with_right_hashes_differs_from_what_was_folded() {
-    let world = world();
+fn a_journal_forged_with_right_hashes_differs_from_what_was_folded(world: World) {
     let store = world.whole();
     fs::remove_file(world.path(Writer::Proxy)).unwrap();
     world.journal(Writer::Proxy, &[(20, allowed(1)), (30, allowed(2)), (40, metered(1, "m", 1))]);
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 2)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2)]);
 }
 
 #[test]
@@ -352,14 +372,12 @@ fn a_row_changed_in_the_database_is_found() {
     let raw = rusqlite::Connection::open(world.home.database()).unwrap();
     let text = "UPDATE events SET payload = CAST(replace(CAST(payload AS TEXT), 'no rule', 'by rule') AS BLOB)";
     raw.execute(&format!("{text} WHERE number = 3"), []).unwrap();
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 2)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2)]);
     raw.execute("DELETE FROM events WHERE number >= 3 AND writer = 'proxy'", []).unwrap();
-    assert_eq!(world.faults(&store), [(Writer::Proxy, 2)]);
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2)]);
 }
 
-#[test]
-fn an_event_of_a_later_version_is_kept_and_named() {
-    let world = world();
+fn an_event_of_a_later_version_is_kept_and_named(world: World) {
     world.journal(Writer::Proxy, &[]);
     let header = crate::ledger::Header { session: world.session.clone(), writer: Writer::Proxy };
     let mut chain = crate::ledger::Chain::begin(&header);
@@ -370,9 +388,9 @@ fn an_event_of_a_later_version_is_kept_and_named() {
     let mut bytes = fs::read(world.path(Writer::Proxy)).unwrap();
     bytes.extend(parts.concat());
     fs::write(world.path(Writer::Proxy), bytes).unwrap();
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
-    assert_eq!(world.kinds(&store), numbered(&["budget_raised"]));
+    assert_eq!(world.kinds(store.as_ref()), numbered(&["budget_raised"]));
     let event = &store.events(&world.session).unwrap()[0];
     assert_eq!((event.event(), event.json.as_str()), (None, r#"{"event":"budget_raised","by":"ada"}"#));
 }
@@ -404,10 +422,8 @@ fn a_database_of_a_later_version_is_refused() {
     assert!(matches!(refusal, Err(StoreError::DatabaseNewer { found: 99, known: 1, .. })), "{refusal:?}");
 }
 
-#[test]
-fn a_prefix_finds_a_session_and_a_wrong_one_says_what_to_do() {
-    let mut world = world();
-    let nobody = Sqlite::open(&world.home).unwrap();
+fn a_prefix_finds_a_session_and_a_wrong_one_says_what_to_do(mut world: World) {
+    let nobody = world.open();
     assert!(matches!(nobody.find("last"), Err(StoreError::NoSession)));
     for (at, byte) in [(1, 0x11), (3, 0x12), (2, 0xf0)] {
         world.session = id(byte);
@@ -433,11 +449,9 @@ fn a_prefix_finds_a_session_and_a_wrong_one_says_what_to_do() {
     assert!(!hostile.contains('\u{1b}') && hostile.contains("omni sessions"), "{hostile}");
 }
 
-#[test]
-fn spend_is_added_up_by_whatever_is_asked_for() {
+fn spend_is_added_up_by_whatever_is_asked_for(mut world: World) {
     const DAY: i64 = 86_400_000_000;
-    let mut world = world();
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     for (byte, day) in [(1, 0), (2, 1)] {
         world.session = id(byte);
         world.journal(Writer::Session, &[(day * DAY, started(&world.session, 1, 1))]);
@@ -456,9 +470,7 @@ fn spend_is_added_up_by_whatever_is_asked_for() {
     assert_eq!(spend(SpendBy::Session, Some(Timestamp(DAY))), [row(id(2).as_str(), 2, 210)]);
 }
 
-#[test]
-fn many_that_fold_at_once_lose_and_repeat_nothing() {
-    let world = world();
+fn many_that_fold_at_once_lose_and_repeat_nothing(world: World) {
     let calls: Vec<_> = (1..=200).map(|n| (n, metered(1, "m", 1))).collect();
     let (first, rest) = calls.split_at(100);
     let mut proxy = world.journal(Writer::Proxy, first);
@@ -466,7 +478,7 @@ fn many_that_fold_at_once_lose_and_repeat_nothing() {
         for _ in 0..6 {
             scope.spawn(|| {
                 for _ in 0..5 {
-                    Sqlite::open(&world.home).unwrap().fold_all().unwrap();
+                    world.open().fold_all().unwrap();
                 }
             });
         }
@@ -474,12 +486,12 @@ fn many_that_fold_at_once_lose_and_repeat_nothing() {
             proxy.record(Timestamp(*at), event).unwrap();
         }
     });
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
     let numbers: Vec<_> = store.events(&world.session).unwrap().iter().map(|event| (event.number, event.seq)).collect();
     assert_eq!(numbers, (1..=200).map(|n| (n, n)).collect::<Vec<_>>());
     assert_eq!(store.session(&world.session).unwrap().0.cost, NanoUsd(200));
-    assert_eq!(world.faults(&store), []);
+    assert_eq!(world.faults(store.as_ref()), []);
 }
 
 #[test]
@@ -497,26 +509,22 @@ fn the_write_ahead_log_stays_small_however_many_sessions_come_and_go() {
     assert_eq!(Sqlite::open(&world.home).unwrap().sessions().unwrap().len(), 60);
 }
 
-#[test]
-fn a_clock_that_went_back_does_not_reorder_a_journal() {
-    let world = world();
+fn a_clock_that_went_back_does_not_reorder_a_journal(world: World) {
     world.journal(Writer::Proxy, &[(30, allowed(1)), (10, denied(2))]);
     world.journal(Writer::Session, &[(20, ended())]);
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
-    assert_eq!(world.kinds(&store), numbered(&["session_ended", "request_allowed", "request_denied"]));
+    assert_eq!(world.kinds(store.as_ref()), numbered(&["session_ended", "request_allowed", "request_denied"]));
 }
 
-#[test]
-fn a_journal_larger_than_what_is_read_at_once_is_folded_whole() {
-    let world = world();
+fn a_journal_larger_than_what_is_read_at_once_is_folded_whole(world: World) {
     let reason = "x".repeat(crate::ledger::PAYLOAD_BYTES_MAX - 1_000);
     let large = |n| Event::RequestFailed { request: RequestNumber(n), reason: reason.clone() };
     world.journal(Writer::Proxy, &[(1, large(1)), (2, large(2)), (3, large(3)), (4, large(4)), (5, large(5))]);
     world.journal(Writer::Session, &[(6, ended())]);
-    let mut store = Sqlite::open(&world.home).unwrap();
+    let mut store = world.open();
     store.fold_all().unwrap();
     let summary = store.session(&world.session).unwrap().0;
     assert_eq!((summary.events, summary.requests.failed, summary.fault), (6, 5, None));
-    assert_eq!(world.faults(&store), []);
+    assert_eq!(world.faults(store.as_ref()), []);
 }

@@ -1,6 +1,6 @@
 //! Comparing a journal with itself, and with what was folded of it.
 
-use super::fold::folded;
+use super::fold::{Folded, folded};
 use super::read::{Position, Reader};
 use super::summary_row::signed;
 use super::{Home, StoreError};
@@ -35,13 +35,36 @@ pub struct Finding {
 }
 
 /// What the store remembers of a journal.
-struct Memory {
+pub(super) struct Memory {
     frames: u64,
     head: Hash,
     /// The hash of each row, in the journal's order.
     rows: Vec<Hash>,
     /// What is wrong with the rows by themselves.
     fault: Option<Finding>,
+    /// How the rows chain so far.
+    chain: Chain,
+}
+
+impl Memory {
+    /// What was noted when a journal was folded, with no rows yet.
+    pub fn begin(place: &Folded, header: &Header) -> Self {
+        let noted = place.position.chain;
+        let (frames, head) = (noted.frames(), noted.head());
+        Self { frames, head, rows: Vec::new(), fault: None, chain: Chain::begin(header) }
+    }
+
+    /// Takes the next row in; whether it follows the one before.
+    pub fn take(&mut self, seq: i64, payload: &[u8], hash: Hash) -> bool {
+        self.chain.follow(payload);
+        if self.chain.head() != hash || signed(self.chain.frames()) != seq {
+            let what = "the database's copy was changed or has a gap; `omni audit rebuild` makes it again".to_owned();
+            self.fault = Some(Finding { seq: self.chain.frames(), what });
+            return false;
+        }
+        self.rows.push(hash);
+        true
+    }
 }
 
 /// Checks one journal; none when there is neither a file nor a memory of one. `over` says that nobody writes to it.
@@ -56,18 +79,34 @@ pub(super) fn journal(
     let failed = |error| StoreError::database(&home.database(), "read", error);
     // Before the file, which only grows.
     let memory = remember(connection, &header).map_err(failed)?;
-    let mut report = Report::of(&header);
+    Ok(compare_journal(memory, home, &header, over))
+}
+
+/// Checks one journal with what a store remembers of it; none when there is neither.
+pub(super) fn compare_journal(memory: Option<Memory>, home: &Home, header: &Header, over: bool) -> Option<Report> {
+    let mut report = Report::of(header);
     let rows = memory.as_ref().map_or(&[][..], |memory| &memory.rows);
     match Reader::open(home, header.clone()) {
-        Ok(Some(mut reader)) => report.read(&mut reader, Position::start(&header), rows, over),
-        Ok(None) if memory.is_none() => return Ok(None),
+        Ok(Some(mut reader)) => report.read(&mut reader, Position::start(header), rows, over),
+        Ok(None) if memory.is_none() => return None,
         Ok(None) => report.fault(0, "the journal is missing"),
         Err(error) => report.fault(0, error.to_string()),
     }
     if let Some(memory) = memory {
         report.compare(memory);
     }
-    Ok(Some(report))
+    Some(report)
+}
+
+/// Checks what a store remembers of a journal whose file is on another machine.
+pub(super) fn rows_alone(memory: Memory, header: &Header) -> Report {
+    let mut report = Report::of(header);
+    (report.frames, report.head) = (memory.rows.len() as u64, memory.rows.last().copied().unwrap_or(report.head));
+    let rows = report.frames;
+    report.frames = memory.frames;
+    report.compare(memory);
+    report.frames = rows;
+    report
 }
 
 /// Checks one journal by its file alone; none where there is no file.
@@ -86,21 +125,15 @@ pub(super) fn journal_file(home: &Home, session: &SessionId, writer: Writer) -> 
 fn remember(connection: &Connection, header: &Header) -> rusqlite::Result<Option<Memory>> {
     let moment = connection.unchecked_transaction()?;
     let Some(place) = folded(&moment, &header.session, header.writer)? else { return Ok(None) };
-    let chain = place.position.chain;
-    let mut memory = Memory { frames: chain.frames(), head: chain.head(), rows: Vec::new(), fault: None };
+    let mut memory = Memory::begin(&place, header);
     let text = "SELECT seq, payload, hash FROM events WHERE session = ?1 AND writer = ?2 ORDER BY number";
     let mut statement = moment.prepare_cached(text)?;
     let mut rows = statement.query([header.session.as_str(), header.writer.as_str()])?;
-    let mut chain = Chain::begin(header);
     while let Some(row) = rows.next()? {
         let (seq, payload, hash): (i64, Vec<u8>, [u8; 32]) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        chain.follow(&payload);
-        if chain.head().0 != hash || signed(chain.frames()) != seq {
-            let what = "the database's copy was changed or has a gap; `omni audit rebuild` makes it again".to_owned();
-            memory.fault = Some(Finding { seq: chain.frames(), what });
+        if !memory.take(seq, &payload, Hash(hash)) {
             break;
         }
-        memory.rows.push(Hash(hash));
     }
     Ok(Some(memory))
 }

@@ -6,7 +6,7 @@ use crate::cli::spend::parse_since;
 use crate::model::{Event, SessionId, Timestamp, Writer};
 use crate::session::user_name;
 use crate::store::{Journal, PrivateParts, Recorder, Status, Store, Summary, destroy_private_parts};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use std::process::ExitCode;
 
 /// Destroy what sessions recorded of bodies and of their terminals; what their journals say stays, and stays proven
@@ -45,6 +45,9 @@ pub(super) fn run(args: &ForgetArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
         Some(wanted) => {
             let session = store.find(wanted)?;
             let (summary, status) = store.session(&session)?;
+            if let Some(machine) = store.elsewhere(&session)? {
+                bail!("what is private of session {session} is on {machine}: forget it there");
+            }
             ensure!(status.is_over(), "session {session} is still going on: forget it once it is over");
             vec![(candidate(summary, viewer), "asked".to_owned())]
         }

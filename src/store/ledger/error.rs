@@ -23,6 +23,18 @@ pub enum LedgerError {
         /// The file with the entries.
         path: PathBuf,
     },
+    /// It goes on elsewhere.
+    #[error(
+        "the ledger in {} goes on at {to}, so nothing is added to it here: name that store by `--store`, by OMNI_STORE or in \
+         the home's file `store`",
+        directory.display()
+    )]
+    Moved {
+        /// The ledger's directory.
+        directory: PathBuf,
+        /// The store, without its password.
+        to: String,
+    },
     /// It is shorter than it was.
     #[error(
         "the ledger has {left} entries and had {written}: its end was cut off, or an old copy was put in its place. Nothing \

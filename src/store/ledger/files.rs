@@ -18,6 +18,8 @@ pub(super) const LEVELS: u32 = 8;
 pub(super) const WIDTH: u64 = 1 << LEVELS;
 /// Files of hashes: three are enough for 2^32 entries.
 pub(super) const HASH_FILES: u32 = 4;
+/// The file that names the store that the ledger goes on in.
+const MOVED: &str = "moved";
 /// Bytes of a hash.
 const HASH_BYTES: u64 = 32;
 /// How long to wait for another process that appends.
@@ -57,6 +59,9 @@ impl Files {
         match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("make", &directory)(error)),
             _ => {}
+        }
+        if let Some(to) = moved_to(home)? {
+            return Err(LedgerError::Moved { directory, to }.into());
         }
         let path = directory.join("entries");
         let entries = options().append(true).create(true).open(&path).map_err(failed("open", &path))?;
@@ -110,7 +115,7 @@ impl Files {
     }
 
     /// Reads `count` entries from `start` on.
-    pub(super) fn read(&self, start: u64, count: u64) -> Result<Vec<[u8; ENTRY_BYTES]>, StoreError> {
+    pub(in super::super) fn read(&self, start: u64, count: u64) -> Result<Vec<[u8; ENTRY_BYTES]>, StoreError> {
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX) * ENTRY_BYTES];
         let path = self.entries_path();
         self.entries.read_exact_at(&mut bytes, start * ENTRY_BYTES as u64).map_err(failed("read", &path))?;
@@ -253,6 +258,42 @@ impl Files {
         }
         Ok(None)
     }
+}
+
+/// Names the store that a home's ledger goes on in, so that nothing is appended here any more.
+pub(in super::super) fn mark_moved(home: &Home, to: &str) -> Result<(), StoreError> {
+    let directory = home.ledger();
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("make", &directory)(error)),
+        _ => super::key::replace(&directory.join(MOVED), to.as_bytes()),
+    }
+}
+
+/// The store that a home's ledger goes on in; none where it is here.
+pub(in super::super) fn moved_to(home: &Home) -> Result<Option<String>, StoreError> {
+    let path = home.ledger().join(MOVED);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed("read", &path)(cause)),
+    }
+}
+
+/// What was signed, as files: the last checkpoint, and those by which keys were handed over.
+pub(in super::super) fn note_files(home: &Home) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let names = std::iter::once("checkpoint".to_owned()).chain((2..).map(|number| format!("handover.{number}")));
+    let mut found = Vec::new();
+    for (index, name) in names.enumerate() {
+        let path = home.ledger().join(&name);
+        match std::fs::read(&path) {
+            Ok(bytes) => found.push((name, bytes)),
+            // Nothing may be signed yet.
+            Err(error) if error.kind() == ErrorKind::NotFound && index == 0 => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(cause) => return Err(failed("read", &path)(cause)),
+        }
+    }
+    Ok(found)
 }
 
 /// The root of a complete tree over these hashes, which are a power of two.

@@ -30,7 +30,11 @@ pub use witness::{Witness, WitnessError};
 
 pub(super) use check::{check, read_kept};
 pub(super) use entries::{entries, places, size};
-pub(super) use sign::{checkpoint, keep_cosigned, keys, receipt, receipt_of_entry, rotate, submission};
+pub(super) use files::{Files, mark_moved, moved_to, note_files};
+pub(super) use sign::{
+    CHECKPOINT, OpenBook, announce, checkpoint, keep_cosigned, keep_signatures, keys, receipt, receipt_of_entry,
+    rotate, sign, submission, submission_of, succeed,
+};
 pub(super) use table::{append_folded, first_unlike, known};
 pub(super) use tiles::export;
 

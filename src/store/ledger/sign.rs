@@ -1,4 +1,4 @@
-//! Checkpoints, keys that hand over to one another, and receipts.
+//! Checkpoints, keys that hand over to one another, and receipts. The key is a file of the home's, wherever the ledger lies.
 
 use super::super::query::stored_frame;
 use super::super::summary_row::signed;
@@ -8,8 +8,8 @@ use super::key::{SigningKey, check_signature, rename, replace};
 use super::table::{Book, known, number_of, place_of};
 use super::{LedgerError, read_checkpoint};
 use crate::ledger::{
-    Checkpoint, Entry, Evidence, Hash, Header, KeyKind, Note, NoteSignature, Receipt, Signed, Submission, VerifierKey,
-    consistency, inclusion, origin, root,
+    Checkpoint, Entry, Evidence, Hash, Header, KeyKind, Note, NoteSignature, Receipt, Signed, Submission, Subtrees,
+    VerifierKey, consistency, inclusion, origin, root,
 };
 use crate::model::SessionId;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
@@ -36,6 +36,70 @@ pub struct LedgerKey {
     pub key: VerifierKey,
 }
 
+/// A ledger that is open for appending, wherever it lies, as whoever signs it needs it.
+pub(in super::super) trait OpenBook {
+    /// How many entries it has.
+    fn size(&self) -> u64;
+
+    /// The root over its first entries.
+    fn root(&mut self, size: u64) -> Result<Hash, StoreError>;
+
+    /// Brings its entries to the disk.
+    fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Appends an entry that stands for no frame.
+    fn push(&mut self, entry: &Entry) -> Result<(), StoreError>;
+
+    /// The key that signs now, and its number.
+    fn current_key(&self) -> Result<Option<(u64, [u8; 32])>, StoreError>;
+
+    /// The key that signed first, after which the ledger is named.
+    fn first_key(&self) -> Result<Option<[u8; 32]>, StoreError>;
+
+    /// What was signed under this name.
+    fn note(&self, name: &str) -> Result<Option<(Note, Checkpoint)>, StoreError>;
+
+    /// Keeps what was signed under this name, in the place of what was before.
+    fn keep_note(&mut self, name: &str, note: &Note) -> Result<(), StoreError>;
+}
+
+impl OpenBook for Book<'_> {
+    fn size(&self) -> u64 {
+        self.files.size()
+    }
+
+    fn root(&mut self, size: u64) -> Result<Hash, StoreError> {
+        root(&mut self.files, size)
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.files.sync()
+    }
+
+    fn push(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        Book::push(self, entry)
+    }
+
+    fn current_key(&self) -> Result<Option<(u64, [u8; 32])>, StoreError> {
+        Book::current_key(self)
+    }
+
+    fn first_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        Book::first_key(self)
+    }
+
+    fn note(&self, name: &str) -> Result<Option<(Note, Checkpoint)>, StoreError> {
+        read_checkpoint(&self.home.ledger().join(name))
+    }
+
+    fn keep_note(&mut self, name: &str, note: &Note) -> Result<(), StoreError> {
+        replace(&self.home.ledger().join(name), note.to_string().as_bytes())
+    }
+}
+
+/// What the last checkpoint is kept as.
+pub(in super::super) const CHECKPOINT: &str = "checkpoint";
+
 /// Runs `act` with the ledger open for appending, in one transaction.
 fn with_book<T>(
     connection: &mut Connection,
@@ -57,28 +121,41 @@ fn with_book<T>(
 
 /// Signs the ledger as it is now, unless that was done; makes the key where there is none yet.
 pub(in super::super) fn checkpoint(connection: &mut Connection, home: &Home) -> Result<Checkpointed, StoreError> {
-    with_book(connection, home, |book| {
-        let (key, number) = current(book, home)?;
-        sign_with(&mut book.files, home, &key, None).map(|(note, checkpoint)| Checkpointed {
-            note,
-            checkpoint,
-            key: LedgerKey { number, key: key.public().clone() },
-        })
+    with_book(connection, home, |book| sign(book, home))
+}
+
+/// As [`checkpoint`], of a ledger that is open.
+pub(in super::super) fn sign(book: &mut dyn OpenBook, home: &Home) -> Result<Checkpointed, StoreError> {
+    let (key, number) = current(book, home)?;
+    sign_with(book, &key, None).map(|(note, checkpoint)| Checkpointed {
+        note,
+        checkpoint,
+        key: LedgerKey { number, key: key.public().clone() },
     })
 }
 
 /// Has a new key sign from now on; the old one signs that it hands over.
 pub(in super::super) fn rotate(connection: &mut Connection, home: &Home) -> Result<Checkpointed, StoreError> {
-    with_book(connection, home, |book| {
-        let (old, number) = current(book, home)?;
-        // Before there is a second key, so that no checkpoint is left out.
-        sign_with(&mut book.files, home, &old, None)?;
-        let path = next_key_path(home);
-        SigningKey::create(&path, KeyKind::Note, |_| old.public().name().to_owned())?;
-        let next = read_key(&path)?.ok_or(LedgerError::KeyMissing { path })?;
-        book.push(&Entry::Key { number: number + 1, public: *next.public().public() })?;
-        hand_over(book, home, &old, next, number + 1)
-    })
+    let signed = with_book(connection, home, |book| announce(book, home))?;
+    succeed(home).map(|()| signed)
+}
+
+/// Makes a new key, enters it, and has both sign. Once that is kept for good, [`succeed`] puts the new one in the old one's
+/// place; what is killed in between is completed when the ledger is signed next.
+pub(in super::super) fn announce(book: &mut dyn OpenBook, home: &Home) -> Result<Checkpointed, StoreError> {
+    let (old, number) = current(book, home)?;
+    // Before there is a second key, so that no checkpoint is left out.
+    sign_with(book, &old, None)?;
+    let path = next_key_path(home);
+    SigningKey::create(&path, KeyKind::Note, |_| old.public().name().to_owned())?;
+    let next = read_key(&path)?.ok_or(LedgerError::KeyMissing { path })?;
+    book.push(&Entry::Key { number: number + 1, public: *next.public().public() })?;
+    hand_over(book, &old, next, number + 1)
+}
+
+/// Puts the new key in the old one's place.
+pub(in super::super) fn succeed(home: &Home) -> Result<(), StoreError> {
+    rename(&next_key_path(home), &key_path(home))
 }
 
 fn key_path(home: &Home) -> PathBuf {
@@ -93,22 +170,20 @@ fn read_key(path: &std::path::Path) -> Result<Option<SigningKey>, StoreError> {
     SigningKey::read(path, KeyKind::Note)
 }
 
-/// Signs with both keys, and puts the new one in the old one's place.
+/// Signs with both keys.
 fn hand_over(
-    book: &mut Book<'_>,
-    home: &Home,
+    book: &mut dyn OpenBook,
     old: &SigningKey,
     next: SigningKey,
     number: u64,
 ) -> Result<Checkpointed, StoreError> {
-    let (note, checkpoint) = sign_with(&mut book.files, home, old, Some(&next))?;
-    replace(&home.ledger().join(format!("handover.{number}")), note.to_string().as_bytes())?;
-    rename(&next_key_path(home), &key_path(home))?;
+    let (note, checkpoint) = sign_with(book, old, Some(&next))?;
+    book.keep_note(&format!("handover.{number}"), &note)?;
     Ok(Checkpointed { note, checkpoint, key: LedgerKey { number, key: next.public().clone() } })
 }
 
 /// The key that signs now. One that was being exchanged when omni was killed is exchanged first.
-fn current(book: &mut Book<'_>, home: &Home) -> Result<(SigningKey, u64), StoreError> {
+fn current(book: &mut dyn OpenBook, home: &Home) -> Result<(SigningKey, u64), StoreError> {
     let (path, next_path) = (key_path(home), next_key_path(home));
     let found = read_key(&path)?;
     let Some((number, public)) = book.current_key()? else {
@@ -132,7 +207,8 @@ fn current(book: &mut Book<'_>, home: &Home) -> Result<(SigningKey, u64), StoreE
             Ok((key, number))
         }
         (Some(old), Some(next)) if *next.public().public() == public && fits(&old) && fits(&next) => {
-            hand_over(book, home, &old, next, number)?;
+            hand_over(book, &old, next, number)?;
+            succeed(home)?;
             let key = read_key(&path)?.ok_or(LedgerError::KeyMissing { path })?;
             Ok((key, number))
         }
@@ -152,18 +228,16 @@ fn remove(path: &std::path::Path) -> Result<(), StoreError> {
 
 /// Signs the ledger as it is, unless these keys did.
 fn sign_with(
-    files: &mut Files,
-    home: &Home,
+    book: &mut dyn OpenBook,
     key: &SigningKey,
     next: Option<&SigningKey>,
 ) -> Result<(Note, Checkpoint), StoreError> {
-    let path = home.ledger().join("checkpoint");
-    let size = files.size();
-    let now = Checkpoint { origin: key.public().name().to_owned(), size, root: root(files, size)? };
+    let size = book.size();
+    let now = Checkpoint { origin: key.public().name().to_owned(), size, root: book.root(size)? };
     let keys: Vec<_> = std::iter::once(key).chain(next).collect();
-    if let Some((note, last)) = read_checkpoint(&path)? {
+    if let Some((note, last)) = book.note(CHECKPOINT)? {
         // Whoever signs two trees of which neither is the beginning of the other proves nothing any more.
-        if last.origin != now.origin || last.size > size || root(files, last.size)? != last.root {
+        if last.origin != now.origin || last.size > size || book.root(last.size)? != last.root {
             return Err(LedgerError::Contradiction { size: last.size }.into());
         }
         let signed = |key: &&SigningKey| note.signed_by(key.public(), check_signature) == Signed::Yes(None);
@@ -171,10 +245,10 @@ fn sign_with(
             return Ok((note, last));
         }
     }
-    files.sync()?;
+    book.sync()?;
     let text = now.to_string();
     let note = Note { signatures: keys.iter().map(|key| key.sign(&text)).collect(), text };
-    replace(&path, note.to_string().as_bytes())?;
+    book.keep_note(CHECKPOINT, &note)?;
     Ok((note, now))
 }
 
@@ -229,13 +303,21 @@ pub(in super::super) fn receipt_of_entry(
 
 /// What a witness that signed the ledger at `old` entries is to be sent.
 pub(in super::super) fn submission(home: &Home, old: u64, signed: &Checkpointed) -> Result<Submission, StoreError> {
+    let missing = || LedgerError::Missing { what: "its first entry".to_owned() };
+    submission_of(&mut Files::open(home)?.ok_or_else(missing)?, old, signed)
+}
+
+/// As [`submission`], of a tree wherever it lies.
+pub(in super::super) fn submission_of<S: Subtrees<Error = StoreError>>(
+    tree: &mut S,
+    old: u64,
+    signed: &Checkpointed,
+) -> Result<Submission, StoreError> {
     let Checkpointed { note, checkpoint, .. } = signed;
     if old > checkpoint.size {
         return Err(LedgerError::Cut { written: old, left: checkpoint.size }.into());
     }
-    let missing = || LedgerError::Missing { what: "its first entry".to_owned() };
-    let mut files = Files::open(home)?.ok_or_else(missing)?;
-    let proof = consistency(&mut files, old, checkpoint.size)?;
+    let proof = consistency(tree, old, checkpoint.size)?;
     // The ledger's own signatures; whoever else signed is of no use to a witness.
     let own = |line: &&NoteSignature| line.name() == checkpoint.origin;
     let signatures = note.signatures.iter().filter(own).cloned().collect();
@@ -248,17 +330,18 @@ pub(in super::super) fn keep_cosigned(
     home: &Home,
     cosigned: &Note,
 ) -> Result<(), StoreError> {
-    with_book(connection, home, |_| {
-        let path = home.ledger().join("checkpoint");
-        let Some((mut note, _)) = read_checkpoint(&path)? else { return Ok(()) };
-        let fresh: Vec<_> =
-            cosigned.signatures.iter().filter(|line| !note.signatures.contains(line)).cloned().collect();
-        if note.text != cosigned.text || fresh.is_empty() {
-            return Ok(());
-        }
-        note.signatures.extend(fresh);
-        replace(&path, note.to_string().as_bytes())
-    })
+    with_book(connection, home, |book| keep_signatures(book, cosigned))
+}
+
+/// As [`keep_cosigned`], of a ledger that is open.
+pub(in super::super) fn keep_signatures(book: &mut dyn OpenBook, cosigned: &Note) -> Result<(), StoreError> {
+    let Some((mut note, _)) = book.note(CHECKPOINT)? else { return Ok(()) };
+    let fresh: Vec<_> = cosigned.signatures.iter().filter(|line| !note.signatures.contains(line)).cloned().collect();
+    if note.text != cosigned.text || fresh.is_empty() {
+        return Ok(());
+    }
+    note.signatures.extend(fresh);
+    book.keep_note(CHECKPOINT, &note)
 }
 
 /// The keys that ever signed, in their order.

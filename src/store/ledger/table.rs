@@ -111,7 +111,7 @@ fn folded_after(connection: &Connection, after: u64) -> rusqlite::Result<Vec<Row
 /// The ledger while it is appended to, and the rows about it.
 pub(super) struct Book<'a> {
     connection: &'a Connection,
-    home: &'a Home,
+    pub(super) home: &'a Home,
     pub files: Files,
     known: Known,
     /// The next frame of each journal that was asked about.
