@@ -111,6 +111,9 @@ struct Set {
     /// It is the value of this cookie.
     #[arg(long, value_name = "NAME", group = "place", requires = "host")]
     cookie: Option<String>,
+    /// It is a client's certificate with its key, as PEM, which the proxy presents there.
+    #[arg(long, group = "place", requires = "host")]
+    client_certificate: bool,
     /// It stands there in a JSON body, as in `/auth/key`.
     #[arg(long, value_name = "POINTER", group = "place", requires = "host")]
     json: Option<String>,
@@ -195,6 +198,7 @@ impl Set {
                     ("query", self.query.clone().map(Value::from)),
                     ("cookie", self.cookie.clone().map(Value::from)),
                     ("json", self.json.clone().map(Value::from)),
+                    ("client_certificate", self.client_certificate.then_some(true.into())),
                 ];
                 for (key, value) in keys {
                     if let Some(value) = value {
@@ -234,7 +238,7 @@ fn set(wanted: &Set) -> anyhow::Result<()> {
     let declared = wanted.declaration()?;
     let spec = SecretSpec::parse("omni secret set", &declared.to_string())?;
     let value = match wanted.from.is_empty() {
-        true => Some(read_value(wanted.preset().map_or("the value", |preset| preset.about))?),
+        true => Some(read_value(&spec, wanted.preset().map_or("the value", |preset| preset.about))?),
         false => None,
     };
     let home = Home::from_env()?;
@@ -339,7 +343,7 @@ fn passphrase(none: bool) -> anyhow::Result<()> {
 }
 
 /// Reads a value, from the terminal or from standard input to its end.
-fn read_value(what: &str) -> anyhow::Result<Zeroizing<String>> {
+fn read_value(spec: &SecretSpec, what: &str) -> anyhow::Result<Zeroizing<String>> {
     let value = if std::io::stdin().is_terminal() {
         read_line(&format!("{what}: "))?
     } else {
@@ -348,7 +352,7 @@ fn read_value(what: &str) -> anyhow::Result<Zeroizing<String>> {
         let text = std::str::from_utf8(&bytes).context("the value is no text")?;
         Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())
     };
-    match check_secret(&value) {
+    match check_secret(spec, &value) {
         Some(problem) => bail!("this value cannot be a secret: {problem}"),
         None => Ok(value),
     }

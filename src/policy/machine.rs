@@ -127,11 +127,11 @@ fn machine_secret(mut node: Node, complaints: &mut Vec<Complaint>) -> Option<Mac
     if spec.login.is_some() {
         complaints.push(place.complaint("a login is one person's, and no machine's", "remove it"));
     }
-    if spec.from.iter().any(|source| matches!(source, SecretSource::Store(_))) {
+    if spec.sources().any(|source| matches!(source, SecretSource::Store(_))) {
         let hint = "name them: `from: file:PATH`, with a full path, or `from: env:NAME`";
         complaints.push(place.complaint("a machine's secret is in nobody's own store", hint));
     }
-    if spec.from.iter().any(|source| source.file().is_some_and(|path| path.starts_with('~'))) {
+    if spec.sources().any(|source| source.file().is_some_and(|path| path.starts_with('~'))) {
         complaints.push(place.complaint("the machine has no home directory", "write the full path of the file"));
     }
     Some(MachineSecret { spec, users })

@@ -5,6 +5,7 @@
 
 mod act;
 mod amend;
+mod client_certificate;
 mod compile;
 mod condition;
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Profile {
         }
         let failed = |variable: &String| AddedSecret { secret: secret.name.clone(), variable: variable.clone() };
         let holds = |name: &&String| self.environment.pass.iter().any(|passed| passed == *name);
-        let sources = secret.from.iter().flat_map(SecretSource::variables).map(str::to_owned).collect::<Vec<_>>();
+        let sources = secret.sources().flat_map(SecretSource::variables).map(str::to_owned).collect::<Vec<_>>();
         let taken = |name: &&String| {
             let other = self.secrets.iter().any(|other| other.placeholder_env.contains(name));
             other || self.environment.set.contains_key(*name)

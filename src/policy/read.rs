@@ -321,7 +321,7 @@ fn no_secret_leaks(
 ) {
     for (node, name) in passed {
         let is_source =
-            |secret: &SecretSpec| secret.from.iter().flat_map(SecretSource::variables).any(|source| source == name);
+            |secret: &SecretSpec| secret.sources().flat_map(SecretSource::variables).any(|source| source == name);
         if let Some((_, secret)) = secrets.iter().find(|(_, secret)| is_source(secret)) {
             let message = format!("passing `{name}` on would give the value of the secret `{}` away", secret.name);
             complaints.push(node.complaint(message, "remove it from `pass`: the sandbox gets the placeholder"));

@@ -1,5 +1,6 @@
 //! Reads the `secrets:` of a profile.
 
+use super::client_certificate;
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::preset::Preset;
@@ -25,7 +26,7 @@ const HEADERS_RESERVED: [&str; 10] = [
 
 /// What a secret needs to have a place.
 const PLACE_HINT: &str = "write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, `query: NAME`, \
-                          `cookie: NAME`, `json: /POINTER` or `aws: true`";
+                          `cookie: NAME`, `json: /POINTER`, `aws: true` or `client_certificate: true`";
 
 impl SecretSpec {
     /// Reads a secret that is declared alone, as one entry of `secrets:` is.
@@ -68,6 +69,7 @@ impl SecretSpec {
             return Some(Self { approval, ..login });
         }
         let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
+        let certificate = fields.take("certificate");
         let refresh = fields.take("refresh").and_then(|node| read_refresh(node, complaints));
         let refresh = refresh.or_else(|| preset.and_then(Preset::refresh));
         let sites = match fields.take("sites") {
@@ -86,6 +88,8 @@ impl SecretSpec {
         let name = name.and_then(|node| read_name(node, complaints));
         let from = from.map(|node| read_sources(node, complaints)).or(preset.map(Preset::sources));
         let sites = if sites.is_empty() { preset.map(Preset::sites).unwrap_or_default() } else { sites };
+        let mode = client_certificate::mode(mode, &sites, &whole, complaints);
+        let certificate = client_certificate::sources(certificate, &sites, complaints);
         no_place_for_injection(mode, &sites, &whole, complaints);
         let shape = match (preset, sites.first()) {
             (Some(preset), _) => preset.shape,
@@ -103,6 +107,7 @@ impl SecretSpec {
         Some(Self {
             name: name?,
             from: from?,
+            certificate,
             sites,
             mode,
             refresh,
@@ -237,7 +242,7 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
-fn read_sources(node: Node, complaints: &mut Vec<Complaint>) -> Vec<SecretSource> {
+pub(super) fn read_sources(node: Node, complaints: &mut Vec<Complaint>) -> Vec<SecretSource> {
     let nodes = list(node.clone(), "`from`", true, complaints);
     if nodes.is_empty() && matches!(node.value, Value::List(_)) {
         complaints.push(node.complaint("`from` is an empty list", "name at least one source, such as `env:NAME`"));
@@ -294,7 +299,7 @@ fn read_port(node: Node, complaints: &mut Vec<Complaint>) -> Option<Port> {
 /// Reads the place of a site, of which there must be one.
 fn read_place(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Complaint>) -> Option<Place> {
     let complain = |message: String| Complaint { message, hint: Some(PLACE_HINT.to_owned()), ..whole.clone() };
-    let keys = ["header", "bearer", "basic", "basic_user", "query", "cookie", "json", "aws"];
+    let keys = ["header", "bearer", "basic", "basic_user", "query", "cookie", "json", "aws", "client_certificate"];
     let mut taken: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.take(key)?))).collect();
     match (taken.pop(), taken.pop()) {
         (Some((key, node)), None) => read_place_of(key, node, complaints),
@@ -312,11 +317,12 @@ fn read_place(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Compl
 fn read_place_of(key: &str, node: Node, complaints: &mut Vec<Complaint>) -> Option<Place> {
     match key {
         "header" => return read_header(node, complaints),
-        "bearer" | "basic_user" | "aws" => {
+        "bearer" | "basic_user" | "aws" | "client_certificate" => {
             if matches!(node.value, Value::Bool(true)) {
                 return Some(match key {
                     "bearer" => Place::Bearer,
                     "aws" => Place::Aws,
+                    "client_certificate" => Place::ClientCertificate,
                     _ => Place::BasicUser,
                 });
             }

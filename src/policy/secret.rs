@@ -17,6 +17,8 @@ pub struct SecretSpec {
     pub name: String,
     /// Where its value is looked for; the first that has one counts.
     pub from: Vec<SecretSource>,
+    /// Where the certificate is looked for that belongs to a client's key, unless it stands with the key.
+    pub certificate: Vec<SecretSource>,
     /// The only places it is sent to, at least one.
     pub sites: Vec<Site>,
     /// Who puts it there.
@@ -232,6 +234,8 @@ pub enum Place {
     Json(String),
     /// `Authorization: AWS4-HMAC-SHA256 …`: the request is signed, at the host or one below it.
     Aws,
+    /// The TLS handshake, as the client's certificate and key.
+    ClientCertificate,
 }
 
 impl fmt::Display for Place {
@@ -246,6 +250,7 @@ impl fmt::Display for Place {
             Self::Cookie(name) => write!(f, "the cookie `{name}`"),
             Self::Json(pointer) => write!(f, "`{pointer}` in the JSON body"),
             Self::Aws => write!(f, "the header `authorization` as the key of an AWS signature"),
+            Self::ClientCertificate => write!(f, "the client's certificate"),
         }
     }
 }
@@ -273,9 +278,26 @@ impl SecretSpec {
     /// Binds a placeholder to this secret's sites.
     #[must_use]
     pub fn binding(&self, placeholder: Placeholder) -> Binding {
-        let Self { name, sites, mode, refresh, login, approval, .. } = self;
-        let (secret, sites) = (name.clone(), sites.clone());
-        Binding { secret, sites, mode: *mode, refresh: *refresh, placeholder, login: *login, approval: *approval }
+        Binding {
+            secret: self.name.clone(),
+            sites: self.sites.clone(),
+            mode: self.mode,
+            refresh: self.refresh,
+            placeholder,
+            login: self.login,
+            approval: self.approval,
+        }
+    }
+
+    /// Whether its value is a document of several lines (PEM, JSON), which goes into no request as it is.
+    #[must_use]
+    pub fn is_document(&self) -> bool {
+        self.sites.iter().any(|site| site.place == Place::ClientCertificate)
+    }
+
+    /// Every source that it names.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &SecretSource> {
+        self.from.iter().chain(&self.certificate)
     }
 
     /// Every token of a login, where the secret is the first of one; else itself alone.
@@ -294,6 +316,7 @@ impl SecretSpec {
         Self {
             name: token.name(name),
             from: vec![SecretSource::JsonFile(file, token.pointer().to_owned())],
+            certificate: Vec::new(),
             sites: token.sites(),
             mode: Mode::Placeholder,
             // What renews is what the file has at that moment: the program outside may have been quicker.

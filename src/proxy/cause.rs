@@ -1,5 +1,6 @@
 //! Why there is no answer from an upstream, as one word that programs can go by.
 
+use super::client_certificate;
 use rustls::CertificateError;
 use std::io;
 
@@ -27,6 +28,10 @@ pub(super) enum Cause {
     CertificateOfAnUnknownRoot,
     /// It is not good in another way.
     Certificate,
+    /// The client's does not hold now.
+    ClientCertificateExpired,
+    /// The server wants one of the client's, or another.
+    ClientCertificateRefused,
     /// The handshake failed otherwise.
     Tls,
     /// What came is not HTTP.
@@ -50,6 +55,8 @@ impl Cause {
             Self::CertificateOfAnotherName => "certificate_wrong_name",
             Self::CertificateOfAnUnknownRoot => "certificate_unknown_root",
             Self::Certificate => "certificate_invalid",
+            Self::ClientCertificateExpired => "client_certificate_expired",
+            Self::ClientCertificateRefused => "client_certificate_refused",
             Self::Tls => "tls",
             Self::Protocol => "protocol",
             Self::UpstreamProxy => "upstream_proxy",
@@ -61,6 +68,9 @@ impl Cause {
         use io::ErrorKind;
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Self::of_tls(tls);
+        }
+        if client_certificate::is_explained(error) {
+            return Self::ClientCertificateRefused;
         }
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,

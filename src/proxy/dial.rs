@@ -4,6 +4,7 @@ use super::ProxyError;
 use super::address;
 use super::ahead::Ahead;
 use super::cause::Cause;
+use super::client_certificate::{self, ClientCertificates, Useless};
 use super::connect_to::ConnectTo;
 use super::lanes::{Lanes, Slot};
 use super::leg::{Errand, Leg};
@@ -53,6 +54,9 @@ pub(super) enum DialError {
     /// TLS failed otherwise.
     #[error("the TLS handshake with {host} failed: {source}")]
     Handshake { host: String, source: io::Error },
+    /// The client's certificate is of no use.
+    #[error("the secret `{secret}` cannot be presented to {host} as the client's certificate: {reason}")]
+    ClientCertificate { secret: String, host: String, reason: String },
     /// The proxy on the way does not let it through.
     #[error("the proxy {proxy} gave no connection to {host}:{port}: {reason}")]
     UpstreamProxy { proxy: String, host: String, port: Port, reason: String },
@@ -74,6 +78,7 @@ impl DialError {
             Self::Refused { .. } => Cause::NotPublic,
             Self::Connect { source, .. } => Cause::of(source),
             Self::Certificate { cause, .. } => *cause,
+            Self::ClientCertificate { .. } => Cause::ClientCertificateExpired,
             Self::Handshake { source, .. } => match Cause::of(source) {
                 // A server of another protocol says something, and it is no TLS.
                 Cause::Protocol => Cause::Tls,
@@ -119,6 +124,7 @@ struct Inner {
     tls_http1: OnceLock<TlsConnector>,
     connect_to: Vec<ConnectTo>,
     proxies: UpstreamProxies,
+    certificates: ClientCertificates,
     lanes: Arc<Lanes>,
 }
 
@@ -130,9 +136,14 @@ impl Dialer {
         connect_to: Vec<ConnectTo>,
         proxies: UpstreamProxies,
     ) -> Self {
-        let (tls, tls_http1, lanes) = (OnceLock::new(), OnceLock::new(), Arc::default());
-        let inner = Inner { resolver: config.build(), config, roots, tls, tls_http1, connect_to, proxies, lanes };
-        Self { inner }
+        let (resolver, tls, tls_http1) = (config.build(), OnceLock::new(), OnceLock::new());
+        let (certificates, lanes) = Default::default();
+        Self { inner: Inner { resolver, config, roots, tls, tls_http1, connect_to, proxies, certificates, lanes } }
+    }
+
+    /// The same, which presents these certificates where they belong.
+    pub(super) fn with_certificates(self, certificates: ClientCertificates) -> Self {
+        Self { inner: Inner { certificates, ..self.inner } }
     }
 
     /// Where its connections tell how many requests they take.
@@ -166,7 +177,7 @@ impl Dialer {
         let errand = Errand { lanes: self.lanes().clone(), host: slot.host().clone(), lane: slot.lane() };
         Ok(match scheme {
             Scheme::Http | Scheme::Tcp | Scheme::Tls => Leg::plain(stream, &errand),
-            Scheme::Https => Leg::tls(self.inner.handshake(host, stream, websocket).await?, errand),
+            Scheme::Https => Leg::tls(self.inner.handshake((host, port), stream, websocket).await?, errand),
         })
     }
 }
@@ -253,7 +264,7 @@ impl Inner {
 
     async fn handshake(
         &self,
-        host: &Host,
+        (host, port): (&Host, Port),
         stream: TcpStream,
         http1: bool,
     ) -> Result<TlsStream<Ahead<TcpStream>>, DialError> {
@@ -267,7 +278,14 @@ impl Inner {
             reason: reason(),
             cause: Cause::CertificateOfAnotherName,
         })?;
-        let connector = self.connector(http1).map_err(|error| DialError::Setup(error.to_string()))?;
+        let connector = match self.certificates.connector((host, port), http1, &self.roots) {
+            Some(connector) => connector.map_err(|Useless { secret, reason }| DialError::ClientCertificate {
+                secret,
+                host: host.to_string(),
+                reason,
+            })?,
+            None => self.connector(http1).map_err(|error| DialError::Setup(error.to_string()))?,
+        };
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, connector.connect(name, Ahead::new(stream))).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         shaken.map_err(|error| handshake_error(host, error))
@@ -326,7 +344,7 @@ fn handshake_error(host: &Host, source: io::Error) -> DialError {
         Some(error @ rustls::Error::InvalidCertificate(reason)) => {
             DialError::Certificate { host: host.to_string(), reason: reason.to_string(), cause: Cause::of_tls(error) }
         }
-        _ => DialError::Handshake { host: host.to_string(), source },
+        _ => DialError::Handshake { host: host.to_string(), source: client_certificate::explained(source) },
     }
 }
 

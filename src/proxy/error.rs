@@ -35,6 +35,14 @@ pub enum ProxyError {
         /// The secret's name.
         name: String,
     },
+    /// A secret's value is not what its place wants.
+    #[error("the secret `{name}` cannot be used: {reason}")]
+    SecretDocument {
+        /// The secret's name.
+        name: String,
+        /// What is wrong with its value, and nothing of it.
+        reason: String,
+    },
     /// A listener or the runtime could not be used.
     #[error("cannot start the proxy: {step}: {source}")]
     Start {

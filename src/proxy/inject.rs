@@ -5,17 +5,17 @@
 
 use super::ProxyError;
 use super::approval::Approvals;
+use super::client_certificate::{ClientCertificates, Identity, Presented};
 use super::disguise::{Needle, position};
 use super::refresh::{Attempt, Keeper, Read};
 use super::renewal::Account;
-use super::screen::{Screen, Stop};
 use super::scrub::{SECRET_BYTES_MIN, Scrub};
 use super::signature::Key;
 use super::signing;
 use super::spot::{self, Slot, Spot};
 use super::watch::Watch;
 use crate::model::{Host, HostName, RequestLine, Secret};
-use crate::policy::{Binding, LoginToken, Mode, Place, RENEWAL_GRANT, Site, signing_placeholder};
+use crate::policy::{Binding, Mode, Place, Site, signing_placeholder};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashMap;
@@ -31,20 +31,22 @@ const REDACTED: &str = "[redacted by omni]";
 /// The session's secrets, each bound to its own sites.
 pub(super) struct Vault {
     pub(super) entries: Vec<Entry>,
-    watch: Watch,
+    pub(super) watch: Watch,
     scrub: Arc<RwLock<Arc<Scrub>>>,
     pub(super) keeper: Option<Keeper>,
     /// The logins whose tokens are among them.
     pub(super) logins: Vec<Account>,
     /// Whose sites a host has, and which.
-    by_host: HashMap<HostName, Vec<(usize, usize)>>,
+    pub(super) by_host: HashMap<HostName, Vec<(usize, usize)>>,
     /// Those that hosts below theirs have, too.
-    wide: Vec<(usize, usize)>,
+    pub(super) wide: Vec<(usize, usize)>,
 }
 
 pub(super) struct Entry {
     pub(super) binding: Binding,
     pub(super) approved: Approvals,
+    /// Its certificate, where it is a client's. Nothing else is held of it then.
+    presented: Option<Arc<Presented>>,
     held: RwLock<Held>,
 }
 
@@ -69,12 +71,14 @@ impl Held {
 /// Which secrets go where in one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    swaps: Vec<(usize, Spot)>,
-    injections: Vec<(usize, usize)>,
+    pub(super) swaps: Vec<(usize, Spot)>,
+    pub(super) injections: Vec<(usize, usize)>,
+    /// The client certificates that its connection may present.
+    pub(super) certificates: Vec<usize>,
     /// The sites in the body that its secrets may go to.
-    body_sites: Vec<(usize, usize)>,
+    pub(super) body_sites: Vec<(usize, usize)>,
     /// What of the body is swapped, in order.
-    body_swaps: Vec<(usize, Range<usize>)>,
+    pub(super) body_swaps: Vec<(usize, Range<usize>)>,
     /// Whether a signature takes in the body's hash, and the hash once it is known.
     pub(super) hashes_body: bool,
     pub(super) body_hash: Option<String>,
@@ -176,6 +180,12 @@ impl Vault {
     }
 
     pub(super) fn take(&self, entry: &Entry, read: Read) {
+        if let Some(presented) = &entry.presented {
+            let read = read.and_then(|value| Identity::parse(&value)).map(|identity| presented.replace(identity));
+            let mut held = entry.held.write().unwrap_or_else(PoisonError::into_inner);
+            held.attempt = Attempt { at: Instant::now(), problem: read.err() };
+            return;
+        }
         let read = read.and_then(|value| match HeaderValue::from_str(&value) {
             Ok(_) if !value.is_empty() && (!entry.signs() || Key::parse(&value).is_some()) => Ok(value),
             _ => Err("its value cannot stand in a request".to_owned()),
@@ -201,7 +211,7 @@ impl Vault {
     /// The secrets that a plan uses.
     pub(super) fn used(&self, plan: &Plan) -> Vec<usize> {
         let swapped = plan.swaps.iter().map(|(index, _)| *index);
-        let injected = plan.injections.iter().map(|(index, _)| *index);
+        let injected = plan.injections.iter().map(|(index, _)| *index).chain(plan.certificates.iter().copied());
         let mut used: Vec<usize> =
             swapped.chain(injected).chain(plan.body_swaps.iter().map(|(index, _)| *index)).collect();
         used.sort_unstable();
@@ -229,172 +239,6 @@ impl Vault {
     /// The secrets' names.
     pub(super) fn names(&self) -> Vec<String> {
         self.entries.iter().map(Entry::name).collect()
-    }
-
-    /// Finds out which secrets a request is to get, or that it must not go. Of its body nothing is known yet.
-    pub(super) fn plan(&self, line: &RequestLine, target: &str, headers: &HeaderMap) -> Result<Plan, Misplaced> {
-        let mut plan = Plan::default();
-        if self.watch.is_idle() {
-            return Ok(plan);
-        }
-        for (index, number) in self.sites_of(line) {
-            let (entry, place) = (&self.entries[index], &self.site(index, number).place);
-            match (entry.binding.mode, place) {
-                (Mode::Inject, _) => plan.injections.push((index, number)),
-                (Mode::Placeholder, Place::Json(_)) => plan.body_sites.push((index, number)),
-                (Mode::Placeholder, place) => {
-                    let placeholder = entry.binding.placeholder.as_str();
-                    let spots = spot::spots(place, placeholder, target, headers).into_iter();
-                    // One spot may be in two sites, such as any header `authorization` and a bearer's.
-                    let new: Vec<_> =
-                        spots.map(|spot| (index, spot)).filter(|swap| !plan.swaps.contains(swap)).collect();
-                    plan.swaps.extend(new);
-                    if *place == Place::Aws && plan.swaps.iter().any(|(_, spot)| matches!(spot, Spot::Signature(_))) {
-                        plan.hashes_body = signing::of(headers)?;
-                    }
-                }
-            }
-        }
-        self.expect_none_elsewhere(&plan, line, target, headers)?;
-        self.settle_injections(&mut plan);
-        Ok(plan)
-    }
-
-    /// The sites that a request goes to, with whose they are.
-    fn sites_of(&self, line: &RequestLine) -> impl Iterator<Item = (usize, usize)> {
-        let of_host = match &line.host {
-            Host::Name(name) => self.by_host.get(name).map_or(&[][..], Vec::as_slice),
-            Host::Address(_) => &[],
-        };
-        of_host.iter().chain(&self.wide).copied().filter(|(index, number)| self.site(*index, *number).takes(line))
-    }
-
-    fn site(&self, index: usize, number: usize) -> &Site {
-        &self.entries[index].binding.sites[number]
-    }
-
-    /// Refuses a request that has a placeholder anywhere but where it is to be swapped.
-    fn expect_none_elsewhere(
-        &self,
-        plan: &Plan,
-        line: &RequestLine,
-        target: &str,
-        headers: &HeaderMap,
-    ) -> Result<(), Misplaced> {
-        let host = &line.host;
-        let misplaced = |index: usize, found: String| Err(self.entries[index].misplaced(found));
-        if let Host::Name(name) = host
-            && let Some(index) = self.watch.in_lowered(name.as_str())
-        {
-            return misplaced(index, "the name of a host".to_owned());
-        }
-        let planned = |holds: &dyn Fn(&Spot) -> bool| {
-            plan.swaps.iter().filter(|(_, spot)| holds(spot)).map(|(index, _)| *index).collect::<Vec<_>>()
-        };
-        let in_query = planned(&|spot| matches!(spot, Spot::Query(_)));
-        if let Some(index) = left_over(self.watch.all(target.as_bytes()), in_query) {
-            return misplaced(index, format!("the URL of a request to {host}"));
-        }
-        for name in headers.keys() {
-            if let Some(index) = self.watch.in_lowered(name.as_str()) {
-                return misplaced(index, format!("the name of a header of a request to {host}"));
-            }
-            for (nth, value) in headers.get_all(name).iter().enumerate() {
-                let here = planned(&|spot| match spot {
-                    Spot::Header(of, at) => of == name && *at == nth,
-                    Spot::Basic(at) | Spot::Signature(at) => *name == AUTHORIZATION && *at == nth,
-                    Spot::Query(_) => false,
-                });
-                if let Some(index) = left_over(self.watch.all(value.as_bytes()), here) {
-                    return misplaced(index, format!("the header `{name}` of a request to {host}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Of injections into one slot the one with the longest path stays, and none where a placeholder is swapped already.
-    fn settle_injections(&self, plan: &mut Plan) {
-        let mut settled: Vec<(usize, usize)> = Vec::new();
-        let slot = |(index, number): &(usize, usize)| Slot::of(&self.site(*index, *number).place);
-        let length = |(index, number): &(usize, usize)| self.site(*index, *number).path.len();
-        for injection in std::mem::take(&mut plan.injections) {
-            let swapped = plan.swaps.iter().any(|(_, spot)| match (spot, slot(&injection)) {
-                (Spot::Header(name, _), Some(Slot::Header(taken))) => *name == taken,
-                (Spot::Basic(_) | Spot::Signature(_), Some(Slot::Header(taken))) => taken == AUTHORIZATION,
-                _ => false,
-            });
-            match settled.iter_mut().find(|other| slot(other) == slot(&injection)) {
-                _ if swapped => {}
-                Some(other) if length(other) < length(&injection) => *other = injection,
-                Some(_) => {}
-                None => settled.push(injection),
-            }
-        }
-        plan.injections = settled;
-    }
-
-    /// Begins to watch a request's body; none where there is nothing to watch for.
-    pub(super) fn screen(&self, headers: &HeaderMap) -> Result<Option<Screen>, Misplaced> {
-        let screen = (!self.watch.is_idle()).then(|| Screen::new(headers)).transpose();
-        screen.map_err(|stop| self.explain(stop))
-    }
-
-    /// Looks at the next piece of a body that is watched.
-    pub(super) fn look(&self, screen: &mut Screen, piece: &[u8]) -> Result<(), Misplaced> {
-        screen.next(&self.watch, piece).map_err(|stop| self.explain(stop))
-    }
-
-    /// Looks at a trailer.
-    pub(super) fn look_at_trailers(&self, trailers: &HeaderMap) -> Result<(), Misplaced> {
-        let found = trailers.iter().find_map(|(_, value)| self.watch.all(value.as_bytes()).first().copied());
-        found.map_or(Ok(()), |index| Err(self.entries[index].misplaced("a trailer of a request".to_owned())))
-    }
-
-    fn explain(&self, stop: Stop) -> Misplaced {
-        match stop {
-            Stop::Placeholder(index) => self.entries[index].misplaced("the body of a request".to_owned()),
-            Stop::Unreadable(why) => Misplaced::Unreadable(why),
-        }
-    }
-
-    /// Finds out which secrets a whole body is to get, or that it must not go.
-    pub(super) fn plan_body(&self, plan: &mut Plan, headers: &HeaderMap, body: &[u8]) -> Result<(), Misplaced> {
-        let Some(mut screen) = self.screen(headers)? else { return Ok(()) };
-        for (index, range) in self.body_swaps(&plan.body_sites, body) {
-            plan.body_swaps.push((index, range));
-        }
-        plan.body_swaps.sort_by_key(|(_, range)| range.start);
-        if plan.body_swaps.is_empty() {
-            return self.look(&mut screen, body);
-        }
-        let mut rest = body.to_vec();
-        plan.body_swaps.iter().for_each(|(_, range)| rest[range.clone()].fill(b'-'));
-        self.look(&mut screen, &rest)
-    }
-
-    fn body_swaps(&self, sites: &[(usize, usize)], body: &[u8]) -> Vec<(usize, Range<usize>)> {
-        if sites.is_empty() {
-            return Vec::new();
-        }
-        let Ok(document) = serde_json::from_slice::<serde_json::Value>(body) else { return Vec::new() };
-        let mut swaps: Vec<(usize, Range<usize>)> = Vec::new();
-        for (index, number) in sites {
-            let Place::Json(pointer) = &self.site(*index, *number).place else { continue };
-            let placeholder = self.entries[*index].binding.placeholder.as_str();
-            let stands = |at: &str, text: &str| document.pointer(at).and_then(serde_json::Value::as_str) == Some(text);
-            let renews = self.entries[*index].binding.login.is_some_and(LoginToken::renews);
-            let there = stands(pointer, placeholder) && (!renews || stands(RENEWAL_GRANT.0, RENEWAL_GRANT.1));
-            // Once in the whole text, so that this is where it stands.
-            let mut found = memchr::memmem::find_iter(body, placeholder.as_bytes());
-            let (first, second) = (found.next(), found.next());
-            if let (true, Some(at), None) = (there, first, second)
-                && !swaps.iter().any(|(other, _)| other == index)
-            {
-                swaps.push((*index, at..at + placeholder.len()));
-            }
-        }
-        swaps
     }
 
     /// Swaps what was planned in this very body.
@@ -461,6 +305,17 @@ impl Vault {
         self.wide.iter().any(|(index, number)| holds(self.site(*index, *number)))
     }
 
+    /// The certificates of clients that are among them, each at its places.
+    pub(super) fn client_certificates(&self) -> ClientCertificates {
+        let mut all = ClientCertificates::default();
+        for entry in &self.entries {
+            for (site, presented) in entry.binding.sites.iter().zip(entry.presented.iter().cycle()) {
+                all.add(site.host.clone(), site.port, presented.clone());
+            }
+        }
+        all
+    }
+
     /// The names of the secrets of a plan.
     pub(super) fn planned(&self, plan: &Plan) -> Vec<String> {
         self.used(plan).into_iter().map(|index| self.entries[index].name()).collect()
@@ -525,24 +380,21 @@ fn no_two_in_one_slot(entries: &[Entry]) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// The first of what was found that was not planned.
-fn left_over(found: Vec<usize>, mut planned: Vec<usize>) -> Option<usize> {
-    found.into_iter().find(|index| match planned.iter().position(|other| other == index) {
-        Some(at) => {
-            planned.swap_remove(at);
-            false
-        }
-        None => true,
-    })
-}
-
 fn nth_value<'a>(headers: &'a mut HeaderMap, name: &HeaderName, nth: usize) -> Option<&'a mut HeaderValue> {
     headers.iter_mut().filter(|(found, _)| *found == name).nth(nth).map(|(_, value)| value)
 }
 
 impl Entry {
     fn new(binding: Binding, secret: Secret) -> Result<Self, ProxyError> {
-        let entry = Self { binding, approved: Approvals::default(), held: RwLock::new(Held::new(secret, Vec::new())) };
+        let (name, approved) = (binding.secret.clone(), Approvals::default());
+        if binding.sites.iter().any(|site| site.place == Place::ClientCertificate) {
+            let identity = Identity::parse(secret.expose());
+            let identity = identity.map_err(|reason| ProxyError::SecretDocument { name: name.clone(), reason })?;
+            let held = RwLock::new(Held::new(Secret::new(String::new()), Vec::new()));
+            return Ok(Self { binding, approved, presented: Some(Presented::new(name, identity)), held });
+        }
+        let held = RwLock::new(Held::new(secret, Vec::new()));
+        let entry = Self { binding, approved, presented: None, held };
         if let Some(site) = entry.binding.sites.iter().find(|site| Slot::of(&site.place).is_none()) {
             return Err(entry.no_header(&site.place));
         }
@@ -642,20 +494,22 @@ impl Entry {
                 Some(AUTHORIZATION).zip(spot::basic_value(&format!("{user}:{real}")))
             }
             Place::BasicUser => Some(AUTHORIZATION).zip(spot::basic_value(&format!("{real}:"))),
-            Place::Cookie(name) => Some(COOKIE).zip(HeaderValue::from_str(&with_cookie(headers, name, real)).ok()),
+            Place::Cookie(name) => {
+                Some(COOKIE).zip(HeaderValue::from_str(&spot::with_cookie(headers, name, real)).ok())
+            }
             Place::Query(name) => {
-                set_parameter(target, name, real);
+                spot::set_parameter(target, name, real);
                 None
             }
             // Refused where it is written.
-            Place::Json(_) | Place::Aws => None,
+            Place::Json(_) | Place::Aws | Place::ClientCertificate => None,
         };
         if let Some((name, value)) = header {
             headers.insert(name, sensitive(value));
         }
     }
 
-    fn misplaced(&self, found: String) -> Misplaced {
+    pub(super) fn misplaced(&self, found: String) -> Misplaced {
         let mut sites: Vec<String> = self.binding.sites.iter().map(ToString::to_string).collect();
         if self.binding.mode == Mode::Inject {
             sites.clear();
@@ -668,27 +522,6 @@ impl Entry {
 fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
-}
-
-/// The request's cookies with this one set.
-fn with_cookie(headers: &HeaderMap, name: &str, value: &str) -> String {
-    let written = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let others = written.flat_map(spot::cookies).filter(|(other, _)| *other != name);
-    let mut pairs: Vec<String> = others.map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.push(format!("{name}={value}"));
-    pairs.join("; ")
-}
-
-/// Sets a parameter of a target's query, over every one of that name.
-fn set_parameter(target: &mut String, name: &str, value: &str) {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let is_other = |pair: &&str| {
-        let found = pair.split_once('=').map_or(*pair, |(name, _)| name);
-        !pair.is_empty() && super::watch::percent_decoded(found.as_bytes()) != name.as_bytes()
-    };
-    let own = format!("{name}={}", spot::percent_encoded(value));
-    let pairs: Vec<&str> = query.split('&').filter(is_other).chain([own.as_str()]).collect();
-    *target = format!("{path}?{}", pairs.join("&"));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A connection to an upstream, plain or in TLS, as the pool sees it, which overhears how many requests it takes.
 
 use super::ahead::{Ahead, Gathered};
+use super::client_certificate::explained;
 use super::lanes::{Lanes, Told};
 use std::io;
 use std::pin::Pin;
@@ -105,7 +106,7 @@ impl AsyncRead for Leg {
         let before = out.filled().len();
         ready!(match &mut leg.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, out),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, out).map_err(explained),
         })?;
         if let Some(overhearing) = &mut leg.overhearing
             && let Some(told) = overhearing.feed(&out.filled()[before..])

@@ -37,6 +37,7 @@ pub(super) enum Slot {
     Query(String),
     Cookie(String),
     Body(String),
+    Handshake,
 }
 
 impl Slot {
@@ -48,6 +49,7 @@ impl Slot {
             Place::Query(name) => Self::Query(name.clone()),
             Place::Cookie(name) => Self::Cookie(name.clone()),
             Place::Json(pointer) => Self::Body(pointer.clone()),
+            Place::ClientCertificate => Self::Handshake,
         })
     }
 }
@@ -91,7 +93,7 @@ pub(super) fn spots(place: &Place, placeholder: &str, target: &str, headers: &He
             let values = headers.get_all(AUTHORIZATION).iter().enumerate();
             values.filter(|(_, value)| signs(value)).map(|(nth, _)| Spot::Signature(nth)).collect()
         }
-        Place::Json(_) => Vec::new(),
+        Place::Json(_) | Place::ClientCertificate => Vec::new(),
     }
 }
 
@@ -171,6 +173,27 @@ pub(super) fn percent_encoded(text: &str) -> String {
         }
     }
     out
+}
+
+/// The request's cookies with this one set.
+pub(super) fn with_cookie(headers: &HeaderMap, name: &str, value: &str) -> String {
+    let written = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let others = written.flat_map(cookies).filter(|(other, _)| *other != name);
+    let mut pairs: Vec<String> = others.map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.push(format!("{name}={value}"));
+    pairs.join("; ")
+}
+
+/// Sets a parameter of a target's query, over every one of that name.
+pub(super) fn set_parameter(target: &mut String, name: &str, value: &str) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let is_other = |pair: &&str| {
+        let found = pair.split_once('=').map_or(*pair, |(name, _)| name);
+        !pair.is_empty() && percent_decoded(found.as_bytes()) != name.as_bytes()
+    };
+    let own = format!("{name}={}", percent_encoded(value));
+    let pairs: Vec<&str> = query.split('&').filter(is_other).chain([own.as_str()]).collect();
+    *target = format!("{path}?{}", pairs.join("&"));
 }
 
 #[cfg(test)]

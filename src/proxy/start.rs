@@ -151,6 +151,7 @@ impl Proxy {
             let keeper = setup.keeper.map(Keeper::new).transpose();
             let keeper = keeper.map_err(|source| ProxyError::Start { step: "the way to secrets", source })?;
             let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to, setup.upstream_proxies);
+            let dialer = dialer.with_certificates(vault.client_certificates());
             Ok::<_, ProxyError>(Shared {
                 policy: Ruling::new(setup.policy),
                 host_keys: setup.host_keys,

@@ -131,7 +131,7 @@ impl Vault<'_> {
         match &mut self.sent {
             Some(sent) if !self.caller.granted.contains_key(&spec.name) => {
                 let value = sent.remove(&spec.name).unwrap_or_else(|| Err("it did not come".to_owned()))?;
-                secrets::check(value)
+                secrets::check(spec, value)
             }
             _ => secrets::load(spec, home),
         }

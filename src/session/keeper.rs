@@ -2,7 +2,7 @@
 //! where a secret wants it, that hears the proxy alone and ends with it.
 
 use super::login_file::write_back;
-use super::secrets::{check_secret, first_value};
+use super::secrets::first_value;
 use crate::policy::SecretSpec;
 use crate::proxy::{RENEWAL, RENEWAL_BYTES_MAX, Renewed};
 use crate::sys::{self, Forked, fork_single_threaded};
@@ -73,7 +73,5 @@ fn keep_renewal(proxy: &mut UnixStream, home: &Path) -> io::Result<Result<(), St
 }
 
 fn read(spec: &SecretSpec, home: &Path) -> Result<Zeroizing<String>, String> {
-    let value = Zeroizing::new(first_value(spec, home)?);
-    let value = Zeroizing::new(value.trim_end_matches(['\n', '\r']).to_owned());
-    check_secret(&value).map_or(Ok(value), |problem| Err(problem.to_owned()))
+    first_value(spec, home).map(Zeroizing::new)
 }

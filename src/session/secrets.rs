@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Longest file of JSON that a value is looked for in.
 const JSON_BYTES_MAX: usize = 256 * 1024;
@@ -20,7 +20,7 @@ const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// Whether a source has something, without looking at what.
 pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
-    spec.from.iter().any(|source| match source {
+    let there = |source: &SecretSource| match source {
         SecretSource::Env(name) => sys::environment_has(name),
         SecretSource::File(path) | SecretSource::JsonFile(path, _) => expand_home(path, home).exists(),
         SecretSource::Credential(file, _) => expand_home(file.path, home).exists(),
@@ -30,26 +30,36 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
             .and_then(|home| Ok(SecretStore::read(&home)?.secrets().get(name).is_some_and(|secret| secret.has_value)))
             // What is wrong with the store is said when its value is wanted.
             .unwrap_or(true),
-    })
+    };
+    spec.from.iter().any(there)
 }
 
 /// Reads the value from the first source that has one.
 ///
 /// The error is for a person and holds no part of a value.
 pub(super) fn load(spec: &SecretSpec, home: &Path) -> Result<Secret, String> {
-    first(spec, home, check)
+    first_value(spec, home).and_then(|value| check(spec, value))
 }
 
 /// As [`load`], but for a value that another process will make a secret of.
 pub(super) fn first_value(spec: &SecretSpec, home: &Path) -> Result<String, String> {
-    first(spec, home, Ok)
+    let value = first(&spec.from, spec, home)?;
+    if spec.certificate.is_empty() {
+        return Ok(value);
+    }
+    let (key, certificate) = (Zeroizing::new(value), first(&spec.certificate, spec, home)?);
+    // In one piece, since pieces of it that grew would leave copies behind.
+    let mut both = String::with_capacity(certificate.len() + key.len() + 1);
+    both.extend([certificate.as_str(), "\n", &key]);
+    Ok(both)
 }
 
-fn first<T>(spec: &SecretSpec, home: &Path, take: fn(String) -> Result<T, String>) -> Result<T, String> {
+/// What the first of these sources has that has something of use.
+fn first(sources: &[SecretSource], spec: &SecretSpec, home: &Path) -> Result<String, String> {
     let mut problems = Vec::new();
-    for source in &spec.from {
-        match read(source, home).and_then(take) {
-            Ok(taken) => return Ok(taken),
+    for source in sources {
+        match read(source, home).and_then(|value| fit(spec, value)) {
+            Ok(value) => return Ok(value),
             Err(problem) => problems.push(format!("{source}: {problem}")),
         }
     }
@@ -71,7 +81,7 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
     }
 }
 
-/// Reads a text no further than one byte beyond what a secret may have, where [`inspect`] refuses it. The room is made at
+/// Reads a text no further than one byte beyond what a secret may have, where [`check_secret`] refuses it. The room is made at
 /// once: a text that grew would leave copies of itself behind.
 pub(super) fn text(from: &mut impl Read) -> Result<String, String> {
     let limit = SECRET_BYTES_MAX + 1;
@@ -88,7 +98,7 @@ pub(super) fn text(from: &mut impl Read) -> Result<String, String> {
 
 /// The string at a place of a file of JSON. What is wrong with the file is not said in its words, which may be secret.
 fn within(file: File, pointer: &str) -> Result<String, String> {
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(JSON_BYTES_MAX + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(JSON_BYTES_MAX + 1));
     file.take(JSON_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let mut document: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| "it is no JSON".to_owned())?;
     match document.pointer_mut(pointer).map(serde_json::Value::take) {
@@ -104,29 +114,34 @@ fn stored(name: &str) -> Result<String, StoreError> {
     Ok(value.to_string())
 }
 
-/// What keeps a value from being a secret, for a person; it holds no part of the value.
+/// What keeps a value from being this secret, for a person; it holds no part of the value.
 #[must_use]
-pub fn check_secret(value: &str) -> Option<&'static str> {
-    inspect(&Secret::new(value.to_owned()))
+pub fn check_secret(spec: &SecretSpec, value: &str) -> Option<&'static str> {
+    let is_printable = |byte: u8| (0x20..0x7f).contains(&byte);
+    let breaks = |byte: u8| matches!(byte, b'\n' | b'\r' | b'\t') || byte >= 0x80;
+    match spec.is_document() {
+        _ if value.is_empty() => Some("it is empty"),
+        _ if value.len() > SECRET_BYTES_MAX => Some("it is longer than any key"),
+        false if !value.bytes().all(is_printable) => {
+            Some("it holds a line break or another character that no header can carry")
+        }
+        true if !value.bytes().all(|byte| is_printable(byte) || breaks(byte)) => {
+            Some("it holds a character that stands in no text")
+        }
+        _ => None,
+    }
 }
 
 /// A value that could not stand in a header is refused here, where it can still be said whose it is.
-pub(super) fn check(value: String) -> Result<Secret, String> {
-    let secret = Secret::new(value.trim_end_matches(['\n', '\r']).to_owned());
-    drop(zeroize::Zeroizing::new(value));
-    match inspect(&secret) {
-        None => Ok(secret),
-        Some(problem) => Err(problem.to_owned()),
-    }
+pub(super) fn check(spec: &SecretSpec, value: String) -> Result<Secret, String> {
+    fit(spec, value).map(Secret::new)
 }
 
-fn inspect(secret: &Secret) -> Option<&'static str> {
-    match (secret.len(), secret.is_printable()) {
-        (0, _) => Some("it is empty"),
-        (length, _) if length > SECRET_BYTES_MAX => Some("it is longer than any key"),
-        (_, false) => Some("it holds a line break or another character that no header can carry"),
-        _ => None,
-    }
+/// The value without the line breaks at its end, where it can be this secret.
+fn fit(spec: &SecretSpec, value: String) -> Result<String, String> {
+    let value = Zeroizing::new(value);
+    let fit = value.trim_end_matches(['\n', '\r']);
+    check_secret(spec, fit).map_or_else(|| Ok(fit.to_owned()), |problem| Err(problem.to_owned()))
 }
 
 fn run(command: &str) -> Result<String, String> {
@@ -139,7 +154,7 @@ fn run(command: &str) -> Result<String, String> {
     match read {
         Ok(value) if value.len() > SECRET_BYTES_MAX || status.success() => Ok(value),
         Ok(value) => {
-            drop(zeroize::Zeroizing::new(value));
+            drop(Zeroizing::new(value));
             Err(format!("the command failed ({status})"))
         }
         Err(error) => Err(error),
@@ -152,7 +167,8 @@ mod tests {
     use super::*;
 
     fn told(command: &str) -> Result<usize, String> {
-        run(command).and_then(check).map(|secret| secret.len())
+        let spec = SecretSpec::parse("test", "{name: a, from: 'env:A', host: a.example, bearer: true}").unwrap();
+        run(command).and_then(|value| check(&spec, value)).map(|secret| secret.len())
     }
 
     #[test]
