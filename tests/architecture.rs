@@ -76,8 +76,10 @@ const CLOCKS: [&str; 2] = ["SystemTime", "Instant"];
 const EXPOSES_SECRETS: &str = "src/proxy/inject.rs";
 
 /// The files that make connections to the world outside: the proxy's, after the address was checked, the one that asks
-/// the witnesses that a person's own policy names, and that to the store, in neither of which any harness has a say.
-const DIALS: [&str; 3] = ["src/proxy/dial.rs", "src/cli/audit/cosign.rs", "src/store/postgres/link.rs"];
+/// the witnesses that a person's own policy names, that to the store, and the one that asks the Vault of a person's own
+/// secrets. In none but the first has any harness a say.
+const DIALS: [&str; 4] =
+    ["src/proxy/dial.rs", "src/cli/audit/cosign.rs", "src/store/postgres/link.rs", "src/session/vault.rs"];
 /// What makes them.
 const DIALLERS: [(&str, &[&str]); 3] =
     [("TcpStream", &["connect", "connect_timeout"]), ("TcpSocket", &["new_v4", "new_v6"]), ("UdpSocket", &["connect"])];

@@ -57,9 +57,9 @@ fn use_words(event: &Event) -> String {
     match event {
         Event::SshSigned { key, host, user } => format!("ssh login {user}@{host} signed by {key}"),
         Event::SshRefused { key, host, reason } => format!("ssh login {host} by {key} REFUSED: {reason}"),
-        Event::SecretRenewed { secret, problem: None, .. } => format!("login {secret} renewed"),
+        Event::SecretRenewed { secret, problem: None, .. } => format!("tokens of {secret} renewed"),
         Event::SecretRenewed { secret, problem: Some(why), .. } => {
-            format!("login {secret} renewed, and NOT WRITTEN BACK: {why}; log in outside of omni anew")
+            format!("tokens of {secret} renewed, and NOT WRITTEN BACK: {why}; log in outside of omni anew")
         }
         _ => String::new(),
     }
@@ -76,6 +76,9 @@ fn words(event: &Event) -> String {
         }
         Event::ProxyStarted { secrets, price_table, .. } => {
             format!("proxy started, secrets {}, prices of {price_table}", secrets.join(", "))
+        }
+        Event::SecretMissing { secret, from } if from.starts_with("the policy ") => {
+            format!("secret {secret} left out: {from}")
         }
         Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
         Event::SshSigned { .. } | Event::SshRefused { .. } | Event::SecretRenewed { .. } => use_words(event),

@@ -117,6 +117,15 @@ struct Set {
     /// It stands there in a JSON body, as in `/auth/key`.
     #[arg(long, value_name = "POINTER", group = "place", requires = "host")]
     json: Option<String>,
+    /// The id of the GitHub App whose private key it is.
+    #[arg(long, value_name = "ID", requires = "installation")]
+    app: Option<String>,
+    /// The installation of it whose tokens are used.
+    #[arg(long, value_name = "ID", requires = "app")]
+    installation: Option<String>,
+    /// What a Google account's tokens are for (repeatable). Default: all that the account may do.
+    #[arg(long, value_name = "SCOPE", conflicts_with = "app")]
+    scope: Vec<String>,
     /// The variable that holds the placeholder inside (repeatable).
     #[arg(long, value_name = "VARIABLE", conflicts_with = "inject")]
     env: Vec<String>,
@@ -210,6 +219,12 @@ impl Set {
                 let preset = preset.as_deref().unwrap_or(&self.name);
                 declared["preset"] = json!(Preset::named(preset).ok_or_else(|| unknown(preset))?.name);
             }
+        }
+        if let (Some(app), Some(installation)) = (&self.app, &self.installation) {
+            declared["github_app"] = json!({"app": app, "installation": installation});
+        }
+        if !self.scope.is_empty() {
+            declared["google_account"] = json!({"scopes": self.scope});
         }
         if !self.env.is_empty() {
             declared["placeholder"] = json!({"env": self.env});
@@ -345,6 +360,11 @@ fn passphrase(none: bool) -> anyhow::Result<()> {
 /// Reads a value, from the terminal or from standard input to its end.
 fn read_value(spec: &SecretSpec, what: &str) -> anyhow::Result<Zeroizing<String>> {
     let value = if std::io::stdin().is_terminal() {
+        ensure!(
+            !spec.is_document(),
+            "it has several lines: give its file, as in `omni secret set {} < FILE`",
+            spec.name
+        );
         read_line(&format!("{what}: "))?
     } else {
         let mut bytes = Zeroizing::new(Vec::with_capacity(VALUE_BYTES_MAX + 1));

@@ -207,18 +207,18 @@ pub enum Event {
         /// The names of the secrets it holds.
         secrets: Vec<String>,
     },
-    /// A secret of the profile had no value to load, and the session went on without it.
+    /// A secret of the profile had no value to load, or a policy forbids it, and the session went on without it.
     SecretMissing {
         /// The secret's name.
         secret: String,
-        /// Where it was looked for.
+        /// Where it was looked for, or the policy.
         from: String,
     },
-    /// A login was renewed: its tokens are new, outside.
+    /// A login was renewed, or a key exchanged for a token: the tokens are new, outside.
     SecretRenewed {
         /// The request that did.
         request: RequestNumber,
-        /// The name of the login's secret.
+        /// The name of the secret.
         secret: String,
         /// Why the new tokens could not be written into the login's file; none where they are there.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -144,6 +144,7 @@ impl CredentialFile {
         SecretSpec {
             name,
             from: vec![SecretSource::Credential(self, key)],
+            certificate: Vec::new(),
             sites,
             mode: Mode::Placeholder,
             refresh: Some(LOGIN_REFRESH),
@@ -152,6 +153,7 @@ impl CredentialFile {
             shape,
             login: None,
             approval,
+            exchange: None,
         }
     }
 }

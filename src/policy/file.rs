@@ -5,6 +5,7 @@ use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::gate;
 use super::read::{rules, tier};
 use super::rule::{Effect, Level, Rule, WrittenRule};
+use super::secret_policy::{self, SecretPolicy};
 use super::spend::{self, SpendPolicy};
 use crate::model::Tier;
 
@@ -17,7 +18,7 @@ const TYPES: [(&str, &[&str]); 9] = [
     ("spend", SpendPolicy::KEYS),
     ("gate", gate::KEYS),
     ("models", &[]),
-    ("secret", &[]),
+    ("secret", secret_policy::KEYS),
     ("limits", &[]),
     ("condition", &[]),
 ];
@@ -33,6 +34,8 @@ pub struct PolicyFile {
     pub publishing: Option<Publishing>,
     /// What may be spent.
     pub spend: Vec<SpendPolicy>,
+    /// Which secrets may be used.
+    pub secrets: Vec<SecretPolicy>,
 }
 
 /// To whom a policy lets ports of the sandbox be published at most; the strictest first.
@@ -123,6 +126,7 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
     match name {
         "gate" => return file.rules.extend(gate::read(fields, &written, complaints)),
         "spend" => return file.spend.extend(spend::read(fields, called, &written, complaints)),
+        "secret" => return file.secrets.extend(SecretPolicy::read(fields, called, &written, complaints)),
         "egress" => return file.rules.extend(egress(fields, written, complaints)),
         "publish" => {
             let read = publishing(fields, written, complaints);

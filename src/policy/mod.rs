@@ -14,6 +14,7 @@ mod condition_tests;
 mod credential_file;
 mod document;
 mod error;
+mod exchange;
 mod file;
 mod file_pattern;
 #[cfg(any(test, fuzzing))]
@@ -46,6 +47,7 @@ mod repository_deed;
 mod rule;
 mod secret;
 mod secret_files;
+mod secret_policy;
 mod shape;
 mod spend;
 mod ssh;
@@ -55,6 +57,7 @@ mod terminal;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 mod upstream_proxy;
+mod vault;
 mod verdict;
 
 pub use act::Act;
@@ -63,6 +66,7 @@ pub use compile::{Policy, RuleSource};
 pub use condition::Particulars;
 pub use credential_file::{Contents, Credential, CredentialFile, Outline, Texts};
 pub use error::{PolicyError, PolicyErrors, nearest};
+pub use exchange::{Endpoint, Exchange, github_claims, google_claims, jwt_form};
 pub use file::{PolicyFile, Publishing, is_policy_file, parse_policy_file, parse_project_file};
 pub use file_pattern::{FilePattern, Standing, fold};
 pub use git_push::{Change, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX};
@@ -87,10 +91,12 @@ pub use secret::{
     SecretSpec, Site,
 };
 pub use secret_files::{SecretFiles, SecretNames, is_unseen};
+pub use secret_policy::SecretPolicy;
 pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape, signing_placeholder};
 pub use spend::{OnHardLimit, OnSoftLimit, OnUnknownModel, SpendPolicy};
 pub use ssh::{SshAccess, SshHost};
 pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};
 pub use terminal::{Terminal, TerminalFilter};
 pub use upstream_proxy::UpstreamProxySetting;
+pub use vault::{VAULT_TOKEN_FILE, VAULT_VARIABLES, VaultField, VaultSettings};
 pub use verdict::{Disagreement, Grant, NamedRule, Question, Refusal, RequestFacts, Verdict};

@@ -6,6 +6,13 @@ use super::shape::Shape;
 use crate::model::{HostName, Port};
 use std::time::Duration;
 
+/// The preset of the key of a GitHub App, which is exchanged for tokens.
+pub(super) const GITHUB_APP: &str = "github-app";
+/// The preset of a Google account, whose key is.
+pub(super) const GOOGLE_ACCOUNT: &str = "gcp-service-account";
+/// Where Google's programs keep a user's own.
+const GOOGLE_FILE: &str = "~/.config/gcloud/application_default_credentials.json";
+
 /// What is known of one vendor's secrets.
 #[derive(Debug)]
 pub struct Preset {
@@ -119,6 +126,30 @@ static PRESETS: &[Preset] = &[
         ],
         login: None,
         files: &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")],
+    },
+    Preset {
+        name: GITHUB_APP,
+        about: "the private key of a GitHub App, as PEM, from the app's settings",
+        variables: &["GH_TOKEN", "GITHUB_TOKEN"],
+        shape: Shape::GitHubInstallation,
+        sites: &[
+            ("api.github.com", "/", At::Header("authorization")),
+            ("api.github.com", "/", At::Basic),
+            ("uploads.github.com", "/", At::Header("authorization")),
+            ("github.com", "/", At::Basic),
+            ("github.com", "/", At::Header("authorization")),
+        ],
+        login: None,
+        files: &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")],
+    },
+    Preset {
+        name: GOOGLE_ACCOUNT,
+        about: "a service account of Google Cloud's, as the JSON file of its key, or your own application default credentials",
+        variables: &["CLOUDSDK_AUTH_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN"],
+        shape: Shape::GoogleToken,
+        sites: &[("googleapis.com", "/", At::Bearer)],
+        login: None,
+        files: &[],
     },
     Preset {
         name: "gitlab",
@@ -308,7 +339,7 @@ impl Preset {
     /// The preset whose secret a variable holds, as the vendor's programs know it.
     #[must_use]
     pub fn of_variable(variable: &str) -> Option<&'static Self> {
-        PRESETS.iter().find(|preset| preset.variables.contains(&variable))
+        PRESETS.iter().find(|preset| preset.variables.contains(&variable) && !preset.exchanges())
     }
 
     /// The secret of a login or a file of credentials that is used as a whole, under some name; none for other presets.
@@ -363,8 +394,19 @@ impl Preset {
         if self.shape == Shape::AwsKey {
             return stored.chain([SecretSource::Aws(None)]).collect();
         }
+        if self.exchanges() {
+            // Their variables hold tokens, and not the key.
+            let known = (self.name == GOOGLE_ACCOUNT).then(|| SecretSource::File(GOOGLE_FILE.to_owned()));
+            return stored.chain(known).collect();
+        }
         let variables = self.variables.iter().map(|name| SecretSource::Env((*name).to_owned()));
         stored.chain(variables).chain(self.login.map(SecretSource::of_file)).collect()
+    }
+
+    /// Whether it is a key that is exchanged for tokens, which programs know by variables of their own.
+    #[must_use]
+    pub fn exchanges(&self) -> bool {
+        [GITHUB_APP, GOOGLE_ACCOUNT].contains(&self.name)
     }
 
     /// For how long a value is used: a login's token is renewed by the program whose login it is.
@@ -401,7 +443,8 @@ mod tests {
             assert!(sound, "{}", preset.name);
             let held = !preset.variables.is_empty() || !preset.files.is_empty() || preset.is_read_as_it_is();
             assert!(held, "{}: no program inside would find its placeholder", preset.name);
-            assert!(preset.variables.iter().chain([&preset.name]).all(|name| taken.insert(name)), "{}", preset.name);
+            let variables = preset.variables.iter().filter(|_| !preset.exchanges());
+            assert!(variables.chain([&preset.name]).all(|name| taken.insert(name)), "{}", preset.name);
             assert!(super::super::is_secret_name(preset.name), "{}", preset.name);
             assert_eq!(Preset::named(preset.name).map(|found| found.name), Some(preset.name));
         }

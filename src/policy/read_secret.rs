@@ -3,10 +3,12 @@
 use super::client_certificate;
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
-use super::preset::Preset;
+use super::exchange::Exchange;
+use super::preset::{GITHUB_APP, GOOGLE_ACCOUNT, Preset};
 use super::quantity::parse_duration;
 use super::secret::{Approval, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
 use super::shape::Shape;
+use super::vault::{VaultField, VaultSettings};
 use crate::model::{HostName, Port};
 use std::time::Duration;
 
@@ -48,11 +50,6 @@ impl SecretSpec {
     /// Reads one entry of `secrets:`.
     pub(super) fn read(node: Node, complaints: &mut Vec<Complaint>) -> Option<Self> {
         let whole = node.complaint("", "");
-        let missing = |key: &str, hint: &str| Complaint {
-            message: format!("the secret has no `{key}`"),
-            hint: Some(hint.to_owned()),
-            ..whole.clone()
-        };
         let before = complaints.len();
         let mut fields = Fields::of(node, "a secret", complaints);
         if complaints.len() > before {
@@ -69,7 +66,8 @@ impl SecretSpec {
             return Some(Self { approval, ..login });
         }
         let mode = fields.take("inject").map_or(Mode::Placeholder, |node| read_inject(node, complaints));
-        let certificate = fields.take("certificate");
+        let (certificate, vault) = (fields.take("certificate"), fields.take("vault"));
+        let exchange = read_exchange(&mut fields, preset, &whole, complaints);
         let refresh = fields.take("refresh").and_then(|node| read_refresh(node, complaints));
         let refresh = refresh.or_else(|| preset.and_then(Preset::refresh));
         let sites = match fields.take("sites") {
@@ -79,18 +77,17 @@ impl SecretSpec {
         };
         let placeholder = fields.take("placeholder");
         fields.finish(complaints);
-        if name.is_none() {
-            complaints.push(missing("name", "add `name: NAME`"));
-        }
-        if from.is_none() && preset.is_none() {
-            complaints.push(missing("from", "add `from: env:NAME`, `file:PATH`, `command:COMMAND` or `store:NAME`"));
-        }
+        expect(name.is_some(), ("name", "add `name: NAME`"), &whole, complaints);
+        let hint = "add `from: env:NAME`, `file:PATH`, `command:COMMAND` or `store:NAME`";
+        expect(from.is_some() || preset.is_some(), ("from", hint), &whole, complaints);
         let name = name.and_then(|node| read_name(node, complaints));
-        let from = from.map(|node| read_sources(node, complaints)).or(preset.map(Preset::sources));
+        let mut from = from.map(|node| read_sources(node, complaints)).or(preset.map(Preset::sources));
         let sites = if sites.is_empty() { preset.map(Preset::sites).unwrap_or_default() } else { sites };
         let mode = client_certificate::mode(mode, &sites, &whole, complaints);
-        let certificate = client_certificate::sources(certificate, &sites, complaints);
+        let mut certificate = client_certificate::sources(certificate, &sites, complaints);
+        no_place_for_exchange(exchange.as_ref(), &sites, &whole, complaints);
         no_place_for_injection(mode, &sites, &whole, complaints);
+        VaultSettings::settle(vault, [from.as_deref_mut().unwrap_or_default(), &mut certificate], complaints);
         let shape = match (preset, sites.first()) {
             (Some(preset), _) => preset.shape,
             (None, Some(site)) => Shape::of_host(site.host.as_str()),
@@ -98,12 +95,8 @@ impl SecretSpec {
         };
         let stand_in = placeholder.map(|node| StandIn::read(node, shape, complaints));
         let of_preset = || StandIn::of_preset(preset.filter(|_| mode == Mode::Placeholder), shape);
-        let StandIn { env: placeholder_env, files: placeholder_files, shape } = stand_in.unwrap_or_else(of_preset);
-        if mode == Mode::Inject && !(placeholder_env.is_empty() && placeholder_files.is_empty()) {
-            let hint = Some("leave `placeholder` out: the sandbox holds nothing".to_owned());
-            let message = "the secret is injected, and has a placeholder all the same".to_owned();
-            complaints.push(Complaint { message, hint, ..whole });
-        }
+        let StandIn { env: placeholder_env, files: placeholder_files, shape } =
+            stand_in.unwrap_or_else(of_preset).fit_for(mode, whole, complaints);
         Some(Self {
             name: name?,
             from: from?,
@@ -116,8 +109,41 @@ impl SecretSpec {
             shape,
             login: None,
             approval,
+            exchange,
         })
     }
+}
+
+/// Complains of a key that must be there.
+fn expect(there: bool, (key, hint): (&str, &str), whole: &Complaint, complaints: &mut Vec<Complaint>) {
+    let message = || format!("the secret has no `{key}`");
+    let complaint = || Complaint { message: message(), hint: Some(hint.to_owned()), ..whole.clone() };
+    complaints.extend((!there).then(complaint));
+}
+
+/// Reads `github_app` and `google_account`, of which there is one at most.
+fn read_exchange(
+    fields: &mut Fields,
+    preset: Option<&Preset>,
+    whole: &Complaint,
+    complaints: &mut Vec<Complaint>,
+) -> Option<Exchange> {
+    let (app, account) = (fields.take("github_app"), fields.take("google_account"));
+    let mut complain = |message: &str, hint: &str| {
+        complaints.push(Complaint { message: message.to_owned(), hint: Some(hint.to_owned()), ..whole.clone() });
+    };
+    match (app, account) {
+        (Some(_), Some(_)) => complain("the secret has both a `github_app` and a `google_account`", "leave one out"),
+        (Some(app), None) => return Exchange::read_github_app(app, complaints),
+        (None, Some(account)) => return Some(Exchange::read_google(account, complaints)),
+        (None, None) if preset.is_some_and(|preset| preset.name == GITHUB_APP) => {
+            let hint = "write `github_app: { app: ID, installation: ID }`, or `omni secret set github-app --app ID \
+                        --installation ID`";
+            complain("the secret has no `github_app`", hint);
+        }
+        (None, None) => return preset.filter(|preset| preset.name == GOOGLE_ACCOUNT).map(|_| Exchange::google()),
+    }
+    None
 }
 
 /// The secret of a preset that is a login, or a file of credentials.
@@ -168,6 +194,20 @@ fn read_site(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Compla
     }
     let host = host.and_then(|node| read_host(node, complaints));
     Some(Site { host: host?, port: port?, path: path?, place: place? })
+}
+
+/// Complains of places where a token cannot stand.
+fn no_place_for_exchange(
+    exchange: Option<&Exchange>,
+    sites: &[Site],
+    whole: &Complaint,
+    complaints: &mut Vec<Complaint>,
+) {
+    if exchange.is_some() && sites.iter().any(|site| matches!(site.place, Place::ClientCertificate | Place::Aws)) {
+        let hint = Some("declare them as two secrets".to_owned());
+        let message = "what is exchanged for a token goes into no request otherwise".to_owned();
+        complaints.push(Complaint { message, hint, ..whole.clone() });
+    }
 }
 
 /// Complains of places that the proxy cannot make where a request has none.
@@ -262,13 +302,17 @@ fn read_source(node: Node, complaints: &mut Vec<Complaint>) -> Option<SecretSour
         "command" if !rest.is_empty() => return Some(SecretSource::Command(rest.to_owned())),
         "command" => node.complaint("the command is empty", "write it like `command:pass show key`"),
         "store" if is_name(rest) => return Some(SecretSource::Store(rest.to_owned())),
+        "vault" => match VaultField::read(rest, &node) {
+            Ok(field) => return Some(SecretSource::Vault(Box::new(field))),
+            Err(complaint) => complaint,
+        },
         "aws" if written == "aws" => return Some(SecretSource::Aws(None)),
         "aws" if is_name(rest) => return Some(SecretSource::Aws(Some(rest.to_owned()))),
         "aws" => node.complaint(format!("`{rest}` cannot name a profile"), "write it like `aws:work`, or `aws` alone"),
         "store" => node.complaint(format!("`{rest}` cannot name a secret"), "write it like `store:github`"),
         _ => {
             let message = format!("`{kind}` is not a place where secrets are kept");
-            node.complaint(message, hint_of(kind, &["env", "file", "command", "store", "aws"]))
+            node.complaint(message, hint_of(kind, &["env", "file", "command", "store", "vault", "aws"]))
         }
     };
     complaints.push(complaint);
@@ -379,6 +423,16 @@ impl StandIn {
     fn of_preset(preset: Option<&Preset>, shape: Shape) -> Self {
         let (env, files) = preset.map(|preset| (preset.variables(), preset.files())).unwrap_or_default();
         Self { env, files, shape }
+    }
+
+    /// The same, and a complaint where there is one though the proxy puts the secret in.
+    fn fit_for(self, mode: Mode, whole: Complaint, complaints: &mut Vec<Complaint>) -> Self {
+        if mode == Mode::Inject && !(self.env.is_empty() && self.files.is_empty()) {
+            let hint = Some("leave `placeholder` out: the sandbox holds nothing".to_owned());
+            let message = "the secret is injected, and has a placeholder all the same".to_owned();
+            complaints.push(Complaint { message, hint, ..whole });
+        }
+        self
     }
 
     /// Reads `placeholder: { env, files, shape }`.

@@ -1,8 +1,10 @@
 //! Secrets as a profile declares them, and what stands in for them. No value of a secret ever comes here.
 
 use super::credential_file::CredentialFile;
+use super::exchange::Exchange;
 use super::login::{Login, LoginToken};
 use super::shape::{Shape, signing_placeholder};
+use super::vault::VaultField;
 use crate::model::{Host, HostName, Placeholder, Port, RequestLine, Scheme};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -35,10 +37,12 @@ pub struct SecretSpec {
     pub login: Option<LoginToken>,
     /// When a person must say yes before it is used.
     pub approval: Approval,
+    /// What it is exchanged for, where it is a key that goes into no request itself.
+    pub exchange: Option<Exchange>,
 }
 
-/// When a person must say yes before a secret is used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// When a person must say yes before a secret is used; the strictest last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Approval {
     /// Never: the rules say where it may go.
     #[default]
@@ -66,6 +70,8 @@ pub struct PlaceholderFile {
     pub text: String,
 }
 
+/// The host below which all of Google's interfaces are.
+const GOOGLE_INTERFACES: &str = "googleapis.com";
 /// For how long the token of a login is used before it is read anew.
 pub(super) const LOGIN_REFRESH: Duration = Duration::from_secs(60);
 /// What stands for the placeholder in the text of a file.
@@ -114,10 +120,11 @@ impl Site {
         line.scheme == Scheme::Https && host && line.port == self.port && self.covers(&line.path)
     }
 
-    /// Whether hosts below its own are meant too: a signature is for one host, and of use to no other.
+    /// Whether hosts below its own are meant too: a signature is for one host, and of use to no other. Each of Google's interfaces has
+    /// a host below one that has none, and their tokens are for all of them.
     #[must_use]
     pub fn is_wide(&self) -> bool {
-        self.place == Place::Aws
+        self.place == Place::Aws || self.host.as_str() == GOOGLE_INTERFACES
     }
 
     /// Whether a path is the site's own, or below it.
@@ -163,6 +170,8 @@ pub enum SecretSource {
     Command(String),
     /// omni's own store, by the name it was put in under.
     Store(String),
+    /// A field of a secret in HashiCorp Vault.
+    Vault(Box<VaultField>),
     /// A key of AWS's where its programs look for one: their variables, or this profile of their file.
     Aws(Option<String>),
     /// One credential of a file of several, by its key there; all of them where it is not known yet which there are.
@@ -185,7 +194,7 @@ impl SecretSource {
             Self::File(path) | Self::JsonFile(path, _) => Some(path),
             Self::Aws(_) => Some(AWS_FILE),
             Self::Credential(file, _) => Some(file.path),
-            Self::Env(_) | Self::Command(_) | Self::Store(_) => None,
+            Self::Env(_) | Self::Command(_) | Self::Store(_) | Self::Vault(_) => None,
         }
     }
 
@@ -194,6 +203,7 @@ impl SecretSource {
         match self {
             Self::Env(name) => vec![name],
             Self::Aws(_) => AWS_VARIABLES.to_vec(),
+            Self::Vault(field) => field.variables(),
             _ => Vec::new(),
         }
     }
@@ -207,6 +217,7 @@ impl fmt::Display for SecretSource {
             Self::JsonFile(path, pointer) => write!(f, "file:{path}#{pointer}"),
             Self::Command(command) => write!(f, "command:{command}"),
             Self::Store(name) => write!(f, "store:{name}"),
+            Self::Vault(field) => write!(f, "vault:{}#{}", field.path, field.field),
             Self::Aws(None) => f.write_str("aws"),
             Self::Aws(Some(profile)) => write!(f, "aws:{profile}"),
             Self::Credential(file, None) => write!(f, "file:{}", file.path),
@@ -272,6 +283,8 @@ pub struct Binding {
     pub login: Option<LoginToken>,
     /// When a person must say yes before it is used.
     pub approval: Approval,
+    /// What it is exchanged for, where it is a key that goes into no request itself.
+    pub exchange: Option<Exchange>,
 }
 
 impl SecretSpec {
@@ -286,13 +299,14 @@ impl SecretSpec {
             placeholder,
             login: self.login,
             approval: self.approval,
+            exchange: self.exchange.clone(),
         }
     }
 
     /// Whether its value is a document of several lines (PEM, JSON), which goes into no request as it is.
     #[must_use]
     pub fn is_document(&self) -> bool {
-        self.sites.iter().any(|site| site.place == Place::ClientCertificate)
+        self.exchange.is_some() || self.sites.iter().any(|site| site.place == Place::ClientCertificate)
     }
 
     /// Every source that it names.
@@ -326,6 +340,7 @@ impl SecretSpec {
             shape: token.shape(),
             login: Some(token),
             approval: Approval::Never,
+            exchange: None,
         }
     }
 

@@ -37,6 +37,10 @@ pub enum Shape {
     OpenRouter,
     /// `ghp_`, 30 letters and digits, and their CRC-32 in base 62.
     GitHub,
+    /// `ghs_`, 30 letters and digits, and their CRC-32 in base 62: a token of an app's installation.
+    GitHubInstallation,
+    /// `ya29.`, 200 characters: a token of a Google account's.
+    GoogleToken,
     /// `glpat-`, 20 characters.
     GitLab,
     /// `npm_`, 30 letters and digits, and their CRC-32 in base 62.
@@ -75,7 +79,7 @@ const CHECK_DIGITS: usize = 6;
 
 impl Shape {
     /// Every shape by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 17] = [
+    pub(super) const ALL: [(&'static str, Self); 19] = [
         ("anthropic", Self::Anthropic),
         ("anthropic-token", Self::AnthropicToken),
         ("anthropic-renewal", Self::AnthropicRenewal),
@@ -84,6 +88,8 @@ impl Shape {
         ("google", Self::Google),
         ("openrouter", Self::OpenRouter),
         ("github", Self::GitHub),
+        ("github-installation", Self::GitHubInstallation),
+        ("google-token", Self::GoogleToken),
         ("gitlab", Self::GitLab),
         ("npm", Self::Npm),
         ("pypi", Self::PyPi),
@@ -126,6 +132,8 @@ impl Shape {
             Self::Google => ("AIza", Alphabet::Url, 35, ""),
             Self::OpenRouter => ("sk-or-v1-", Alphabet::Plain, 64, ""),
             Self::GitHub => ("ghp_", Alphabet::Checked, 36, ""),
+            Self::GitHubInstallation => ("ghs_", Alphabet::Checked, 36, ""),
+            Self::GoogleToken => ("ya29.", Alphabet::Url, 200, ""),
             Self::GitLab => ("glpat-", Alphabet::Url, 20, ""),
             Self::Npm => ("npm_", Alphabet::Checked, 36, ""),
             Self::PyPi => ("pypi-AgEIcHlwaS5vcmc", Alphabet::Url, 144, ""),

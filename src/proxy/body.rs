@@ -28,7 +28,8 @@ pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// A client's body, of which something may have been read already.
 pub(super) struct Held {
     begun: Bytes,
-    rest: Incoming,
+    /// None where it was made here.
+    rest: Option<Incoming>,
     /// Trailers that were read ahead.
     trailers: Option<HeaderMap>,
 }
@@ -41,7 +42,12 @@ impl Held {
 
     /// A body with what was read of it.
     pub(super) fn new(begun: Bytes, rest: Incoming) -> Self {
-        Self { begun, rest, trailers: None }
+        Self { begun, rest: Some(rest), trailers: None }
+    }
+
+    /// A body that no client sent.
+    pub(super) fn made_here(body: Bytes) -> Self {
+        Self { begun: body, rest: None, trailers: None }
     }
 
     /// What was read of it: all of it, where it is read whole.
@@ -71,15 +77,16 @@ impl Body for Held {
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        Pin::new(&mut self.rest).poll_frame(cx)
+        self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.begun.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
+        self.begun.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        longer(&self.rest.size_hint(), self.begun.len() as u64)
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        longer(&rest, self.begun.len() as u64)
     }
 }
 

@@ -339,7 +339,7 @@ async fn hold_body(
         let approved = shared.vault.approve(shared, number, plan, grant.line(), patience).await;
         screen = approved.map_err(|reason| Unfit { status: 403, reason }).and(screen);
     }
-    let screen = match (screen, turn, shared.vault.refresh(&cleared.plan).await) {
+    let screen = match (screen, turn, shared.vault.refresh(shared, &cleared.plan).await) {
         (Ok(_), Err(reason), _) | (Ok(_), _, Err(reason)) => Err(Unfit { status: 503, reason }),
         (Ok(screen), Ok(renews), Ok(())) => Ok((screen, renews)),
         (Err(unfit), ..) => Err(unfit),

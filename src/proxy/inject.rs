@@ -4,9 +4,12 @@
 //! send a secret where it does not belong, and the request is refused.
 
 use super::ProxyError;
+use super::Shared;
 use super::approval::Approvals;
 use super::client_certificate::{ClientCertificates, Identity, Presented};
+use super::credential::Credential;
 use super::disguise::{Needle, position};
+use super::exchange::Exchanger;
 use super::refresh::{Attempt, Keeper, Read};
 use super::renewal::Account;
 use super::scrub::{SECRET_BYTES_MIN, Scrub};
@@ -47,6 +50,8 @@ pub(super) struct Entry {
     pub(super) approved: Approvals,
     /// Its certificate, where it is a client's. Nothing else is held of it then.
     presented: Option<Arc<Presented>>,
+    /// What makes its tokens, where it is a key that is exchanged for those. The token is what is held of it then.
+    pub(super) exchanger: Option<Exchanger>,
     held: RwLock<Held>,
 }
 
@@ -160,13 +165,22 @@ impl Vault {
     ///
     /// # Errors
     /// Which cannot be had, and why.
-    pub(super) async fn refresh(&self, plan: &Plan) -> Result<(), String> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
+    pub(super) async fn refresh(&self, shared: &Shared, plan: &Plan) -> Result<(), String> {
+        if let Some(keeper) = &self.keeper {
+            self.read_anew(keeper, plan).await?;
+        }
+        for index in self.used(plan) {
+            self.exchange(shared, &self.entries[index]).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_anew(&self, keeper: &Keeper, plan: &Plan) -> Result<(), String> {
         for index in self.used(plan) {
             let entry = &self.entries[index];
             let wanted = Instant::now();
             let Some(refresh) = entry.binding.refresh.filter(|_| !self.is_adrift(&entry.binding)) else { continue };
-            let attempt = || entry.held().attempt.clone();
+            let attempt = || entry.attempt();
             let is_fresh = |attempt: &Attempt| attempt.problem.is_none() && attempt.at + refresh > wanted;
             if !is_fresh(&attempt()) {
                 let is_settled = || attempt().at >= wanted;
@@ -180,12 +194,19 @@ impl Vault {
     }
 
     pub(super) fn take(&self, entry: &Entry, read: Read) {
-        if let Some(presented) = &entry.presented {
-            let read = read.and_then(|value| Identity::parse(&value)).map(|identity| presented.replace(identity));
-            let mut held = entry.held.write().unwrap_or_else(PoisonError::into_inner);
-            held.attempt = Attempt { at: Instant::now(), problem: read.err() };
-            return;
-        }
+        let document = match (&entry.presented, &entry.exchanger) {
+            (Some(presented), _) => {
+                read.and_then(|value| Identity::parse(&value)).map(|identity| presented.replace(identity))
+            }
+            (None, Some(exchanger)) => read.and_then(|value| exchanger.replace(&value)),
+            (None, None) => return self.take_token(entry, read),
+        };
+        let mut held = entry.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.attempt = Attempt { at: Instant::now(), problem: document.err() };
+    }
+
+    /// Holds what goes into requests from now on.
+    pub(super) fn take_token(&self, entry: &Entry, read: Read) {
         let read = read.and_then(|value| match HeaderValue::from_str(&value) {
             Ok(_) if !value.is_empty() && (!entry.signs() || Key::parse(&value).is_some()) => Ok(value),
             _ => Err("its value cannot stand in a request".to_owned()),
@@ -386,15 +407,21 @@ fn nth_value<'a>(headers: &'a mut HeaderMap, name: &HeaderName, nth: usize) -> O
 
 impl Entry {
     fn new(binding: Binding, secret: Secret) -> Result<Self, ProxyError> {
-        let (name, approved) = (binding.secret.clone(), Approvals::default());
-        if binding.sites.iter().any(|site| site.place == Place::ClientCertificate) {
-            let identity = Identity::parse(secret.expose());
-            let identity = identity.map_err(|reason| ProxyError::SecretDocument { name: name.clone(), reason })?;
-            let held = RwLock::new(Held::new(Secret::new(String::new()), Vec::new()));
-            return Ok(Self { binding, approved, presented: Some(Presented::new(name, identity)), held });
+        let name = binding.secret.clone();
+        let unfit = |reason| ProxyError::SecretDocument { name: name.clone(), reason };
+        let (mut presented, mut exchanger, mut secret) = (None, None, secret);
+        if let Some(exchange) = &binding.exchange {
+            let credential = Credential::parse(exchange, secret.expose()).map_err(unfit)?;
+            exchanger = Some(Exchanger::new(exchange.clone(), credential));
+        } else if binding.sites.iter().any(|site| site.place == Place::ClientCertificate) {
+            presented = Some(Presented::new(name.clone(), Identity::parse(secret.expose()).map_err(unfit)?));
         }
-        let held = RwLock::new(Held::new(secret, Vec::new()));
-        let entry = Self { binding, approved, presented: None, held };
+        if presented.is_some() || exchanger.is_some() {
+            // It goes into no request itself.
+            secret = Secret::new(String::new());
+        }
+        let (approved, held) = (Approvals::default(), RwLock::new(Held::new(secret, Vec::new())));
+        let entry = Self { binding, approved, presented, exchanger, held };
         if let Some(site) = entry.binding.sites.iter().find(|site| Slot::of(&site.place).is_none()) {
             return Err(entry.no_header(&site.place));
         }
@@ -407,6 +434,11 @@ impl Entry {
 
     fn held(&self) -> RwLockReadGuard<'_, Held> {
         self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it was last read or made, and what came of it.
+    pub(super) fn attempt(&self) -> Attempt {
+        self.held().attempt.clone()
     }
 
     pub(super) fn name(&self) -> String {
@@ -545,6 +577,7 @@ mod tests {
             placeholder: Placeholder(HELD.to_owned()),
             login: None,
             approval: Approval::Never,
+            exchange: None,
         }
     }
 

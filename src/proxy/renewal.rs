@@ -207,7 +207,7 @@ fn show(shared: &Shared, head: &mut response::Parts, bytes: usize) {
     head.extensions.clear();
 }
 
-async fn whole(mut body: Incoming, head: &response::Parts) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+pub(super) async fn whole(mut body: Incoming, head: &response::Parts) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err("the answer is compressed without being asked to be");
     }

@@ -1,9 +1,10 @@
 //! The session's policy as it stands, and what its rules have let through by now.
 
 use super::standing::Standing;
-use crate::model::{Host, Port};
+use crate::model::{Host, Port, RequestLine};
 use crate::policy::{
-    Act, Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, RequestFacts, RuleSource,
+    Act, Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, Refusal, RequestFacts,
+    RuleSource,
 };
 use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
 use std::collections::BTreeSet;
@@ -55,6 +56,11 @@ impl Ruling {
     /// Judges one request.
     pub(super) fn decide_with(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
         self.policy.read().unwrap_or_else(PoisonError::into_inner).decide_with(facts, by)
+    }
+
+    /// Judges the request that exchanges a secret's key for a token.
+    pub(super) fn decide_exchange(&self, line: RequestLine, secret: &str) -> Result<Grant, Box<Refusal>> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).decide_exchange(line, secret)
     }
 
     /// Whether connections to a place go by `tcp` rules from their first byte on.

@@ -72,7 +72,11 @@ impl<'a> Desk<'a> {
             blocked: None,
             alerted: BTreeSet::new(),
             outbox: VecDeque::new(),
-            notices: Vec::new(),
+            notices: prepared
+                .forbidden
+                .iter()
+                .map(|(secret, why)| format!("without the secret `{secret}`: {why}"))
+                .collect(),
             news: Vec::new(),
             somebody: request.detached || request.await_approvals || any_terminal(),
         }

@@ -51,6 +51,7 @@ mod terminal;
 mod tier;
 mod tracked;
 mod upstream;
+mod vault;
 
 pub use asking::Asking;
 pub use attach::{AttachError, Parting, amend, answer, attach, stop};

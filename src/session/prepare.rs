@@ -20,7 +20,7 @@ use super::upstream;
 use crate::harness::{self, LaunchRequest, LaunchSpec};
 use crate::model::{Placeholder, PublishedPort, Scope, SessionId, Tier};
 use crate::policy::{
-    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretSpec, SpendPolicy,
+    Binding, Level, Policy, PolicyFile, Profile, RuleSource, SecretNames, SecretPolicy, SecretSpec, SpendPolicy,
     UpstreamProxySetting, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::{ConnectTo, UpstreamProxies};
@@ -143,6 +143,8 @@ pub struct Prepared {
     pub secrets: Vec<(SecretSpec, Binding)>,
     /// The secrets that have no value anywhere.
     pub missing: Vec<SecretSpec>,
+    /// The secrets that a policy does not let this user have, by name, and which policy.
+    pub forbidden: Vec<(String, String)>,
     /// What of the user's own SSH it may use.
     pub ssh: Option<SshSide>,
     /// The user's home directory.
@@ -169,19 +171,16 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let demanding = files.iter().map(|(label, file)| (*label, file));
     let demanding: Vec<_> = demanding.chain(project.iter().map(|(label, file)| (label, file))).collect();
     let demand = tier::demand(request.minimum_isolation, &request.profile, demanding.iter().copied());
-    let home = home_directory(&request.caller)?;
-    let workspace = real_workspace(&request)?;
+    let (home, workspace) = (home_directory(&request.caller)?, real_workspace(&request)?);
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
+    let (user, guarding) = (user_name(), secret_policies(&demanding));
     let search = program::search_path(&request.caller);
     let name = request.argv.first().map_or("", String::as_str);
     let shown = shown(&request, &home, &workspace);
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
-    let user = user_name();
     let tier = tier::choose(&demand, &workspace)?;
     publishing::check(&request, tier, demanding.iter().copied())?;
-    let credentials = CredentialFiles::open(&mut request, &home)?;
-    let (present, mut missing) = placeholders(&request, &home)?;
-    missing.extend(credentials.left_out());
+    let Chosen { credentials, present, missing, forbidden } = choose_secrets(&mut request, &guarding, &user, &home)?;
     let upstream_proxies = upstream::way(&mut request, &home)?;
     let private = (tier == Tier::Landlock).then(|| private_place(&session)).transpose()?;
     let repository = repository::outside(&workspace);
@@ -213,10 +212,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         &program,
         launch,
     )?;
-    let secrets = present.into_iter().map(|(spec, placeholder)| {
-        let binding = spec.binding(placeholder);
-        (spec, binding)
-    });
+    let secrets = present.into_iter().map(|(spec, placeholder)| (spec.clone(), spec.binding(placeholder)));
     Ok(Prepared {
         session,
         plan,
@@ -226,6 +222,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         user,
         secrets: secrets.collect(),
         missing,
+        forbidden,
         ssh,
         home,
         request,
@@ -315,16 +312,68 @@ fn spend(
 
 type Present = Vec<(SecretSpec, Placeholder)>;
 
-fn placeholders(request: &SessionRequest, home: &Path) -> Result<(Present, Vec<SecretSpec>), SessionError> {
+/// What policies say of secrets, each with what errors call its file.
+fn secret_policies(demanding: &[(&String, &PolicyFile)]) -> Vec<(String, SecretPolicy)> {
+    let of_file = |(label, file): &(&String, &PolicyFile)| {
+        file.secrets.iter().map(|policy| ((*label).clone(), policy.clone())).collect::<Vec<_>>()
+    };
+    demanding.iter().flat_map(of_file).collect()
+}
+
+/// The secrets of a session, and what becomes of those that it does not have.
+struct Chosen {
+    credentials: CredentialFiles,
+    present: Present,
+    missing: Vec<SecretSpec>,
+    forbidden: Forbidden,
+}
+
+fn choose_secrets(
+    request: &mut SessionRequest,
+    policies: &[(String, SecretPolicy)],
+    user: &str,
+    home: &Path,
+) -> Result<Chosen, SessionError> {
+    let credentials = CredentialFiles::open(request, home)?;
+    let (present, mut missing, forbidden) = placeholders(request, policies, user, home)?;
+    missing.extend(credentials.left_out());
+    Ok(Chosen { credentials, present, missing, forbidden })
+}
+
+/// Secrets that a policy forbids, by name, and which.
+type Forbidden = Vec<(String, String)>;
+
+/// The secrets that policies let this user have, each as they want it used; and those that they do not.
+fn permitted(secrets: &[SecretSpec], policies: &[(String, SecretPolicy)], user: &str) -> (Vec<SecretSpec>, Forbidden) {
+    let (mut permitted, mut forbidden) = (Vec::new(), Vec::new());
+    for mut spec in secrets.iter().cloned() {
+        let judged = policies.iter().find(|(_, policy)| !policy.apply(&mut spec, user));
+        match judged {
+            None => permitted.push(spec),
+            Some((label, policy)) => {
+                let why = format!("the policy `{}` of {label} does not let {user} have it", policy.name);
+                forbidden.push((spec.name, why));
+            }
+        }
+    }
+    (permitted, forbidden)
+}
+
+fn placeholders(
+    request: &SessionRequest,
+    policies: &[(String, SecretPolicy)],
+    user: &str,
+    home: &Path,
+) -> Result<(Present, Vec<SecretSpec>, Forbidden), SessionError> {
+    let (secrets, forbidden) = permitted(&request.profile.secrets, policies, user);
     let mut entropy = [0; 96];
     getrandom::fill(&mut entropy).map_err(SessionError::preparing("draw random numbers"))?;
-    let (there, missing): (Vec<_>, Vec<_>) =
-        request.profile.secrets.iter().cloned().partition(|spec| request.caller.has(spec, home));
+    let (there, missing): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|spec| request.caller.has(spec, home));
     let with_placeholder = |spec: SecretSpec| {
         let placeholder = spec.shape.placeholder(&spec.name, &entropy);
         (spec, placeholder)
     };
-    Ok((there.into_iter().map(with_placeholder).collect(), missing))
+    Ok((there.into_iter().map(with_placeholder).collect(), missing, forbidden))
 }
 
 fn launch(

@@ -366,6 +366,9 @@ fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Bindi
         let from = spec.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         journal.record(clock::now(), &Event::SecretMissing { secret: spec.name.clone(), from })?;
     }
+    for (secret, why) in &prepared.forbidden {
+        journal.record(clock::now(), &Event::SecretMissing { secret: secret.clone(), from: why.clone() })?;
+    }
     Ok(loaded)
 }
 

@@ -117,6 +117,10 @@ impl<'a> Relay<'a> {
 
     /// Runs until the harness ended or has to be ended.
     pub(super) fn run(&mut self) -> Result<Ended, SessionError> {
+        if !self.desk.notices.is_empty() {
+            // What is known from the start is told then.
+            self.attend_desk();
+        }
         loop {
             self.screen.take_terminal();
             let ready = self.wait().map_err(SupervisorError::Wire)?;

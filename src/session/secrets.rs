@@ -3,6 +3,7 @@
 use super::aws;
 use super::credential_file;
 use super::keyring::KernelKeyring;
+use super::vault;
 use crate::model::Secret;
 use crate::policy::{SecretSource, SecretSpec, expand_home};
 use crate::store::{Home, SecretStore, StoreError};
@@ -24,7 +25,8 @@ pub(super) fn is_there(spec: &SecretSpec, home: &Path) -> bool {
         SecretSource::Env(name) => sys::environment_has(name),
         SecretSource::File(path) | SecretSource::JsonFile(path, _) => expand_home(path, home).exists(),
         SecretSource::Credential(file, _) => expand_home(file.path, home).exists(),
-        SecretSource::Command(_) => true,
+        // Whether it is there is not asked before its value is wanted.
+        SecretSource::Command(_) | SecretSource::Vault(_) => true,
         SecretSource::Aws(profile) => aws::is_there(profile.as_deref(), home),
         SecretSource::Store(name) => Home::path_from_env()
             .and_then(|home| Ok(SecretStore::read(&home)?.secrets().get(name).is_some_and(|secret| secret.has_value)))
@@ -66,6 +68,19 @@ fn first(sources: &[SecretSource], spec: &SecretSpec, home: &Path) -> Result<Str
     Err(problems.join("; "))
 }
 
+/// What the first of these sources has that has anything.
+pub(super) fn first_text(sources: &[SecretSource], home: &Path) -> Result<String, String> {
+    let mut problems = Vec::new();
+    for source in sources {
+        match read(source, home) {
+            Ok(value) if !value.is_empty() => return Ok(value),
+            Ok(_) => problems.push(format!("{source}: it is empty")),
+            Err(problem) => problems.push(format!("{source}: {problem}")),
+        }
+    }
+    Err(problems.join("; "))
+}
+
 fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
     match source {
         SecretSource::Env(name) => std::env::var(name).map_err(|error| error.to_string()),
@@ -77,6 +92,7 @@ fn read(source: &SecretSource, home: &Path) -> Result<String, String> {
         SecretSource::Credential(file, key) => credential_file::value(file, key.as_deref(), home),
         SecretSource::Command(command) => run(command),
         SecretSource::Aws(profile) => aws::read(profile.as_deref(), home),
+        SecretSource::Vault(field) => vault::read(field, home),
         SecretSource::Store(name) => stored(name).map_err(|error| error.to_string()),
     }
 }

@@ -8,6 +8,7 @@
 mod client_certificates;
 mod clients;
 mod company;
+mod exchanges;
 mod explained;
 mod harnesses;
 mod host;
@@ -28,3 +29,4 @@ mod ssh;
 mod stage;
 mod tokens;
 mod trust;
+mod vaults;

@@ -166,7 +166,7 @@ impl Login {
         let recorded =
             std::process::Command::new("grep").args(["-rlaF", "canary"]).arg(stage.path("home/state")).output();
         assert_eq!(text(&recorded.unwrap().stdout), "");
-        assert!(log.contains(&format!("login {} renewed", self.secret)), "{log}");
+        assert!(log.contains(&format!("tokens of {} renewed", self.secret)), "{log}");
     }
 }
 

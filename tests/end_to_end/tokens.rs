@@ -3,7 +3,7 @@
 
 use crate::clients::{COMMIT, HELLO, hello, package_index, package_registry, page};
 use crate::host;
-use crate::server::{ALLOWED, Pages, Server};
+use crate::server::{ALLOWED, Pages, REFUSED, Server};
 use crate::stage::{Actor, Stage, text};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::process::Output;
@@ -125,6 +125,94 @@ fn a_secret_waits_for_a_person_who_is_asked() {
     assert_eq!(said.matches(HELLO.trim()).count(), 2, "one answer is enough for the session: {said}");
     let log = text(&stage.run(&["audit", "log", "--session", "last"]).stdout);
     assert_eq!(log.matches("with token").count(), 2, "each use is told: {log}");
+}
+
+/// A stage whose token is for both hosts, with the server that knows it.
+fn for_two_hosts(actor: Actor, more: &str) -> (Stage, Server) {
+    let (stage, server) = (Stage::new(actor), Server::behind(hello(), vec![format!("Bearer {REAL}")]));
+    stage.write(&stage.path("server.pem"), &server.ca_pem);
+    let profile = PROFILE
+        .replace("egress:", "egress:\n  - allow: 'GET refused.example/**'")
+        .replace("    sites:", &format!("    {more}\n    sites:\n      - {{ host: refused.example, bearer: true }}"));
+    stage.write(&stage.path("tokens.yaml"), profile);
+    (stage, server)
+}
+
+/// An omni that runs this script there.
+fn exec_there(stage: &Stage, server: &Server, flags: &[&str], script: &str) -> std::process::Command {
+    let to = [ALLOWED, REFUSED].map(|host| format!("{host}:443:{}", server.address));
+    let (profile, ca) = (stage.path("tokens.yaml"), stage.path("server.pem"));
+    let mut arguments = vec!["exec", "--profile", profile.to_str().unwrap(), "--upstream-ca", ca.to_str().unwrap()];
+    to.iter().for_each(|to| arguments.extend(["--connect-to", to]));
+    arguments.extend(flags);
+    arguments.extend(["--", "sh", "-c", script]);
+    let mut command = stage.omni(&arguments);
+    command.env("REAL_TOKEN", REAL);
+    command
+}
+
+/// The first host twice, then the second.
+const THREE_USES: &str = r#"
+for host in allowed allowed refused; do
+  curl -sS --max-time 60 -H "Authorization: Bearer $TOKEN" https://$host.example/hello; echo
+done
+"#;
+
+#[test]
+fn a_person_answers_from_another_terminal_for_each_host_or_for_each_use() {
+    if !host::has_sandboxes() || !host::has(Actor::Tester, "curl") {
+        return;
+    }
+    for (approve, questions) in [("host", 2), ("use", 3)] {
+        let (stage, server) = for_two_hosts(Actor::Tester, &format!("approve: {approve}"));
+        let mut running = stage.start(&mut exec_there(&stage, &server, &["--await-approvals"], THREE_USES));
+        let mut asked = std::collections::BTreeSet::new();
+        while running.is_running() {
+            let listed = text(&stage.run(&["approvals", "--json"]).stdout);
+            for line in listed.lines() {
+                let question: serde_json::Value = serde_json::from_str(line).unwrap();
+                let (id, why) = (question["id"].as_str().unwrap(), question["why"].as_str().unwrap());
+                assert!(why.contains("the secret `token` would be used"), "{question}");
+                if asked.insert(id.to_owned()) {
+                    assert!(stage.run(&["approve", id]).status.success(), "{question}");
+                }
+            }
+        }
+        let output = running.finish();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!((said.matches(HELLO.trim()).count(), asked.len()), (3, questions), "{approve}: {said}");
+        let log = text(&stage.run(&["audit", "log", "--session", "last"]).stdout);
+        assert_eq!(log.matches("with token").count(), 3, "{log}");
+        assert!(log.matches("the secret `token` would be used").count() >= questions, "{log}");
+    }
+}
+
+#[test]
+fn a_policy_forbids_a_secret_to_some_and_has_a_person_asked_by_others() {
+    if !host::has_sandboxes() || !host::has(Actor::Tester, "curl") {
+        return;
+    }
+    let (stage, server) = for_two_hosts(Actor::Tester, "approve: session");
+    let policy = |text: &str| stage.write(&stage.path("policy.yaml"), format!("type: secret\nname: tight\n{text}"));
+    let file = stage.path("policy.yaml").display().to_string();
+    let script = format!("env; {THREE_USES}");
+    policy("hosts: refused.example\nusers: [nobody-here]\n");
+    let output = exec_there(&stage, &server, &["--policy", &file], &script).output().unwrap();
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(!said.contains(HELLO.trim()) && !said.contains("TOKEN="), "{said}");
+    let log = text(&stage.run(&["audit", "log", "--session", "last"]).stdout);
+    assert!(log.contains("secret token left out: the policy `tight` of ") && !log.contains("with token"), "{log}");
+
+    // The stricter of the two counts.
+    policy("secrets: ['tok*']\napprove: use\n");
+    let mut command = exec_there(&stage, &server, &["--policy", &file, "--await-approvals"], &script);
+    let mut running = stage.start(&mut command);
+    let mut answered = 0;
+    while running.is_running() {
+        answered += usize::from(stage.run(&["approve", "last"]).status.success());
+    }
+    let said = text(&running.finish().stdout);
+    assert_eq!((said.matches(HELLO.trim()).count(), answered), (3, 3), "{said}");
 }
 
 #[test]

@@ -374,6 +374,7 @@ fn binding(host: &str, refreshed: bool) -> Binding {
         placeholder: Placeholder(PLACEHOLDER.to_owned()),
         login: None,
         approval: Approval::Never,
+        exchange: None,
     }
 }
 
