@@ -55,6 +55,10 @@ pub(super) fn describe(stored: &StoredEvent) -> String {
 /// What was done with a secret or a key.
 fn use_words(event: &Event) -> String {
     match event {
+        Event::SecretMissing { secret, from } if from.starts_with("the policy ") => {
+            format!("secret {secret} left out: {from}")
+        }
+        Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
         Event::SshSigned { key, host, user } => format!("ssh login {user}@{host} signed by {key}"),
         Event::SshRefused { key, host, reason } => format!("ssh login {host} by {key} REFUSED: {reason}"),
         Event::SecretRenewed { secret, problem: None, .. } => format!("tokens of {secret} renewed"),
@@ -77,11 +81,10 @@ fn words(event: &Event) -> String {
         Event::ProxyStarted { secrets, price_table, .. } => {
             format!("proxy started, secrets {}, prices of {price_table}", secrets.join(", "))
         }
-        Event::SecretMissing { secret, from } if from.starts_with("the policy ") => {
-            format!("secret {secret} left out: {from}")
-        }
-        Event::SecretMissing { secret, from } => format!("secret {secret} has no value in {from}"),
-        Event::SshSigned { .. } | Event::SshRefused { .. } | Event::SecretRenewed { .. } => use_words(event),
+        Event::SecretMissing { .. }
+        | Event::SshSigned { .. }
+        | Event::SshRefused { .. }
+        | Event::SecretRenewed { .. } => use_words(event),
         Event::NameResolved { name, address } => format!("name {name} is {address} in the sandbox"),
         Event::ConnectionRefused { kind, target, reason } => format!("REFUSED {} {target}: {reason}", refusal(*kind)),
         Event::RequestAllowed { .. }
