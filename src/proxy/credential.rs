@@ -35,6 +35,9 @@ pub(super) enum Credential {
     User { id: String, secret: Zeroizing<String>, renewal: Zeroizing<String>, at: Endpoint },
 }
 
+/// A request that exchanges a key: where it goes, its headers and its body.
+pub(super) type Asking = (Endpoint, Vec<(HeaderName, HeaderValue)>, Bytes);
+
 /// A file of a Google account's. Each kind has its own fields.
 #[derive(Deserialize)]
 struct AccountFile {
@@ -85,15 +88,11 @@ impl Credential {
         }
     }
 
-    /// The request that exchanges it, by a time in seconds since 1970: where it goes, its headers and its body.
+    /// The request that exchanges it, by a time in seconds since 1970.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub(super) fn request(
-        &self,
-        exchange: &Exchange,
-        now: i64,
-    ) -> Result<(Endpoint, Vec<(HeaderName, HeaderValue)>, Bytes), String> {
+    pub(super) fn request(&self, exchange: &Exchange, now: i64) -> Result<Asking, String> {
         match (self, exchange) {
             (Self::App(key), Exchange::GitHubApp { app, at, narrowed }) => {
                 let jwt = signed(key, None, &github_claims(app, now))?;

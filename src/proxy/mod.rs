@@ -49,6 +49,7 @@ mod planning;
 mod pool;
 mod published;
 mod push;
+mod rare;
 mod record;
 mod refresh;
 mod refusal;

@@ -3,15 +3,19 @@
 //! Nothing is held back for it. A placeholder is known before its last byte passes, and there the body is cut off.
 
 use super::decode::{Coding, Decoder, Unreadable};
+use super::rare::Rare;
 use super::watch::{Trail, Watch, unescaped};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use memchr::memmem;
+use memchr::{memchr, memmem};
+use std::sync::LazyLock;
 
 /// How many bytes tell whether a body is compressed that does not say so.
 const MAGIC_BYTES: usize = 4;
 /// What an escaped character of a placeholder begins with in JSON.
 const JSON_ESCAPE: &[u8] = b"\\u00";
+/// Looks for one.
+static JSON_ESCAPES: LazyLock<Rare> = LazyLock::new(|| Rare::new(JSON_ESCAPE));
 /// Longest escape that may be cut off at the end of a piece, less a byte.
 const ESCAPE_CUT: usize = 5;
 
@@ -165,11 +169,12 @@ impl Text {
 
     /// Whether an escape that may be one of a placeholder's characters begins in this piece, or began before it.
     fn escape_begins(&self, piece: &[u8]) -> bool {
-        let sign = if self.escapes == Escapes::Percent { b"%".as_slice() } else { JSON_ESCAPE };
-        let tail = self.trail.tail();
-        let seam =
-            [&tail[tail.len().saturating_sub(sign.len() - 1)..], &piece[..piece.len().min(sign.len() - 1)]].concat();
-        memmem::find(&seam, sign).is_some() || memmem::find(piece, sign).is_some()
+        if self.escapes == Escapes::Percent {
+            return memchr(b'%', piece).is_some();
+        }
+        let (tail, cut) = (self.trail.tail(), JSON_ESCAPE.len() - 1);
+        let seam = [&tail[tail.len().saturating_sub(cut)..], &piece[..piece.len().min(cut)]].concat();
+        memmem::find(&seam, JSON_ESCAPE).is_some() || JSON_ESCAPES.is_in(piece)
     }
 }
 

@@ -4,6 +4,7 @@
 //! for two rare characters finds them all, however many there are. What it finds is then read: plain, with characters
 //! percent-encoded or escaped as JSON does, or in base64.
 
+use super::rare::Rare;
 use crate::policy::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR};
 use memchr::memmem::Finder;
 use std::collections::HashMap;
@@ -24,7 +25,7 @@ type Own = [u8; PLACEHOLDER_OWN];
 /// The session's placeholders, by what is their own.
 #[derive(Debug)]
 pub struct Watch {
-    pair: Finder<'static>,
+    pair: Rare,
     placeholders: HashMap<Own, usize>,
     /// As they would stand in the name of a host or a header.
     lowered: HashMap<Own, usize>,
@@ -43,7 +44,7 @@ impl Watch {
             by_own.insert(own.try_into().map_err(|_| index)?, index);
         }
         let lowered = by_own.iter().map(|(own, index)| (own.map(|byte| byte.to_ascii_lowercase()), *index)).collect();
-        Ok(Self { pair: Finder::new(PLACEHOLDER_PAIR), placeholders: by_own, lowered })
+        Ok(Self { pair: Rare::new(PLACEHOLDER_PAIR), placeholders: by_own, lowered })
     }
 
     /// Whether there is anything to look for.

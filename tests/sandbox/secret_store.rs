@@ -107,9 +107,39 @@ attack! {
         }
         let large = secret(world, &["set", "github"], &"x".repeat(1 << 20));
         assert!(large.code() == Some(1) && large.stderr.contains("longer than any key"), "{large:?}");
+        let mut command = world.omni();
+        command.args(["secret", "set", "github"]);
+        let no_text = finish(command, b"\xff\xfe canary");
+        assert!(no_text.code() == Some(1) && no_text.stderr.contains("the value is no text"), "{no_text:?}");
+        assert!(!no_text.stderr.contains("canary"), "{no_text:?}");
         let unknown = secret(world, &["set", "githb"], "value");
         assert!(unknown.code() == Some(1) && unknown.stderr.contains("did you mean `github`"), "{unknown:?}");
         assert_eq!(secret(world, &["list", "--json"], "").text(), "");
+    }
+}
+
+attack! {
+    fn a_document_of_several_lines_is_kept_where_a_secret_is_one(world) {
+        let pem = "-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY-----\n";
+        let place = ["set", "mesh", "--host", "mesh.example", "--port", "8443", "--client-certificate"];
+        let set = secret(world, &place, pem);
+        let told = "the client's certificate of requests to https://mesh.example:8443";
+        assert!(set.status.success() && set.stderr.contains(told), "{set:?}");
+        let unsaid = secret(world, &["set", "github-app"], pem);
+        assert!(unsaid.code() == Some(1) && unsaid.stderr.contains("has no `github_app`"), "{unsaid:?}");
+        let app = ["set", "github-app", "--app", "12", "--installation", "34"];
+        let broken = secret(world, &app, "canary\0");
+        assert!(broken.code() == Some(1) && broken.stderr.contains("stands in no text"), "{broken:?}");
+        let set = secret(world, &app, pem);
+        assert!(set.status.success() && set.stderr.contains("GH_TOKEN holds a placeholder"), "{set:?}");
+        assert_eq!(written(world, "canary"), "");
+        // It gets to the proxy as it was, which knows it for no key.
+        for (name, why) in [("mesh", "it holds no certificate"), ("github-app", "it holds no private key in PEM")] {
+            let outcome = finish(world.exec(&["--secret", name], &["echo", "started"]), b"");
+            let told = format!("the secret `{name}` cannot be used: {why}");
+            assert!(outcome.code() == Some(125) && outcome.stderr.contains(&told), "{outcome:?}");
+            assert!(outcome.stdout.is_empty() && !outcome.stderr.contains("canary"), "{outcome:?}");
+        }
     }
 }
 
