@@ -455,3 +455,174 @@ fn what_is_older_or_more_than_a_rule_says_is_forgotten() {
     assert_eq!(reasons, ["older than 1970-01-01T00:00:00.000003Z", "beyond 200 bytes"]);
     world.printed(&["audit", "verify"]);
 }
+
+/// The database's file, opened by something else than omni.
+fn database(home: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(home.join("omni.db")).unwrap()
+}
+
+#[test]
+fn what_a_later_version_wrote_is_refused_or_passed_over_and_never_changed() {
+    let world = World::new();
+    let session = world.record(1, 3);
+    world.printed(&["audit", "checkpoint"]);
+    // Entries of a kind that is not known yet.
+    let mut later = [0; ENTRY_BYTES];
+    (later[0], later[20]) = (9, 9);
+    world.write_entries(&[world.entries(), vec![later]].concat());
+    let (report, code) = verified(&world.home(), &[]);
+    assert_eq!((code, &report["ok"], &report["entries"]), (0, &Value::from(true), &Value::from(6)), "{report}");
+    assert!(report["notes"][0]["what"].as_str().unwrap().contains("a later version"), "{report}");
+    // A journal in another format.
+    let copy = world.copy_home("journal");
+    let journal = copy.join("sessions").join(session.as_str()).join("proxy.journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[9] = 2;
+    fs::write(&journal, &bytes).unwrap();
+    let (out, _, code) = omni(&copy, &["audit", "verify"]);
+    assert!(code == 1 && out.contains("format is version 2, and this omni reads version 1"), "{out}");
+    // A database in another.
+    database(&world.home()).execute_batch("PRAGMA user_version = 9").unwrap();
+    let before = fs::read(world.home().join("ledger/entries")).unwrap();
+    for words in [&["audit", "log"][..], &["audit", "verify"], &["audit", "checkpoint"], &["sessions"]] {
+        let (out, err, code) = world.omni(words);
+        assert!(
+            code == 1 && out.is_empty() && err.contains("version 9") && err.contains("newer omni"),
+            "{words:?}: {err}"
+        );
+    }
+    assert_eq!(fs::read(world.home().join("ledger/entries")).unwrap(), before);
+    let files = world.home();
+    let (_, err, code) = world.omni(&["audit", "verify", "--files", files.to_str().unwrap()]);
+    assert_eq!(code, 0, "it is verified by its files: {err}");
+}
+
+#[test]
+fn a_directory_from_another_machine_goes_on_and_whoever_kept_a_checkpoint_sees_two_histories() {
+    let world = World::new();
+    world.record(1, 3);
+    let kept = world.keep("kept", &["audit", "checkpoint"]);
+    let moved = World { place: tempfile::tempdir().unwrap() };
+    fs::rename(world.copy_home("moved"), moved.home()).unwrap();
+    // It was started anew there, as another machine is; its sessions' processes are none of this one's.
+    database(&moved.home()).execute_batch("UPDATE ledger SET boot = 'of another machine'").unwrap();
+    moved.record(2, 4);
+    let there = moved.keep("there", &["audit", "checkpoint"]);
+    moved.printed(&["audit", "verify", "--checkpoint", &kept]);
+    let log = moved.printed(&["audit", "log", "--json"]);
+    assert_eq!(log.lines().count(), 4 + 5, "{log}");
+    // Both go on: each is whole, and neither can be passed off as the other.
+    world.record(3, 5);
+    let here = world.keep("here", &["audit", "checkpoint"]);
+    world.printed(&["audit", "verify", "--checkpoint", &kept, "--checkpoint", &here]);
+    let (out, _, code) = world.omni(&["audit", "verify", "--checkpoint", &there]);
+    assert!(code == 1 && out.contains("rewritten"), "{out}");
+    let (out, _, code) = moved.omni(&["audit", "verify", "--checkpoint", &here]);
+    assert!(code == 1 && (out.contains("rewritten") || out.contains("cut off")), "{out}");
+}
+
+#[test]
+fn two_writers_with_two_clocks_keep_their_order_and_are_found_by_their_own_times() {
+    const DAY: i64 = 86_400_000_000;
+    let world = World::new();
+    let (session, home) = (SessionId::from_entropy([1; 10]), Home::open(&world.home()).unwrap());
+    let failed = |request| Event::RequestFailed { request: RequestNumber(request), reason: "no answer".to_owned() };
+    let mut proxy = Journal::create(&home, &session, Writer::Proxy).unwrap();
+    let mut supervisor = Journal::create(&home, &session, Writer::Session).unwrap();
+    // One clock is a day ahead, the other goes back an hour in the middle and is before 1970 at the end.
+    for (at, request) in [(10 * DAY, 1), (10 * DAY - 3_600_000_000, 2), (-5, 3)] {
+        proxy.record(Timestamp(at), &failed(request)).unwrap();
+        supervisor.record(Timestamp(11 * DAY), &Event::StopRequested { user: "ada".to_owned() }).unwrap();
+    }
+    let requests = |words: &[&str]| {
+        let log = world.printed(&[&["audit", "log", "--json"], words].concat());
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line["request"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!(requests(&[]), [1, 2, 3]);
+    assert_eq!(requests(&["--since", "1970-01-11T00:00:00Z", "--until", "1970-01-11T12:00:00Z"]), [1]);
+    assert_eq!(requests(&["--since", "1970-01-10", "--until", "1970-01-11"]), [2]);
+    assert_eq!(requests(&["--until", "1970-01-01"]), [3]);
+    world.printed(&["audit", "verify"]);
+    world.printed(&["audit", "report", "--since", "1970-01-02", "--until", "1970-02-01"]);
+}
+
+#[test]
+fn a_key_that_others_can_read_signs_nothing_and_keeps_nobody_from_verifying() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    world.record(1, 3);
+    world.printed(&["audit", "checkpoint"]);
+    world.record(2, 3);
+    let key = world.home().join("ledger/key");
+    let (entries, checkpoint) = (world.entries().len(), fs::read(world.home().join("ledger/checkpoint")).unwrap());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    for words in [&["audit", "checkpoint"][..], &["audit", "keys", "--rotate"], &["audit", "prove", "last"]] {
+        let (_, err, code) = world.omni(words);
+        assert!(code == 1 && err.contains("ledger/key") && err.contains("chmod 600"), "{words:?}: {err}");
+    }
+    world.printed(&["audit", "verify"]);
+    assert_eq!(fs::read(world.home().join("ledger/checkpoint")).unwrap(), checkpoint);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    world.printed(&["audit", "checkpoint"]);
+    assert!(world.entries().len() > entries, "what was recorded meanwhile is entered");
+    world.printed(&["audit", "verify"]);
+}
+
+#[test]
+fn a_database_that_was_cut_off_anywhere_is_known_and_made_again() {
+    let world = World::new();
+    world.record(1, 300);
+    let kept = world.keep("kept", &["audit", "checkpoint"]);
+    let before = world.printed(&["audit", "log", "--json"]);
+    drop(database(&world.home()).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+    let whole = fs::read(world.home().join("omni.db")).unwrap();
+    for left in [1, 100, 4_096, 5_000, whole.len() / 2, whole.len() - 4_096] {
+        for name in ["omni.db-wal", "omni.db-shm"] {
+            let _ = fs::remove_file(world.home().join(name));
+        }
+        fs::write(world.home().join("omni.db"), &whole[..left]).unwrap();
+        let (_, err, code) = world.omni(&["audit", "verify"]);
+        // Of next to nothing left, SQLite makes a new database by itself, which is filled from the journals.
+        let told = err.contains("omni.db") && err.contains("omni audit rebuild");
+        assert!((code == 1 && told) || (code == 0 && left < 512), "{left} bytes: {code} {err}");
+        if code == 1 {
+            world.printed(&["audit", "rebuild"]);
+        }
+        assert_eq!(world.printed(&["audit", "log", "--json"]), before, "{left} bytes");
+        world.printed(&["audit", "verify", "--checkpoint", &kept]);
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_waits_is_entered_once_there_is_room() {
+    let world = World::new();
+    world.record(1, 3);
+    world.printed(&["audit", "log"]);
+    world.record(2, 3);
+    // A file system of its own, which is filled to its last byte, and emptied again.
+    let script =
+        "mount -t tmpfs -o size=2m tmpfs \"$1\" && cp -a \"$2\" \"$1/home\" && export OMNI_HOME=\"$1/home\" || exit 99
+        cat /dev/zero > \"$1/fill\" 2> /dev/null
+        \"$3\" audit checkpoint; echo \"checkpoint $?\"
+        \"$3\" secret set ci --host ci.example --header x-key --from env:CI; echo \"secret $?\"
+        rm \"$1/fill\"
+        \"$3\" audit checkpoint > /dev/null; echo \"checkpoint $?\"
+        \"$3\" audit log | wc -l; \"$3\" audit verify";
+    let full = world.path("full");
+    fs::create_dir(&full).unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(&full).arg(world.home());
+    let output = command.arg(env!("CARGO_BIN_EXE_omni")).output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    if output.status.code() == Some(99) || err.contains("unshare") {
+        eprintln!("skipped: this machine gives no namespace to mount in: {err}");
+        assert!(std::env::var_os("OMNI_REQUIRE_SANDBOX").is_none());
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines[..4], ["checkpoint 1", "secret 1", "checkpoint 0", "8"], "{out}{err}");
+    assert!(out.contains("2 of 2 journals whole") || out.contains("4 of 4 journals whole"), "{out}");
+    assert_eq!(err.to_lowercase().matches("no space left").count(), 2, "{err}");
+}

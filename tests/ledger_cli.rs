@@ -378,3 +378,97 @@ fn the_log_is_asked_by_user_secret_time_and_cost() {
     let (_, err, code) = world.omni(&["audit", "log", "--since", "soon"]);
     assert!(code == 1 && err.contains("soon"), "{err}");
 }
+
+#[test]
+fn what_becomes_of_secrets_is_in_the_ledger_without_their_values_and_before_it_happens() {
+    let world = World::new();
+    let secret = |arguments: &[&str]| {
+        let mut command = Command::cargo_bin("omni").unwrap();
+        let command = command.env("OMNI_HOME", world.home().path()).arg("secret").args(arguments);
+        command.write_stdin("a-value-that-stays").output().unwrap()
+    };
+    let set = ["set", "ci", "--host", "ci.example.com", "--header", "x-api-key", "--env", "CI_KEY"];
+    assert!(secret(&set).status.success());
+    assert!(secret(&["rm", "ci"]).status.success());
+    assert!(!secret(&["rm", "ci"]).status.success(), "what is not there goes nowhere");
+    let (out, _, _) = world.omni(&["audit", "log", "--json"]);
+    let told: Vec<_> = objects(&out).iter().map(|event| (event["event"].clone(), event["secret"].clone())).collect();
+    assert_eq!(told, [(json!("secret_set"), json!("ci")), (json!("secret_removed"), json!("ci"))]);
+    let first = &objects(&out)[0];
+    assert!(first["sites"][0].as_str().unwrap().contains("ci.example.com"), "{first}");
+    assert_eq!(first["from"], json!(["store:ci"]));
+    assert!(!out.contains("a-value-that-stays"), "{out}");
+    let (out, _, code) = world.omni(&["audit", "verify"]);
+    assert!(code == 0 && out.contains("ledger: 2 entries"), "{out}");
+    // It is no session.
+    assert_eq!(world.omni(&["sessions"]).0, "");
+    assert_eq!(world.omni(&["show", "last"]).2, 1);
+    // No record, no effect.
+    std::fs::remove_dir_all(world.home().path().join("sessions")).unwrap();
+    std::fs::write(world.home().path().join("sessions"), "in the way").unwrap();
+    let refused = secret(&set);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("sessions"), "{refused:?}");
+    std::fs::remove_file(world.home().path().join("sessions")).unwrap();
+    assert_eq!(secret(&["list"]).stdout, b"");
+}
+
+/// A journal as docs/journal.md says one is written, of whatever events.
+fn written_by_hand(home: &Home, session: &SessionId, events: &[Value]) {
+    use sha2::{Digest, Sha256};
+    let mut header = b"OMNIJRNL\x00\x01\x02\x00\x00\x00\x00\x00".to_vec();
+    header.extend(session.as_str().bytes());
+    let mut hash = Sha256::digest([&b"omni journal header v1\0"[..], &header].concat());
+    let mut bytes = header;
+    for (seq, event) in (1_u64..).zip(events) {
+        let payload = format!(r#"{{"seq":{seq},"at":{},"event":{event}}}"#, START + 5_000 + seq.cast_signed());
+        hash = Sha256::digest([&b"omni journal frame v1\0"[..], &hash, payload.as_bytes()].concat());
+        let length = u32::try_from(payload.len()).unwrap();
+        bytes.extend([&length.to_be_bytes()[..], &(!length).to_be_bytes(), payload.as_bytes(), &hash].concat());
+    }
+    std::fs::write(home.journal(session, Writer::Proxy), bytes).unwrap();
+}
+
+#[test]
+fn an_event_of_a_later_version_passes_through_everything_that_reads() {
+    let world = World::new();
+    let (session, home) = (SessionId::from_entropy([5; 10]), world.home());
+    let mut supervisor = Journal::create(&home, &session, Writer::Session).unwrap();
+    supervisor.record(Timestamp(START), &started(&session)).unwrap();
+    let dream = json!({ "event": "dream_had", "request": 1, "about": "electric \u{1b}[2J sheep", "cost": 7 });
+    let more = json!({ "event": "request_failed", "request": 1, "reason": "no answer", "mood": { "of": "later" } });
+    written_by_hand(&home, &session, &[dream, more]);
+    let ended = Event::SessionEnded { reason: EndReason::Finished, exit: ExitStatus::Code(0) };
+    supervisor.record(Timestamp(START + 9_000), &ended).unwrap();
+    let period = ["--since", "2023-11-14", "--until", "2023-11-15"];
+    let readers = [
+        &["audit", "log"][..],
+        &["audit", "log", "--json"],
+        &["audit", "log", "--text", "answer"],
+        &["show", "last"],
+        &["show", "last", "--json"],
+        &["sessions"],
+        &["spend"],
+        &["audit", "export", "--format", "jsonl"],
+        &["audit", "export", "--format", "ocsf"],
+        &["audit", "export", "--format", "har"],
+        &[&["audit", "report"], &period[..]].concat(),
+        &["audit", "verify"],
+        &["audit", "checkpoint"],
+    ];
+    for reader in readers {
+        let (out, err, code) = world.omni(reader);
+        assert_eq!(code, 0, "{reader:?}: {err}");
+        assert!(!out.contains('\u{1b}'), "{reader:?}: {out}");
+        let shows_all = matches!(reader, ["audit", "log"] | ["audit", "log" | "export", "--json" | "--format", ..])
+            && !reader.contains(&"har");
+        assert!(!shows_all || (out.contains("dream_had") && out.contains("sheep")), "{reader:?}: {out}");
+    }
+    let (out, _, _) = world.omni(&["audit", "log", "--json"]);
+    assert_eq!(objects(&out)[2]["mood"]["of"], "later", "a field of a later version stays: {out}");
+    let (key, _, _) = world.omni(&["audit", "keys"]);
+    let (receipt, _, _) = world.omni(&["audit", "prove", "last", "--event", "2"]);
+    let path = world.place.path().join("receipt");
+    std::fs::write(&path, receipt).unwrap();
+    let (out, err, code) = world.omni(&["audit", "verify", "--receipt", path.to_str().unwrap(), "--key", key.trim()]);
+    assert!(code == 0 && out.contains("dream_had"), "{out}{err}");
+}

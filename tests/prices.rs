@@ -78,6 +78,12 @@ fn another_table_takes_its_place_by_its_hash_alone() {
 
     assert!(world.omni(&["prices", "update", "--shipped"]).status.success());
     assert_eq!(world.shown("gpt-5.5")[0]["price_table"], "2026-11-26");
+    let log = String::from_utf8(world.omni(&["audit", "log"]).stdout).unwrap();
+    assert!(log.contains(&format!("installs the prices of of-a-test, file {hash}")), "{log}");
+    assert!(
+        log.trim_end().ends_with("goes back to the shipped prices of 2026-11-26") && log.lines().count() == 2,
+        "{log}"
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod witness;
 
 use self::checkpoint::{CheckpointArgs, KeysArgs};
 use self::export::ExportArgs;
-use self::filter::{Filter, Wanted};
+use self::filter::Wanted;
 use self::forget::ForgetArgs;
 use self::receipt::ProveArgs;
 use self::report::ReportArgs;
@@ -26,13 +26,15 @@ use self::witness::WitnessArgs;
 use super::event_line::{EventLine, describe};
 use super::listing::{self, Viewer};
 use super::server::Route;
-use crate::model::SessionId;
-use crate::store::{Sqlite, Store, StoredEvent};
+use crate::store::{Search, Sqlite, Store, StoredEvent, Turn};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// How many events are in memory at once.
 const PAGE_EVENTS: u32 = 1_000;
+/// How many events are printed on a terminal, unless told otherwise.
+const LIMIT_USUAL: u32 = 1_000;
 /// How long to wait between two looks for new events.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 
@@ -64,7 +66,8 @@ enum Act {
 /// Print recorded events, of one session or of all
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni audit log --session last\n  omni audit log --follow --json | jq .event\n  \
-    omni audit log --follow --verdict denied\n  omni audit log --since 24h --secret github --user ada")]
+    omni audit log --follow --verdict denied\n  omni audit log --since 24h --secret github --user ada\n  \
+    omni audit log --text 'archive upload' --limit 20")]
 struct LogArgs {
     /// Only this session: any unique beginning of its id, or `last`
     #[arg(long, value_name = "ID")]
@@ -74,6 +77,9 @@ struct LogArgs {
     /// Go on with events as they are recorded
     #[arg(long)]
     follow: bool,
+    /// Print the newest of them alone; 0 for all [default: 1000 on a terminal, else all]
+    #[arg(long, short = 'n', value_name = "N")]
+    limit: Option<u32>,
     /// Print one JSON object for each event
     #[arg(long)]
     json: bool,
@@ -85,6 +91,18 @@ struct LogArgs {
 struct RebuildArgs {}
 
 impl Args {
+    /// The command, where it reads what is recorded and not of one session alone.
+    pub(super) fn reads_all(&self) -> Option<&'static str> {
+        match &self.act {
+            Act::Verify(_) => Some("audit verify"),
+            Act::Checkpoint(_) => Some("audit checkpoint"),
+            Act::Keys(_) => Some("audit keys"),
+            Act::Tiles(_) => Some("audit tiles"),
+            Act::Report(_) => Some("audit report"),
+            _ => None,
+        }
+    }
+
     /// Does what needs nobody's records; none where it needs them.
     ///
     /// # Errors
@@ -122,10 +140,16 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
 fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let mut store = args.wanted.of_user(viewer)?;
     let session = args.session.as_deref().map(|wanted| store.find(wanted)).transpose()?;
-    let mut filter = Filter::new(&args.wanted)?;
-    let first = filter.since().map(|since| store.entry_at(since)).transpose()?;
-    let first = first.map_or(0, |entry| entry.saturating_sub(1));
-    let mut entry = print_after(store.as_ref(), session.as_ref(), first, args.json, &mut filter)?;
+    viewer.note_reading("audit log", session.as_ref())?;
+    let search = args.wanted.search(session)?;
+    // Before anything is printed: what comes later is what is followed.
+    let newest = store.search(&Search::default(), Turn::Before(u64::MAX), 1)?;
+    let mut entry = newest.first().map_or(0, |newest| newest.entry);
+    let usual = std::io::stdout().is_terminal().then_some(LIMIT_USUAL);
+    match args.limit.or(usual).filter(|limit| *limit > 0) {
+        Some(limit) => print_newest(store.as_ref(), &search, Turn::Before(entry + 1), limit, args)?,
+        None => entry = entry.max(print_after(store.as_ref(), &search, 0, args.json)?),
+    }
     if entry == 0 && !args.follow {
         eprintln!("Nothing is recorded yet; `omni exec -- COMMAND` runs a session.");
     }
@@ -134,28 +158,32 @@ fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     }
     loop {
         std::thread::sleep(FOLLOW_PAUSE);
-        match &session {
+        match &search.session {
             Some(session) => store.fold(session)?,
             None => store.fold_all()?,
         }
-        entry = print_after(store.as_ref(), session.as_ref(), entry, args.json, &mut filter)?;
+        entry = print_after(store.as_ref(), &search, entry, args.json)?;
     }
 }
 
-/// Prints every event after an entry, page by page; returns the last one's entry.
-fn print_after(
-    store: &dyn Store,
-    session: Option<&SessionId>,
-    mut entry: u64,
-    json: bool,
-    filter: &mut Filter,
-) -> anyhow::Result<u64> {
+/// Prints the newest events that are meant from a place in the log backwards, the newest last.
+fn print_newest(store: &dyn Store, search: &Search, turn: Turn, limit: u32, args: &LogArgs) -> anyhow::Result<()> {
+    let found = store.search(search, turn, limit)?;
+    let lines: Result<String, _> = found.iter().rev().map(|stored| log_line(stored, args.json)).collect();
+    listing::emit(&lines?)?;
+    if args.limit.is_none() && found.len() >= limit as usize {
+        eprintln!("omni: these are the newest {limit}; --limit 0 prints all");
+    }
+    Ok(())
+}
+
+/// Prints every event that is meant after an entry, page by page; returns the last one's entry.
+fn print_after(store: &dyn Store, search: &Search, mut entry: u64, json: bool) -> anyhow::Result<u64> {
     loop {
-        let page = store.log(session, entry, PAGE_EVENTS)?;
+        let page = store.search(search, Turn::After(entry), PAGE_EVENTS)?;
         let Some(last) = page.last() else { return Ok(entry) };
         entry = last.entry;
-        let lines: Result<String, _> =
-            page.iter().filter(|stored| filter.admits(stored)).map(|stored| log_line(stored, json)).collect();
+        let lines: Result<String, _> = page.iter().map(|stored| log_line(stored, json)).collect();
         listing::emit(&lines?)?;
     }
 }

@@ -121,16 +121,13 @@ fn words(event: &Event) -> String {
         Event::FileRefusalsUntold { count } => format!("REFUSED {count} more changes of protected files"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
         Event::SessionEnded { reason, exit: status } => format!("session {}, {}", end_reason(*reason), exit(*status)),
-        Event::ChangesApplied { added, modified, deleted, executables, overwritten, .. } => {
-            let counted = |what: &str, paths: &[String]| match paths {
-                [] => String::new(),
-                _ => format!("; {what}: {}", paths.join(", ")),
-            };
-            let (run, lost) =
-                (counted("may execute on the host", executables), counted("over the host's own", overwritten));
-            format!("changes applied: {added} added, {modified} modified, {deleted} deleted{run}{lost}")
-        }
+        Event::ChangesApplied { .. } => applied_words(event),
         Event::ChangesRolledBack { reason } => format!("changes rolled back: {reason}"),
+        Event::LedgerRead { .. }
+        | Event::SecretSet { .. }
+        | Event::SecretRemoved { .. }
+        | Event::SecretStoreGuarded { .. }
+        | Event::PricesChanged { .. } => words_of_installation(event),
         Event::PrivatePartsForgotten { user, reason, bodies, recording } => {
             format!("{user} had {bodies} B of bodies and {recording} B of the terminal's recording forgotten: {reason}")
         }
@@ -170,6 +167,44 @@ fn words_of_request(event: &Event) -> String {
         Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
             let cost = listing::money(*cost, 0);
             format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
+        }
+        _ => String::new(),
+    }
+}
+
+/// What was taken over of a workspace's changes; nothing for other events.
+fn applied_words(event: &Event) -> String {
+    let Event::ChangesApplied { added, modified, deleted, executables, overwritten, .. } = event else {
+        return String::new();
+    };
+    let counted = |what: &str, paths: &[String]| match paths {
+        [] => String::new(),
+        _ => format!("; {what}: {}", paths.join(", ")),
+    };
+    let (run, lost) = (counted("may execute on the host", executables), counted("over the host's own", overwritten));
+    format!("changes applied: {added} added, {modified} modified, {deleted} deleted{run}{lost}")
+}
+
+/// What happened to the installation as a whole; nothing for other events.
+fn words_of_installation(event: &Event) -> String {
+    match event {
+        Event::LedgerRead { user, command, session: Some(session) } => {
+            format!("{user} reads session {session} by `{command}`")
+        }
+        Event::LedgerRead { user, command, session: None } => format!("{user} reads what is recorded by `{command}`"),
+        Event::SecretSet { user, secret, sites, from } => {
+            format!("{user} keeps the secret {secret} for {}, from {}", sites.join(", "), from.join(", "))
+        }
+        Event::SecretRemoved { user, secret } => format!("{user} removes the secret {secret}"),
+        Event::SecretStoreGuarded { user, passphrase: true } => format!("{user} has a passphrase guard the secrets"),
+        Event::SecretStoreGuarded { user, passphrase: false } => {
+            format!("{user} takes the passphrase of the secrets away")
+        }
+        Event::PricesChanged { user, price_table, sha256: Some(sha256) } => {
+            format!("{user} installs the prices of {price_table}, file {sha256}")
+        }
+        Event::PricesChanged { user, price_table, sha256: None } => {
+            format!("{user} goes back to the shipped prices of {price_table}")
         }
         _ => String::new(),
     }

@@ -1,8 +1,8 @@
 //! What the verbs that list things share: opening the store, tables, JSON lines, and text that cannot attack a terminal.
 
-use crate::model::{NanoUsd, Timestamp, Usage};
+use crate::model::{Event, NanoUsd, SessionId, Timestamp, Usage};
 pub(super) use crate::model::{harmless_json, printable};
-use crate::store::{Home, Store, open_store};
+use crate::store::{Home, Store, open_store, record_of_installation};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -16,19 +16,30 @@ pub(super) fn printable_lines(text: &str) -> String {
 pub(super) struct Viewer {
     home: Home,
     user: Option<String>,
-    /// Whether whoever asks is at the other end of the machine's server.
-    visits: bool,
+    /// Who asks at the other end of the machine's server; none where it is this process's user.
+    visitor: Option<String>,
 }
 
 impl Viewer {
     /// This process's user, who sees their own records whole.
     pub(super) fn own() -> anyhow::Result<Self> {
-        Ok(Self { home: Home::from_env()?, user: None, visits: false })
+        Ok(Self { home: Home::from_env()?, user: None, visitor: None })
     }
 
-    /// A user who sees of a home's records those of their own sessions; without a name, everything.
-    pub(super) fn of_user(home: Home, user: Option<String>) -> Self {
-        Self { home, user, visits: true }
+    /// A visitor of the machine's server, who sees of its records those of their own sessions, or everything.
+    pub(super) fn visitor(home: Home, name: String, sees_all: bool) -> Self {
+        Self { home, user: (!sees_all).then(|| name.clone()), visitor: Some(name) }
+    }
+
+    /// Records that records are read, where somebody reads them who could not without omni: the owner of a home reads its
+    /// files as they like, and an entry that they can leave out would show nothing.
+    ///
+    /// # Errors
+    /// When it cannot be recorded; then nothing is to be shown.
+    pub(super) fn note_reading(&self, command: &str, session: Option<&SessionId>) -> anyhow::Result<()> {
+        let Some(user) = self.visitor.clone() else { return Ok(()) };
+        let event = Event::LedgerRead { user, command: command.to_owned(), session: session.cloned() };
+        record(&self.home, &event)
     }
 
     /// Whether there is nothing in the home that they may not see.
@@ -39,7 +50,7 @@ impl Viewer {
     /// Refuses to go on where files that are named are not those of whoever names them.
     pub(super) fn reads_files(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
-            !self.visits,
+            self.visitor.is_none(),
             "the machine's server reads and writes no files of its visitors: run this as root, with --no-system and with \
              OMNI_HOME set to the server's home"
         );
@@ -66,6 +77,14 @@ impl Viewer {
         }
         Ok(store)
     }
+}
+
+/// Records a fact about a home's installation as a whole. Its effect is to follow, and only if this succeeds.
+///
+/// # Errors
+/// When it cannot be recorded.
+pub(super) fn record(home: &Home, event: &Event) -> anyhow::Result<()> {
+    Ok(record_of_installation(home, Timestamp(jiff::Timestamp::now().as_microsecond()), event)?)
 }
 
 /// Writes to stdout; a reader that has gone away is no error.

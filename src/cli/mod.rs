@@ -120,7 +120,21 @@ impl Records {
         }
     }
 
+    /// The command, where it reads what is recorded and not of one session. Those that do something instead are recorded by
+    /// the session that they do it to, with their user.
+    fn reads_all(&self) -> Option<&'static str> {
+        match self {
+            Self::Sessions(_) => Some("sessions"),
+            Self::Spend(_) => Some("spend"),
+            Self::Audit(args) => args.reads_all(),
+            _ => None,
+        }
+    }
+
     fn show(self, viewer: &listing::Viewer) -> anyhow::Result<ExitCode> {
+        if let Some(command) = self.reads_all() {
+            viewer.note_reading(command, None)?;
+        }
         match self {
             Self::Sessions(args) => sessions::run(args, viewer),
             Self::Show(args) => show::run(args, viewer),

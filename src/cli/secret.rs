@@ -1,8 +1,9 @@
 //! `omni secret`: what omni keeps for you, where each goes, and never a value of one on a command line.
 
-use super::listing::{emit, json_line, printable};
+use super::listing::{emit, json_line, printable, record};
+use crate::model::Event;
 use crate::policy::{Preset, SecretSpec, nearest};
-use crate::session::{KernelKeyring, check_secret};
+use crate::session::{KernelKeyring, check_secret, user_name};
 use crate::store::{Home, SecretStore, StoredSecret};
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
@@ -262,7 +263,11 @@ fn set(wanted: &Set) -> anyhow::Result<()> {
         set_at: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
         has_value: value.is_some(),
     };
-    SecretStore::edit(home.path())?.set(&spec.name, known, value, &KernelKeyring::of(home.path()))?;
+    let mut store = SecretStore::edit(home.path())?;
+    let (secret, sites) = (spec.name.clone(), spec.sites.iter().map(ToString::to_string).collect());
+    let from = spec.from.iter().map(ToString::to_string).collect();
+    record(&home, &Event::SecretSet { user: user_name(), secret, sites, from })?;
+    store.set(&spec.name, known, value, &KernelKeyring::of(home.path()))?;
     let mut text = format!("{} goes to:\n", spec.name);
     for site in &spec.sites {
         writeln!(text, "  {site}")?;
@@ -303,7 +308,11 @@ fn list(json: bool) -> anyhow::Result<()> {
 
 fn remove(name: &str) -> anyhow::Result<()> {
     let home = Home::from_env()?;
-    Ok(SecretStore::edit(home.path())?.remove(name, &KernelKeyring::of(home.path()))?)
+    let mut store = SecretStore::edit(home.path())?;
+    if store.secrets().contains_key(name) {
+        record(&home, &Event::SecretRemoved { user: user_name(), secret: name.to_owned() })?;
+    }
+    Ok(store.remove(name, &KernelKeyring::of(home.path()))?)
 }
 
 fn presets(json: bool) -> anyhow::Result<()> {
@@ -343,8 +352,11 @@ fn unlock() -> anyhow::Result<()> {
 fn passphrase(none: bool) -> anyhow::Result<()> {
     let home = Home::from_env()?;
     let keyring = KernelKeyring::of(home.path());
+    let guarded = |passphrase| Event::SecretStoreGuarded { user: user_name(), passphrase };
     if none {
-        return Ok(SecretStore::edit(home.path())?.guard(None, &keyring)?);
+        let mut store = SecretStore::edit(home.path())?;
+        record(&home, &guarded(false))?;
+        return Ok(store.guard(None, &keyring)?);
     }
     let first = read_line("New passphrase: ")?;
     ensure!(
@@ -354,7 +366,9 @@ fn passphrase(none: bool) -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
         ensure!(*read_line("The same again: ")? == *first, "the two are not the same: nothing was changed");
     }
-    Ok(SecretStore::edit(home.path())?.guard(Some(&first), &keyring)?)
+    let mut store = SecretStore::edit(home.path())?;
+    record(&home, &guarded(true))?;
+    Ok(store.guard(Some(&first), &keyring)?)
 }
 
 /// Reads a value, from the terminal or from standard input to its end.

@@ -148,8 +148,8 @@ fn run_session(visit: Visit, machine: &Machine, home: &std::path::Path) -> anyho
 
 fn show_records(visit: Visit, home: &std::path::Path) -> anyhow::Result<ExitCode> {
     let Visit { peer, request, .. } = visit;
-    let user = if peer.is_root() { None } else { Some(peer.name) };
-    let viewer = Viewer::of_user(Home::open(home)?, user);
+    let sees_all = peer.is_root();
+    let viewer = Viewer::visitor(Home::open(home)?, peer.name, sees_all);
     match super::parse(request.words)? {
         Verb::Records(records) => records.show(&viewer),
         Verb::Policy(policy) => policy.amend(&viewer),

@@ -107,6 +107,7 @@ struct RefusalStory {
 pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let store = viewer.open()?;
     let session: SessionId = store.find(&args.session)?;
+    viewer.note_reading("show", Some(&session))?;
     let (summary, status) = store.session(&session)?;
     let events = store.events(&session)?;
     let changes = count_waiting(viewer.home(), &session, !status.is_over());

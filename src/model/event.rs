@@ -1,6 +1,6 @@
 //! The facts of a session, in the past tense. The ledger is these persisted; a session's state is a fold over them.
 
-use super::{FileAct, HeldLimit, Host, NanoUsd, Port, Pricing, ReachedLimit, Scheme, SessionId, Tier, Usage};
+use super::{FileAct, Host, Isolation, NanoUsd, Port, Pricing, ReachedLimit, Scheme, SessionId, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,49 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 /// The number of a request within its session, from 1, in the order in which requests were judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestNumber(pub u64);
-
-/// Which of a session's processes wrote a journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Writer {
-    /// The process that supervises the sandbox.
-    Session,
-    /// The process that holds the only way out.
-    Proxy,
-    /// Whoever takes over or forgets, after its end, what the session changed behind an overlay: one at a time.
-    Changes,
-}
-
-impl Writer {
-    /// Every writer a session can have.
-    pub const ALL: [Self; 3] = [Self::Session, Self::Proxy, Self::Changes];
-
-    /// The name, which is also the journal's file name without its extension.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Proxy => "proxy",
-            Self::Changes => "changes",
-        }
-    }
-
-    /// The number that stands for it in journals and in the ledger.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Session => 1,
-            Self::Proxy => 2,
-            Self::Changes => 3,
-        }
-    }
-
-    /// The writer that this number stands for.
-    #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|writer| writer.code() == code)
-    }
-}
 
 /// How the harness ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,28 +40,6 @@ pub enum EndReason {
     /// Something outside ended the session's process or its sandbox, without a word. The former is found out when the
     /// journal is read later.
     Interrupted,
-}
-
-/// What the sandbox reached, feature by feature.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Isolation {
-    /// The tier as a whole. Records from before there were tiers are of sandboxes in all namespaces.
-    #[serde(default)]
-    pub tier: Tier,
-    /// The namespaces the harness has of its own.
-    pub namespaces: Vec<String>,
-    /// Landlock's ABI version as enforced; 0 where the kernel has none.
-    pub landlock_abi: u32,
-    /// Whether the system call filter is loaded.
-    pub seccomp: bool,
-    /// How network traffic is captured, such as `anyip+tproxy`.
-    pub network: String,
-    /// What a better kernel or tier would have held and this sandbox does not, each in words for a person.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gaps: Vec<String>,
-    /// What the session may use up, and what holds it to that.
-    #[serde(default)]
-    pub limits: Vec<HeldLimit>,
 }
 
 /// The line of a request that a person reads: method and canonical URL without query.
@@ -605,6 +540,51 @@ pub enum Event {
         /// Bytes of the terminal's recording.
         recording: u64,
     },
+    /// A visitor of the machine's server reads what is recorded; written before any of it is shown.
+    LedgerRead {
+        /// Who.
+        user: String,
+        /// By which command.
+        command: String,
+        /// Of which session; none where of all that they may see.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+    },
+    /// A secret is kept from now on, or kept otherwise; written before it is.
+    SecretSet {
+        /// Who wants it.
+        user: String,
+        /// Its name.
+        secret: String,
+        /// Where it may go.
+        sites: Vec<String>,
+        /// Where its value is found; `store:` is omni's own store.
+        from: Vec<String>,
+    },
+    /// A secret is kept no more; written before it goes.
+    SecretRemoved {
+        /// Who wants it.
+        user: String,
+        /// Its name.
+        secret: String,
+    },
+    /// The store of secrets is guarded otherwise; written before it is.
+    SecretStoreGuarded {
+        /// Who wants it.
+        user: String,
+        /// Whether by a passphrase.
+        passphrase: bool,
+    },
+    /// Sessions that begin from now on are charged by another table; written before it is there.
+    PricesChanged {
+        /// Who wants it.
+        user: String,
+        /// The table's version.
+        price_table: String,
+        /// SHA-256 of its file, in hexadecimal; none for the table that ships with omni.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    },
     /// What the overlay still kept is given up; written before it is removed.
     ChangesDiscarded {
         /// How many paths still differed from the workspace; none where that could not be told.
@@ -661,6 +641,11 @@ impl Event {
             Self::ChangesRolledBack { .. } => "changes_rolled_back",
             Self::ChangesDiscarded { .. } => "changes_discarded",
             Self::PrivatePartsForgotten { .. } => "private_parts_forgotten",
+            Self::LedgerRead { .. } => "ledger_read",
+            Self::SecretSet { .. } => "secret_set",
+            Self::SecretRemoved { .. } => "secret_removed",
+            Self::SecretStoreGuarded { .. } => "secret_store_guarded",
+            Self::PricesChanged { .. } => "prices_changed",
         }
     }
 
@@ -676,6 +661,8 @@ impl Event {
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
             Self::PrivatePartsForgotten { .. } => true,
+            Self::LedgerRead { .. } | Self::PricesChanged { .. } => true,
+            Self::SecretSet { .. } | Self::SecretRemoved { .. } | Self::SecretStoreGuarded { .. } => true,
             _ => false,
         }
     }

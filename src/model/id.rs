@@ -34,6 +34,20 @@ impl SessionId {
         Self(text.iter().map(|byte| char::from(*byte)).collect())
     }
 
+    /// An id under which is recorded what happens to an installation as a whole. The caller drew the entropy, so that several
+    /// installations can share one store.
+    #[must_use]
+    pub fn of_installation(entropy: u32) -> Self {
+        let [a, b, c, d] = entropy.to_be_bytes();
+        Self::from_entropy([0, 0, 0, 0, 0, 0, a, b, c, d])
+    }
+
+    /// Whether it is one of those, and no session's: of 2⁴⁵ sessions, one is drawn an id that begins so.
+    #[must_use]
+    pub fn is_of_installation(&self) -> bool {
+        self.0.starts_with("000000000")
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -9,6 +9,7 @@ mod event;
 mod file_act;
 mod host;
 mod id;
+mod isolation;
 mod limit;
 mod model_host;
 mod money;
@@ -18,15 +19,15 @@ mod text;
 mod tier;
 mod time;
 mod usage;
+mod writer;
 
 pub use budget::{Scope, Window};
 pub use durability::Durability;
-pub use event::{
-    BodyEnd, BodySide, EndReason, Event, ExitStatus, Isolation, RefusalKind, RequestLine, RequestNumber, Writer,
-};
+pub use event::{BodyEnd, BodySide, EndReason, Event, ExitStatus, RefusalKind, RequestLine, RequestNumber};
 pub use file_act::FileAct;
 pub use host::{Host, HostError, HostName, LOOPBACK_NAME, Port, Scheme};
 pub use id::{IdError, SessionId};
+pub use isolation::Isolation;
 pub use limit::{HeldLimit, KilledProcess, LimitHolder, LimitKind, ReachedLimit};
 pub use model_host::{ModelFormat, ModelHost};
 pub use money::{MoneyError, NanoUsd};
@@ -36,3 +37,4 @@ pub use text::{harmless_json, is_hostile, printable};
 pub use tier::Tier;
 pub use time::Timestamp;
 pub use usage::{Pricing, Usage};
+pub use writer::Writer;

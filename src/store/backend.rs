@@ -1,8 +1,9 @@
 //! What the rest of omni asks of a store, whichever database it is in.
 
+use super::search::scan;
 use super::{
     Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Postgres,
-    PostgresHolds, Report, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary,
+    PostgresHolds, Report, Search, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary, Turn,
 };
 use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission};
 use crate::meter::{Admission, Budget};
@@ -95,6 +96,14 @@ pub trait Store: LedgerStore {
     /// # Errors
     /// A [`StoreError`] of the database.
     fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError>;
+
+    /// Events that are meant, at most `count`, from a place in the log on: forwards, or backwards with the newest first.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn search(&self, search: &Search, turn: Turn, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        scan(|entry, count| self.log(search.session.as_ref(), entry, count), search, turn, count)
+    }
 
     /// Events in the order of time: at most `count` after a time and an entry, and before `until`.
     ///

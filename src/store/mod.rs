@@ -12,6 +12,8 @@ mod error;
 mod fold;
 mod holds;
 mod home;
+mod index;
+mod installation;
 mod journal;
 mod ledger;
 mod liveness;
@@ -22,12 +24,14 @@ mod query;
 mod read;
 mod recorder;
 mod schema;
+mod search;
 mod secret_store;
 mod spend;
 mod sqlite;
 mod sqlite_ledger;
 mod summary;
 mod summary_row;
+mod terms;
 mod verify;
 
 pub use approvals::{Approval, Approvals};
@@ -37,6 +41,7 @@ pub use consents::{StandingConsent, Wanted, give_consent, read_consents, take_co
 pub use error::{HomeFault, StoreError};
 pub use holds::{Account, Claim, Holds};
 pub use home::{Home, choose_store};
+pub use installation::record_of_installation;
 pub use journal::{Journal, SyncHandle};
 pub use ledger::{
     Checkpointed, Exported, LedgerEntry, LedgerError, LedgerFinding, LedgerKey, LedgerReport, SigningKey, Witness,
@@ -48,6 +53,7 @@ pub use prices::{installed_prices_path, load_prices, own_prices_path};
 pub use private::{PrivateParts, Sealed, SealedFile, SealedReader, destroy_private_parts};
 pub use query::StoredEvent;
 pub use recorder::{Memory, Recorder};
+pub use search::{Search, Turn};
 pub use secret_store::{Keyring, SecretStore, SecretStoreError, StoredSecret};
 pub use spend::{SpendBy, SpendRow};
 pub use sqlite::Sqlite;
@@ -55,6 +61,7 @@ pub use sqlite_ledger::{
     check_journal_files, check_ledger_files, read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
 };
 pub use summary::{Counts, Status, Summary};
+pub use terms::Decided;
 pub use verify::{Finding, Report};
 
 use postgres::PostgresHolds;

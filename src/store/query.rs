@@ -61,10 +61,13 @@ pub(super) fn lengths(connection: &Connection) -> rusqlite::Result<BTreeMap<(Str
 
 /// The session that a person means, out of all, the newest first.
 pub(super) fn find(all: Vec<SessionId>, wanted: &str) -> Result<SessionId, StoreError> {
+    let lower = wanted.to_ascii_lowercase();
+    // What is recorded of the installation as a whole is no session, and meant only where it is named whole.
+    let meant = |id: &SessionId| !id.is_of_installation() || id.as_str() == lower;
+    let all: Vec<_> = all.into_iter().filter(meant).collect();
     if wanted == "last" {
         return all.into_iter().next().ok_or(StoreError::NoSession);
     }
-    let lower = wanted.to_ascii_lowercase();
     let begins = |id: &&SessionId| !lower.is_empty() && id.as_str().starts_with(&lower);
     let candidates: Vec<_> = all.iter().filter(begins).cloned().collect();
     let wanted: String = wanted.escape_debug().collect();

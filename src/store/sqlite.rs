@@ -1,8 +1,10 @@
 //! The embedded store: one SQLite file in the home.
 
+use super::search::scan;
 use super::summary::{Status, Summary};
 use super::{
-    Home, LedgerError, Report, SpendBy, SpendRow, Store, StoreError, StoredEvent, fold, query, schema, spend, verify,
+    Home, LedgerError, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold, index, query,
+    schema, spend, verify,
 };
 use crate::model::{SessionId, Timestamp, Writer};
 use rusqlite::Connection;
@@ -125,6 +127,8 @@ impl Store for Sqlite {
     fn fold(&mut self, session: &SessionId) -> Result<(), StoreError> {
         let fault = fold::fold(&mut self.connection, &self.home, session)?;
         self.ledger_fault = fault.or(self.ledger_fault.take());
+        // What cannot be indexed now is when somebody asks.
+        let _ = index::keep_up(&self.connection);
         Ok(())
     }
 
@@ -143,7 +147,8 @@ impl Store for Sqlite {
 
     fn sessions(&self) -> Result<Vec<(Summary, Status)>, StoreError> {
         let all = Summary::load_all(&self.connection).map_err(self.failed("read"))?;
-        Ok(all.into_iter().filter(|summary| self.shows(summary)).map(|summary| self.with_status(summary)).collect())
+        let shown = all.into_iter().filter(|summary| !summary.session.is_of_installation() && self.shows(summary));
+        Ok(shown.map(|summary| self.with_status(summary)).collect())
     }
 
     fn session(&self, session: &SessionId) -> Result<(Summary, Status), StoreError> {
@@ -162,6 +167,15 @@ impl Store for Sqlite {
 
     fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError> {
         query::entry_at(&self.connection, since).map_err(self.failed("read"))
+    }
+
+    fn search(&self, search: &Search, turn: Turn, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        let found = index::search(&self.connection, self.viewer.as_deref(), search, turn, count);
+        let found = found.map_err(self.failed("read"))?;
+        found.map_or_else(
+            || scan(|entry, count| self.log(search.session.as_ref(), entry, count), search, turn, count),
+            Ok,
+        )
     }
 
     fn log_between(

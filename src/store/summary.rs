@@ -244,7 +244,12 @@ impl Summary {
             | Event::ChangesApplied { .. }
             | Event::ChangesRolledBack { .. }
             | Event::ChangesDiscarded { .. }
-            | Event::PrivatePartsForgotten { .. } => {}
+            | Event::PrivatePartsForgotten { .. }
+            | Event::LedgerRead { .. }
+            | Event::SecretSet { .. }
+            | Event::SecretRemoved { .. }
+            | Event::SecretStoreGuarded { .. }
+            | Event::PricesChanged { .. } => {}
         }
     }
 }

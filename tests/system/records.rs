@@ -1,6 +1,10 @@
 //! A user sees the records of their own sessions, and root's hands alone touch any.
 
 use crate::machine::{Files, Machine, User, finish, on_a_machine};
+use serde_json::{Value, json};
+
+/// How the ids begin under which is recorded what happens to the installation as a whole.
+const INSTALLATION: &str = "000000000";
 
 fn told(machine: &Machine, user: &User, words: &[&str]) -> (Option<i32>, String) {
     let mut command = machine.omni(user);
@@ -43,6 +47,7 @@ fn another_users_session_is_as_if_it_were_not_there() {
             let log = machine.list(user, &["audit", "log"]);
             log.iter()
                 .map(|line| line["session"].as_str().unwrap().to_owned())
+                .filter(|session| !session.starts_with(INSTALLATION))
                 .collect::<std::collections::BTreeSet<_>>()
         };
         assert_eq!(sessions(&machine.ada), [adas].into());
@@ -53,7 +58,45 @@ fn another_users_session_is_as_if_it_were_not_there() {
             (of_journals, reports.len() - of_journals)
         };
         assert_eq!(journals(&machine.bob), (2, 0), "the journals of one session, and nothing of the machine's ledger");
-        assert_eq!(journals(&machine.root()), (4, 1));
+        assert_eq!(journals(&machine.root()), (5, 1), "and that of what was read");
+    });
+}
+
+#[test]
+fn whoever_reads_through_the_server_is_recorded_before_they_see_anything() {
+    on_a_machine(Files::default(), |machine| {
+        machine.shell(&machine.ada, &["--name", "adas"], "true");
+        let adas = machine.list(&machine.ada, &["sessions"])[0]["session"].as_str().unwrap().to_owned();
+        told(machine, &machine.ada, &["show", &adas]);
+        told(machine, &machine.bob, &["show", &adas]);
+        machine.list(&machine.bob, &["audit", "log"]);
+        let reads = || {
+            let log = machine.list(&machine.root(), &["audit", "log"]);
+            let reads = log.into_iter().filter(|line| line["event"] == "ledger_read");
+            reads
+                .map(|read| (read["user"].clone(), read["command"].clone(), read["session"].clone()))
+                .collect::<Vec<_>>()
+        };
+        // What they may not see was not shown, and nobody read it. What root reads here is in what root reads next.
+        let (ada, bob) = (json!(machine.ada.name), json!(machine.bob.name));
+        let mut wanted = vec![
+            (ada.clone(), json!("sessions"), Value::Null),
+            (ada, json!("show"), json!(adas)),
+            (bob, json!("audit log"), Value::Null),
+        ];
+        assert_eq!(reads(), wanted);
+        wanted.push((json!(machine.root().name), json!("audit log"), Value::Null));
+        assert_eq!(reads(), wanted);
+        // A read that cannot be recorded shows nothing: something else lies where it would be.
+        let sessions = std::fs::read_dir(machine.path("records").join("sessions")).unwrap();
+        let mut names = sessions.map(|entry| entry.unwrap().path());
+        let place = names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(INSTALLATION));
+        let journal = place.unwrap().join("changes.journal");
+        let whole = std::fs::read(&journal).unwrap();
+        std::fs::write(&journal, [&whole[..], b"nonsense, and more of it"].concat()).unwrap();
+        let (code, text) = told(machine, &machine.ada, &["show", &adas]);
+        assert!(code == Some(1) && text.contains("changes.journal") && !text.contains("adas"), "{text}");
+        std::fs::write(&journal, whole).unwrap();
     });
 }
 

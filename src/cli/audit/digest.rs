@@ -52,7 +52,7 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, rest: impl FnOnce() -> K) 
 impl Digest {
     /// Takes an event in. `user` is whose session it is.
     pub(super) fn take(&mut self, session: &SessionId, user: &str, at: Timestamp, event: &Event) {
-        if self.sessions.insert(session.clone()) {
+        if !session.is_of_installation() && self.sessions.insert(session.clone()) {
             self.counts.sessions += 1;
         }
         let counts = &mut self.counts;

@@ -1,12 +1,12 @@
 //! `omni audit export`: the record in formats that other programs read.
 
-use super::filter::{Filter, Wanted};
+use super::filter::Wanted;
 use super::told::Teller;
 use crate::cli::listing::{self, Viewer};
 use crate::export::{json_line, ocsf};
 use crate::ledger::Har;
 use crate::model::SessionId;
-use crate::store::{Bodies, Store};
+use crate::store::{Bodies, Search, Store, Turn};
 use std::process::ExitCode;
 
 /// How many events are in memory at once, before what they say of requests is gathered.
@@ -45,31 +45,28 @@ pub(super) struct ExportArgs {
 /// When the store cannot be opened or read, or there is no such session.
 pub(super) fn run(args: &ExportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let store = args.wanted.of_user(viewer)?;
-    let mut filter = Filter::new(&args.wanted)?;
-    match args.format {
-        Format::Har => {
-            let session = store.find(args.session.as_deref().unwrap_or("last"))?;
-            har(store.as_ref(), &session, viewer, &mut filter)?;
-        }
-        format => {
-            let session = args.session.as_deref().map(|wanted| store.find(wanted)).transpose()?;
-            lines(store.as_ref(), session.as_ref(), format, &mut filter)?;
-        }
+    let session = match (&args.session, args.format) {
+        (Some(wanted), _) => Some(store.find(wanted)?),
+        (None, Format::Har) => Some(store.find("last")?),
+        (None, _) => None,
+    };
+    viewer.note_reading("audit export", session.as_ref())?;
+    let search = args.wanted.search(session)?;
+    match (args.format, &search.session) {
+        (Format::Har, Some(session)) => har(store.as_ref(), session, viewer, &search)?,
+        (format, _) => lines(store.as_ref(), format, &search)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a line for each event that is meant.
-fn lines(store: &dyn Store, session: Option<&SessionId>, format: Format, filter: &mut Filter) -> anyhow::Result<()> {
-    let mut teller = Teller::new(store)?;
-    let first = filter.since().map(|since| store.entry_at(since)).transpose()?;
-    let mut entry = first.map_or(0, |entry| entry.saturating_sub(1));
+fn lines(store: &dyn Store, format: Format, search: &Search) -> anyhow::Result<()> {
+    let (mut teller, mut entry) = (Teller::new(store)?, 0);
     loop {
-        let page = store.log(session, entry, PAGE_EVENTS)?;
+        let page = store.search(search, Turn::After(entry), PAGE_EVENTS)?;
         let Some(last) = page.last() else { return Ok(()) };
         entry = last.entry;
-        let meant = page.into_iter().filter(|stored| filter.admits(stored)).collect();
-        let records = teller.events(meant)?;
+        let records = teller.events(page)?;
         let text: String = match format {
             Format::Ocsf => records.iter().map(|record| ocsf::line(record, teller.installation())).collect(),
             Format::Jsonl | Format::Har => records.iter().map(json_line).collect(),
@@ -78,14 +75,13 @@ fn lines(store: &dyn Store, session: Option<&SessionId>, format: Format, filter:
     }
 }
 
-fn har(store: &dyn Store, session: &SessionId, viewer: &Viewer, filter: &mut Filter) -> anyhow::Result<()> {
+fn har(store: &dyn Store, session: &SessionId, viewer: &Viewer, search: &Search) -> anyhow::Result<()> {
     let (mut har, mut entry) = (Har::default(), 0);
     loop {
-        let page = store.log(Some(session), entry, PAGE_EVENTS)?;
+        let page = store.search(search, Turn::After(entry), PAGE_EVENTS)?;
         let Some(last) = page.last() else { break };
         entry = last.entry;
-        let meant = page.iter().filter(|stored| filter.admits(stored));
-        for (at, event) in meant.filter_map(|stored| Some((stored.at, stored.event()?))) {
+        for (at, event) in page.iter().filter_map(|stored| Some((stored.at, stored.event()?))) {
             har.take(at, event);
         }
     }

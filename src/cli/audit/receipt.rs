@@ -45,6 +45,7 @@ pub(super) fn prove(args: &ProveArgs, viewer: &Viewer) -> anyhow::Result<ExitCod
     let receipt = match (&args.session, args.entry) {
         (Some(session), _) => {
             let session = store.find(session)?;
+            viewer.note_reading("audit prove", Some(&session))?;
             let number = args.event.unwrap_or(store.session(&session)?.0.events);
             store.receipt(&session, number)?
         }

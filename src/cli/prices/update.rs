@@ -1,6 +1,9 @@
 //! `omni prices update`: another table in the place of the one that ships with omni.
 
+use crate::cli::listing;
 use crate::meter::PriceTable;
+use crate::model::Event;
+use crate::session::user_name;
 use crate::store::{Home, installed_prices_path};
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -30,7 +33,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let home = Home::from_env()?;
     let installed = installed_prices_path(home.path());
     let (Some(file), Some(hash)) = (&args.file, &args.sha256) else {
-        return go_back(&installed);
+        return go_back(&home, &installed);
     };
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -42,6 +45,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let text = String::from_utf8(bytes).with_context(|| format!("{} is not text", file.display()))?;
     let table = PriceTable::parse(&text).with_context(|| format!("{} cannot be used", file.display()))?;
+    let change =
+        Event::PricesChanged { user: user_name(), price_table: table.version().to_owned(), sha256: Some(found) };
+    listing::record(&home, &change)?;
     write_whole(&installed, text.as_bytes()).with_context(|| format!("cannot write {}", installed.display()))?;
     eprintln!(
         "omni: sessions that begin now are charged by the table of {} ({} lines)",
@@ -51,7 +57,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn go_back(installed: &Path) -> anyhow::Result<ExitCode> {
+fn go_back(home: &Home, installed: &Path) -> anyhow::Result<ExitCode> {
+    if installed.exists() {
+        let price_table = PriceTable::embedded().version().to_owned();
+        listing::record(home, &Event::PricesChanged { user: user_name(), price_table, sha256: None })?;
+    }
     match fs::remove_file(installed) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", installed.display()))

@@ -88,6 +88,7 @@ pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let store = viewer.open()?;
     let session = store.find(&args.session)?;
     let replay = Replay::open(viewer.home(), &session)?;
+    viewer.note_reading("replay", Some(&session))?;
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     if args.raw || !(terminal || args.requests) {

@@ -71,6 +71,10 @@ pub(super) fn shape(event: &Event, frame: &Frame) -> Option<Shape> {
             .succeeded()
             .by(user)
             .detail(reason.clone()),
+        Event::SecretSet { user, secret, sites, .. } => {
+            entity(UPDATE, "Secret", secret).succeeded().by(user).detail(sites.join(", "))
+        }
+        Event::SecretRemoved { user, secret } => entity(DELETE, "Secret", secret).succeeded().by(user),
         _ => return None,
     };
     Some(shape)

@@ -123,7 +123,8 @@ impl Store for Postgres {
 
     fn sessions(&self) -> Result<Vec<(Summary, Status)>, StoreError> {
         let all = self.link.again("read", |link| summary_row::load_all(link, self.viewer.as_deref()))?;
-        Ok(all.into_iter().map(|known| self.with_status(known)).collect())
+        let shown = all.into_iter().filter(|known| !known.summary.session.is_of_installation());
+        Ok(shown.map(|known| self.with_status(known)).collect())
     }
 
     fn session(&self, session: &SessionId) -> Result<(Summary, Status), StoreError> {
