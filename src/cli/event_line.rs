@@ -117,6 +117,9 @@ fn words(event: &Event) -> String {
         Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
         Event::LimitReached(reached) => reached.to_string(),
         Event::SecretFilesHidden { count, paths, incomplete } => hidden_words(*count, paths, *incomplete),
+        Event::HiddenFileReplaced { path } => {
+            format!("{path}, which is hidden, was replaced outside, and is hidden again")
+        }
         Event::FileRefused { act, path, rule } => refused_file(*act, path, rule),
         Event::FileRefusalsUntold { count } => format!("REFUSED {count} more changes of protected files"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),

@@ -483,6 +483,12 @@ pub enum Event {
         /// the start; what the look came to is told again.
         incomplete: bool,
     },
+    /// A program outside put something else in the place of what is hidden from the harness; it was hidden at once, but for a
+    /// moment could be read.
+    HiddenFileReplaced {
+        /// Where, as the sandbox shows it.
+        path: String,
+    },
     /// A change of a protected name in a place of the host was refused; each is told once.
     FileRefused {
         /// What was tried.
@@ -633,6 +639,7 @@ impl Event {
             Self::RecordingStopped { .. } => "recording_stopped",
             Self::LimitReached(_) => "limit_reached",
             Self::SecretFilesHidden { .. } => "secret_files_hidden",
+            Self::HiddenFileReplaced { .. } => "hidden_file_replaced",
             Self::FileRefused { .. } => "file_refused",
             Self::FileRefusalsUntold { .. } => "file_refusals_untold",
             Self::HarnessExited { .. } => "harness_exited",

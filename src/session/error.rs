@@ -83,6 +83,14 @@ pub enum SessionError {
         /// Why.
         error: io::Error,
     },
+    /// What is hidden from the harness was replaced outside, and could not be hidden again.
+    #[error("the session was ended, since {path} was replaced outside and its harness could read it: {why}", path = path.display())]
+    Uncovered {
+        /// Where, inside.
+        path: PathBuf,
+        /// Why it could not be hidden again.
+        why: String,
+    },
     /// A file of credentials cannot be stood in for.
     #[error("`{secret}` cannot be used: {file}: {why}")]
     Credentials {

@@ -56,7 +56,7 @@ impl LateLook {
     /// Makes the process while the sandbox is built, if the look before the start left anything to look at. `init` is the
     /// sandbox's process 1. It waits outside until [`LateLook::enter`].
     pub(super) fn make(prepared: &Prepared, init: BorrowedFd<'_>) -> io::Result<Option<Self>> {
-        if !prepared.plan.covers_late() {
+        if !prepared.hidden.incomplete {
             return Ok(None);
         }
         let (told, tell) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;

@@ -10,6 +10,7 @@ mod aws;
 mod caller;
 mod clock;
 mod control;
+mod cover_watch;
 mod credential_file;
 mod desk;
 mod desktop;

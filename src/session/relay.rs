@@ -2,6 +2,7 @@
 
 use super::asking::Asking;
 use super::clock;
+use super::cover_watch::CoverWatch;
 use super::desk::{Desk, News, Reply, tell};
 use super::desktop::Desktop;
 use super::disk_watch::DiskWatch;
@@ -50,6 +51,8 @@ pub(super) struct Relay<'a> {
     leave: Option<Leave<'a>>,
     /// Where more is looked for that is to be hidden, until it was.
     late: Option<LateLook>,
+    /// What is hidden, and may be replaced outside.
+    covers: Option<CoverWatch>,
     rest: Rest,
     /// Why the harness was asked to end, if it was.
     ending: Option<EndReason>,
@@ -86,6 +89,7 @@ impl<'a> Relay<'a> {
             disk: None,
             leave: None,
             late: None,
+            covers: None,
             rest,
             ending: None,
             heard: true,
@@ -110,9 +114,9 @@ impl<'a> Relay<'a> {
         Self { disk, ..self }
     }
 
-    /// Hears of what is hidden meanwhile, too.
-    pub(super) fn looking_on(self, late: Option<LateLook>) -> Self {
-        Self { late, ..self }
+    /// Hears of what is hidden meanwhile, too, and of what is hidden and replaced outside.
+    pub(super) fn looking_on(self, late: Option<LateLook>, covers: Option<CoverWatch>) -> Self {
+        Self { late, covers, ..self }
     }
 
     /// Runs until the harness ended or has to be ended.
@@ -137,6 +141,10 @@ impl<'a> Relay<'a> {
                 && let Some(late) = self.late.take()
             {
                 self.journal.record(clock::now(), &late.hear())?;
+            }
+            // At once, and before it is heard that the harness ended: what it could read must be told of.
+            if ready.replaced {
+                self.cover_anew()?;
             }
             if ready.notice
                 && let Some(ended) = self.hear()?
@@ -178,6 +186,8 @@ impl<'a> Relay<'a> {
         waits.extend(alarm.iter().map(|alarm| PollFd::new(alarm, PollFlags::IN)));
         let searched = waits.len();
         waits.extend(self.late.iter().map(|late| PollFd::from_borrowed_fd(late.as_fd(), PollFlags::IN)));
+        let replaced = waits.len();
+        waits.extend(self.covers.iter().map(|covers| PollFd::from_borrowed_fd(covers.as_fd(), PollFlags::IN)));
         let own = waits.len();
         let sources = self.screen.sources();
         waits.extend(sources.iter().map(|(_, fd, flags)| PollFd::new(fd, *flags)));
@@ -206,6 +216,7 @@ impl<'a> Relay<'a> {
             line: self.heard && happened(3).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
             no_memory: alarm.is_some() && !happened(4).is_empty(),
             searched: self.late.is_some() && !happened(searched).is_empty(),
+            replaced: self.covers.is_some() && !happened(replaced).is_empty(),
             sources: (own..)
                 .zip(&sources)
                 .map(|(index, (source, ..))| (*source, happened(index)))
@@ -246,6 +257,16 @@ impl<'a> Relay<'a> {
         self.screen.leave(|| {
             let _ = nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGSTOP);
         });
+    }
+
+    /// Covers what took the place of what is hidden.
+    fn cover_anew(&mut self) -> Result<(), SessionError> {
+        let Some(covers) = &self.covers else { return Ok(()) };
+        for path in covers.attend()? {
+            let path = path.display().to_string();
+            self.journal.record(clock::now(), &Event::HiddenFileReplaced { path })?;
+        }
+        Ok(())
     }
 
     /// Word from inside; an end if it is one.
@@ -430,5 +451,6 @@ struct Ready {
     line: bool,
     no_memory: bool,
     searched: bool,
+    replaced: bool,
     sources: Vec<(Source, PollFlags)>,
 }

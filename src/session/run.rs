@@ -1,6 +1,7 @@
 //! The order of things, from nothing to a finished session.
 
 use super::audience::Audience;
+use super::cover_watch::CoverWatch;
 use super::desk::{Desk, settle_rest};
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
@@ -237,6 +238,9 @@ fn live(
     let Standing { mut sandbox, terminal, .. } = standing;
     let mut screen = screen(prepared, home, terminal, audience)?;
     let late = look_on(prepared, late, signals, journal)?;
+    let nested = prepared.request.profile.nested_sandboxes;
+    let covers = CoverWatch::begin(&prepared.plan, sandbox.init(), nested);
+    let covers = covers.map_err(SessionError::preparing("watch what is hidden"))?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
     let farewell = match company {
@@ -252,7 +256,7 @@ fn live(
     let leave = farewell.map(|farewell| Leave { store: &mut store, farewell });
     let desk = Desk::new(prepared, home);
     let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, desk);
-    let ended = relay.watching(disk.as_mut()).leavable(leave).looking_on(late).run();
+    let ended = relay.watching(disk.as_mut()).leavable(leave).looking_on(late, covers).run();
     proxy.begin_to_stop();
     sandbox.begin_to_end();
     if screen.is_there() {

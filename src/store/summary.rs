@@ -238,6 +238,7 @@ impl Summary {
             | Event::RecordingStopped { .. }
             | Event::LimitReached(_)
             | Event::SecretFilesHidden { .. }
+            | Event::HiddenFileReplaced { .. }
             | Event::FileRefused { .. }
             | Event::FileRefusalsUntold { .. }
             | Event::HarnessExited { .. }

@@ -7,18 +7,61 @@ use super::apply::become_user;
 use super::plan::{Identity, LATE_COVER};
 use super::root::{clone_file, cover_with, empty_directory};
 use crate::sys;
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Everything that is opened here is opened below what was opened before, through no link and into no other mount: the
 /// harness may put whatever it likes there meanwhile.
 const WITHIN: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
+
+/// A way into a sandbox that stays open when its process 1 lets nobody in any more.
+#[derive(Debug)]
+pub struct WayIn {
+    user: OwnedFd,
+    mounts: OwnedFd,
+    root: OwnedFd,
+}
+
+impl WayIn {
+    /// Opens it, of process 1 `init`, before the go.
+    ///
+    /// # Errors
+    /// The call's error.
+    pub fn open(init: BorrowedFd<'_>) -> io::Result<Self> {
+        let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", init.as_raw_fd()))?;
+        let pid = told.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+        let pid = pid.ok_or_else(|| io::Error::other("the kernel does not say whose a pidfd is"))?;
+        let place = |name: &str, flags| open(format!("/proc/{pid}/{name}"), flags | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self {
+            user: place("ns/user", OFlags::RDONLY)?,
+            mounts: place("ns/mnt", OFlags::RDONLY)?,
+            root: place("root", OFlags::PATH | OFlags::DIRECTORY)?,
+        })
+    }
+
+    /// Opens a directory as the sandbox shows it, by its path there.
+    ///
+    /// # Errors
+    /// The call's error.
+    pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat2(&self.root, path.strip_prefix("/").unwrap_or(path), flags, Mode::empty(), how)?)
+    }
+}
+
+/// Whether something is mounted in front of what has this name in a directory.
+#[must_use]
+pub fn is_covered(directory: BorrowedFd<'_>, name: &CStr) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    matches!(openat2(directory, name, flags, Mode::empty(), WITHIN), Err(Errno::XDEV))
+}
 
 /// This process, with a hand in the sandbox's mounts.
 #[derive(Debug)]
@@ -36,6 +79,21 @@ impl LateCover {
     pub fn enter(init: BorrowedFd<'_>, identity: &Identity) -> io::Result<Self> {
         sys::set_file_size_of_core(0)?;
         move_into_thread_name_spaces(init, ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT)?;
+        Self::entered(identity)
+    }
+
+    /// The same, by a way that was opened before the go.
+    ///
+    /// # Errors
+    /// The call's error.
+    pub fn enter_by(way: &WayIn, identity: &Identity) -> io::Result<Self> {
+        sys::set_file_size_of_core(0)?;
+        move_into_link_name_space(way.user.as_fd(), Some(LinkNameSpaceType::User))?;
+        move_into_link_name_space(way.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        Self::entered(identity)
+    }
+
+    fn entered(identity: &Identity) -> io::Result<Self> {
         become_user(identity)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         let how = ResolveFlags::NO_SYMLINKS;

@@ -397,6 +397,9 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
     refuse_ways_around(&steps)?;
     let files = files::files(request, &identity, &steps);
     steps.extend(files);
+    if request.covers_late || covers(&steps).next().is_some() {
+        steps.push(Step::File { path: LATE_COVER.into(), mode: 0, contents: Contents::Unreadable });
+    }
     steps.extend(request.profile.ssh.is_some().then_some(Step::SshAgent));
     steps.extend([Step::SealRoot, Step::Enter]);
     let mounts: Vec<&Mount> = binds.iter().map(|(mount, _)| mount).collect();
@@ -428,10 +431,10 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
 }
 
 impl Plan {
-    /// Whether files are hidden while the harness runs.
-    #[must_use]
-    pub fn covers_late(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::File { path, .. } if path == Path::new(LATE_COVER)))
+    /// What stands in front of a name of the user's own places, so that whoever puts something else in that name's place
+    /// outside takes it away. What stands in front of the system's files hides no secret.
+    pub fn covers(&self) -> impl Iterator<Item = &Path> {
+        covers(&self.steps)
     }
 
     /// What the write gate goes by, where there is one.
@@ -442,6 +445,20 @@ impl Plan {
             _ => None,
         })
     }
+}
+
+fn covers(steps: &[Step]) -> impl Iterator<Item = &Path> {
+    let of_users = |path: &&Path| {
+        let above = steps.iter().filter(|step| step.shown().is_some_and(|mount| path.starts_with(&mount.target)));
+        let deepest = above.max_by_key(|step| step.shown().map_or(0, |mount| mount.target.components().count()));
+        matches!(deepest, Some(Step::Bind { mount, directory: true, .. })
+            if *path != mount.target && !SYSTEM_PATHS.iter().any(|system| mount.source.starts_with(system)))
+    };
+    let path = |step| match step {
+        &Step::Cover { ref path, .. } | &Step::Private { ref path, .. } => Some(path.as_path()),
+        _ => None,
+    };
+    steps.iter().filter_map(path).filter(of_users)
 }
 
 /// The host paths that planning for this profile will ask about.

@@ -24,6 +24,7 @@ turns:
 /// at itself.
 const LOOK: &str = r#"
 cat /proc/[0-9]*/environ > environments 2>/dev/null
+cat /proc/[0-9]*/cmdline > commands 2>/dev/null
 tar -cf files.tar "$HOME" /tmp /run /etc /dev/shm /var/tmp 2>/dev/null
 : > ready
 read answer < gate
@@ -39,6 +40,8 @@ struct Job {
     key: &'static str,
     placeholder_begins: &'static str,
     command: &'static [&'static str],
+    /// What omni is told besides.
+    flags: &'static [&'static str],
     /// What it says at the end.
     answer: &'static str,
 }
@@ -50,6 +53,7 @@ const CLAUDE_CODE: Job = Job {
     key: "sk-ant-api03-the-real-key-of-this-trial-0001~",
     placeholder_begins: "ANTHROPIC_API_KEY=sk-ant-",
     command: &["claude-code", "-p", "Write hello.txt", "--dangerously-skip-permissions"],
+    flags: &[],
     answer: "Done: hello.txt is written.\n",
 };
 
@@ -60,6 +64,7 @@ const CODEX: Job = Job {
     key: "sk-proj-the-real-key-of-this-trial-0002~",
     placeholder_begins: "CODEX_API_KEY=sk-",
     command: &["codex", "exec", "--skip-git-repo-check", "Write hello.txt"],
+    flags: &[],
     answer: "Done: hello.txt is written.\n",
 };
 
@@ -85,6 +90,7 @@ const GEMINI: Job = Job {
     key: "AIza-the-real-key-of-this-trial-0005~",
     placeholder_begins: "GEMINI_API_KEY=AIza",
     command: &["gemini", "--yolo", "-m", "gemini-2.5-pro", "-p", "Write hello.txt"],
+    flags: &[],
     answer: "I will look around and write hello.txt.\nDone: hello.txt is written.\n",
 };
 
@@ -109,6 +115,70 @@ const OPENAI_AGENTS: Job = Job {
     command: &["openai-agents", "agent.py"],
     ..CODEX
 };
+
+/// Programs of a user's own on the vendors' packages.
+const OPENAI_PACKAGE: &str = r#"
+import json, subprocess
+from openai import OpenAI
+
+schema = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
+tool = {"type": "function", "function": {"name": "shell", "description": "Run a shell command.", "parameters": schema}}
+messages, client = [{"role": "user", "content": "Write hello.txt"}], OpenAI()
+while True:
+    message = client.chat.completions.create(model="gpt-5.4", messages=messages, tools=[tool]).choices[0].message
+    messages.append(message.model_dump(exclude_none=True))
+    if not message.tool_calls:
+        break
+    for call in message.tool_calls:
+        done = subprocess.run(json.loads(call.function.arguments)["command"], shell=True, capture_output=True, text=True)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": done.stdout})
+print(message.content)
+"#;
+const ANTHROPIC_PACKAGE: &str = r#"
+import subprocess
+from anthropic import Anthropic
+
+schema = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
+tool = {"name": "bash", "description": "Run a shell command.", "input_schema": schema}
+messages, client = [{"role": "user", "content": "Write hello.txt"}], Anthropic()
+while True:
+    answer = client.messages.create(model="claude-sonnet-5", max_tokens=1000, messages=messages, tools=[tool])
+    messages.append({"role": "assistant", "content": answer.content})
+    calls = [block for block in answer.content if block.type == "tool_use"]
+    if not calls:
+        break
+    done = [subprocess.run(call.input["command"], shell=True, capture_output=True, text=True) for call in calls]
+    messages.append({"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": call.id, "content": done.stdout} for call, done in zip(calls, done)]})
+print(answer.content[-1].text)
+"#;
+
+const OPENAI: Job = Job {
+    program: "agents-python3",
+    key: "sk-proj-the-real-key-of-this-trial-0007~",
+    placeholder_begins: "OPENAI_API_KEY=sk-",
+    command: &["python", "openai-package.py"],
+    flags: &["--secret", "openai", "--allow", "POST api.openai.com/v1/**"],
+    ..CODEX
+};
+
+const ANTHROPIC: Job = Job {
+    program: "agents-python3",
+    key: "sk-ant-api03-the-real-key-of-this-trial-0008~",
+    command: &["python", "anthropic-package.py"],
+    flags: &["--secret", "anthropic", "--allow", "POST api.anthropic.com/v1/**"],
+    ..CLAUDE_CODE
+};
+
+#[test]
+fn the_python_package_of_openai_does_its_job_and_never_sees_the_key() {
+    try_everybody(&OPENAI);
+}
+
+#[test]
+fn the_python_package_of_anthropic_does_its_job_and_never_sees_the_key() {
+    try_everybody(&ANTHROPIC);
+}
 
 #[test]
 fn pi_does_its_job_and_never_sees_the_key() {
@@ -153,14 +223,16 @@ fn does_its_job(job: &Job, actor: Actor) {
     let provider = Provider::start(&stage, SCRIPT);
     stage.write(&stage.workspace().join("look.sh"), LOOK);
     stage.write(&stage.workspace().join("agent.py"), AGENT);
+    stage.write(&stage.workspace().join("openai-package.py"), OPENAI_PACKAGE);
+    stage.write(&stage.workspace().join("anthropic-package.py"), ANTHROPIC_PACKAGE);
     let gate = stage.workspace().join("gate");
     nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
     fs::set_permissions(&gate, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
 
     let to = format!("{}:443:{}", job.host, provider.address);
     let ca = provider.ca.display().to_string();
-    let mut arguments = vec!["exec", "--connect-to", &to, "--upstream-ca", &ca, "--"];
-    arguments.extend(job.command);
+    let mut arguments = vec!["exec", "--connect-to", &to, "--upstream-ca", &ca];
+    arguments.extend(job.flags.iter().chain(&["--"]).chain(job.command));
     let mut running =
         stage.start(stage.omni(&arguments).env(job.key_variable, job.key).env("PATH", host::path_with(job.program)));
     let deadline = Instant::now() + TOOL_TIMEOUT;
@@ -200,6 +272,8 @@ fn the_key_is_nowhere(job: &Job, stage: &Stage) {
     assert!(memory::is_in(&environments, job.placeholder_begins), "the placeholder is in the harness's environment");
     assert!(!memory::is_in(&environments, job.key));
     assert!(text(&environments).split('\0').all(|entry| !entry.to_lowercase().contains("_proxy=")));
+    let commands = read("commands");
+    assert!(memory::is_in(&commands, "look.sh") && !memory::is_in(&commands, job.key), "{}", text(&commands));
     let files = read("files.tar");
     assert!(memory::is_in(&files, "/run/omni/ca.pem") || memory::is_in(&files, "run/omni/ca.pem"));
     assert!(!memory::is_in(&files, job.key));

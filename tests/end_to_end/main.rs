@@ -5,6 +5,7 @@
 //! `.harness/node_modules/.bin`, where `scripts/test` installs them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod canaries;
 mod client_certificates;
 mod clients;
 mod company;

@@ -1,10 +1,16 @@
 //! Looking for a text in the memory of every process of a sandbox, from outside.
 
+use memchr::memmem::Finder;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 const PAGE_BYTES: u64 = 4096;
+/// How much is searched at a time, and how much of it again with what follows: more than any text that is looked for.
+const PIECE_BYTES: usize = 1 << 20;
+const OVERLAP: usize = 256;
 /// Pages that are looked up at a time.
 const PAGES: u64 = 4096;
 /// Bits of an entry of /proc/PID/pagemap (proc_pid_pagemap(5)): in memory, or swapped out.
@@ -18,6 +24,15 @@ pub fn inside(omni: u32) -> Vec<u32> {
     all.filter(elsewhere).filter(|pid| descends(*pid, omni)).collect()
 }
 
+/// The processes that run this program and descend from a process, in this process namespace.
+pub fn of_program(ancestor: u32, program: &Path) -> Vec<u32> {
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let here = |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|namespace| namespace == own);
+    let runs = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|runs| runs == program);
+    all.filter(|pid| here(pid) && runs(pid) && descends(*pid, ancestor)).collect()
+}
+
 fn descends(mut pid: u32, ancestor: u32) -> bool {
     while let Some(parent) = parent(pid) {
         if parent == ancestor {
@@ -28,7 +43,8 @@ fn descends(mut pid: u32, ancestor: u32) -> bool {
     false
 }
 
-fn parent(pid: u32) -> Option<u32> {
+/// The parent of a process.
+pub fn parent(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
@@ -39,6 +55,41 @@ fn parent(pid: u32) -> Option<u32> {
 /// # Panics
 /// When the memory cannot be read.
 pub fn holds(pid: u32, needle: &str) -> bool {
+    any_part(pid, |memory, from, to| occurs(memory, from, to, needle))
+}
+
+/// Which of these texts, which may end as they like, a process has in its memory.
+///
+/// # Panics
+/// When the memory cannot be read.
+pub fn held<'a>(pid: u32, needles: &'a [String]) -> Vec<&'a str> {
+    let finders: Vec<_> = needles.iter().map(|needle| (needle, Finder::new(needle))).collect();
+    let mut held = BTreeSet::new();
+    any_part(pid, |memory, from, to| {
+        let (mut piece, mut at) = (vec![0; PIECE_BYTES], from);
+        while at < to {
+            let wanted = usize::try_from(to - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            // Pages that went away meanwhile end the part.
+            let Ok(read @ 1..) = memory.read_at(&mut piece[..wanted], at) else { break };
+            held.extend(
+                finders
+                    .iter()
+                    .filter(|(_, finder)| finder.find(&piece[..read]).is_some())
+                    .map(|(held, _)| held.as_str()),
+            );
+            // What the next piece begins with may have begun in this one.
+            at += if read > OVERLAP { (read - OVERLAP) as u64 } else { read as u64 };
+            if at + OVERLAP as u64 >= to {
+                break;
+            }
+        }
+        false
+    });
+    held.into_iter().collect()
+}
+
+/// Whether something is so of any part of a process's memory.
+fn any_part(pid: u32, mut is_so: impl FnMut(&File, u64, u64) -> bool) -> bool {
     let open = |name: &str| File::open(format!("/proc/{pid}/{name}"));
     let (maps, memory, pagemap) = match (fs::read_to_string(format!("/proc/{pid}/maps")), open("mem"), open("pagemap"))
     {
@@ -51,7 +102,7 @@ pub fn holds(pid: u32, needle: &str) -> bool {
             assert!(has_ended(pid), "the pagemap of {pid} ends before its region");
             return false;
         };
-        if parts.into_iter().any(|(from, to)| occurs(&memory, from, to, needle)) {
+        if parts.into_iter().any(|(from, to)| is_so(&memory, from, to)) {
             return true;
         }
     }

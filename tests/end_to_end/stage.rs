@@ -83,7 +83,12 @@ impl Stage {
 
     /// An omni command of the actor's, in the workspace, with nothing of the tests' own environment.
     pub fn omni(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.omni);
+        self.command(&self.omni, arguments)
+    }
+
+    /// Another program's, in the same way.
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.workspace()).env_clear().stdin(Stdio::null());
         command
             .env("PATH", host::search_path())

@@ -25,6 +25,7 @@ mod protected;
 mod proxy;
 mod publish;
 mod reach;
+mod replaced;
 mod repositories;
 mod rules;
 mod secret_attacks;

@@ -1,8 +1,7 @@
 //! What a sandbox holds that omni wrote: certificates, accounts, resolver, the harness's seeds, and covers over credentials.
 
 use super::{
-    CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, Contents, EMPTY_BYTES_MAX, Identity, LATE_COVER, PlanRequest, Step,
-    accounts,
+    CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, Contents, EMPTY_BYTES_MAX, Identity, PlanRequest, Step, accounts,
 };
 use crate::harness::Seed;
 use crate::policy::expand_home;
@@ -36,9 +35,6 @@ pub(super) fn files(request: &PlanRequest<'_>, identity: &Identity, shown: &[Ste
         if !seeded {
             steps.push(hide(path, directory));
         }
-    }
-    if request.covers_late {
-        steps.push(Step::File { path: LATE_COVER.into(), mode: 0, contents: Contents::Unreadable });
     }
     let taken: BTreeSet<PathBuf> = steps.iter().filter_map(covered).cloned().collect();
     for secret in request.secret_files {
