@@ -180,19 +180,23 @@ impl Summary {
         }
     }
 
+    fn begin(&mut self, at: Timestamp, event: &Event) {
+        if let Event::SessionStarted { name, user, profile, argv, workspace, policy_hash, .. } = event {
+            self.name.clone_from(name);
+            self.user = Some(user.clone());
+            self.profile = Some(profile.clone());
+            self.argv.clone_from(argv);
+            self.workspace = Some(workspace.clone());
+            self.policy_hash = Some(policy_hash.clone());
+            self.started = Some(at);
+            self.process = process_of(event);
+        }
+    }
+
     /// Takes the next event in.
     pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::SessionStarted { name, user, profile, argv, workspace, policy_hash, .. } => {
-                self.name.clone_from(name);
-                self.user = Some(user.clone());
-                self.profile = Some(profile.clone());
-                self.argv.clone_from(argv);
-                self.workspace = Some(workspace.clone());
-                self.policy_hash = Some(policy_hash.clone());
-                self.started = Some(at);
-                self.process = process_of(event);
-            }
+            Event::SessionStarted { .. } => self.begin(at, event),
             Event::SessionDetached { .. } => self.process = process_of(event),
             Event::ConnectionRefused { .. } => self.requests.refused += 1,
             Event::RequestAllowed { .. } => self.requests.allowed += 1,

@@ -329,7 +329,10 @@ fn nowhere_else(actor: Actor) {
     );
     assert!(said().contains("ZXepeqer"), "{actor:?}: {}", said());
     in_memory_of_the_proxy_alone(&aviary, running.pid());
-    assert_eq!(aviary.holding(), Vec::<String>::new(), "{actor:?}: while it runs");
+    let control = stage.path("control");
+    fs::write(&control, BASE64_STANDARD.encode(format!("before {own}, and after"))).unwrap();
+    assert_eq!(aviary.holding(), [control.display().to_string()], "{actor:?}: while it runs");
+    fs::remove_file(control).unwrap();
 
     fs::write(stage.workspace().join("gate"), "go\n").unwrap();
     let output = running.finish();
