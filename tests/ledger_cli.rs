@@ -106,6 +106,7 @@ fn of_the_proxy() -> Vec<Event> {
             rule_from: None,
             act: None,
             secrets: vec!["anthropic".to_owned()],
+            also: Vec::new(),
         },
         Event::RequestCompleted {
             request: call,
@@ -131,6 +132,7 @@ fn of_the_proxy() -> Vec<Event> {
             rule_from: None,
             act: None,
             reason: "no rule allows it".to_owned(),
+            also: Vec::new(),
         },
         Event::ConnectionRefused {
             kind: RefusalKind::Name,

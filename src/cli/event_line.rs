@@ -94,7 +94,7 @@ fn words(event: &Event) -> String {
         | Event::RequestCompleted { .. }
         | Event::BodyRecorded { .. }
         | Event::UsageMetered { .. } => words_of_request(event),
-        Event::RuleAdded { user, rule, .. } => format!("{user} added the rule `{rule}`"),
+        Event::RuleAdded { .. } | Event::PolicyChanged { .. } => words_of_policy(event),
         Event::HoldPlaced { .. }
         | Event::HoldSettled { .. }
         | Event::ApprovalAsked { .. }
@@ -142,7 +142,7 @@ fn words(event: &Event) -> String {
 /// What happened to one request; nothing for other events.
 fn words_of_request(event: &Event) -> String {
     match event {
-        Event::RequestAllowed { request, line, rule, rule_from, act, secrets } => {
+        Event::RequestAllowed { request, line, rule, rule_from, act, secrets, .. } => {
             let with = if secrets.is_empty() { String::new() } else { format!(", with {}", secrets.join(", ")) };
             let from = rule_from.as_ref().map_or_else(String::new, |from| format!(" ({from})"));
             let what = act.as_ref().map_or_else(String::new, |act| format!(", {act}"));
@@ -265,6 +265,14 @@ fn words_of_consent(event: &Event) -> String {
         Event::BudgetReached { policy, percent, spent } => {
             format!("{} spent, {percent} % of the budget `{policy}`", money(spent))
         }
+        _ => String::new(),
+    }
+}
+
+fn words_of_policy(event: &Event) -> String {
+    match event {
+        Event::RuleAdded { user, rule, .. } => format!("{user} added the rule `{rule}`"),
+        Event::PolicyChanged { user, file, .. } => format!("{user} changed the policy {file}"),
         _ => String::new(),
     }
 }

@@ -4,6 +4,8 @@ mod explain;
 mod file;
 mod live;
 mod request;
+mod retrial;
+mod update;
 
 use super::listing::Viewer;
 use super::profile;
@@ -39,6 +41,14 @@ enum Verb {
         omni policy explain --profile claude-code file ~/.claude/settings.json --write"
     )]
     Explain(explain::Args),
+    /// Test a policy file by its own examples, and by what it would have said of requests that sessions made.
+    ///
+    /// The status is 0 where nothing would be judged otherwise, and 3 where something would.
+    #[command(after_help = "Example:\n  omni policy test organisation.yaml --session last")]
+    Test(retrial::Args),
+    /// Have a session that runs held to a policy file as it is now, from its next request on.
+    #[command(after_help = "Example:\n  omni policy update last organisation.yaml")]
+    Update(update::Args),
     /// Allow requests in a session that runs, from its next one on. A denial still outweighs.
     #[command(after_help = "Example:\n  omni policy allow last 'GET docs.example.com/**'")]
     Allow(live::Args),
@@ -62,6 +72,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = match args.verb {
         Verb::Check { file } => check(&file)?,
         Verb::Explain(args) => explain::run(&args)?,
+        Verb::Test(args) => return retrial::run(&args, &Viewer::own()?),
+        Verb::Update(args) => update::run(&args, &Viewer::own()?)?,
         _ => return server::by_route(args.route(), |viewer| args.amend(viewer)),
     };
     super::listing::emit(&text)?;
@@ -75,7 +87,7 @@ impl Args {
             Verb::Ask(args) => Some((Effect::Ask, args)),
             Verb::Deny(args) => Some((Effect::Deny, args)),
             Verb::Limit(args) => Some((Effect::Limit, args)),
-            Verb::Check { .. } | Verb::Explain(_) => None,
+            Verb::Check { .. } | Verb::Explain(_) | Verb::Test(_) | Verb::Update(_) => None,
         }
     }
 
@@ -100,7 +112,13 @@ fn check(file: &Path) -> anyhow::Result<String> {
     if is_policy_file(&text) {
         let file = parse_policy_file(&label, &text)?;
         let demand = file.minimum_isolation.map_or_else(String::new, |tier| format!(", at least the tier `{tier}`"));
-        return Ok(format!("{label}: sound, {}{demand}\n", counted(file.rules.len(), "rule")));
+        let (rules, conditions) = (counted(file.rules.len(), "rule"), counted(file.clauses.len(), "condition"));
+        let conditions = if file.clauses.is_empty() { String::new() } else { format!(", {conditions}") };
+        let examples = match file.examples {
+            0 => String::new(),
+            count => format!(", and {} that hold", counted(count, "example")),
+        };
+        return Ok(format!("{label}: sound, {rules}{conditions}{demand}{examples}\n"));
     }
     let profile = Profile::parse(&label, &text)?;
     let (rules, secrets) = (counted(profile.egress.len(), "rule"), counted(profile.secrets.len(), "secret"));

@@ -57,6 +57,9 @@ struct RequestStory {
     /// Whose rule that is, and where it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_from: Option<String>,
+    /// The other rules that were about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<String>,
     /// What it does, where its shape tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<String>,
@@ -186,13 +189,13 @@ fn stories(events: &[StoredEvent]) -> (Vec<RequestStory>, Vec<RefusalStory>) {
 /// Takes in what an event says of its request; other events say nothing of one.
 fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &StoredEvent, event: Event) {
     match event {
-        Event::RequestAllowed { request, line, rule, rule_from, act, secrets } => {
+        Event::RequestAllowed { request, line, rule, rule_from, act, secrets, also } => {
             let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "allowed");
-            requests.insert(request, RequestStory { rule: Some(rule), rule_from, act, secrets, ..new });
+            requests.insert(request, RequestStory { rule: Some(rule), rule_from, act, secrets, also, ..new });
         }
-        Event::RequestDenied { request, line, rule, rule_from, act, reason } => {
+        Event::RequestDenied { request, line, rule, rule_from, act, reason, also } => {
             let new = RequestStory::new(request, stored, line.method.clone(), url(&line), "denied");
-            requests.insert(request, RequestStory { rule, rule_from, act, reason: Some(reason), ..new });
+            requests.insert(request, RequestStory { rule, rule_from, act, also, reason: Some(reason), ..new });
         }
         Event::RequestFailed { request, reason } => {
             requests.entry(request).and_modify(|story| story.reason = Some(reason));
@@ -240,6 +243,7 @@ impl RequestStory {
             verdict,
             rule: None,
             rule_from: None,
+            also: Vec::new(),
             act: None,
             secrets: Vec::new(),
             status: None,

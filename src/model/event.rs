@@ -210,6 +210,9 @@ pub enum Event {
         act: Option<String>,
         /// The names of the secrets that were put into it.
         secrets: Vec<String>,
+        /// The other rules that were about it, each with its effect and where it stands.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<String>,
     },
     /// A request was refused; nothing of it left.
     RequestDenied {
@@ -228,6 +231,9 @@ pub enum Event {
         act: Option<String>,
         /// Why, for a person.
         reason: String,
+        /// The other rules that were about it, each with its effect and where it stands.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<String>,
     },
     /// A request is a push with git, and this is what it is to change; written before it is judged.
     PushRead {
@@ -249,6 +255,15 @@ pub enum Event {
         /// The rule with its effect, in canonical form.
         rule: String,
         /// SHA-256 of the policy with it, in hexadecimal.
+        policy_hash: String,
+    },
+    /// A policy file was changed while the session ran; written before it counts.
+    PolicyChanged {
+        /// Who changed it.
+        user: String,
+        /// Which file.
+        file: String,
+        /// SHA-256 of the whole policy with it, in hexadecimal.
         policy_hash: String,
     },
     /// An allowed request got no response from its upstream.
@@ -615,6 +630,7 @@ impl Event {
             Self::RequestDenied { .. } => "request_denied",
             Self::PushRead { .. } => "push_read",
             Self::RuleAdded { .. } => "rule_added",
+            Self::PolicyChanged { .. } => "policy_changed",
             Self::RequestFailed { .. } => "request_failed",
             Self::RequestCompleted { .. } => "request_completed",
             Self::BodyRecorded { .. } => "body_recorded",
@@ -663,6 +679,7 @@ impl Event {
         match self {
             Self::RequestAllowed { secrets, .. } => !secrets.is_empty(),
             Self::SshSigned { .. } | Self::SshRefused { .. } => true,
+            Self::PolicyChanged { .. } => true,
             Self::RuleAdded { .. } | Self::ApprovalAnswered { .. } | Self::HoldSettled { .. } => true,
             Self::ConsentGiven { .. } | Self::ConsentUsed { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,

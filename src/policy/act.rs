@@ -70,6 +70,12 @@ impl Act {
         Self::ALL.iter().find(|(_, act)| *act == self).map_or("", |(name, _)| name)
     }
 
+    /// The act of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, act)| *act)
+    }
+
     /// Whether it makes something public that others install.
     fn publishes(self) -> bool {
         matches!(self, Self::NpmPublish | Self::PypiPublish | Self::CargoPublish | Self::ImagePush | Self::GemPublish)

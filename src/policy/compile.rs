@@ -1,5 +1,6 @@
 //! Rules become a policy, and a policy judges requests.
 
+use super::clause::{Clause, WrittenClause};
 use super::condition::Particulars;
 use super::error::{Complaint, PolicyErrors, refuse_any};
 use super::git_push::RefUpdate;
@@ -14,6 +15,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
+/// Most rules that are named beside the one that decides.
+const ALSO_MAX: usize = 16;
 /// What the hashed text of a policy begins with, so that it is taken for nothing else.
 const HASH_DOMAIN: &str = "omni policy 1\n";
 
@@ -38,13 +41,15 @@ pub struct Policy {
     has_opaque: bool,
     /// What else the session is held to, as its hash covers it.
     besides: Arc<[String]>,
+    /// Conditions on what rules let through, the strictest first.
+    clauses: Arc<[Clause]>,
     /// Its hash, once somebody wanted it.
     hash: Arc<OnceLock<String>>,
 }
 
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
-        self.rules == other.rules && self.besides == other.besides
+        self.rules == other.rules && self.besides == other.besides && self.clauses == other.clauses
     }
 }
 
@@ -73,8 +78,37 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with them, each with its place and a hint.
     pub fn adding(&self, source: &RuleSource<'_>) -> Result<Self, PolicyErrors> {
-        let besides = self.besides.clone();
-        Ok(Self { besides, ..Self::of(self.rules.iter().cloned().chain(parsed(source)?).collect()) })
+        let (besides, clauses) = (self.besides.clone(), self.clauses.clone());
+        Ok(Self { besides, clauses, ..Self::of(self.rules.iter().cloned().chain(parsed(source)?).collect()) })
+    }
+
+    /// The same policy with further conditions on what it lets through.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each with its place and a hint.
+    pub fn with_clauses(self, level: Level, label: &str, written: &[WrittenClause]) -> Result<Self, PolicyErrors> {
+        let (mut clauses, mut complaints) = (self.clauses.to_vec(), Vec::new());
+        for clause in written {
+            match Clause::compile(level, label, clause) {
+                Ok(clause) => clauses.push(clause),
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+        refuse_any(label, complaints)?;
+        clauses.sort_by_key(|clause| (std::cmp::Reverse(clause.effect()), clause.to_string()));
+        Ok(Self { clauses: clauses.into(), hash: Arc::default(), ..self })
+    }
+
+    /// The same rules and conditions, beside what else another policy holds the session to.
+    #[must_use]
+    pub fn in_place_of(self, other: &Self) -> Self {
+        Self { besides: other.besides.clone(), hash: Arc::default(), ..self }
+    }
+
+    /// Whether what the session did by now can change a verdict.
+    #[must_use]
+    pub fn has_clauses(&self) -> bool {
+        !self.clauses.is_empty()
     }
 
     /// The same rules, with a hash that covers further policies, such as those about money.
@@ -91,8 +125,8 @@ impl Policy {
             index.add(number, rule.matcher());
         }
         let has_opaque = rules.iter().any(|rule| rule.matcher().scheme().is_opaque());
-        let (besides, hash) = (Arc::new([]), Arc::default());
-        Self { rules: rules.into(), index: Arc::new(index), has_opaque, besides, hash }
+        let (besides, clauses, hash) = (Arc::new([]), Arc::new([]), Arc::default());
+        Self { rules: rules.into(), index: Arc::new(index), has_opaque, besides, clauses, hash }
     }
 
     /// Whether connections to a place go by `tcp` rules from their first byte on. Where a rule about HTTP or TLS concerns
@@ -104,6 +138,7 @@ impl Policy {
             && ![Port(80), Port(443)].contains(&port)
             && self.at(host, port).iter().any(|rule| rule.matcher().scheme() == Scheme::Tcp)
             && self.at(host, port).iter().all(|rule| rule.matcher().scheme() == Scheme::Tcp || rule.limits_unread())
+            && !self.clauses.iter().any(|clause| clause.concerns_place(host, port))
     }
 
     /// Whether nothing that comes to a place could be allowed, as far as its host and port tell. On the ports of HTTP and
@@ -124,6 +159,7 @@ impl Policy {
         self.has_opaque
             && self.at(host, port).iter().any(|rule| rule.matcher().scheme() == Scheme::Tls)
             && !self.at(host, port).iter().any(about_requests)
+            && !self.clauses.iter().any(|clause| clause.concerns_place(host, port))
     }
 
     /// The rules about some request to a place.
@@ -146,13 +182,13 @@ impl Policy {
         let RequestFacts { line, disagreement } = facts;
         if let Some(names) = disagreement {
             let reason = format!("{} and {} are not the same host", names.first, names.second);
-            return Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add: None });
+            return Verdict::Deny(Refusal { line, rule: None, also: Vec::new(), reason, rule_to_add: None });
         }
         match overriding(&line.method, by.headers) {
             Overriding::None => self.decide_by_line(line, by),
             Overriding::Unclear => {
                 let reason = "the headers that name another method for it contradict each other".to_owned();
-                Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add: None })
+                Verdict::Deny(Refusal { line, rule: None, also: Vec::new(), reason, rule_to_add: None })
             }
             Overriding::By(method) => self.decide_as_both(line, method, by),
         }
@@ -164,18 +200,60 @@ impl Policy {
         let method = other.method.clone();
         match self.decide_by_line(other, by) {
             Verdict::Allow(_) => self.decide_by_line(line, by),
-            Verdict::Ask(Question { rule, .. }) => {
+            Verdict::Ask(Question { rule, also, .. }) => {
                 let reason = format!("a header asks for it to be taken for {method}, about which `{}` asks", rule.text);
-                Verdict::Deny(Refusal { line, rule: Some(rule), reason, rule_to_add: None })
+                Verdict::Deny(Refusal { line, rule: Some(rule), also, reason, rule_to_add: None })
             }
-            Verdict::Deny(Refusal { rule, reason, rule_to_add, .. }) => {
+            Verdict::Deny(Refusal { rule, also, reason, rule_to_add, .. }) => {
                 let reason = format!("a header asks for it to be taken for {method}, and {reason}");
-                Verdict::Deny(Refusal { line, rule, reason, rule_to_add })
+                Verdict::Deny(Refusal { line, rule, also, reason, rule_to_add })
             }
         }
     }
 
     fn decide_by_line(&self, line: RequestLine, by: &Particulars<'_>) -> Verdict {
+        let verdict = self.decide_by_rules(line, by);
+        match self.clauses.is_empty() {
+            true => verdict,
+            false => self.clauses.iter().fold(verdict, |verdict, clause| self.tightened(verdict, clause, by)),
+        }
+    }
+
+    /// What becomes of a verdict by a condition on what it lets through.
+    fn tightened(&self, verdict: Verdict, clause: &Clause, by: &Particulars<'_>) -> Verdict {
+        let line = match &verdict {
+            Verdict::Allow(grant) => grant.line().clone(),
+            Verdict::Ask(question) => question.line.clone(),
+            Verdict::Deny(_) => return verdict,
+        };
+        let rule = clause.named().clone();
+        match (clause.holds(&line, by), verdict) {
+            (Ok(false), verdict) => verdict,
+            (Err(why), verdict) => {
+                let NamedRule { text, from } = &rule;
+                let reason = format!("whether the condition `{text}` of the {from} holds cannot be said: {why}");
+                Verdict::Deny(Refusal { line, also: outweighed(verdict), rule: Some(rule), reason, rule_to_add: None })
+            }
+            (Ok(true), Verdict::Ask(mut question)) if clause.effect() == Effect::Ask => {
+                question.asked_by.insert(clause.to_string());
+                question.also.push(format!("ask {} ({})", rule.text, rule.from));
+                Verdict::Ask(question)
+            }
+            (Ok(true), Verdict::Allow(grant)) if clause.effect() == Effect::Ask => {
+                let (asked_by, covers) = (BTreeSet::from([clause.to_string()]), narrowest(&line, by.updates));
+                let quota = grant.quota().to_vec();
+                let also = outweighed(Verdict::Allow(grant));
+                Verdict::Ask(Question::new(line, rule, asked_by, covers, self.hash(), quota, also))
+            }
+            (Ok(true), verdict) => {
+                let NamedRule { text, from } = &rule;
+                let reason = format!("the condition `{text}` of the {from} refuses it");
+                Verdict::Deny(Refusal { line, also: outweighed(verdict), rule: Some(rule), reason, rule_to_add: None })
+            }
+        }
+    }
+
+    fn decide_by_rules(&self, line: RequestLine, by: &Particulars<'_>) -> Verdict {
         let candidates = self.index.candidates(&line);
         let found = self.of_updates(&candidates, &line, by);
         match found {
@@ -183,22 +261,25 @@ impl Policy {
                 let what = update.map_or_else(String::new, |update| format!(" to {update}"));
                 let reason = format!("no rule allows {}{what}", url_line(&line));
                 let rule_to_add = rule_to_add(&line, update);
-                Verdict::Deny(Refusal { line, rule: None, reason, rule_to_add })
+                Verdict::Deny(Refusal { line, rule: None, also: Vec::new(), reason, rule_to_add })
             }
             Ok((rule, update)) => match rule.effect() {
                 Effect::Allow | Effect::Limit => {
                     let quota = self.quota(&candidates, &line, by);
-                    Verdict::Allow(Grant::new(line, named(rule), quota))
+                    let also = self.also(&candidates, &line, by, rule);
+                    Verdict::Allow(Grant::new(line, named(rule), quota, also))
                 }
                 Effect::Ask => {
                     let (quota, asked_by) = (self.quota(&candidates, &line, by), self.asking(&candidates, &line, by));
                     let covers = narrowest(&line, by.updates);
-                    Verdict::Ask(Question::new(line, named(rule), asked_by, covers, self.hash(), quota))
+                    let also = self.also(&candidates, &line, by, rule);
+                    Verdict::Ask(Question::new(line, named(rule), asked_by, covers, self.hash(), quota, also))
                 }
                 Effect::Deny => {
                     let it = update.map_or_else(|| "it".to_owned(), ToString::to_string);
                     let reason = format!("the rule `{rule}` of the {} ({}) refuses {it}", rule.level(), rule.place());
-                    Verdict::Deny(Refusal { line, rule: Some(named(rule)), reason, rule_to_add: None })
+                    let also = self.also(&candidates, &line, by, rule);
+                    Verdict::Deny(Refusal { line, rule: Some(named(rule)), also, reason, rule_to_add: None })
                 }
             },
         }
@@ -229,6 +310,15 @@ impl Policy {
             (Some((rule, update)), missing) if rule.effect() == Effect::Deny || missing.is_none() => Ok((rule, update)),
             (_, missing) => Err(missing.flatten()),
         }
+    }
+
+    /// The rules that are about a request besides the one that decides.
+    fn also(&self, candidates: &[usize], line: &RequestLine, by: &Particulars<'_>, decides: &Rule) -> Vec<String> {
+        let rules = candidates.iter().filter_map(|number| self.rules.get(*number));
+        let others = rules.filter(|rule| !std::ptr::eq(*rule, decides));
+        let about = others.filter(|rule| each(by.updates).any(|update| rule.matches(line, by, update)));
+        let told = |rule: &Rule| format!("{} {} ({} {})", rule.effect(), rule.text(), rule.level(), rule.place());
+        about.take(ALSO_MAX).map(told).collect()
     }
 
     /// Every rule that asks about a request.
@@ -282,6 +372,7 @@ impl Policy {
         let reckon = || {
             let mut lines: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
             lines.extend(self.besides.iter().cloned());
+            lines.extend(self.clauses.iter().map(ToString::to_string));
             lines.sort_unstable();
             let digest = Sha256::digest(format!("{HASH_DOMAIN}{}\n", lines.join("\n")));
             digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -301,6 +392,19 @@ fn parsed(source: &RuleSource<'_>) -> Result<Vec<Rule>, PolicyErrors> {
     }
     refuse_any(source.label, complaints)?;
     Ok(rules)
+}
+
+/// What took part in a verdict that a condition outweighs.
+fn outweighed(verdict: Verdict) -> Vec<String> {
+    let (word, rule, also) = match verdict {
+        Verdict::Allow(grant) => {
+            let rule = NamedRule { text: grant.rule().to_owned(), from: grant.rule_from().to_owned() };
+            ("allow", rule, grant.also().to_vec())
+        }
+        Verdict::Ask(question) => ("ask", question.rule, question.also),
+        Verdict::Deny(refusal) => return refusal.also,
+    };
+    std::iter::once(format!("{word} {} ({})", rule.text, rule.from)).chain(also).collect()
 }
 
 fn named(rule: &Rule) -> NamedRule {

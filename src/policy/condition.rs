@@ -5,6 +5,7 @@
 //! reading suffices, and what cannot be read counts as met.
 
 use super::act::Act;
+use super::cel::{History, SessionFacts};
 use super::error::hint_of;
 use super::git_push::{Change, RefUpdate};
 use super::path_glob::PathGlob;
@@ -29,6 +30,12 @@ pub struct Particulars<'a> {
     pub updates: &'a [RefUpdate],
     /// What the session did before.
     pub done: &'a [Act],
+    /// Bytes of its body, where it says how many.
+    pub upload: Option<u64>,
+    /// What of the session does not change.
+    pub session: Option<&'a SessionFacts>,
+    /// What else the session did before.
+    pub history: Option<&'a History>,
 }
 
 /// The conditions of one rule; all of them must be met.

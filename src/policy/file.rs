@@ -1,7 +1,9 @@
 //! Reads policy files: one document of one policy, or a list of policies.
 
+use super::clause::{self, WrittenClause};
 use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
+use super::example::{self, Example};
 use super::gate;
 use super::read::{rules, tier};
 use super::rule::{Effect, Level, Rule, WrittenRule};
@@ -20,7 +22,7 @@ const TYPES: [(&str, &[&str]); 9] = [
     ("models", &[]),
     ("secret", secret_policy::KEYS),
     ("limits", &[]),
-    ("condition", &[]),
+    ("condition", clause::KEYS),
 ];
 
 /// What a policy file demands.
@@ -36,6 +38,10 @@ pub struct PolicyFile {
     pub spend: Vec<SpendPolicy>,
     /// Which secrets may be used.
     pub secrets: Vec<SecretPolicy>,
+    /// Its conditions on requests.
+    pub clauses: Vec<WrittenClause>,
+    /// How many examples it was tested by.
+    pub examples: usize,
 }
 
 /// To whom a policy lets ports of the sandbox be published at most; the strictest first.
@@ -68,10 +74,17 @@ pub fn parse_policy_file(label: &str, text: &str) -> Result<PolicyFile, PolicyEr
     let root = document::parse(text).map_err(|complaint| PolicyErrors(vec![complaint.labelled(label)]))?;
     let mut complaints = Vec::new();
     let mut file = PolicyFile::default();
-    for node in policies(root, &mut complaints) {
-        policy(node, &mut file, &mut complaints);
+    let mut examples = Vec::new();
+    for node in policies(root, &mut examples, &mut complaints) {
+        policy(node, &mut file, &mut examples, &mut complaints);
     }
+    complaints.extend(file.clauses.iter().filter_map(WrittenClause::complaint));
     complaints.extend(file.rules.iter().filter_map(|rule| Rule::parse(Level::Session, label, rule).err()));
+    if complaints.is_empty() {
+        file.examples = examples.len();
+        let wrong = examples.iter().filter_map(|example| example.complaint(&file.rules, &file.clauses));
+        complaints.extend(wrong);
+    }
     refuse_any(label, complaints)?;
     Ok(file)
 }
@@ -97,22 +110,24 @@ pub fn is_policy_file(text: &str) -> bool {
 }
 
 /// The policies of a document: those of its `policies:`, else the document itself.
-fn policies(root: Node, complaints: &mut Vec<Complaint>) -> Vec<Node> {
+fn policies(root: Node, examples: &mut Vec<Example>, complaints: &mut Vec<Complaint>) -> Vec<Node> {
     let is_list = matches!(&root.value, Value::Map(entries) if entries.iter().any(|(key, _)| key.text == "policies"));
     if !is_list {
         return vec![root];
     }
     let mut fields = Fields::of(root, "a policy file", complaints);
     let policies = fields.take("policies").map(|node| list(node, "`policies`", false, complaints));
+    examples.extend(fields.take("examples").map(|node| example::read(node, complaints)).unwrap_or_default());
     fields.finish(complaints);
     policies.unwrap_or_default()
 }
 
-fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
+fn policy(node: Node, file: &mut PolicyFile, examples: &mut Vec<Example>, complaints: &mut Vec<Complaint>) {
     let no_type = node.complaint("the policy has no `type`", "add `type: egress`");
     let is_map = matches!(node.value, Value::Map(_));
     let mut fields = Fields::of(node, "a policy", complaints);
     let called = fields.take("name").and_then(|name| text(name, "`name`", complaints));
+    examples.extend(fields.take("examples").map(|node| example::read(node, complaints)).unwrap_or_default());
     let Some(written) = fields.take("type") else {
         complaints.extend(is_map.then_some(no_type));
         return;
@@ -124,7 +139,13 @@ fn policy(node: Node, file: &mut PolicyFile, complaints: &mut Vec<Complaint>) {
         return;
     };
     match name {
-        "gate" => return file.rules.extend(gate::read(fields, &written, complaints)),
+        "gate" => {
+            let (rules, clauses) = gate::read(fields, called, &written, complaints);
+            file.rules.extend(rules);
+            file.clauses.extend(clauses);
+            return;
+        }
+        "condition" => return file.clauses.extend(clause::read(fields, called, &written, complaints)),
         "spend" => return file.spend.extend(spend::read(fields, called, &written, complaints)),
         "secret" => return file.secrets.extend(SecretPolicy::read(fields, called, &written, complaints)),
         "egress" => return file.rules.extend(egress(fields, written, complaints)),

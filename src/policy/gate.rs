@@ -1,19 +1,34 @@
 //! Policies of the type `gate`: a person is asked before something is done, perhaps only once something else was.
 
+use super::clause::{WrittenClause, clause};
 use super::document::{Fields, Node, list, text};
 use super::error::Complaint;
+use super::quantity::parse_size;
 use super::rule::{Effect, WrittenRule};
 
 /// The keys of the type, beyond `name` and `type`.
-pub(super) const KEYS: &[&str] = &["before", "rule", "after"];
+pub(super) const KEYS: &[&str] = &["before", "rule", "after", "condition"];
 
 /// What a gate is before, and the word of a rule for it.
 const ACTS: [(&str, &str); 2] = [("publish", "package-publish"), ("push", "git-push")];
 /// The requests that an act can be: to every host and port, in TLS and without.
 const ANYWHERE: [&str; 2] = ["* *:*", "* http://*:*"];
 
-/// Reads one, as the rules that it stands for.
-pub(super) fn read(mut fields: Fields, written: &Node, complaints: &mut Vec<Complaint>) -> Vec<WrittenRule> {
+/// What a gate before the first contact with a host is written as, and what it stands for.
+const NEW_HOST: (&str, &str) = ("new-host", "!(request.host in history.hosts)");
+/// How a gate before large uploads begins.
+const UPLOAD: &str = "upload>";
+
+/// Reads one, as the rules that it stands for, and what of it no rule says.
+pub(super) fn read(
+    mut fields: Fields,
+    name: Option<String>,
+    written: &Node,
+    complaints: &mut Vec<Complaint>,
+) -> (Vec<WrittenRule>, Vec<WrittenClause>) {
+    let name = name.unwrap_or_else(|| format!("line {}", written.line));
+    let condition =
+        fields.take("condition").and_then(|node| clause(node, name.clone(), Effect::Ask, Vec::new(), complaints));
     let mut take = |key: &'static str, complaints: &mut Vec<Complaint>| {
         fields.take(key).map(|node| words(node, key, complaints)).unwrap_or_default()
     };
@@ -32,10 +47,40 @@ pub(super) fn read(mut fields: Fields, written: &Node, complaints: &mut Vec<Comp
         line: node.line,
         column: node.column,
     };
-    let of_acts = before.iter().flat_map(|(node, word)| {
+    let (words, acts): (Vec<_>, Vec<_>) =
+        before.iter().partition(|(_, word)| word == NEW_HOST.0 || word.starts_with(UPLOAD));
+    let of_acts = acts.iter().flat_map(|(node, word)| {
         ANYWHERE.iter().map(move |target| rule(node, format!("{target} act={}", named(word))))
     });
-    of_acts.chain(rules.iter().map(|(node, text)| rule(node, text.clone()))).collect()
+    let all: Vec<_> = of_acts.chain(rules.iter().map(|(node, text)| rule(node, text.clone()))).collect();
+    let own = |node: &Node| -> Vec<_> { ANYWHERE.iter().map(|target| rule(node, (*target).to_owned())).collect() };
+    let mut clauses = Vec::new();
+    for (node, word) in words {
+        let Some(text) = meaning(node, word, complaints) else { continue };
+        let text = condition.as_ref().map_or_else(|| text.clone(), |other| format!("{text} && ({})", other.text));
+        let (line, column) = (node.line, node.column);
+        clauses.push(WrittenClause { name: name.clone(), effect: Effect::Ask, text, about: own(node), line, column });
+    }
+    match condition {
+        Some(condition) if !all.is_empty() => clauses.push(WrittenClause { about: all, ..condition }),
+        // Beside nothing but what stands above, it is a part of that.
+        Some(condition) => complaints.extend(condition.complaint()),
+        None => return (all, clauses),
+    }
+    (Vec::new(), clauses)
+}
+
+/// The condition that a word of `before` stands for.
+fn meaning(node: &Node, word: &str, complaints: &mut Vec<Complaint>) -> Option<String> {
+    let Some(size) = word.strip_prefix(UPLOAD) else { return Some(NEW_HOST.1.to_owned()) };
+    match parse_size(size) {
+        // A body that does not say how long it is could be longer.
+        Ok(size) => Some(format!("(request.upload > {size} || request.upload < 0)")),
+        Err(error) => {
+            complaints.push(node.complaint(error.to_string(), "write it like `upload>10MiB`"));
+            None
+        }
+    }
 }
 
 fn words(node: Node, key: &str, complaints: &mut Vec<Complaint>) -> Vec<(Node, String)> {

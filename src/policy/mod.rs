@@ -5,6 +5,8 @@
 
 mod act;
 mod amend;
+mod cel;
+mod clause;
 mod client_certificate;
 mod compile;
 mod condition;
@@ -14,6 +16,7 @@ mod condition_tests;
 mod credential_file;
 mod document;
 mod error;
+mod example;
 mod exchange;
 mod file;
 mod file_pattern;
@@ -62,6 +65,8 @@ mod verdict;
 
 pub use act::Act;
 pub use amend::{Amended, amend};
+pub use cel::{History, SessionFacts};
+pub use clause::WrittenClause;
 pub use compile::{Policy, RuleSource};
 pub use condition::Particulars;
 pub use credential_file::{Contents, Credential, CredentialFile, Outline, Texts};

@@ -9,11 +9,12 @@ use super::git_push::RefUpdate;
 use super::matcher::Matcher;
 use super::quota::Quota;
 use crate::model::{Host, RequestLine};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// What a rule says of the requests it matches, from the mildest to the strictest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Effect {
     /// They may go.
     Allow,
@@ -51,7 +52,7 @@ impl fmt::Display for Effect {
 }
 
 /// Who a rule comes from, from the widest to the narrowest. It never changes a verdict, only who is named for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Level {
     /// The organisation.
     Organisation,
@@ -83,7 +84,7 @@ impl fmt::Display for Level {
 }
 
 /// A rule as a person wrote it, not yet understood, with the place of its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenRule {
     /// What it says of the requests it matches.
     pub effect: Effect,

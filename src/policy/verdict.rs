@@ -41,6 +41,7 @@ pub struct Grant {
     line: RequestLine,
     rule: NamedRule,
     quota: Vec<(Arc<str>, Quota)>,
+    also: Vec<String>,
 }
 
 /// The rule that a verdict rests on.
@@ -53,8 +54,14 @@ pub struct NamedRule {
 }
 
 impl Grant {
-    pub(super) fn new(line: RequestLine, rule: NamedRule, quota: Vec<(Arc<str>, Quota)>) -> Self {
-        Self { line, rule, quota }
+    pub(super) fn new(line: RequestLine, rule: NamedRule, quota: Vec<(Arc<str>, Quota)>, also: Vec<String>) -> Self {
+        Self { line, rule, quota, also }
+    }
+
+    /// The other rules and conditions that are about it, each with its effect and where it stands.
+    #[must_use]
+    pub fn also(&self) -> &[String] {
+        &self.also
     }
 
     /// What it and others cap, each by the rule in its canonical form.
@@ -94,6 +101,8 @@ pub struct Question {
     pub covers: Vec<String>,
     /// The hash of the policy that asks.
     pub policy: String,
+    /// The other rules and conditions that are about it, each with its effect and where it stands.
+    pub also: Vec<String>,
     quota: Vec<(Arc<str>, Quota)>,
 }
 
@@ -105,8 +114,9 @@ impl Question {
         covers: Vec<String>,
         policy: String,
         quota: Vec<(Arc<str>, Quota)>,
+        also: Vec<String>,
     ) -> Self {
-        Self { line, rule, asked_by, covers, policy, quota }
+        Self { line, rule, asked_by, covers, policy, also, quota }
     }
 
     /// The permission, now that a person said yes to what these rules ask; nothing where another asks, too.
@@ -115,7 +125,7 @@ impl Question {
     /// The question, which is still open.
     pub fn consented(self: Box<Self>, asked_by: &BTreeSet<String>) -> Result<Grant, Box<Self>> {
         match self.asked_by.is_subset(asked_by) {
-            true => Ok(Grant::new(self.line, self.rule, self.quota)),
+            true => Ok(Grant::new(self.line, self.rule, self.quota, self.also)),
             false => Err(self),
         }
     }
@@ -128,6 +138,8 @@ pub struct Refusal {
     pub line: RequestLine,
     /// The rule that refused it; none when no rule matched.
     pub rule: Option<NamedRule>,
+    /// The other rules and conditions that are about it, each with its effect and where it stands.
+    pub also: Vec<String>,
     /// Why, for a person.
     pub reason: String,
     /// The rule text that would allow it, such as `GET example.com/`; none where no rule could.

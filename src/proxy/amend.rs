@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::model::Event;
-use crate::policy::{Effect, WrittenRule};
+use crate::policy::{Effect, Level, RuleSource, WrittenClause, WrittenRule};
 use serde::{Deserialize, Serialize};
 
 /// Longest explanation of what is wrong with a rule, which may repeat it.
@@ -21,6 +21,39 @@ pub struct Amendment {
     pub effect: String,
     /// The rule's text.
     pub rule: String,
+}
+
+/// What one file, or one other place, says of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySource {
+    /// Whose it is.
+    pub level: Level,
+    /// What it is called.
+    pub label: String,
+    /// Its rules.
+    pub rules: Vec<WrittenRule>,
+    /// Its conditions.
+    pub clauses: Vec<WrittenClause>,
+}
+
+impl PolicySource {
+    /// Its rules, to be compiled.
+    pub(super) fn rules(&self) -> RuleSource<'_> {
+        RuleSource { level: self.level, label: &self.label, rules: &self.rules }
+    }
+}
+
+/// Files in place of those that count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// Its sender's number for it, which the answer bears.
+    pub number: u32,
+    /// Who changes them.
+    pub user: String,
+    /// Which one changed.
+    pub file: String,
+    /// All of them.
+    pub sources: Vec<PolicySource>,
 }
 
 /// What became of it.
@@ -50,6 +83,21 @@ async fn add(shared: &Shared, amendment: Amendment) -> Result<(), String> {
     let (policy, rule) = shared.policy.with(&written).map_err(|errors| errors.to_string())?;
     let added = Event::RuleAdded { user, rule, policy_hash: policy.hash() };
     shared.books.clerk.record(added).await.map_err(|error| error.to_string())?;
+    shared.policy.add(written);
     shared.policy.replace(policy);
     Ok(())
+}
+
+/// Takes files in place of those that count: checked, recorded, and only then counting.
+pub(super) async fn replace(shared: &Shared, replacement: Replacement) -> Amended {
+    let Replacement { number, user, file, sources } = replacement;
+    let refused = match shared.policy.made_of(&sources) {
+        Err(errors) => Some(errors.to_string()),
+        Ok(policy) => {
+            let changed = Event::PolicyChanged { user, file, policy_hash: policy.hash() };
+            let recorded = shared.books.clerk.record(changed).await;
+            recorded.map(|()| shared.policy.replace(policy)).err().map(|error| error.to_string())
+        }
+    };
+    Amended { number, refused: refused.map(|why| why.chars().take(WHY_CHARACTERS_MAX).collect()) }
 }

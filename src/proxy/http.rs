@@ -56,6 +56,8 @@ struct Denied {
     act: Option<Act>,
     reason: String,
     rule_to_add: Option<String>,
+    /// The other rules that are about it.
+    also: Vec<String>,
     /// When asking again may help.
     retry_after: Option<Duration>,
 }
@@ -223,8 +225,8 @@ async fn clear(
                 consent = Some(Yes { policy, asked_by });
             }
             Err(why) => {
-                let Question { line, rule, .. } = *question;
-                let denied = Denied { rule: Some(rule), act: judged.act, ..Denied::because(line, 403, why) };
+                let Question { line, rule, also, .. } = *question;
+                let denied = Denied { also, rule: Some(rule), act: judged.act, ..Denied::because(line, 403, why) };
                 return (Err(Box::new(denied)), held);
             }
         }
@@ -263,7 +265,17 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
     let disagreed = facts.disagreement.is_some();
     let updates = asked.push.map_or(&[][..], |push| &push.updates);
     let done = shared.policy.done();
-    let by = Particulars { query: asked.query, headers: Some(asked.headers), act, updates, done: &done };
+    let history = shared.policy.history(shared.books.spent());
+    let by = Particulars {
+        query: asked.query,
+        headers: Some(asked.headers),
+        act,
+        updates,
+        done: &done,
+        upload: asked.length,
+        session: Some(shared.policy.session()),
+        history: history.as_ref(),
+    };
     let refused = |denied: Denied| Stop::Denied(Box::new(Denied { act, ..denied }));
     let consented = |question: Box<Question>| match consent {
         Some(yes) if yes.policy == question.policy => question.consented(&yes.asked_by),
@@ -295,7 +307,7 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
     };
     match admit(shared, &grant, asked.length) {
         Ok(allowance) => {
-            shared.policy.remember(act);
+            shared.policy.remember(act, grant.line(), asked.length, shared.vault.planned(&plan));
             Ok(Cleared {
                 grant,
                 allowance,
@@ -382,6 +394,7 @@ async fn forward(
         rule_from: Some(grant.rule_from().to_owned()),
         act: act.map(|act| act.to_string()),
         secrets,
+        also: grant.also().to_vec(),
     };
     if let Err(error) = shared.books.clerk.keep(&allowed).await {
         Box::pin(body::drain(body)).await;
@@ -501,12 +514,12 @@ fn switch(
 
 /// Records the refusal, then says it.
 async fn deny(shared: &Shared, number: RequestNumber, denied: Denied, push: Option<&Push>) -> Reply {
-    let Denied { status, line, rule, act, reason, rule_to_add, retry_after } = denied;
+    let Denied { status, line, rule, act, reason, rule_to_add, also, retry_after } = denied;
     let message = refusal::explain(&line, &reason, rule_to_add.as_deref());
     // A refusal needs no permission of the journal's: what is refused stays refused, recorded or not.
     let (rule, rule_from) = rule.map(|NamedRule { text, from }| (text, from)).unzip();
     let act = act.map(|act| act.to_string());
-    let denied = Event::RequestDenied { request: number, line, rule, rule_from, act, reason };
+    let denied = Event::RequestDenied { request: number, line, rule, rule_from, act, reason, also };
     let _ = shared.books.clerk.record(denied).await;
     let report = push.and_then(|push| push::refusal(push, &message));
     Reply::refused(status, message).after(retry_after).reporting(report)
@@ -518,7 +531,7 @@ impl Denied {
     }
 
     fn because(line: RequestLine, status: u16, reason: String) -> Self {
-        Self { status, line, rule: None, act: None, reason, rule_to_add: None, retry_after: None }
+        Self { status, line, rule: None, act: None, reason, rule_to_add: None, also: Vec::new(), retry_after: None }
     }
 }
 
@@ -531,7 +544,7 @@ impl From<Malformed> for Denied {
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { line, rule, reason, rule_to_add } = refusal;
-        Self { rule, rule_to_add, ..Self::because(line, 403, reason) }
+        let Refusal { line, rule, also, reason, rule_to_add } = refusal;
+        Self { rule, also, rule_to_add, ..Self::because(line, 403, reason) }
     }
 }

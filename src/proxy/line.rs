@@ -4,7 +4,7 @@
 //! Where the session is gone, no answer comes and none ever will: whoever asked is told so, and that is a denial.
 
 use super::Shared;
-use super::amend::{self, Amended, Amendment};
+use super::amend::{self, Amended, Amendment, Replacement};
 use crate::meter::Wish;
 use crate::model::{NanoUsd, RequestNumber};
 use rustix::net::{RecvFlags, SendFlags};
@@ -32,6 +32,8 @@ const MODEL_CHARACTERS_MAX: usize = 256;
 pub enum FromSession {
     /// A rule is to count from now on.
     Amend(Amendment),
+    /// Files are to count in place of those that do.
+    Replace(Box<Replacement>),
     /// The answer to what was asked.
     Answer {
         /// The number of what was asked.
@@ -250,6 +252,12 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UnixStream, mut queue: mp
         match said {
             Ok(Some(FromSession::Amend(amendment))) => {
                 let amended = amend::take(&shared, amendment, &mut added).await;
+                if send(&socket, &FromProxy::Amended(amended)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(Some(FromSession::Replace(replacement))) => {
+                let amended = amend::replace(&shared, *replacement).await;
                 if send(&socket, &FromProxy::Amended(amended)).await.is_err() {
                     break;
                 }

@@ -86,7 +86,7 @@ mod writes_through;
 mod zstd;
 
 pub use address::refused as not_public;
-pub use amend::{Amended, Amendment};
+pub use amend::{Amended, Amendment, PolicySource, Replacement};
 pub use authority::Authority;
 pub use connect_to::{ConnectTo, ConnectToError};
 pub use error::ProxyError;

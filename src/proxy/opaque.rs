@@ -92,11 +92,11 @@ fn line(place: &Place, scheme: Scheme) -> RequestLine {
 async fn refuse(shared: &Shared, target: String, refused: Refused) {
     match refused {
         Refused::ByNone { .. } => shared.refuse(RefusalKind::Protocol, target, refused.to_string()).await,
-        Refused::ByRule { line, rule, reason } => {
+        Refused::ByRule { line, rule, reason, also } => {
             let request = shared.books.clerk.next_request();
             let NamedRule { text, from } = rule;
             let (rule, rule_from) = (Some(text), Some(from));
-            let denied = Event::RequestDenied { request, line, rule, rule_from, act: None, reason };
+            let denied = Event::RequestDenied { request, line, rule, rule_from, act: None, reason, also };
             let _ = shared.books.clerk.record(denied).await;
         }
     }
@@ -105,7 +105,7 @@ async fn refuse(shared: &Shared, target: String, refused: Refused) {
 /// Why a connection may not be.
 enum Refused {
     ByNone { reason: String, rule_to_add: Option<String> },
-    ByRule { line: RequestLine, rule: NamedRule, reason: String },
+    ByRule { line: RequestLine, rule: NamedRule, reason: String, also: Vec<String> },
 }
 
 impl fmt::Display for Refused {
@@ -120,13 +120,13 @@ impl fmt::Display for Refused {
 fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<(Grant, Allowance), Box<Refused>> {
     let grant = match shared.policy.decide_with(RequestFacts { line, disagreement: None }, &Particulars::default()) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(Question { line, rule, .. }) => {
+        Verdict::Ask(Question { line, rule, also, .. }) => {
             let text = &rule.text;
             let reason = format!("the rule `ask {text}` wants a person's answer, and this version cannot ask for one");
-            return Err(Box::new(Refused::ByRule { line, rule, reason }));
+            return Err(Box::new(Refused::ByRule { line, rule, reason, also }));
         }
-        Verdict::Deny(Refusal { line, rule: Some(rule), reason, .. }) => {
-            return Err(Box::new(Refused::ByRule { line, rule, reason }));
+        Verdict::Deny(Refusal { line, rule: Some(rule), reason, also, .. }) => {
+            return Err(Box::new(Refused::ByRule { line, rule, reason, also }));
         }
         Verdict::Deny(Refusal { rule: None, reason, rule_to_add, .. }) => {
             let reason =
@@ -139,7 +139,7 @@ fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<(Grant, All
         Err(TooMany { rule, .. }) => {
             let reason = format!("the rule `{rule}` lets no more connections through for now");
             let rule = NamedRule { text: rule.to_string(), from: grant.rule_from().to_owned() };
-            Err(Box::new(Refused::ByRule { line: grant.line().clone(), rule, reason }))
+            Err(Box::new(Refused::ByRule { line: grant.line().clone(), rule, reason, also: Vec::new() }))
         }
     }
 }
@@ -155,6 +155,7 @@ async fn reach(shared: &Arc<Shared>, grant: Grant, allowance: Allowance) -> Opti
         rule_from: Some(grant.rule_from().to_owned()),
         act: None,
         secrets: Vec::new(),
+        also: grant.also().to_vec(),
     };
     shared.books.clerk.record(allowed).await.ok()?;
     let open = Open::new(shared.books.clone(), request, &line, allowance);

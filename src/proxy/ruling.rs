@@ -1,19 +1,22 @@
 //! The session's policy as it stands, and what its rules have let through by now.
 
+use super::amend::PolicySource;
 use super::standing::Standing;
-use crate::model::{Host, Port, RequestLine};
+use crate::model::{Host, NanoUsd, Port, RequestLine};
 use crate::policy::{
-    Act, Allowance, Effect, Grant, Level, Particulars, Policy, PolicyErrors, Question, Refusal, RequestFacts,
-    RuleSource,
+    Act, Allowance, Effect, Grant, History, Level, Particulars, Policy, PolicyErrors, Question, Refusal, RequestFacts,
+    RuleSource, SessionFacts,
 };
 use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::watch;
 
 /// Most answers that hold for the rest of the session.
 const CONSENTS_MAX: usize = 1_000;
+/// Most hosts that are remembered; those beyond stay new.
+const HOSTS_MAX: usize = 10_000;
 /// What rules are called that were added while the session ran.
 const ADDED: &str = "added while it runs";
 
@@ -23,8 +26,14 @@ pub(super) struct Ruling {
     tally: Mutex<Tally>,
     /// What a person said yes to for the rest of the session: the rules that asked, and what it was about.
     consents: Mutex<Vec<(BTreeSet<String>, Policy)>>,
+    /// The rules that were added while the session runs.
+    added: Mutex<Vec<WrittenRule>>,
     /// What the session did by now.
     done: Mutex<BTreeSet<Act>>,
+    /// What else it did, for conditions to ask about.
+    history: Mutex<History>,
+    /// What of it does not change.
+    session: SessionFacts,
     started: Instant,
     /// Tells those that stay open that a rule came.
     changed: watch::Sender<()>,
@@ -37,10 +46,34 @@ impl Ruling {
             policy: RwLock::new(policy),
             tally: Mutex::default(),
             consents: Mutex::default(),
+            added: Mutex::default(),
             done: Mutex::default(),
+            history: Mutex::default(),
+            session: SessionFacts::default(),
             started: Instant::now(),
             changed: watch::Sender::default(),
         }
+    }
+
+    /// The same, for a session of which this is known.
+    pub(super) fn of(self, session: SessionFacts) -> Self {
+        Self { session, ..self }
+    }
+
+    /// What of the session does not change.
+    pub(super) fn session(&self) -> &SessionFacts {
+        &self.session
+    }
+
+    /// What the session did by now, and spent, where a condition could ask about it.
+    pub(super) fn history(&self, (spent, calls): (NanoUsd, u64)) -> Option<History> {
+        let asks = self.policy.read().unwrap_or_else(PoisonError::into_inner).has_clauses();
+        let seconds = self.started.elapsed().as_secs();
+        asks.then(|| History { spent, calls, seconds, ..self.past().clone() })
+    }
+
+    fn past(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hash of the policy as it is now.
@@ -88,9 +121,18 @@ impl Ruling {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
-    /// Remembers what a request does that is let through.
-    pub(super) fn remember(&self, act: Option<Act>) {
+    /// Remembers what a request does that is let through, where it goes, how long its body says it is, and what secrets go with
+    /// it.
+    pub(super) fn remember(&self, act: Option<Act>, line: &RequestLine, length: Option<u64>, secrets: Vec<String>) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(act);
+        let mut past = self.past();
+        past.requests += 1;
+        past.uploaded = past.uploaded.saturating_add(length.unwrap_or_default());
+        past.acts.extend(act.map(|act| act.to_string()));
+        past.secrets.extend(secrets);
+        if past.hosts.len() < HOSTS_MAX {
+            past.hosts.insert(line.host.to_string());
+        }
     }
 
     /// Lets what a person said yes to stay so, for requests like this one.
@@ -126,6 +168,23 @@ impl Ruling {
         Ok((self.policy().adding(&source)?, canonical))
     }
 
+    /// Remembers a rule that was added.
+    pub(super) fn add(&self, rule: WrittenRule) {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    /// A policy of these files in place of the one that counts, with the rules that were added; it does not count yet.
+    pub(super) fn made_of(&self, files: &[PolicySource]) -> Result<Policy, PolicyErrors> {
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut sources: Vec<RuleSource<'_>> = files.iter().map(PolicySource::rules).collect();
+        sources.push(RuleSource { level: Level::Session, label: ADDED, rules: &added });
+        let mut policy = Policy::compile(&sources)?.in_place_of(&self.policy());
+        for PolicySource { level, label, clauses, .. } in files {
+            policy = policy.with_clauses(*level, label, clauses)?;
+        }
+        Ok(policy)
+    }
+
     /// Lets a policy count from the next request on, on every connection.
     pub(super) fn replace(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
@@ -136,7 +195,7 @@ impl Ruling {
     pub(super) async fn until_refused(&self, standing: &Standing) {
         let mut changes = self.changed.subscribe();
         // A rule may have come since it was judged.
-        while standing.passes(&self.policy.read().unwrap_or_else(PoisonError::into_inner)) {
+        while standing.passes(&self.policy(), &self.session, self.history(Default::default()).as_ref()) {
             // The sender is this very value.
             let _ = changes.changed().await;
         }

@@ -13,7 +13,7 @@ use crate::meter::{Endpoint, Meter, ModelHosts, PriceTable, Reading};
 use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use bytes::Bytes;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -40,6 +40,8 @@ pub(super) struct Books {
     pub ending: AtomicBool,
     /// What records bodies, where that was asked for.
     pub keeper: Option<Arc<BodyKeeper>>,
+    /// What model calls came to by now, in nanodollars, and how many there were.
+    pub tab: (AtomicI64, AtomicU64),
 }
 
 impl Books {
@@ -54,7 +56,19 @@ impl Books {
             clamps: false,
             ending: AtomicBool::new(false),
             keeper: None,
+            tab: Default::default(),
         }
+    }
+
+    /// What model calls came to by now, and how many there were.
+    pub(super) fn spent(&self) -> (NanoUsd, u64) {
+        let (spent, calls) = &self.tab;
+        (NanoUsd(spent.load(Ordering::Relaxed)), calls.load(Ordering::Relaxed))
+    }
+
+    fn spend(&self, cost: NanoUsd) {
+        self.tab.0.fetch_add(cost.0, Ordering::Relaxed);
+        self.tab.1.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -331,6 +345,7 @@ impl Open {
     /// A model call was read; what it costs.
     pub(super) fn metered(&self, endpoint: &Endpoint, reading: Reading) -> (NanoUsd, Pricing) {
         let (cost, pricing) = self.books.prices.price(endpoint.vendor, &reading, &now().to_day());
+        self.books.spend(cost);
         self.books.clerk.record_done(&Event::UsageMetered {
             request: self.number,
             dialect: endpoint.dialect.as_str().to_owned(),

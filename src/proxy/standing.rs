@@ -2,7 +2,7 @@
 //! judged again whenever a rule is added, and cut where it would not be let through any more.
 
 use crate::model::{RequestLine, Scheme};
-use crate::policy::{Act, Grant, Particulars, Policy, RequestFacts, Verdict};
+use crate::policy::{Act, Grant, History, Particulars, Policy, RequestFacts, SessionFacts, Verdict};
 use http::HeaderMap;
 
 /// What is known of what was let through, as it was judged.
@@ -36,12 +36,20 @@ impl Standing {
     }
 
     /// Whether it would be let through now.
-    pub(super) fn passes(&self, policy: &Policy) -> bool {
+    pub(super) fn passes(&self, policy: &Policy, session: &SessionFacts, history: Option<&History>) -> bool {
         let Self { line, query, headers, act, done, rule } = self;
         if line.scheme == Scheme::Tls && !policy.passes_tls(&line.host, line.port) {
             return false;
         }
-        let by = Particulars { query: query.as_deref(), headers: Some(headers), act: *act, updates: &[], done };
+        let by = Particulars {
+            query: query.as_deref(),
+            headers: Some(headers),
+            act: *act,
+            done,
+            session: Some(session),
+            history,
+            ..Particulars::default()
+        };
         match policy.decide_with(RequestFacts { line: line.clone(), disagreement: None }, &by) {
             Verdict::Allow(_) => true,
             Verdict::Ask(question) => question.rule.text == *rule,

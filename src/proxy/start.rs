@@ -19,7 +19,7 @@ use super::{
 };
 use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Durability, Event, Secret, SessionId};
-use crate::policy::{Binding, HostKeys, Policy, SpendPolicy};
+use crate::policy::{Binding, HostKeys, Policy, SessionFacts, SpendPolicy};
 use crate::store::{BodyRecorder, Recorder, SyncHandle};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -70,6 +70,8 @@ pub struct Setup {
     pub session: SessionId,
     /// What may go.
     pub policy: Policy,
+    /// What of the session conditions can ask about.
+    pub facts: SessionFacts,
     /// The keys by which SSH servers are known.
     pub host_keys: HostKeys,
     /// The secrets, each with its one place.
@@ -153,7 +155,7 @@ impl Proxy {
             let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to, setup.upstream_proxies);
             let dialer = dialer.with_certificates(vault.client_certificates());
             Ok::<_, ProxyError>(Shared {
-                policy: Ruling::new(setup.policy),
+                policy: Ruling::new(setup.policy).of(setup.facts),
                 host_keys: setup.host_keys,
                 vault: vault.with_keeper(keeper),
                 authority: setup.authority,

@@ -143,6 +143,28 @@ pub fn answer(
     accepted(&socket, session, |session, why| AttachError::Answer { session, why })
 }
 
+/// Longest policy file that a running session takes, in bytes: it comes in one packet.
+const CHANGED_BYTES_MAX: usize = 12 * 1024;
+
+/// Has a running session held to a policy file in place of the one of its name.
+///
+/// # Errors
+/// When the session cannot be reached, knows no such file, or does not take it.
+pub fn change_policy(
+    home: &Home,
+    session: &SessionId,
+    (file, path, text): (&str, &str, &str),
+) -> Result<(), AttachError> {
+    if text.len() > CHANGED_BYTES_MAX {
+        let why = format!("it is longer than {CHANGED_BYTES_MAX} bytes, which is too long to change while it runs");
+        return Err(AttachError::Rule { session: session.clone(), why });
+    }
+    let socket = connect(home, session)?;
+    let said = Said::Replace { file: file.to_owned(), path: path.to_owned(), text: text.to_owned() };
+    control::send(socket.as_fd(), &said).map_err(AttachError::Lost)?;
+    accepted(&socket, session, |session, why| AttachError::Rule { session, why })
+}
+
 /// Waits until a session has said yes or no.
 fn accepted(
     socket: &OwnedFd,

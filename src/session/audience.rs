@@ -5,6 +5,7 @@
 
 use super::control::{self, Listener, PIECE_BYTES_MAX, Packet, Said, Told};
 use super::filter::{Modes, Passed};
+use super::policy_change::ChangedFile;
 use super::screen::Source;
 use crate::model::ExitStatus;
 use crate::proxy::Amendment;
@@ -35,6 +36,8 @@ pub(super) enum Act {
     Stop { user: String, grace: Duration },
     /// It wants a rule to count.
     Amend(Amendment),
+    /// It wants a policy file to count in place of the one of its name.
+    Replace(ChangedFile),
     /// It answers a question.
     Answer { viewer: u32, user: String, question: u64, answer: String, reason: Option<String> },
 }
@@ -157,6 +160,10 @@ impl Audience {
                 // Only root acts for others, as the machine's server does.
                 let user = on_behalf_of.filter(|_| viewer.is_root).unwrap_or_else(|| viewer.user.clone());
                 Some(Act::Amend(Amendment { number, user, effect, rule }))
+            }
+            Ok(Some(Packet::Message(Said::Replace { file, path, text }))) => {
+                let user = viewer.user.clone();
+                Some(Act::Replace(ChangedFile { viewer: number, user, file, path, text }))
             }
             Ok(Some(Packet::Message(Said::Answer { question, answer, reason, on_behalf_of }))) => {
                 let user = on_behalf_of.filter(|_| viewer.is_root).unwrap_or_else(|| viewer.user.clone());

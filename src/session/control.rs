@@ -56,6 +56,15 @@ pub(super) enum Said {
         /// In whose name root answers.
         on_behalf_of: Option<String>,
     },
+    /// Let this file count in place of the one of its name.
+    Replace {
+        /// What it is called, as whoever sends it does.
+        file: String,
+        /// Where it is.
+        path: String,
+        /// Its text.
+        text: String,
+    },
     /// Let this rule count from now on.
     Amend {
         /// Its effect, as a word.

@@ -82,6 +82,11 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// What the session was prepared as.
+    pub(super) fn prepared(&self) -> &'a Prepared {
+        self.prepared
+    }
+
     /// How people are asked.
     pub(super) fn asking(&self) -> Asking {
         self.prepared.request.asking

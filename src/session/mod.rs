@@ -32,6 +32,7 @@ pub mod overlay;
 mod panel;
 mod panel_keys;
 mod picture;
+mod policy_change;
 mod prepare;
 mod program;
 mod project_policy;
@@ -55,7 +56,7 @@ mod upstream;
 mod vault;
 
 pub use asking::Asking;
-pub use attach::{AttachError, Parting, amend, answer, attach, stop};
+pub use attach::{AttachError, Parting, amend, answer, attach, change_policy, stop};
 pub use caller::{Caller, SentSecrets, gather_secrets, has_value, own_variables};
 pub use detach::run_detached;
 pub use error::SessionError;

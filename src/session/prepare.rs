@@ -133,6 +133,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// Its policy.
     pub policy: Policy,
+    /// The policy files that it is made of, each with whose it is and what it is called.
+    pub files: Vec<(Level, String, PolicyFile)>,
     /// The proxies on the way to servers.
     pub upstream_proxies: UpstreamProxies,
     /// What it may spend, by every policy there is.
@@ -168,6 +170,9 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let project = project_policy(&request.workspace)?;
     let spend = spend(&request, &files, project.as_ref())?;
     let policy = compile(&request, &files, project.as_ref())?.covering(spend.iter().map(ToString::to_string));
+    let made_of = files.iter().map(|(label, file)| (Level::Organisation, (*label).clone(), file.clone()));
+    let own = project.iter().map(|(label, file)| (Level::Project, label.clone(), file.clone()));
+    let made_of: Vec<_> = made_of.chain(own).collect();
     let demanding = files.iter().map(|(label, file)| (*label, file));
     let demanding: Vec<_> = demanding.chain(project.iter().map(|(label, file)| (label, file))).collect();
     let demand = tier::demand(request.minimum_isolation, &request.profile, demanding.iter().copied());
@@ -217,6 +222,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         session,
         plan,
         policy,
+        files: made_of,
         upstream_proxies,
         spend,
         user,
@@ -286,7 +292,14 @@ fn compile(
     let profile = &request.profile;
     sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
     sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules });
-    Ok(Policy::compile(&sources)?)
+    let mut policy = Policy::compile(&sources)?;
+    for (label, file) in files {
+        policy = policy.with_clauses(Level::Organisation, label, &file.clauses)?;
+    }
+    if let Some((label, file)) = project {
+        policy = policy.with_clauses(Level::Project, label, &file.clauses)?;
+    }
+    Ok(policy)
 }
 
 /// Every policy about money. A limit by team or project is none for a session that names neither.

@@ -11,6 +11,8 @@ use std::path::Path;
 /// The directory in the workspace that is omni's, and the file in it.
 const DIRECTORY: &str = ".omni";
 const NAME: &str = "policy.yaml";
+/// What the file is called.
+pub(super) const PROJECT_LABEL: &str = ".omni/policy.yaml";
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -20,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// For one that cannot be read, is a link, or allows something: going on without it would be going on with less than it
 /// demands.
 pub fn project_policy(workspace: &Path) -> Result<Option<(String, PolicyFile)>, SessionError> {
-    let label = format!("{DIRECTORY}/{NAME}");
+    let label = PROJECT_LABEL.to_owned();
     let text = match text(workspace) {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(None),

@@ -9,7 +9,7 @@ use super::signals::Signals;
 use super::ssh::SshSide;
 use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Event, Port, Secret};
-use crate::policy::Binding;
+use crate::policy::{Binding, SessionFacts};
 use crate::proxy::{
     self, Authority, FromProxy, FromSession, Gateway, PACKET_BYTES_MAX, Proxy, ResolverConfig, Roots, Setup,
 };
@@ -318,6 +318,7 @@ fn prepare(
     Ok(Setup {
         session: prepared.session.clone(),
         policy: prepared.policy.clone(),
+        facts: facts(prepared),
         upstream_proxies: prepared.upstream_proxies.clone(),
         host_keys: prepared.request.profile.host_keys.clone(),
         bindings,
@@ -339,6 +340,19 @@ fn prepare(
         resolver,
         rest: lie_down,
     })
+}
+
+/// What conditions can ask about.
+fn facts(prepared: &Prepared) -> SessionFacts {
+    let request = &prepared.request;
+    SessionFacts {
+        user: prepared.user.clone(),
+        profile: request.profile.name.clone(),
+        name: request.name.clone().unwrap_or_default(),
+        team: request.team.clone().unwrap_or_default(),
+        project: request.project.clone().unwrap_or_default(),
+        workspace: prepared.plan.directory.display().to_string(),
+    }
 }
 
 /// Leaves the group that the terminal's signals go to, and drops what was inherited by accident. Until it serves, it dies

@@ -9,6 +9,7 @@ use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::late_look::LateLook;
 use super::leave::Leave;
+use super::policy_change::Policies;
 use super::proxy_process::ProxyProcess;
 use super::screen::{Happening, Said, Screen, Source};
 use super::signals::Signals;
@@ -62,6 +63,8 @@ pub(super) struct Relay<'a> {
     /// How people are asked.
     asking: Asking,
     desktop: Desktop,
+    /// The policy files as they count.
+    policies: Policies<'a>,
     /// The questions that whoever sits at the terminal left for later.
     later: BTreeSet<u64>,
 }
@@ -94,6 +97,7 @@ impl<'a> Relay<'a> {
             ending: None,
             heard: true,
             asking: desk.asking(),
+            policies: Policies::of(desk.prepared()),
             desktop: if desk.asking().silent { Desktop::none() } else { Desktop::from_env() },
             desk,
             later: BTreeSet::new(),
@@ -414,6 +418,19 @@ impl<'a> Relay<'a> {
                 return;
             }
             Happening::Said(said) => return self.take_answer(said),
+            Happening::Replace(file) => {
+                let number = file.viewer;
+                let said = self.policies.replaced(file).and_then(|replacement| {
+                    let said = self.proxy.say(&FromSession::Replace(Box::new(replacement)));
+                    said.map_err(|_| {
+                        "the session is ending, or its policy is too long to change while it runs".to_owned()
+                    })
+                });
+                if let Err(why) = said {
+                    self.screen.answer(Amended { number, refused: Some(why) });
+                }
+                return;
+            }
             Happening::Stop { user, grace } => {
                 self.ask_to_end(EndReason::Stopped, grace);
                 Event::StopRequested { user }

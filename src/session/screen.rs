@@ -9,6 +9,7 @@ use super::filter::{Filter, Rules};
 use super::leave_key::LeaveKey;
 use super::panel::{Outcome, Panel};
 use super::picture::Picture;
+use super::policy_change::ChangedFile;
 use super::raised::{Below, Raised};
 use super::recording::Recording;
 use super::terminal::{DEFAULT_SIZE, UserTerminal};
@@ -65,6 +66,8 @@ pub enum Happening {
     },
     /// Somebody wants a rule to count.
     Amend(Amendment),
+    /// Somebody changed a policy file.
+    Replace(ChangedFile),
     /// Somebody answers a question.
     Answer {
         /// Who is to be told whether it counted.
@@ -271,6 +274,7 @@ impl Screen {
                 attached.then(|| Happening::Fact(Box::new(Event::ViewerLeft { viewer })))
             }
             Act::Amend(amendment) => Some(Happening::Amend(amendment)),
+            Act::Replace(file) => Some(Happening::Replace(file)),
             Act::Answer { viewer, user, question, answer, reason } => {
                 Some(Happening::Answer { viewer, user, question, answer, reason })
             }

@@ -395,6 +395,7 @@ mod tests {
             rule_from: None,
             act: None,
             secrets: Vec::new(),
+            also: Vec::new(),
         };
         let settled =
             Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };

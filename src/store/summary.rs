@@ -223,6 +223,7 @@ impl Summary {
             | Event::BodyRecorded { .. }
             | Event::PushRead { .. }
             | Event::RuleAdded { .. }
+            | Event::PolicyChanged { .. }
             | Event::HoldPlaced { .. }
             | Event::HoldSettled { .. }
             | Event::ApprovalAsked { .. }

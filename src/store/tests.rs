@@ -113,6 +113,7 @@ fn allowed(request: u64) -> Event {
         rule_from: None,
         act: None,
         secrets: Vec::new(),
+        also: Vec::new(),
     }
 }
 
@@ -124,6 +125,7 @@ fn denied(request: u64) -> Event {
         rule_from: None,
         act: None,
         reason: "no rule".to_owned(),
+        also: Vec::new(),
     }
 }
 

@@ -12,7 +12,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use omni::meter::{ModelHosts, PriceTable};
 use omni::model::{Durability, Event, HostName, Placeholder, Port, Secret, SessionId};
-use omni::policy::{Approval, Binding, Effect, HostKeys, Level, Mode, Place, Policy, RuleSource, Site, WrittenRule};
+use omni::policy::{
+    Approval, Binding, Effect, HostKeys, Level, Mode, Place, Policy, RuleSource, SessionFacts, Site, WrittenRule,
+};
 use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup, UpstreamProxies};
 use omni::store::{Memory, Recorder};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
@@ -254,6 +256,7 @@ impl Proxy {
             bodies: None,
             session,
             policy: Policy::compile(&[source]).unwrap(),
+            facts: SessionFacts::default(),
             host_keys: HostKeys::default(),
             upstream_proxies: wanted.upstream_proxies,
             bindings: vec![(binding(wanted.secret_host, wanted.keeper.is_some()), Secret::new(REAL.to_owned()))],

@@ -36,7 +36,9 @@ const CLIENT: &str = r#"
 import http.client, threading
 lock = threading.Lock()
 def send(method, path, body):
-    connection = http.client.HTTPConnection("asked.example")
+    host = "asked.example"
+    if path.startswith("//"): host, path = path[2:].split("/", 1)[0], "/" + path[2:].split("/", 1)[1]
+    connection = http.client.HTTPConnection(host)
     connection.request(method, path, body)
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -46,14 +48,14 @@ for line in sys.stdin:
     threading.Thread(target=send, args=(method, path, body)).start()
 "#;
 
-struct Upstream {
+pub struct Upstream {
     child: Child,
     to: String,
     log: PathBuf,
 }
 
 impl Upstream {
-    fn start(world: &World) -> Self {
+    pub fn start(world: &World) -> Self {
         let log = world.place().join("came");
         world.write(&log, "");
         let mut command = world.command(Path::new("/usr/bin/python3"));
@@ -61,10 +63,10 @@ impl Upstream {
         let mut child = command.spawn().unwrap();
         let mut port = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut port).unwrap();
-        Self { child, to: format!("asked.example:80:127.0.0.1:{}", port.trim()), log }
+        Self { child, to: format!("::127.0.0.1:{}", port.trim()), log }
     }
 
-    fn came(&self) -> Vec<String> {
+    pub fn came(&self) -> Vec<String> {
         std::fs::read_to_string(&self.log).unwrap().lines().map(|line| line.trim_end().to_owned()).collect()
     }
 }
@@ -77,13 +79,13 @@ impl Drop for Upstream {
 }
 
 /// A harness that sends what it is told.
-struct Harness {
+pub struct Harness {
     child: Child,
     said: BufReader<std::process::ChildStdout>,
 }
 
 impl Harness {
-    fn start(world: &World, upstream: &Upstream, flags: &[&str]) -> Self {
+    pub fn start(world: &World, upstream: &Upstream, flags: &[&str]) -> Self {
         let source = format!("{}\n{CLIENT}", crate::support::PRELUDE);
         let to = ["--connect-to", &upstream.to];
         let mut command = world.exec(&[&to, flags].concat(), &["/usr/bin/python3", "-I", "-c", &source]);
@@ -92,12 +94,12 @@ impl Harness {
         Self { child, said }
     }
 
-    fn send(&mut self, request: &str) {
+    pub fn send(&mut self, request: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{request}").unwrap();
     }
 
     /// What became of a request: its path with its body, the status, and what was told.
-    fn hear(&mut self) -> (String, u64, String) {
+    pub fn hear(&mut self) -> (String, u64, String) {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
@@ -105,20 +107,20 @@ impl Harness {
         (format!("{} {}", text(0), text(1)), said[2].as_u64().unwrap(), text(3))
     }
 
-    fn ask(&mut self, request: &str) -> (u64, String) {
+    pub fn ask(&mut self, request: &str) -> (u64, String) {
         self.send(request);
         let (_, status, told) = self.hear();
         (status, told)
     }
 
-    fn end(self) {
+    pub fn end(self) {
         let outcome = collect(self.child, b"");
         assert!(outcome.status.success(), "{outcome:?}");
     }
 }
 
 /// The questions that wait, once there are so many.
-fn questions(world: &World, count: usize) -> Vec<Value> {
+pub fn questions(world: &World, count: usize) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let waiting = world.list(&["approvals"]);
@@ -130,7 +132,7 @@ fn questions(world: &World, count: usize) -> Vec<Value> {
     }
 }
 
-fn events(world: &World, kind: &str) -> Vec<Value> {
+pub fn events(world: &World, kind: &str) -> Vec<Value> {
     let mut all = world.list(&["audit", "log", "--session", "last"]);
     all.retain(|event| event["event"] == kind);
     all
@@ -149,7 +151,7 @@ fn recorded(world: &World, kind: &str, count: usize) -> Vec<Value> {
     }
 }
 
-fn omni(world: &World, words: &[&str]) -> Outcome {
+pub fn omni(world: &World, words: &[&str]) -> Outcome {
     let mut command = world.omni();
     command.args(words);
     finish(command, b"")

@@ -10,6 +10,7 @@
 mod support;
 
 mod approvals;
+mod conditions;
 mod control;
 mod desktop;
 mod entrances;

@@ -134,7 +134,11 @@ fn compiled(profile: &Profile, args: &Args) -> anyhow::Result<Policy> {
     let mut sources: Vec<RuleSource<'_>> =
         files.iter().map(|(level, label, file)| RuleSource { level: *level, label, rules: &file.rules }).collect();
     sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
-    Ok(Policy::compile(&sources)?)
+    let mut policy = Policy::compile(&sources)?;
+    for (level, label, file) in &files {
+        policy = policy.with_clauses(*level, label, &file.clauses)?;
+    }
+    Ok(policy)
 }
 
 /// What becomes of requests to one host.

@@ -2,7 +2,7 @@
 
 use super::explain::{Answer, Args, Named};
 use crate::model::{Host, Port, RequestLine, Scheme};
-use crate::policy::{Act, Change, Effect, Particulars, Policy, RefUpdate, RequestFacts, Verdict};
+use crate::policy::{Act, Change, Effect, NamedRule, Particulars, Policy, RefUpdate, Refusal, RequestFacts, Verdict};
 use anyhow::{Context, bail};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
@@ -32,7 +32,8 @@ pub(super) fn explain(
     let headers = args.header.iter().map(|text| header(text)).collect::<anyhow::Result<HeaderMap>>()?;
     let updates = args.references.iter().map(|text| reference(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let act = Act::of(&line, query, &headers);
-    let by = Particulars { query, headers: Some(&headers), act, updates: &updates, done: &[] };
+    let by =
+        Particulars { query, headers: Some(&headers), act, updates: &updates, done: &[], ..Particulars::default() };
     let rules = policy.matching(&line, &by);
     let mut deciding = rules.iter().filter(|rule| rule.effect() != Effect::Limit);
     let first = deciding.next();
@@ -40,17 +41,25 @@ pub(super) fn explain(
     let limits = rules.iter().filter(|rule| !rule.quota().is_none() && Some(*rule) != first);
     let limits: Vec<Named> = limits.map(|rule| Named::of(rule)).collect();
     let first = first.map(|rule| Named::of(rule));
-    let (verdict, because, first, rule_to_add) =
-        match policy.decide_with(RequestFacts { line, disagreement: None }, &by) {
-            Verdict::Allow(_) => ("allow", None, first, None),
-            Verdict::Ask(_) => ("ask", None, first, None),
-            Verdict::Deny(refusal) if refusal.rule.is_some() => ("deny", None, first, None),
-            Verdict::Deny(refusal) => ("deny", Some(refusal.reason), None, refusal.rule_to_add),
-        };
+    let is_one = |named: &NamedRule| rules.iter().any(|rule| rule.text() == named.text);
+    let (verdict, because, first, rule_to_add) = match policy
+        .decide_with(RequestFacts { line, disagreement: None }, &by)
+    {
+        Verdict::Allow(_) => ("allow", None, first, None),
+        Verdict::Ask(question) if !is_one(&question.rule) => ("ask", Some(by_condition(&question.rule)), None, None),
+        Verdict::Ask(_) => ("ask", None, first, None),
+        Verdict::Deny(Refusal { rule: Some(rule), reason, .. }) if !is_one(&rule) => ("deny", Some(reason), None, None),
+        Verdict::Deny(refusal) if refusal.rule.is_some() => ("deny", None, first, None),
+        Verdict::Deny(refusal) => ("deny", Some(refusal.reason), None, refusal.rule_to_add),
+    };
     // What does not go is not limited.
     let limited_by = if verdict == "allow" { limits } else { Vec::new() };
     let act = act.map(Act::as_str);
     Ok(OfRequest { verdict, because, by: first, outweighed, limited_by, act, rule_to_add })
+}
+
+fn by_condition(rule: &NamedRule) -> String {
+    format!("the condition `{}` of the {} asks", rule.text, rule.from)
 }
 
 fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
