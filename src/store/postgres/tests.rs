@@ -450,6 +450,7 @@ fn what_a_killed_session_held_is_settled_by_its_own_machine_alone() {
         rule_from: None,
         act: None,
         secrets: Vec::new(),
+        also: Vec::new(),
     };
     let settled =
         Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
