@@ -156,7 +156,15 @@ pub fn request_events(numbers: &mut Numbers, request: u64, place: u64) -> anyhow
     };
     if numbers.below(100) < 3 && !rare {
         let reason = format!("no rule allows {} {}", line.method, host);
-        return Ok(vec![Event::RequestDenied { request, line, rule: None, rule_from: None, act: None, reason }]);
+        return Ok(vec![Event::RequestDenied {
+            request,
+            line,
+            rule: None,
+            rule_from: None,
+            act: None,
+            reason,
+            also: Vec::new(),
+        }]);
     }
     let secret = if rare { Some(RARE_SECRET) } else { (numbers.below(4) == 0).then_some("github") };
     let mut events = vec![Event::RequestAllowed {
@@ -166,6 +174,7 @@ pub fn request_events(numbers: &mut Numbers, request: u64, place: u64) -> anyhow
         act: None,
         secrets: secret.into_iter().map(str::to_owned).collect(),
         line,
+        also: Vec::new(),
     }];
     events.push(Event::RequestCompleted {
         request,

@@ -111,7 +111,7 @@ impl Policy {
             Verdict::Deny(_) | Verdict::Ask(_) => {
                 let text = format!("POST {}:{}{}", line.host, line.port, line.path);
                 let rule = NamedRule { text, from: format!("the secret `{secret}`") };
-                Ok(Grant::new(line, rule, Vec::new()))
+                Ok(Grant::new(line, rule, Vec::new(), Vec::new()))
             }
         }
     }

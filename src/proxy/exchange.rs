@@ -199,6 +199,7 @@ async fn send(
         rule_from: Some(grant.rule_from().to_owned()),
         act: None,
         secrets: vec![secret],
+        also: Vec::new(),
     };
     shared.books.clerk.keep(&allowed).await.map_err(|error| error.to_string())?;
     let mut open = Open::new(shared.books.clone(), number, &line, allowance);

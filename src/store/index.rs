@@ -305,11 +305,19 @@ mod tests {
         let line = line(HOSTS[usize::try_from(number).unwrap() % 4], &format!("/v1/part-{}/Files", number % 5));
         if number.is_multiple_of(7) {
             let reason = "no rule allows it".to_owned();
-            return Event::RequestDenied { request, line, rule: None, rule_from: None, act: None, reason };
+            return Event::RequestDenied {
+                request,
+                line,
+                rule: None,
+                rule_from: None,
+                act: None,
+                reason,
+                also: Vec::new(),
+            };
         }
         let secrets = if number.is_multiple_of(3) { vec!["GitHub".to_owned()] } else { Vec::new() };
         let rule = "* *.example.com/**".to_owned();
-        Event::RequestAllowed { request, line, rule, rule_from: None, act: None, secrets }
+        Event::RequestAllowed { request, line, rule, rule_from: None, act: None, secrets, also: Vec::new() }
     }
 
     /// What is told of it later.
