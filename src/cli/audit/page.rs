@@ -55,7 +55,10 @@ fn part(page: &mut String, title: &str, columns: &[&str], rows: &[Vec<Cell>]) {
     if rows.is_empty() {
         return;
     }
-    let head: String = columns.iter().map(|column| format!("<th>{}</th>", escaped(column))).collect();
+    let numbers = |index: usize| rows.iter().any(|row| matches!(row.get(index), Some(Cell::Number(_))));
+    let class = |index: usize| if numbers(index) { " class=n" } else { "" };
+    let head = |(index, column): (usize, &&str)| format!("<th{}>{}</th>", class(index), escaped(column));
+    let head: String = columns.iter().enumerate().map(head).collect();
     let body: String =
         rows.iter().map(|row| format!("<tr>{}</tr>\n", row.iter().map(cell).collect::<String>())).collect();
     // Writing to a string cannot fail.
