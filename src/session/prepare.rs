@@ -170,9 +170,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let project = project_policy(&request.workspace)?;
     let spend = spend(&request, &files, project.as_ref())?;
     let policy = compile(&request, &files, project.as_ref())?.covering(spend.iter().map(ToString::to_string));
-    let made_of = files.iter().map(|(label, file)| (Level::Organisation, (*label).clone(), file.clone()));
-    let own = project.iter().map(|(label, file)| (Level::Project, label.clone(), file.clone()));
-    let made_of: Vec<_> = made_of.chain(own).collect();
+    let made_of = made_of(&files, project.as_ref());
     let demanding = files.iter().map(|(label, file)| (*label, file));
     let demanding: Vec<_> = demanding.chain(project.iter().map(|(label, file)| (label, file))).collect();
     let demand = tier::demand(request.minimum_isolation, &request.profile, demanding.iter().copied());
@@ -277,6 +275,13 @@ type PolicyFiles<'a> = Vec<(&'a String, PolicyFile)>;
 
 fn policy_files(request: &SessionRequest) -> Result<PolicyFiles<'_>, SessionError> {
     request.policies.iter().map(|(label, text)| Ok((label, parse_policy_file(label, text)?))).collect()
+}
+
+/// The files that a policy is made of, each with whose it is and what it is called.
+fn made_of(files: &PolicyFiles<'_>, project: Option<&(String, PolicyFile)>) -> Vec<(Level, String, PolicyFile)> {
+    let files = files.iter().map(|(label, file)| (Level::Organisation, (*label).clone(), file.clone()));
+    let own = project.map(|(label, file)| (Level::Project, label.clone(), file.clone()));
+    files.chain(own).collect()
 }
 
 fn compile(
