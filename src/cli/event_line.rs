@@ -191,10 +191,12 @@ fn applied_words(event: &Event) -> String {
 /// What happened to the installation as a whole; nothing for other events.
 fn words_of_installation(event: &Event) -> String {
     match event {
-        Event::LedgerRead { user, command, session: Some(session) } => {
+        Event::LedgerRead { user, command, of_session: Some(session) } => {
             format!("{user} reads session {session} by `{command}`")
         }
-        Event::LedgerRead { user, command, session: None } => format!("{user} reads what is recorded by `{command}`"),
+        Event::LedgerRead { user, command, of_session: None } => {
+            format!("{user} reads what is recorded by `{command}`")
+        }
         Event::SecretSet { user, secret, sites, from } => {
             format!("{user} keeps the secret {secret} for {}, from {}", sites.join(", "), from.join(", "))
         }

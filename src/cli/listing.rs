@@ -38,7 +38,7 @@ impl Viewer {
     /// When it cannot be recorded; then nothing is to be shown.
     pub(super) fn note_reading(&self, command: &str, session: Option<&SessionId>) -> anyhow::Result<()> {
         let Some(user) = self.visitor.clone() else { return Ok(()) };
-        let event = Event::LedgerRead { user, command: command.to_owned(), session: session.cloned() };
+        let event = Event::LedgerRead { user, command: command.to_owned(), of_session: session.cloned() };
         record(&self.home, &event)
     }
 

@@ -569,7 +569,7 @@ pub enum Event {
         command: String,
         /// Of which session; none where of all that they may see.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        session: Option<SessionId>,
+        of_session: Option<SessionId>,
     },
     /// A secret is kept from now on, or kept otherwise; written before it is.
     SecretSet {

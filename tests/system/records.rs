@@ -74,7 +74,7 @@ fn whoever_reads_through_the_server_is_recorded_before_they_see_anything() {
             let log = machine.list(&machine.root(), &["audit", "log"]);
             let reads = log.into_iter().filter(|line| line["event"] == "ledger_read");
             reads
-                .map(|read| (read["user"].clone(), read["command"].clone(), read["session"].clone()))
+                .map(|read| (read["user"].clone(), read["command"].clone(), read["of_session"].clone()))
                 .collect::<Vec<_>>()
         };
         // What they may not see was not shown, and nobody read it. What root reads here is in what root reads next.
