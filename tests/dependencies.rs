@@ -26,12 +26,12 @@ const OTHER_BACKENDS: [&str; 8] =
 /// What has such a name and is none: it only knows where distributions keep certificates.
 const NO_BACKEND: &str = "openssl-probe";
 
-/// Most packages in Cargo.lock, for all systems and with what only tests need. There are 349, nineteen of
+/// Most packages in Cargo.lock, for all systems and with what only tests need. There are 354, nineteen of
 /// them for the implementation of hash trees by others that ours is compared with; a change that needs more raises this
 /// knowingly.
 const PACKAGES_MAX: usize = 360;
-/// Most packages that are compiled for the program on Linux. There are 214, each name counted once.
-const COMPILED_MAX: usize = 220;
+/// Most packages that are compiled for the program on Linux. There are 226, each name counted once.
+const COMPILED_MAX: usize = 240;
 
 /// Shortest reason that can be one, in bytes.
 const REASON_BYTES_MIN: usize = 30;

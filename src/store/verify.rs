@@ -44,21 +44,31 @@ pub(super) struct Memory {
     fault: Option<Finding>,
     /// How the rows chain so far.
     chain: Chain,
+    /// What mends rows that are not what they should be, for a person.
+    mend: &'static str,
 }
+
+/// What makes the embedded store's rows again.
+const REBUILD: &str = "; `omni audit rebuild` makes them again";
 
 impl Memory {
     /// What was noted when a journal was folded, with no rows yet.
     pub fn begin(place: &Folded, header: &Header) -> Self {
+        Self { mend: "", ..Self::of_view(place, header) }
+    }
+
+    /// As [`Memory::begin`], of rows that can be made again.
+    pub fn of_view(place: &Folded, header: &Header) -> Self {
         let noted = place.position.chain;
         let (frames, head) = (noted.frames(), noted.head());
-        Self { frames, head, rows: Vec::new(), fault: None, chain: Chain::begin(header) }
+        Self { frames, head, rows: Vec::new(), fault: None, chain: Chain::begin(header), mend: REBUILD }
     }
 
     /// Takes the next row in; whether it follows the one before.
     pub fn take(&mut self, seq: i64, payload: &[u8], hash: Hash) -> bool {
         self.chain.follow(payload);
         if self.chain.head() != hash || signed(self.chain.frames()) != seq {
-            let what = "the database's copy was changed or has a gap; `omni audit rebuild` makes it again".to_owned();
+            let what = format!("the database's rows were changed or have a gap{}", self.mend);
             self.fault = Some(Finding { seq: self.chain.frames(), what });
             return false;
         }
@@ -125,7 +135,7 @@ pub(super) fn journal_file(home: &Home, session: &SessionId, writer: Writer) -> 
 fn remember(connection: &Connection, header: &Header) -> rusqlite::Result<Option<Memory>> {
     let moment = connection.unchecked_transaction()?;
     let Some(place) = folded(&moment, &header.session, header.writer)? else { return Ok(None) };
-    let mut memory = Memory::begin(&place, header);
+    let mut memory = Memory::of_view(&place, header);
     let text = "SELECT seq, payload, hash FROM events WHERE session = ?1 AND writer = ?2 ORDER BY number";
     let mut statement = moment.prepare_cached(text)?;
     let mut rows = statement.query([header.session.as_str(), header.writer.as_str()])?;
@@ -216,7 +226,7 @@ impl Report {
         if let Some(fault) = memory.fault {
             self.faults.push(fault);
         } else if rows != memory.frames || memory.rows.last().is_some_and(|last| *last != memory.head) {
-            let what = "the database's rows do not end where it noted; `omni audit rebuild` makes them again";
+            let what = format!("the database's rows do not end where it noted{}", memory.mend);
             self.fault(rows + 1, what);
         }
     }

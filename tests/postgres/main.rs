@@ -168,6 +168,7 @@ fn a_home_is_taken_over_and_goes_on_there_by_itself() {
     let files = world.place.path().join("files").display().to_string();
     world.said("other", &["store", "copy", &world.store, &files]);
     world.said("other", &["audit", "verify", "--files", &files]);
-    let again = own(&["store", "copy", &files, &world.store]);
+    world.record("third", 3);
+    let again = own(&["store", "copy", &world.home("third").display().to_string(), &world.store]);
     assert!(!again.status.success() && text(&again.stderr).contains("nothing was copied"), "{}", text(&again.stderr));
 }
