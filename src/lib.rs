@@ -20,6 +20,7 @@ pub mod supervisor;
 pub mod session;
 
 pub mod server;
+pub mod shipping;
 pub mod sim;
 
 pub mod cli;

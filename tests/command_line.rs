@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Output, Stdio};
 
 /// Every verb, as it is typed.
-const VERBS: [&str; 47] = [
+const VERBS: [&str; 49] = [
     "",
     "exec",
     "attach",
@@ -17,6 +17,8 @@ const VERBS: [&str; 47] = [
     "audit",
     "audit log",
     "audit export",
+    "audit ship",
+    "audit metrics",
     "audit verify",
     "audit rebuild",
     "audit prove",

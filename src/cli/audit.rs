@@ -6,11 +6,12 @@ mod digest;
 mod export;
 mod filter;
 mod forget;
+mod metrics;
 mod page;
 mod receipt;
 mod report;
+mod ship;
 mod tiles;
-mod told;
 mod verify;
 mod witness;
 
@@ -18,8 +19,10 @@ use self::checkpoint::{CheckpointArgs, KeysArgs};
 use self::export::ExportArgs;
 use self::filter::Wanted;
 use self::forget::ForgetArgs;
+use self::metrics::MetricsArgs;
 use self::receipt::ProveArgs;
 use self::report::ReportArgs;
+use self::ship::ShipArgs;
 use self::tiles::TilesArgs;
 use self::verify::VerifyArgs;
 use self::witness::WitnessArgs;
@@ -52,6 +55,8 @@ pub struct Args {
 enum Act {
     Log(LogArgs),
     Export(ExportArgs),
+    Ship(ShipArgs),
+    Metrics(MetricsArgs),
     Verify(VerifyArgs),
     Prove(ProveArgs),
     Checkpoint(CheckpointArgs),
@@ -99,6 +104,7 @@ impl Args {
             Act::Keys(_) => Some("audit keys"),
             Act::Tiles(_) => Some("audit tiles"),
             Act::Report(_) => Some("audit report"),
+            Act::Metrics(_) => Some("audit metrics"),
             _ => None,
         }
     }
@@ -124,6 +130,8 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     match args.act {
         Act::Log(args) => log(&args, viewer),
         Act::Export(args) => export::run(&args, viewer),
+        Act::Ship(args) => ship::run(&args, viewer),
+        Act::Metrics(args) => metrics::run(&args, viewer),
         Act::Verify(args) => verify::run(&args, viewer),
         Act::Prove(args) => receipt::prove(&args, viewer),
         Act::Checkpoint(args) => checkpoint::checkpoint(&args, viewer),

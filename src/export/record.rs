@@ -76,6 +76,26 @@ impl Record {
         }
     }
 
+    /// Whether it tells of something that was refused, broke or ran out.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        const WARNINGS: [&str; 12] = [
+            "budget_reached",
+            "changes_rolled_back",
+            "connection_refused",
+            "file_refusals_untold",
+            "file_refused",
+            "limit_reached",
+            "output_filtered",
+            "recording_stopped",
+            "request_denied",
+            "request_failed",
+            "secret_missing",
+            "ssh_refused",
+        ];
+        WARNINGS.contains(&self.kind())
+    }
+
     /// When it was recorded, where that is known.
     #[must_use]
     pub fn at(&self) -> Option<Timestamp> {

@@ -5,20 +5,22 @@ use super::document::{self, Fields, Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::example::{self, Example};
 use super::gate;
-use super::read::{rules, tier};
+use super::read::{rules, shipped_within, tier};
 use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::secret_policy::{self, SecretPolicy};
 use super::spend::{self, SpendPolicy};
 use crate::model::Tier;
+use std::time::Duration;
 
 /// The types of policies this project knows, each with the keys it has beyond `name` and `type`. Those with no keys
 /// here have none that are settled yet.
-const TYPES: [(&str, &[&str]); 9] = [
+const TYPES: [(&str, &[&str]); 10] = [
     ("egress", &["rules"]),
     ("publish", &["at_most"]),
     ("isolation", &["minimum_isolation"]),
     ("spend", SpendPolicy::KEYS),
     ("gate", gate::KEYS),
+    ("shipping", &["within"]),
     ("models", &[]),
     ("secret", secret_policy::KEYS),
     ("limits", &[]),
@@ -34,6 +36,8 @@ pub struct PolicyFile {
     pub minimum_isolation: Option<Tier>,
     /// To whom ports of the sandbox may be published at most, where it says so.
     pub publishing: Option<Publishing>,
+    /// Within which time records must have been shipped everywhere for a session to start, where it says so.
+    pub require_shipping: Option<Duration>,
     /// What may be spent.
     pub spend: Vec<SpendPolicy>,
     /// Which secrets may be used.
@@ -154,6 +158,11 @@ fn policy(node: Node, file: &mut PolicyFile, examples: &mut Vec<Example>, compla
             file.publishing = file.publishing.into_iter().chain(read).min();
             return;
         }
+        "shipping" => {
+            let read = shipping(fields, &written, complaints);
+            file.require_shipping = file.require_shipping.into_iter().chain(read).min();
+            return;
+        }
         "isolation" => {
             // Of several, the strictest counts.
             file.minimum_isolation = file.minimum_isolation.max(isolation(fields, written, complaints));
@@ -186,6 +195,15 @@ fn publishing(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>
         complaints.push(node.complaint(message, hint_of(&name, &Publishing::NAMES)));
     }
     named
+}
+
+fn shipping(mut fields: Fields, written: &Node, complaints: &mut Vec<Complaint>) -> Option<Duration> {
+    let node = fields.take("within");
+    fields.finish(complaints);
+    if node.is_none() {
+        complaints.push(written.complaint("the policy has no `within`", "add `within: 1h`"));
+    }
+    node.and_then(|node| shipped_within(node, complaints))
 }
 
 fn isolation(mut fields: Fields, written: Node, complaints: &mut Vec<Complaint>) -> Option<Tier> {

@@ -54,6 +54,8 @@ pub struct Profile {
     pub record_bodies: bool,
     /// Which facts wait for the disk before their effect.
     pub durability: Durability,
+    /// Within which time records must have been shipped everywhere for it to start, where that matters.
+    pub require_shipping: Option<Duration>,
     /// What it may have the user's SSH agent sign.
     pub ssh: Option<SshAccess>,
 }

@@ -16,6 +16,7 @@ use super::ssh::SshAccess;
 use super::upstream_proxy::UpstreamProxySetting;
 use crate::model::{Durability, LOOPBACK_NAME, Tier};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Directories that no profile may grant whole: doing so would undo the sandbox.
 const TOO_WIDE: [&str; 7] = ["/", "~", "/proc", "/sys", "/dev", "/home", "/root"];
@@ -55,6 +56,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         fields.take("nested_sandboxes").is_some_and(|node| switch(&node, "nested_sandboxes", complaints));
     let record_bodies = fields.take("record_bodies").is_some_and(|node| switch(&node, "record_bodies", complaints));
     let durability = choice(fields.take("durability"), "durability", &Durability::ALL, complaints);
+    let require_shipping = fields.take("require_shipping").and_then(|node| shipped_within(node, complaints));
     let ssh = fields.take("ssh").and_then(|node| SshAccess::read(node, complaints));
     fields.finish(complaints);
     if name.is_none() {
@@ -83,6 +85,7 @@ fn whole(label: &str, root: Node, complaints: &mut Vec<Complaint>) -> Profile {
         nested_sandboxes,
         record_bodies,
         durability,
+        require_shipping,
         ssh,
     };
     let logins: Vec<SecretSpec> = logins;
@@ -336,6 +339,11 @@ fn no_secret_leaks(
             }
         }
     }
+}
+
+/// Reads how long ago records may have been shipped.
+pub(super) fn shipped_within(node: Node, complaints: &mut Vec<Complaint>) -> Option<Duration> {
+    quantity(node, parse_duration, "write it like `15m` or `1h`", complaints)
 }
 
 /// Reads `limits:`.

@@ -279,6 +279,13 @@ fn a_profile_says_in_so_many_words_that_it_nests() {
     let profile = |text: &str| Profile::parse("p.yaml", text).expect("a profile").nested_sandboxes;
     let records = |text: &str| Profile::parse("p.yaml", text).expect("a profile").record_bodies;
     assert!(records("name: x\nrecord_bodies: true\n") && !records("name: x\n"));
+    let hour = Some(std::time::Duration::from_secs(3600));
+    let shipped = Profile::parse("p.yaml", "name: x\nrequire_shipping: 1h\n").expect("a profile");
+    assert_eq!(shipped.require_shipping, hour);
+    let demand = |text| parse_policy_file("f.yaml", text).unwrap_or_else(|errors| panic!("{errors}")).require_shipping;
+    let two = "policies:\n  - { type: shipping, within: 2h }\n  - { type: shipping, within: 1h }\n";
+    assert_eq!((demand(two), demand("type: egress\nrules: []\n")), (hour, None));
+    assert_eq!(file_errors("type: shipping\n"), ["f.yaml:1:7: the policy has no `within` (add `within: 1h`)"]);
     assert!(profile("name: x\nnested_sandboxes: true\n") && !profile("name: x\n"));
     assert_eq!(
         errors("name: x\nnested_sandboxes: yes\n"),

@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::supervisor::{LimitError, PlanError, SupervisorError};
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a session failed.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,17 @@ pub enum SessionError {
         named: &'static str,
         /// Why not.
         error: UpstreamProxyError,
+    },
+    /// Records do not get where they must be for a session to start.
+    #[error(
+        "no session starts here unless everything was shipped within {within:?}, and {what}: see that `omni audit ship` runs and that \
+         its places take what they are sent"
+    )]
+    NotShipped {
+        /// What is not as it must be.
+        what: String,
+        /// How long ago it may have been.
+        within: Duration,
     },
     /// The profile's roots cannot be read.
     #[error("cannot read the roots in {}, which the profile's `upstream_ca` names: {error}", path.display())]

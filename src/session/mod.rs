@@ -47,6 +47,7 @@ mod run;
 mod screen;
 mod secret_look;
 mod secrets;
+mod shipped;
 mod signals;
 mod ssh;
 mod terminal;

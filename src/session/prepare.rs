@@ -174,6 +174,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let demanding = files.iter().map(|(label, file)| (*label, file));
     let demanding: Vec<_> = demanding.chain(project.iter().map(|(label, file)| (label, file))).collect();
     let demand = tier::demand(request.minimum_isolation, &request.profile, demanding.iter().copied());
+    let require_shipping = shipped_within(&request, &demanding);
     let (home, workspace) = (home_directory(&request.caller)?, real_workspace(&request)?);
     let session = clock::session_id().map_err(SessionError::preparing("draw random numbers"))?;
     let (user, guarding) = (user_name(), secret_policies(&demanding));
@@ -183,6 +184,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     let program = program::find(name, &request.profile, &search, &workspace, &shown)?;
     let tier = tier::choose(&demand, &workspace)?;
     publishing::check(&request, tier, demanding.iter().copied())?;
+    request.profile.require_shipping = require_shipping;
     let Chosen { credentials, present, missing, forbidden } = choose_secrets(&mut request, &guarding, &user, &home)?;
     let upstream_proxies = upstream::way(&mut request, &home)?;
     let private = (tier == Tier::Landlock).then(|| private_place(&session)).transpose()?;
@@ -196,10 +198,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     credentials.add_look_alikes(&present, &mut look_alikes);
     let launch = launch(&request, &program, &inner_home, &workspace, &present, &look_alikes);
     let layer = layer(&request, &session)?;
-    let names = SecretNames::compile(&request.profile.filesystem.secret_files);
-    let names = names.map_err(|(pattern, hint)| PlanError::Pattern { pattern, hint })?;
-    // Without mounts nothing can be hidden, as the tier says of itself.
-    let hidden = if private.is_none() { look(&names, &workspace) } else { Hidden::default() };
+    let (names, hidden) = secret_files(&request, &workspace, private.is_none())?;
     let plan = make_plan(
         &request,
         &Stage {
@@ -215,7 +214,6 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         &program,
         launch,
     )?;
-    let secrets = present.into_iter().map(|(spec, placeholder)| (spec.clone(), spec.binding(placeholder)));
     Ok(Prepared {
         session,
         plan,
@@ -224,7 +222,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         upstream_proxies,
         spend,
         user,
-        secrets: secrets.collect(),
+        secrets: bindings(present),
         missing,
         forbidden,
         ssh,
@@ -234,6 +232,34 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         hidden,
         names,
     })
+}
+
+/// Within which time records must have been shipped, by the strictest word.
+fn shipped_within(request: &SessionRequest, demanding: &[(&String, &PolicyFile)]) -> Option<Duration> {
+    let within = demanding.iter().filter_map(|(_, file)| file.require_shipping);
+    request.profile.require_shipping.into_iter().chain(within).min()
+}
+
+/// Each secret with where it may go, and what stands for it.
+fn bindings(present: Vec<(SecretSpec, Placeholder)>) -> Vec<(SecretSpec, Binding)> {
+    let bound = present.into_iter().map(|(spec, placeholder)| {
+        let binding = spec.binding(placeholder);
+        (spec, binding)
+    });
+    bound.collect()
+}
+
+/// By which names files look like secrets, and those that are there. Without mounts nothing can be hidden, as the tier says of
+/// itself.
+fn secret_files(
+    request: &SessionRequest,
+    workspace: &Path,
+    has_mounts: bool,
+) -> Result<(SecretNames, Hidden), SessionError> {
+    let names = SecretNames::compile(&request.profile.filesystem.secret_files);
+    let names = names.map_err(|(pattern, hint)| PlanError::Pattern { pattern, hint })?;
+    let hidden = if has_mounts { look(&names, workspace) } else { Hidden::default() };
+    Ok((names, hidden))
 }
 
 /// What of the user's own SSH the session may use, and what stands for files of theirs, by their paths as `~/…`.

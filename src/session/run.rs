@@ -17,7 +17,7 @@ use super::relay::{Ended, Relay};
 use super::screen::Screen;
 use super::signals::Signals;
 use super::terminal::UserTerminal;
-use super::{clock, terminal, tier};
+use super::{clock, shipped, terminal, tier};
 use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{
     Home, Journal, Recorder, Store, StoreAddress, StoreError, Summary, open_store, process_start_ticks,
@@ -41,6 +41,7 @@ pub fn run(prepared: &Prepared, home: &Home, farewell: Option<&dyn Fn()>) -> Res
 /// As [`run`], in this company.
 pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -> Result<Outcome, SessionError> {
     keep_apart(prepared, home)?;
+    shipped::demand(prepared.request.profile.require_shipping, home)?;
     refuse_directories()?;
     let signals = Signals::take().map_err(SessionError::preparing("take signals over"))?;
     if home.store().is_some() {

@@ -159,7 +159,8 @@ pub trait LedgerStore {
     /// When its file or the database cannot be read.
     fn ledger_size(&self) -> Result<u64, StoreError>;
 
-    /// At most `count` of those entries from an index on, with their events, whosever sessions they are of.
+    /// At most `count` of those entries from an index on, with their events, whosever sessions they are of. There are fewer
+    /// where the events would come to more than is held at once.
     ///
     /// # Errors
     /// As [`LedgerStore::ledger_size`].

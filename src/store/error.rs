@@ -32,6 +32,28 @@ pub enum StoreError {
         /// What is wrong with it.
         cause: io::Error,
     },
+    /// Another process ships to a place of that name.
+    #[error("another omni ships to {name} already; end it first, or give this place another name by `?name=…`")]
+    ShippingBusy {
+        /// The place's name.
+        name: String,
+    },
+    /// How far a place has got cannot be read or written.
+    #[error("cannot {step} {}: {cause}", path.display())]
+    Shipping {
+        /// What was tried.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A mark is none that this version wrote.
+    #[error("{} does not say how far a place has got: remove it to ship from the first entry on", path.display())]
+    ShippingMark {
+        /// The mark's file.
+        path: PathBuf,
+    },
     /// A file of prices is wrong.
     #[error("the prices in {} cannot be used: {why}", path.display())]
     Prices {
@@ -302,6 +324,15 @@ impl StoreError {
                 Self::DiskFull { path }
             }
             _ => Self::JournalWrite { path, cause },
+        }
+    }
+
+    /// The error for a failed step with a mark.
+    pub(super) fn shipping(step: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |cause| match Self::write(&path, cause) {
+            Self::JournalWrite { path, cause } => Self::Shipping { step, path, cause },
+            full => full,
         }
     }
 

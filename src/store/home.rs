@@ -199,6 +199,12 @@ impl Home {
         self.path.join("witness")
     }
 
+    /// The directory with how far each place has got that records are shipped to.
+    #[must_use]
+    pub fn shipping(&self) -> PathBuf {
+        self.path.join("shipping")
+    }
+
     /// The file with what one session's terminal showed.
     #[must_use]
     pub fn recording(&self, session: &SessionId) -> PathBuf {

@@ -26,6 +26,7 @@ mod recorder;
 mod schema;
 mod search;
 mod secret_store;
+mod shipping;
 mod spend;
 mod sqlite;
 mod sqlite_ledger;
@@ -55,6 +56,7 @@ pub use query::StoredEvent;
 pub use recorder::{Memory, Recorder};
 pub use search::{Search, Turn};
 pub use secret_store::{Keyring, SecretStore, SecretStoreError, StoredSecret};
+pub use shipping::{MarkFile, ShippingMark, shipping_marks};
 pub use spend::{SpendBy, SpendRow};
 pub use sqlite::Sqlite;
 pub use sqlite_ledger::{

@@ -187,6 +187,23 @@ fn recorded_bodies_hold_no_secret_and_are_exported_for_browsers() {
         assert_eq!((&told[..3], told[3].0), (&expected[..3], expected[3].0));
         assert_eq!(entries[3]["response"]["content"]["encoding"], "base64");
         validate(stage, &exported.stdout);
+        let shipped = stage.path("shipped.jsonl");
+        let place = format!("file:{}", shipped.display());
+        for words in [
+            &["audit", "export", "--format", "jsonl"][..],
+            &["audit", "export", "--format", "ocsf"],
+            &["audit", "ship", "--once", &place],
+            &["audit", "metrics"],
+        ] {
+            let told = stage.run(words);
+            assert!(told.status.success(), "{words:?}: {}", text(&told.stderr));
+            let left = format!("{}{}", text(&told.stdout), std::fs::read_to_string(&shipped).unwrap_or_default());
+            for hidden in [SECRET, placeholder.trim(), QUESTION, ANSWER] {
+                assert!(!left.contains(hidden), "{words:?}, {:?}", stage.actor);
+            }
+            let control = if words.contains(&"metrics") { "omni_requests_total" } else { "/echo" };
+            assert!(left.contains(control), "{words:?}: {left}");
+        }
     });
 }
 

@@ -32,6 +32,10 @@ impl World {
         self.place.path().join("home")
     }
 
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
     /// The program, on this home.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::cargo_bin("omni").unwrap();
@@ -55,12 +59,22 @@ impl World {
 
     /// Records these events as one session's, in its proxy's journal.
     pub fn record(&self, byte: u8, events: &[Event]) -> SessionId {
+        let (mut journal, session) = self.journal(byte);
+        Self::append(&mut journal, 0, events);
+        session
+    }
+
+    /// A session's journal, with nothing in it yet.
+    pub fn journal(&self, byte: u8) -> (Journal, SessionId) {
         let (session, home) = (SessionId::from_entropy([byte; 10]), Home::open(&self.home()).unwrap());
-        let mut journal = Journal::create(&home, &session, Writer::Proxy).unwrap();
-        for (place, event) in (0..).zip(events) {
+        (Journal::create(&home, &session, Writer::Proxy).unwrap(), session)
+    }
+
+    /// Records events, the first of which is the session's of this place, from 0.
+    pub fn append(journal: &mut Journal, first: i64, events: &[Event]) {
+        for (place, event) in (first..).zip(events) {
             journal.record(Timestamp(START + 1_000 * place), event).unwrap();
         }
-        session
     }
 }
 

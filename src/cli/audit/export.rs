@@ -1,11 +1,11 @@
 //! `omni audit export`: the record in formats that other programs read.
 
 use super::filter::Wanted;
-use super::told::Teller;
 use crate::cli::listing::{self, Viewer};
 use crate::export::{json_line, ocsf};
 use crate::ledger::Har;
 use crate::model::SessionId;
+use crate::shipping::Teller;
 use crate::store::{Bodies, Search, Store, Turn};
 use std::process::ExitCode;
 

@@ -10,6 +10,9 @@ use crate::model::SessionId;
 use rusqlite::{Connection, params};
 use std::collections::VecDeque;
 
+/// Most bytes of events that are held at once, if it is more than one.
+const BYTES_MAX: usize = 8 << 20;
+
 /// An entry, where it stands, and its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
@@ -47,7 +50,8 @@ pub(in super::super) fn entries(
     let bytes = files.read(from, count)?;
     let mut found: Vec<_> = (from..).zip(&bytes).map(|(index, bytes)| told(index, bytes)).collect();
     let path = home.database();
-    add_events(connection, &mut found).map_err(|error| StoreError::database(&path, "read", error))?;
+    let told = add_events(connection, &mut found).map_err(|error| StoreError::database(&path, "read", error))?;
+    found.truncate(told);
     Ok(found)
 }
 
@@ -55,12 +59,13 @@ fn told(index: u64, bytes: &[u8; ENTRY_BYTES]) -> LedgerEntry {
     LedgerEntry { index, leaf: leaf_hash(bytes), entry: Entry::decode(bytes), event: None }
 }
 
-/// Looks the events up, run by run of neighbouring frames of one journal.
-fn add_events(connection: &Connection, found: &mut [LedgerEntry]) -> rusqlite::Result<()> {
-    let mut rest = found;
-    while let Some((first, _)) = rest.split_first() {
+/// Looks the events up, run by run of neighbouring frames of one journal; for how many entries that was done, since there may be
+/// more in them than is held at once.
+fn add_events(connection: &Connection, found: &mut [LedgerEntry]) -> rusqlite::Result<usize> {
+    let (mut at, mut bytes) = (0, 0);
+    while let Some(first) = found.get(at) {
         let Some(Entry::Frame { session, writer, seq, .. }) = first.entry.clone() else {
-            rest = &mut rest[1..];
+            at += 1;
             continue;
         };
         let follows = |(place, entry): (u64, &LedgerEntry)| match &entry.entry {
@@ -69,32 +74,48 @@ fn add_events(connection: &Connection, found: &mut [LedgerEntry]) -> rusqlite::R
             }
             _ => false,
         };
-        let length = (0..).zip(rest.iter()).take_while(|(place, entry)| follows((*place, entry))).count();
-        let (run, after) = rest.split_at_mut(length);
-        let mut events = events_of(connection, &session, writer.as_str(), seq, length as u64)?;
+        let length = (0..).zip(&found[at..]).take_while(|(place, entry)| follows((*place, entry))).count();
+        let run = &mut found[at..at + length];
+        let mut events = events_of(connection, &session, writer.as_str(), seq, length as u64, &mut bytes)?;
+        let last = events.back().map(|event| event.seq);
         for (number, entry) in (seq..).zip(run) {
             if events.front().is_some_and(|event| event.seq == number) {
                 entry.event = events.pop_front();
             }
         }
-        rest = after;
+        at += match last {
+            Some(last) if bytes >= BYTES_MAX => return Ok(at + usize::try_from(last + 1 - seq).unwrap_or(length)),
+            _ => length,
+        };
     }
-    Ok(())
+    Ok(found.len())
 }
 
-/// The events of a run of frames. A frame's event has at least the frame's number, so that what is before needs no look.
+/// The events of a run of frames, as long as they do not come to too much. A frame's event has at least the frame's number, so
+/// that what is before needs no look.
 fn events_of(
     connection: &Connection,
     session: &SessionId,
     writer: &str,
     seq: u64,
     count: u64,
+    bytes: &mut usize,
 ) -> rusqlite::Result<VecDeque<StoredEvent>> {
     let text = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events WHERE session = ?1 \
                 AND number >= ?3 AND writer = ?2 AND seq >= ?3 AND seq < ?4 ORDER BY number LIMIT ?5";
     let mut statement = connection.prepare_cached(text)?;
     let end = signed(seq.saturating_add(count));
-    statement.query_map(params![session.as_str(), writer, signed(seq), end, signed(count)], stored)?.collect()
+    let rows = statement.query_map(params![session.as_str(), writer, signed(seq), end, signed(count)], stored)?;
+    let mut events = VecDeque::new();
+    for row in rows {
+        let event = row?;
+        *bytes = bytes.saturating_add(event.json.len());
+        events.push_back(event);
+        if *bytes >= BYTES_MAX {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 /// Where each of these events is in the ledger, and its leaf's hash; none of those that are not entered.

@@ -547,3 +547,34 @@ fn a_full_disk_stops_the_fold_and_loses_nothing() {
     assert_eq!(world.entries()[..4], before[..]);
     assert_eq!((store.events(&session).unwrap().len(), world.expect_sound().size), (4, 8));
 }
+
+#[test]
+fn entries_come_with_their_events_in_pieces_that_fit_into_memory() {
+    let world = world();
+    let (small, large) = (world.record(1, 3), id(2));
+    let mut proxy = Journal::create(&world.home, &large, Writer::Proxy).unwrap();
+    for request in 1..=3 {
+        let event = Event::RequestFailed { request: RequestNumber(request), reason: "x".repeat(5 << 20) };
+        proxy.record(Timestamp(9), &event).unwrap();
+    }
+    let mut store = world.store();
+    store.fold_all().unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(store.ledger_size().unwrap(), 8);
+    let (mut next, mut pieces, mut all) = (0, Vec::new(), Vec::new());
+    while next < 8 {
+        let piece = store.ledger_entries(next, 100).unwrap();
+        next += piece.len() as u64;
+        pieces.push(piece.len());
+        all.extend(piece);
+    }
+    assert_eq!(pieces, [6, 2], "four small ones, two large ones; one large one and the key");
+    assert!((0..).zip(&all).all(|(index, entry)| entry.index == index));
+    let bytes = fs::read(world.path("entries")).unwrap();
+    assert!(bytes.as_chunks::<ENTRY_BYTES>().0.iter().zip(&all).all(|(entry, told)| told.leaf == leaf_hash(entry)));
+    let sessions: Vec<_> = all.iter().filter_map(|entry| Some(entry.event.as_ref()?.session.clone())).collect();
+    assert_eq!(sessions, [vec![small; 4], vec![large; 3]].concat());
+    let events: Vec<_> = all.into_iter().filter_map(|entry| entry.event).collect();
+    let places = store.ledger_places(&events).unwrap();
+    assert_eq!(places.iter().map(|place| place.unwrap().0).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
+}

@@ -1,22 +1,27 @@
 //! What is told of entries outside: the ledger's and the store's words become the exports'.
 
 use crate::export::{Frame, Installation, Record, Recorded};
+use crate::ledger::Entry;
 use crate::model::SessionId;
-use crate::store::{Store, StoredEvent};
+use crate::store::{LedgerEntry, Store, StoreError, StoredEvent};
 use std::collections::BTreeMap;
 
 /// Of how many sessions it is remembered whose they are.
 const SESSIONS_MAX: usize = 10_000;
 
 /// Makes records of what the store has.
-pub(super) struct Teller<'a> {
+pub struct Teller<'a> {
     store: &'a dyn Store,
     installation: Installation,
     users: BTreeMap<SessionId, Option<String>>,
 }
 
 impl<'a> Teller<'a> {
-    pub(super) fn new(store: &'a dyn Store) -> anyhow::Result<Self> {
+    /// Makes them of what this store has.
+    ///
+    /// # Errors
+    /// When the ledger's keys cannot be read.
+    pub fn new(store: &'a dyn Store) -> Result<Self, StoreError> {
         let keys = store.ledger_keys()?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let installation = Installation {
@@ -27,12 +32,17 @@ impl<'a> Teller<'a> {
         Ok(Self { store, installation, users: BTreeMap::new() })
     }
 
-    pub(super) fn installation(&self) -> &Installation {
+    /// Where they come from.
+    #[must_use]
+    pub fn installation(&self) -> &Installation {
         &self.installation
     }
 
     /// The records of events, wherever they are in the ledger.
-    pub(super) fn events(&mut self, events: Vec<StoredEvent>) -> anyhow::Result<Vec<Record>> {
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn events(&mut self, events: Vec<StoredEvent>) -> Result<Vec<Record>, StoreError> {
         let places = self.store.ledger_places(&events)?;
         let told = |(event, place): (StoredEvent, Option<(u64, _)>)| {
             let (entry, leaf) = place.unzip();
@@ -41,18 +51,42 @@ impl<'a> Teller<'a> {
         events.into_iter().zip(places).map(told).collect()
     }
 
-    fn frame(&mut self, event: StoredEvent) -> anyhow::Result<Frame> {
+    /// The records of entries.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn entries(&mut self, entries: Vec<LedgerEntry>) -> Result<Vec<Record>, StoreError> {
+        let told = |LedgerEntry { index, leaf, entry, event }: LedgerEntry| {
+            let recorded = match (entry, event) {
+                (_, Some(event)) => Recorded::Frame(self.frame(event)?),
+                (Some(Entry::Key { number, public }), None) => Recorded::Key { number, public },
+                (Some(Entry::Other { kind }), None) => Recorded::Other { kind },
+                // Its frame is gone; that there was one is not kept back.
+                (Some(Entry::Frame { .. }), None) => Recorded::Other { kind: 1 },
+                (None, None) => Recorded::Other { kind: 0 },
+            };
+            Ok(Record { entry: Some(index), leaf: Some(leaf), recorded })
+        };
+        entries.into_iter().map(told).collect()
+    }
+
+    fn frame(&mut self, event: StoredEvent) -> Result<Frame, StoreError> {
         let StoredEvent { session, number, writer, seq, at, kind, json, .. } = event;
         let user = self.user(&session)?;
         Ok(Frame { session, user, number, writer, seq, at, kind, json })
     }
 
     /// On whose behalf a session runs.
-    fn user(&mut self, session: &SessionId) -> anyhow::Result<Option<String>> {
+    fn user(&mut self, session: &SessionId) -> Result<Option<String>, StoreError> {
         if let Some(known) = self.users.get(session) {
             return Ok(known.clone());
         }
-        let user = self.store.session(session)?.0.user;
+        let user = match self.store.session(session) {
+            Ok((summary, _)) => summary.user,
+            // What is recorded of the installation as a whole is no session's.
+            Err(StoreError::UnknownSession { .. }) => None,
+            Err(error) => return Err(error),
+        };
         if self.users.len() >= SESSIONS_MAX {
             self.users.clear();
         }
