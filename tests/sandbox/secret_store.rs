@@ -134,7 +134,7 @@ attack! {
         assert!(set.status.success() && set.stderr.contains("GH_TOKEN holds a placeholder"), "{set:?}");
         assert_eq!(written(world, "canary"), "");
         // It gets to the proxy as it was, which knows it for no key.
-        for (name, why) in [("mesh", "it holds no certificate"), ("github-app", "it holds no private key in PEM")] {
+        for (name, why) in [("mesh", "it holds no certificate"), ("github-app", "its private key is no RSA key")] {
             let outcome = finish(world.exec(&["--secret", name], &["echo", "started"]), b"");
             let told = format!("the secret `{name}` cannot be used: {why}");
             assert!(outcome.code() == Some(125) && outcome.stderr.contains(&told), "{outcome:?}");
