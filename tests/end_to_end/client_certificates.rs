@@ -223,12 +223,15 @@ fn presents(actor: Actor) {
     for expected in [
         "502 client_certificate_expired",
         "cannot be presented to expired.example as the client's certificate: it expired at 2021-01-01T00:00:00Z",
-        "the server does not know who signed the client's certificate",
-        "the server wants a client's certificate, and got none",
     ] {
         assert!(said.contains(expected), "{actor:?}: {expected} is not in {said}");
     }
-    assert_eq!(said.matches("502 client_certificate_refused").count(), 2, "{actor:?}: {said}");
+    // What a server says after the handshake can be lost with its connection, which it closes at once.
+    let refused = said.matches("502 client_certificate_refused").count();
+    let lost = said.matches("502 connection_reset").count();
+    assert_eq!(refused + lost, 2, "{actor:?}: {said}");
+    let reasons = ["does not know who signed the client's certificate", "wants a client's certificate, and got none"];
+    assert_eq!(reasons.iter().filter(|reason| said.contains(**reason)).count(), refused, "{actor:?}: {said}");
     assert!(!said.contains("canary") && !said.contains("PRIVATE KEY"), "{actor:?}: {said}");
     let log = text(&stage.run(&["audit", "log", "--session", "last"]).stdout);
     assert!(log.contains("with mesh") && log.contains("with stranger"), "{log}");
