@@ -241,14 +241,14 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
     let (mut history, mut done, mut changed) = (History::default(), Vec::new(), Vec::new());
     for Past { number, line, act, verdict: was } in record.past {
         let updates = record.updates.get(&number).map_or(&[][..], Vec::as_slice);
-        let upload = Some(record.bytes.get(&number).copied().unwrap_or_default());
+        let upload = record.bytes.get(&number).copied().unwrap_or_default();
         let by = Particulars {
             query: None,
             headers: None,
             act,
             updates,
             done: &done,
-            upload,
+            upload: Some(upload),
             session: Some(&session),
             history: Some(&history),
         };
@@ -269,7 +269,7 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
             history.requests += 1;
             history.hosts.insert(line.host.to_string());
             history.acts.extend(act.map(|act| act.to_string()));
-            history.uploaded += upload.unwrap_or_default();
+            history.uploaded += upload;
             if let Some(cost) = record.spent.get(&number) {
                 (history.spent, history.calls) = (history.spent.plus(*cost), history.calls + 1);
             }

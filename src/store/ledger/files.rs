@@ -264,7 +264,7 @@ impl Files {
 pub(in super::super) fn mark_moved(home: &Home, to: &str) -> Result<(), StoreError> {
     let directory = home.ledger();
     match DirBuilder::new().mode(0o700).create(&directory) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("make", &directory)(error)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("make", &directory)(error)),
         _ => super::key::replace(&directory.join(MOVED), to.as_bytes()),
     }
 }
