@@ -1,6 +1,8 @@
 //! The verbs that tell what happened, run as a person runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod focus;
+
 use assert_cmd::Command;
 use omni::model::{
     BodyEnd, EndReason, Event, ExitStatus, Host, Isolation, NanoUsd, Port, Pricing, RefusalKind, RequestLine,
@@ -71,6 +73,9 @@ fn started(session: &SessionId) -> Event {
         session: session.clone(),
         name: Some("first try".to_owned()),
         user: "ada".to_owned(),
+        team: Some("web".to_owned()),
+        project: Some("shop".to_owned()),
+        tags: [("ticket".to_owned(), "W-7".to_owned())].into(),
         profile: "claude-code".to_owned(),
         argv: vec!["claude".to_owned(), "-p".to_owned(), "hello\u{1b}[2J".to_owned()],
         workspace: "/work".to_owned(),
@@ -119,6 +124,7 @@ fn of_the_proxy() -> Vec<Event> {
         Event::UsageMetered {
             request: call,
             dialect: "anthropic-messages".to_owned(),
+            vendor: "anthropic".to_owned(),
             model: "claude-x".to_owned(),
             usage,
             cost: NanoUsd(12_345_000),
@@ -312,6 +318,73 @@ fn spend_adds_up_in_exact_decimals() {
     }
     let (out, err, _) = world.omni(&["spend", "--since", "1h"]);
     assert_eq!((out.as_str(), err.as_str()), ("", "No model call was metered since then.\n"));
+}
+
+#[test]
+fn spend_is_told_by_team_project_tag_and_profile() {
+    let world = World::new();
+    world.record(1);
+    world.record(2);
+    for (by, key) in
+        [("team", "web"), ("project", "shop"), ("tag", "ticket=W-7"), ("agent", "claude-code"), ("user", "ada")]
+    {
+        let (out, err, code) = world.omni(&["spend", "--by", by, "--json"]);
+        assert_eq!(code, 0, "{err}");
+        let told = objects(&out).remove(0);
+        assert_eq!((&told[by], &told["calls"], &told["cost_usd"]), (&json!(key), &json!(2), &json!("0.02469")), "{by}");
+    }
+    let (out, _, _) = world.omni(&["spend", "--by", "tag"]);
+    assert!(out.lines().last().unwrap().contains("total") && out.contains("$0.02469"), "{out}");
+}
+
+#[test]
+fn the_focus_export_is_as_the_specification_says() {
+    let world = World::new();
+    let session = world.record(1);
+    world.record(2);
+    let (table, err, code) = world.omni(&["spend", "--format", "focus"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(focus::faults(&table), [] as [String; 0]);
+    let rows = focus::rows(&table);
+    assert_eq!(rows.len(), 2);
+    let row = &rows[0];
+    for (column, value) in [
+        ("BilledCost", "0.012345"),
+        ("ProviderName", "Anthropic API"),
+        ("BillingAccountId", "anthropic"),
+        ("ResourceId", "claude-x"),
+        ("SubAccountId", "shop"),
+        ("ChargePeriodStart", "2023-11-14T22:00:00Z"),
+        ("BillingPeriodEnd", "2023-12-01T00:00:00Z"),
+        ("x_SessionId", session.as_str()),
+        ("x_Pricing", "exact"),
+    ] {
+        assert_eq!(row[column], value, "{column}");
+    }
+    let tags: Value = serde_json::from_str(&row["Tags"]).unwrap();
+    assert_eq!(
+        (&tags["ticket"], &tags["omni:team"], &tags["omni:user"]),
+        (&json!("W-7"), &json!("web"), &json!("ada"))
+    );
+    // The check itself finds what is wrong.
+    let wrong = table.replace("Usage-Based", "Sometimes").replace(",ListCost,", ",OtherCost,");
+    assert_eq!(focus::faults(&wrong).len(), 2 + 2 + 2, "{:?}", focus::faults(&wrong));
+    let (empty, _, code) = world.omni(&["spend", "--format", "focus", "--since", "1h"]);
+    assert_eq!((empty.lines().count(), code), (1, 0));
+}
+
+#[test]
+fn the_figures_of_a_trial_period_are_told() {
+    let world = World::new();
+    world.record(1);
+    world.record(2);
+    let (out, err, code) = world.omni(&["spend", "--pilot", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let told = objects(&out).remove(0);
+    assert_eq!((&told["sessions"], &told["tasks"]), (&json!(2), &json!(2)));
+    assert_eq!((&told["cost_usd"], &told["cost_per_task_usd"]), (&json!("0.02469"), &json!("0.012345")));
+    let (out, _, _) = world.omni(&["spend", "--pilot"]);
+    assert!(["time to task", "cost per task", "approvals per hour"].iter().all(|figure| out.contains(figure)), "{out}");
 }
 
 #[test]

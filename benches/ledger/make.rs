@@ -123,6 +123,9 @@ fn started(session: &SessionId, number: u64) -> Event {
         session: session.clone(),
         name: None,
         user: format!("user{}", number % USERS),
+        team: None,
+        project: None,
+        tags: std::collections::BTreeMap::new(),
         profile: "claude-code".to_owned(),
         argv: vec!["claude".to_owned(), "-p".to_owned(), "mend the build".to_owned()],
         workspace: "/home/user/site".to_owned(),
@@ -190,6 +193,7 @@ pub fn request_events(numbers: &mut Numbers, request: u64, place: u64) -> anyhow
         events.push(Event::UsageMetered {
             request,
             dialect: "anthropic-messages".to_owned(),
+            vendor: "anthropic".to_owned(),
             model: "claude-sonnet-4-5".to_owned(),
             usage,
             cost: NanoUsd(cost),

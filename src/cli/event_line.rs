@@ -103,7 +103,8 @@ fn words(event: &Event) -> String {
         | Event::ConsentGiven { .. }
         | Event::ConsentUsed { .. }
         | Event::ModelReplaced { .. }
-        | Event::BudgetReached { .. } => words_of_consent(event),
+        | Event::BudgetReached { .. }
+        | Event::BudgetRaised { .. } => words_of_consent(event),
         Event::PortPublished { .. } | Event::PublishedPortEntered { .. } | Event::PublishedPortLeft { .. } => {
             words_of_port(event)
         }
@@ -266,6 +267,9 @@ fn words_of_consent(event: &Event) -> String {
         }
         Event::BudgetReached { policy, percent, spent } => {
             format!("{} spent, {percent} % of the budget `{policy}`", money(spent))
+        }
+        Event::BudgetRaised { policy, by, limit } => {
+            format!("{by} raised the limit of the budget `{policy}` to {}", money(limit))
         }
         _ => String::new(),
     }

@@ -351,6 +351,7 @@ pub(super) fn request(
         budget: None,
         team: None,
         project: None,
+        tags: Default::default(),
         await_approvals: false,
         asking: Asking::default(),
         caller,

@@ -17,6 +17,9 @@ pub(super) struct MoneyFlags {
     /// The project whose budgets it counts in.
     #[arg(long, value_name = "P")]
     project: Option<String>,
+    /// A mark on its costs, for `omni spend --by tag`, such as ticket=W-17; repeatable.
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    tags: Vec<(String, String)>,
     /// Let questions wait for `omni approve`, also without a terminal. Otherwise they are denied there at once.
     #[arg(long)]
     await_approvals: bool,
@@ -46,15 +49,28 @@ fn amount(text: &str) -> Result<NanoUsd, String> {
     }
 }
 
+/// Longest key or value of a tag, in characters: what bills take.
+const TAG_CHARACTERS_MAX: usize = 128;
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as ticket=W-17")?;
+    let fits = |part: &str| part.chars().count() <= TAG_CHARACTERS_MAX && !part.chars().any(char::is_control);
+    match !key.is_empty() && fits(key) && fits(value) {
+        true => Ok((key.to_owned(), value.to_owned())),
+        false => Err(format!("a tag's key and value are at most {TAG_CHARACTERS_MAX} printable characters each")),
+    }
+}
+
 impl MoneyFlags {
     /// Puts them into what is asked for.
     pub(super) fn apply(self, request: SessionRequest) -> SessionRequest {
-        let Self { budget, team, project, await_approvals, answer_within, ask_in_a_line, no_notification } = self;
+        let Self { budget, team, project, tags, await_approvals, answer_within, ask_in_a_line, no_notification } = self;
         let asking = Asking {
             within: answer_within.unwrap_or(Asking::default().within),
             line: ask_in_a_line || request.profile.terminal.ask_in_a_line,
             silent: no_notification || request.profile.terminal.no_notification,
         };
-        SessionRequest { budget: budget.map(SpendPolicy::budget), team, project, await_approvals, asking, ..request }
+        let (budget, tags) = (budget.map(SpendPolicy::budget), tags.into_iter().collect());
+        SessionRequest { budget, team, project, tags, await_approvals, asking, ..request }
     }
 }

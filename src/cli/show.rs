@@ -85,6 +85,8 @@ struct RequestStory {
 struct CallStory {
     model: String,
     dialect: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    vendor: String,
     usage: Usage,
     cost_usd: String,
     pricing: Pricing,
@@ -209,10 +211,10 @@ fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &Stored
                 story.end = Some(end);
             });
         }
-        Event::UsageMetered { request, dialect, model, usage, cost, pricing, price_table } => {
+        Event::UsageMetered { request, dialect, vendor, model, usage, cost, pricing, price_table } => {
             let Some(story) = requests.get_mut(&request) else { return };
             let cost_usd = cost.to_decimal();
-            let call = CallStory { model, dialect, usage, cost_usd, pricing, price_table, cost };
+            let call = CallStory { model, dialect, vendor, usage, cost_usd, pricing, price_table, cost };
             story.calls.push(call.clone());
             story.call = Some(story.call.take().map_or(call.clone(), |before| before.and(call)));
         }

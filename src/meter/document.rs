@@ -22,6 +22,10 @@ pub(super) enum Slot {
     StopReason,
     Error,
     OutputItem,
+    /// A call of a function in the answer.
+    Call,
+    /// Why one of several answers ended, where nothing else is asked of that.
+    Finish,
     /// Something that is charged for in a way that no table here expresses.
     Unpriced,
 }
@@ -37,6 +41,8 @@ pub(super) struct Document {
     pub(super) tier: Option<String>,
     pub(super) status: Option<String>,
     pub(super) stop_reason: Option<String>,
+    /// Whether the model asks for tools to be run.
+    pub(super) asks_for_tools: bool,
     /// Whether there is an error that is not null.
     pub(super) error: bool,
     /// Web searches among the output items.
@@ -67,6 +73,14 @@ impl Document {
                 return;
             }
             Slot::OutputItem => return self.item(text().ok().flatten().as_deref().unwrap_or_default()),
+            Slot::Call => {
+                self.asks_for_tools |= raw != b"null";
+                return;
+            }
+            Slot::Finish => {
+                self.asks_for_tools |= text().ok().flatten().is_some_and(|reason| asks_for_tools(&reason));
+                return;
+            }
             Slot::Kind => &mut self.kind,
             Slot::Model => &mut self.model,
             Slot::Tier => &mut self.tier,
@@ -74,7 +88,11 @@ impl Document {
             Slot::StopReason => &mut self.stop_reason,
         };
         match text() {
-            Ok(text) => *target = text,
+            Ok(text) => {
+                let stopped = matches!(slot, Slot::StopReason);
+                self.asks_for_tools |= stopped && text.as_deref().is_some_and(asks_for_tools);
+                *target = text;
+            }
             Err(()) => self.damaged = true,
         }
     }
@@ -84,9 +102,21 @@ impl Document {
         match kind {
             "web_search_call" => self.web_searches = self.web_searches.saturating_add(1),
             "file_search_call" | "code_interpreter_call" | "image_generation_call" => self.unpriced = true,
+            "function_call"
+            | "custom_tool_call"
+            | "local_shell_call"
+            | "shell_call"
+            | "apply_patch_call"
+            | "computer_call"
+            | "mcp_approval_request" => self.asks_for_tools = true,
             _ => {}
         }
     }
+}
+
+/// Whether an answer that ended for this reason, in any vendor's words, waits for tools.
+fn asks_for_tools(reason: &str) -> bool {
+    matches!(reason, "tool_use" | "pause_turn" | "tool_calls" | "function_call")
 }
 
 const ANTHROPIC: &[(Path, Slot)] = &[
@@ -96,6 +126,7 @@ const ANTHROPIC: &[(Path, Slot)] = &[
     (&["usage"], Slot::Usage),
     (&["message", "usage"], Slot::Usage),
     (&["delta", "stop_reason"], Slot::StopReason),
+    (&["stop_reason"], Slot::Finish),
 ];
 const RESPONSES: &[(Path, Slot)] = &[
     (&["type"], Slot::Kind),
@@ -111,8 +142,13 @@ const RESPONSES: &[(Path, Slot)] = &[
     (&["output", EACH, "type"], Slot::OutputItem),
     (&["response", "output", EACH, "type"], Slot::OutputItem),
 ];
-const CHAT: &[(Path, Slot)] =
-    &[(&["model"], Slot::Model), (&["usage"], Slot::Usage), (&["service_tier"], Slot::Tier), (&["error"], Slot::Error)];
+const CHAT: &[(Path, Slot)] = &[
+    (&["model"], Slot::Model),
+    (&["usage"], Slot::Usage),
+    (&["service_tier"], Slot::Tier),
+    (&["error"], Slot::Error),
+    (&["choices", EACH, "finish_reason"], Slot::Finish),
+];
 
 /// One answer, or the chunks of one in a list.
 const GOOGLE: &[(Path, Slot)] = &[
@@ -120,12 +156,14 @@ const GOOGLE: &[(Path, Slot)] = &[
     (&["usageMetadata"], Slot::Usage),
     (&["error"], Slot::Error),
     (&["candidates", EACH, "finishReason"], Slot::StopReason),
+    (&["candidates", EACH, "content", "parts", EACH, "functionCall", "name"], Slot::Call),
     (&["candidates", EACH, "groundingMetadata"], Slot::Unpriced),
     (&["promptFeedback", "blockReason"], Slot::StopReason),
     (&[EACH, "modelVersion"], Slot::Model),
     (&[EACH, "usageMetadata"], Slot::Usage),
     (&[EACH, "error"], Slot::Error),
     (&[EACH, "candidates", EACH, "finishReason"], Slot::StopReason),
+    (&[EACH, "candidates", EACH, "content", "parts", EACH, "functionCall", "name"], Slot::Call),
     (&[EACH, "candidates", EACH, "groundingMetadata"], Slot::Unpriced),
     (&[EACH, "promptFeedback", "blockReason"], Slot::StopReason),
 ];
@@ -135,6 +173,9 @@ const BEDROCK: &[(Path, Slot)] = &[
     (&["usage"], Slot::Usage),
     (&["amazon-bedrock-invocationMetrics"], Slot::Usage),
     (&["serviceTier", "type"], Slot::Tier),
+    (&["stopReason"], Slot::Finish),
+    (&["stop_reason"], Slot::Finish),
+    (&["delta", "stop_reason"], Slot::Finish),
 ];
 
 /// What a body turned out to hold, piece by piece.
@@ -147,6 +188,13 @@ pub(super) enum Found {
     Damage,
     /// An error in the place of an event.
     Failure,
+}
+
+impl Found {
+    /// Whether it is a document in which the model asks for tools to be run.
+    pub(super) fn asks_for_tools(&self) -> bool {
+        matches!(self, Self::Document(document) if document.asks_for_tools)
+    }
 }
 
 /// A response's body, of either form.
@@ -183,6 +231,11 @@ impl Body {
             _ => Form::Undecided,
         };
         Self { form, scanner: Scanner::new(wanted), document: Document::default(), done: Some(0) }
+    }
+
+    /// Whether the document that is being read asks for tools to be run.
+    pub(super) fn asks_for_tools(&self) -> bool {
+        self.document.asks_for_tools
     }
 
     /// Whether the body is a stream of events.

@@ -26,6 +26,7 @@ mod rewrite;
 mod scan;
 mod sse;
 mod table;
+mod turn_track;
 mod turns;
 mod vendor;
 
@@ -49,6 +50,7 @@ pub use reading::{Certainty, Reading, Share, Terms, Tier};
 pub use request::Asked;
 pub use rewrite::{clamp, with_model};
 pub use table::{PriceError, PriceTable, Source, undated};
+pub use turn_track::{Answered, Part, Said, TurnTrack, said};
 pub use turns::Turns;
 pub use vendor::Vendor;
 
@@ -66,6 +68,8 @@ pub struct Meter {
     answer: Answer,
     tally: Tally,
     damaged: bool,
+    /// Whether the answer asks for tools to be run.
+    asks_for_tools: bool,
     vendor: Vendor,
     /// The model as the request's path names it.
     named: Option<String>,
@@ -101,8 +105,9 @@ impl Meter {
             Dialect::GoogleGenerate => Tally::Gemini(gemini::Tally::default()),
             Dialect::BedrockConverse => Tally::Converse(converse::Tally::default()),
         };
-        let (request, answer, damaged) = (Request::new(), Answer::Awaited, false);
-        Self { dialect, request, answer, tally, damaged, vendor, named: model }
+        let (request, answer) = (Request::new(), Answer::Awaited);
+        let (damaged, asks_for_tools) = (false, false);
+        Self { dialect, request, answer, tally, damaged, asks_for_tools, vendor, named: model }
     }
 
     /// The dialect it reads.
@@ -135,9 +140,22 @@ impl Meter {
 
     /// Takes the next bytes of the response's body, split anywhere.
     pub fn response(&mut self, chunk: &[u8]) {
-        let Self { answer, tally, damaged, .. } = self;
+        let Self { answer, tally, damaged, asks_for_tools, .. } = self;
         if let Answer::Read(body) = answer {
-            body.feed(chunk, &mut |found| take(tally, damaged, found));
+            body.feed(chunk, &mut |found| {
+                *asks_for_tools |= found.asks_for_tools();
+                take(tally, damaged, found);
+            });
+        }
+    }
+
+    /// Whether what was read of the answer asks for tools to be run, so that another call follows it up.
+    #[must_use]
+    pub fn asks_for_tools(&self) -> bool {
+        match &self.answer {
+            // The end of a body may be the end of its only document, and is still to come.
+            Answer::Read(body) => self.asks_for_tools || body.asks_for_tools(),
+            _ => self.asks_for_tools,
         }
     }
 

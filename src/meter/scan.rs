@@ -10,7 +10,7 @@ pub(super) const DEPTH_MAX: usize = 512;
 /// Longest key, as written, that is compared; a longer one is none of those that are looked for.
 const KEY_BYTES_MAX: usize = 128;
 /// How many levels of keys are remembered: the longest wanted path.
-const PATH_LEVELS_MAX: usize = 4;
+const PATH_LEVELS_MAX: usize = 8;
 /// The path element that stands for any element of an array.
 pub(super) const EACH: &str = "*";
 

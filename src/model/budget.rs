@@ -57,6 +57,9 @@ pub enum Window {
     /// As long as the session lasts: of a wider scope, this session's part alone.
     #[default]
     Session,
+    /// From a person's prompt to the end of the model's turn, as it is seen on the wire: of a wider scope, this session's part
+    /// alone.
+    Turn,
     /// Today.
     Day,
     /// This week.
@@ -67,8 +70,13 @@ pub enum Window {
 
 impl Window {
     /// Every window by the word it is written as.
-    pub const ALL: [(&'static str, Self); 4] =
-        [("session", Self::Session), ("day", Self::Day), ("week", Self::Week), ("month", Self::Month)];
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("session", Self::Session),
+        ("turn", Self::Turn),
+        ("day", Self::Day),
+        ("week", Self::Week),
+        ("month", Self::Month),
+    ];
 
     /// The word it is written as.
     #[must_use]
@@ -84,12 +92,12 @@ impl fmt::Display for Window {
 }
 
 impl Window {
-    /// When the one began that `now` is in; a session's is as old as anything.
+    /// When the one began that `now` is in; a session's is as old as anything, and no clock tells a turn's.
     #[must_use]
     pub fn start(self, now: Timestamp) -> Timestamp {
         let day = now.0.div_euclid(DAY);
         match self {
-            Self::Session => Timestamp(i64::MIN),
+            Self::Session | Self::Turn => Timestamp(i64::MIN),
             Self::Day => Timestamp(day.saturating_mul(DAY)),
             // The first day of all was a Thursday.
             Self::Week => Timestamp((day - (day + 3).rem_euclid(7)).saturating_mul(DAY)),
@@ -98,6 +106,19 @@ impl Window {
                 Timestamp((day - of_month.unwrap_or(1) + 1).saturating_mul(DAY))
             }
         }
+    }
+
+    /// When the one is over that `now` is in, where a clock tells.
+    #[must_use]
+    pub fn end(self, now: Timestamp) -> Option<Timestamp> {
+        let days = match self {
+            Self::Session | Self::Turn => return None,
+            Self::Day => 1,
+            Self::Week => 7,
+            // Some day of the next month, whatever month it is.
+            Self::Month => return Some(self.start(Timestamp(self.start(now).0.saturating_add(32 * DAY)))),
+        };
+        Some(Timestamp(self.start(now).0.saturating_add(days * DAY)))
     }
 }
 
@@ -111,6 +132,10 @@ mod tests {
         let now = Timestamp(1_795_996_799_000_000);
         let starts = Window::ALL.map(|(_, window)| window.start(now).to_rfc3339());
         let expected = ["2026-11-29", "2026-11-23", "2026-11-01"].map(|day| format!("{day}T00:00:00.000000Z"));
-        assert_eq!(starts[1..], expected);
+        assert_eq!(starts[2..], expected);
+        let ends = Window::ALL.map(|(_, window)| window.end(now).map(Timestamp::to_rfc3339));
+        let expected = ["2026-11-30", "2026-11-30", "2026-12-01"].map(|day| Some(format!("{day}T00:00:00.000000Z")));
+        assert_eq!(ends[2..], expected);
+        assert_eq!(ends[..2], [None, None]);
     }
 }

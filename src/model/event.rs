@@ -113,6 +113,15 @@ pub enum Event {
         name: Option<String>,
         /// The user on whose behalf it runs.
         user: String,
+        /// The team in whose budgets it counts, where one was named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        team: Option<String>,
+        /// The project in whose budgets it counts, where one was named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        project: Option<String>,
+        /// What its user marks its costs with.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        tags: BTreeMap<String, String>,
         /// The profile's name.
         profile: String,
         /// The command line inside the sandbox.
@@ -309,6 +318,9 @@ pub enum Event {
         request: RequestNumber,
         /// The vendor's dialect, such as `anthropic-messages`.
         dialect: String,
+        /// Who bills it, such as `bedrock`; empty in records from before this was told.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        vendor: String,
         /// The model as the vendor's answer names it, else as the request did.
         model: String,
         /// What it used.
@@ -362,7 +374,8 @@ pub enum Event {
     ApprovalAnswered {
         /// The question's number.
         question: u64,
-        /// What became of it: `once`, `session`, `always`, `denied`, `expired` or `cancelled`.
+        /// What became of it: `once`, `session`, `always`, `denied`, `expired`, `cancelled`, or `turned_over` where the window of
+        /// the limit was over at which it waited.
         answer: String,
         /// Who said so; none where nobody did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -419,6 +432,16 @@ pub enum Event {
         percent: u32,
         /// What was spent by then.
         spent: NanoUsd,
+    },
+    /// A person raised a hard limit at which the session waited, for this session and as long as the limit's window lasts;
+    /// written before it counts.
+    BudgetRaised {
+        /// The policy.
+        policy: String,
+        /// Who.
+        by: String,
+        /// What the limit is then.
+        limit: NanoUsd,
     },
     /// A port of the sandbox is listened for on the host.
     PortPublished {
@@ -644,6 +667,7 @@ impl Event {
             Self::ConsentUsed { .. } => "consent_used",
             Self::ModelReplaced { .. } => "model_replaced",
             Self::BudgetReached { .. } => "budget_reached",
+            Self::BudgetRaised { .. } => "budget_raised",
             Self::PortPublished { .. } => "port_published",
             Self::PublishedPortEntered { .. } => "published_port_entered",
             Self::PublishedPortLeft { .. } => "published_port_left",
@@ -684,7 +708,7 @@ impl Event {
             Self::ConsentGiven { .. } | Self::ConsentUsed { .. } => true,
             Self::UsageMetered { .. } | Self::RequestDenied { .. } | Self::ConnectionRefused { .. } => true,
             Self::ChangesApplied { .. } | Self::ChangesRolledBack { .. } | Self::ChangesDiscarded { .. } => true,
-            Self::PrivatePartsForgotten { .. } => true,
+            Self::PrivatePartsForgotten { .. } | Self::BudgetRaised { .. } => true,
             Self::LedgerRead { .. } | Self::PricesChanged { .. } => true,
             Self::SecretSet { .. } | Self::SecretRemoved { .. } | Self::SecretStoreGuarded { .. } => true,
             _ => false,

@@ -1,7 +1,7 @@
 //! Policies of the type `spend`: how much may be spent, by whom together, in which time, and what happens then.
 
 use super::document::{Fields, Node, Value, text};
-use super::error::{Complaint, hint_of};
+use super::error::Complaint;
 use super::read::{choice, switch};
 use crate::model::{NanoUsd, Scope, Window};
 use std::fmt;
@@ -19,13 +19,17 @@ pub enum OnSoftLimit {
 }
 
 /// What a hard limit does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+///
+/// The strictest is the first, and where several policies say no, it is what happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnHardLimit {
     /// Refuses every model call of the session from then on.
     #[default]
     BlockSession,
     /// Refuses the requests that do not fit.
     BlockRequest,
+    /// Holds the requests that do not fit until a person raises the limit or its window is over.
+    Pause,
 }
 
 /// What becomes of a call of a model whose price is not known.
@@ -40,6 +44,16 @@ pub enum OnUnknownModel {
     Deny,
 }
 
+const ON_SOFT_LIMIT: [(&str, OnSoftLimit); 3] = [
+    ("require-approval", OnSoftLimit::RequireApproval),
+    ("notify", OnSoftLimit::Notify),
+    ("downgrade", OnSoftLimit::Downgrade),
+];
+const ON_HARD_LIMIT: [(&str, OnHardLimit); 3] = [
+    ("block-session", OnHardLimit::BlockSession),
+    ("block-request", OnHardLimit::BlockRequest),
+    ("pause", OnHardLimit::Pause),
+];
 const UNKNOWN_MODELS: [(&str, OnUnknownModel); 3] =
     [("dearest", OnUnknownModel::Dearest), ("ask", OnUnknownModel::Ask), ("deny", OnUnknownModel::Deny)];
 
@@ -115,8 +129,10 @@ impl fmt::Display for SpendPolicy {
             (OnSoftLimit::Notify, _) => f.write_str(", then told")?,
             _ => {}
         }
-        if self.on_hard_limit == OnHardLimit::BlockRequest {
-            f.write_str(", refuses by the request")?;
+        match self.on_hard_limit {
+            OnHardLimit::BlockSession => {}
+            OnHardLimit::BlockRequest => f.write_str(", refuses by the request")?,
+            OnHardLimit::Pause => f.write_str(", pauses")?,
         }
         if self.clamp {
             f.write_str(", clamps")?;
@@ -138,14 +154,20 @@ pub(super) fn read(
 ) -> Option<SpendPolicy> {
     let soft = fields.take("soft_limit");
     let hard = fields.take("hard_limit");
-    let on_soft = fields.take("on_soft_limit").map(|node| on_soft_limit(node, complaints)).unwrap_or_default();
+    let on_soft_node = fields.take("on_soft_limit");
+    needs("on_soft_limit", on_soft_node.as_ref(), "soft_limit", soft.as_ref(), complaints);
+    let on_soft = choice(on_soft_node, "on_soft_limit", &ON_SOFT_LIMIT, complaints);
     let downgrade_to = downgrade_to(&mut fields, written, on_soft, complaints);
-    let on_hard = fields.take("on_hard_limit").map(|node| on_hard_limit(node, complaints)).unwrap_or_default();
+    let on_hard_node = fields.take("on_hard_limit");
+    needs("on_hard_limit", on_hard_node.as_ref(), "hard_limit", hard.as_ref(), complaints);
+    let on_hard = choice(on_hard_node, "on_hard_limit", &ON_HARD_LIMIT, complaints);
     let scope_node = fields.take("scope");
     let scope = choice(scope_node.clone(), "scope", &Scope::ALL, complaints);
     let window_node = fields.take("window");
-    let window = window_node.clone().map(|node| window(node, complaints)).unwrap_or_default();
-    let clamp = fields.take("clamp").is_some_and(|node| switch(&node, "clamp", complaints));
+    let window = choice(window_node.clone(), "window", &Window::ALL, complaints);
+    let clamp_node = fields.take("clamp");
+    needs("clamp", clamp_node.as_ref(), "hard_limit", hard.as_ref(), complaints);
+    let clamp = clamp_node.is_some_and(|node| switch(&node, "clamp", complaints));
     let unknown_model = choice(fields.take("unknown_model"), "unknown_model", &UNKNOWN_MODELS, complaints);
     fields.finish(complaints);
     if let Some(node) = scope_node
@@ -182,6 +204,13 @@ pub(super) fn read(
         clamp,
         unknown_model,
     })
+}
+
+/// Complains of a key that is of use only beside another, where that is missing.
+fn needs(key: &str, found: Option<&Node>, other: &str, limit: Option<&Node>, complaints: &mut Vec<Complaint>) {
+    if let (Some(found), None) = (found, limit) {
+        complaints.push(found.complaint(format!("`{key}` has no effect here"), format!("add `{other}: $5.00`")));
+    }
 }
 
 /// Reads the model that calls are sent to from the soft limit on, which is needed where they are, and nowhere else.
@@ -226,50 +255,6 @@ fn amount(node: &Node, key: &str, complaints: &mut Vec<Complaint>) -> Option<Nan
     None
 }
 
-/// Says of a word that it is planned for a later version, so that nobody takes it for enforced.
-fn not_yet(node: &Node, key: &str, word: &str, known: &[&str]) -> Complaint {
-    let message = format!("`{key}: {word}` is not enforced by this version, so it refuses to run with it");
-    node.complaint(message, format!("enforced here: {}", known.join(", ")))
-}
-
-fn on_soft_limit(node: Node, complaints: &mut Vec<Complaint>) -> OnSoftLimit {
-    let known = [
-        ("require-approval", OnSoftLimit::RequireApproval),
-        ("notify", OnSoftLimit::Notify),
-        ("downgrade", OnSoftLimit::Downgrade),
-    ];
-    one_of(node, "on_soft_limit", &known, &[], complaints)
-}
-
-fn on_hard_limit(node: Node, complaints: &mut Vec<Complaint>) -> OnHardLimit {
-    let known = [("block-session", OnHardLimit::BlockSession), ("block-request", OnHardLimit::BlockRequest)];
-    one_of(node, "on_hard_limit", &known, &["pause"], complaints)
-}
-
-fn window(node: Node, complaints: &mut Vec<Complaint>) -> Window {
-    one_of(node, "window", &Window::ALL, &["turn"], complaints)
-}
-
-/// Reads one of some words, of which some are of a later version.
-fn one_of<T: Copy + Default>(
-    node: Node,
-    key: &str,
-    known: &[(&'static str, T)],
-    later: &[&str],
-    complaints: &mut Vec<Complaint>,
-) -> T {
-    let Some(word) = text(node.clone(), &format!("`{key}`"), complaints) else { return T::default() };
-    if let Some((_, value)) = known.iter().find(|(name, _)| *name == word) {
-        return *value;
-    }
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    complaints.push(match later.contains(&word.as_str()) {
-        true => not_yet(&node, key, &word, &names),
-        false => node.complaint(format!("`{key}` cannot be `{word}`"), hint_of(&word, &names)),
-    });
-    T::default()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
@@ -299,7 +284,12 @@ mod tests {
             ("type: spend\nhard_limit: 5 EUR\n", "s.yaml:2:", "no currency"),
             ("type: spend\nhard_limit: $0\n", "s.yaml:2:", "is nothing"),
             ("type: spend\nhard_limit: $5\non_hard_limit: blok-session\n", "s.yaml:3:", "block-session"),
-            ("type: spend\nhard_limit: $5\non_hard_limit: pause\n", "s.yaml:3:", "not enforced by this version"),
+            ("type: spend\nhard_limit: $5\non_hard_limit: paus\n", "s.yaml:3:", "`pause`"),
+            ("type: spend\nhard_limit: $5\nwindow: trun\n", "s.yaml:3:", "`turn`"),
+            ("type: spend\nhard_limit: $5\nwindow: hour\n", "s.yaml:3:", "`window` cannot be"),
+            ("type: spend\nsoft_limit: $5\non_hard_limit: pause\n", "s.yaml:3:", "has no effect"),
+            ("type: spend\nhard_limit: $5\non_soft_limit: notify\n", "s.yaml:3:", "has no effect"),
+            ("type: spend\nsoft_limit: $5\nclamp: true\n", "s.yaml:3:", "has no effect"),
             ("type: spend\nhard_limit: $5\nscope: user\n", "s.yaml:3:", "needs a `window`"),
             ("type: spend\nsoft_limit: $5\non_soft_limit: downgrade\n", "s.yaml:1:", "names no model"),
             ("type: spend\nsoft_limit: $5\ndowngrade_to: m\n", "s.yaml:3:", "has no effect"),

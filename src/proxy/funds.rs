@@ -3,11 +3,12 @@
 use super::body::Held;
 use super::consent;
 use super::hold::{Broken, whole};
+use super::in_turn::InTurn;
 use super::line::{Answer, Ask, Cut, Doubt};
 use super::record::now;
 use super::settle::Books;
 use super::{Patience, Shared};
-use crate::meter::{Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp, with_model};
+use crate::meter::{Answered, Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp, with_model};
 use crate::model::{Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -43,6 +44,7 @@ pub(super) struct Funds {
     cuts: bool,
     progress: Progress,
     settled: bool,
+    turn: Option<InTurn>,
 }
 
 /// A call whose body was read, as it is to go out.
@@ -79,9 +81,10 @@ pub(super) async fn reserve(
         Ok(Err(Broken::Off)) => return (no(400, "its body broke off"), held),
         Err(_) => return (no(408, "its body did not come in time"), held),
     };
+    let turn = InTurn::begin(&shared.books, number, endpoint.dialect, &body);
     let mut read = read(shared, number, line, endpoint, body);
     patience.may_stream(read.endpoint.dialect, read.streams);
-    let funds = match ask(shared, &mut read, patience).await {
+    let funds = match ask(shared, &mut read, turn, patience).await {
         Ok(funds) => funds,
         Err(unfunded) => return (Err(unfunded), held.with(read.body, trailers)),
     };
@@ -121,18 +124,21 @@ fn streams(meter: &Meter, line: &RequestLine) -> bool {
 }
 
 /// Asks for money until there is some or there will be none.
-async fn ask(shared: &Arc<Shared>, read: &mut Read<'_>, patience: &Patience) -> Result<Funds, Unfunded> {
+async fn ask(
+    shared: &Arc<Shared>,
+    read: &mut Read<'_>,
+    turn: Option<InTurn>,
+    patience: &Patience,
+) -> Result<Funds, Unfunded> {
     let no = |reason| Unfunded { status: 402, reason };
-    let begun = Instant::now();
+    let first = turn.as_ref().map_or(RequestNumber(0), InTurn::first);
     let amount = loop {
-        let wish = wish(shared, read);
-        let ask = Ask::reserve(read.number, &wish, &read.model, read.bound.unknown.is_none());
-        let (doubt, why) = match shared.books.line.ask(ask).await {
+        let answer = match once(shared, read, first).await {
+            Ok(Answer::Busy(_)) => patience.wait(in_line(shared, read, first)).await,
+            answer => answer,
+        };
+        let (doubt, why) = match answer {
             Ok(Answer::Held(amount)) => break amount,
-            Ok(Answer::Busy(_)) if begun.elapsed() < BUSY_MAX => {
-                tokio::time::sleep(BUSY_PAUSE).await;
-                continue;
-            }
             Ok(Answer::AskFirst { doubt, why }) => (doubt, why),
             Ok(Answer::Downgrade { policy, name, model, why }) => match downgraded(shared, read, &model) {
                 Some(cheaper) => {
@@ -159,10 +165,29 @@ async fn ask(shared: &Arc<Shared>, read: &mut Read<'_>, patience: &Patience) -> 
         cuts: *streams && amount < bound.full,
         progress: Progress::new(*streams),
         settled: false,
+        turn,
     };
     let placed = Event::HoldPlaced { request: *number, amount, bound: bound.full };
     shared.books.clerk.record(placed).await.map_err(|error| Unfunded { status: 503, reason: error.to_string() })?;
     Ok(funds)
+}
+
+/// Asks for money.
+async fn once(shared: &Shared, read: &Read<'_>, turn: RequestNumber) -> Result<Answer, Cut> {
+    let model = (read.model.as_str(), read.bound.unknown.is_none());
+    shared.books.line.ask(Ask::reserve(read.number, &wish(shared, read), model, turn)).await
+}
+
+/// Asks again while what there is is held by others.
+async fn in_line(shared: &Shared, read: &Read<'_>, turn: RequestNumber) -> Result<Answer, Cut> {
+    let begun = Instant::now();
+    loop {
+        tokio::time::sleep(BUSY_PAUSE).await;
+        match once(shared, read, turn).await {
+            Ok(Answer::Busy(_)) if begun.elapsed() < BUSY_MAX => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// What a call wants to set aside, as it stands.
@@ -225,6 +250,13 @@ impl Funds {
             None => (NanoUsd::ZERO, false),
         };
         self.charge(charged, estimated);
+    }
+
+    /// The call is over, and with it perhaps the turn.
+    pub(super) fn end_turn(&mut self, answered: Answered) {
+        if let Some(turn) = self.turn.take() {
+            turn.end(answered);
+        }
     }
 
     fn charge(&mut self, charged: NanoUsd, estimated: bool) {

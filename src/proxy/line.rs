@@ -86,6 +86,8 @@ pub enum Ask {
         model: String,
         /// Whether that model's price is known.
         priced: bool,
+        /// The first call of the turn that it belongs to; 0 where no policy asks.
+        turn: RequestNumber,
     },
     /// To ask a person.
     Person(Box<Inquiry>),
@@ -122,6 +124,8 @@ pub enum Doubt {
     SoftLimit(usize),
     /// It wants to hear of models without a price.
     UnknownModel(usize),
+    /// Its hard limit is reached, and it pauses what does not fit.
+    HardLimit(usize),
 }
 
 impl Doubt {
@@ -129,7 +133,7 @@ impl Doubt {
     #[must_use]
     pub fn policy(self) -> usize {
         match self {
-            Self::SoftLimit(index) | Self::UnknownModel(index) => index,
+            Self::SoftLimit(index) | Self::UnknownModel(index) | Self::HardLimit(index) => index,
         }
     }
 }
@@ -297,9 +301,14 @@ pub(super) fn open(socket: OwnedFd) -> io::Result<UnixStream> {
 }
 
 impl Ask {
-    /// To set so much aside for a call of this model.
-    pub(super) fn reserve(request: RequestNumber, wish: &Wish, model: &str, priced: bool) -> Self {
+    /// To set so much aside for a call of this model, in the turn that began with that call.
+    pub(super) fn reserve(
+        request: RequestNumber,
+        wish: &Wish,
+        (model, priced): (&str, bool),
+        turn: RequestNumber,
+    ) -> Self {
         let model = model.chars().take(MODEL_CHARACTERS_MAX).collect();
-        Self::Reserve { request, full: wish.full, least: wish.least, model, priced }
+        Self::Reserve { request, full: wish.full, least: wish.least, model, priced, turn }
     }
 }

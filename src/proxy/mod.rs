@@ -32,6 +32,7 @@ mod handed;
 mod headers;
 mod hold;
 mod http;
+mod in_turn;
 mod inject;
 mod keep;
 mod key_store;

@@ -9,7 +9,7 @@ use super::keep::{BodyKeeper, Draft};
 use super::line::Line;
 use super::patience;
 use super::record::{Clerk, now};
-use crate::meter::{Endpoint, Meter, ModelHosts, PriceTable, Reading};
+use crate::meter::{Answered, Endpoint, Meter, ModelHosts, PriceTable, Reading, TurnTrack};
 use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use crate::policy::{Allowance, TooMuch, Way};
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(super) struct Books {
     pub governed: bool,
     /// Whether a call that does not fit is sent with a lower limit of its output.
     pub clamps: bool,
+    /// The session's turns, where a policy counts by them.
+    pub turns: Option<Mutex<TurnTrack>>,
     /// Whether the session is ending, so that what is cut off now was cut by that.
     pub ending: AtomicBool,
     /// What records bodies, where that was asked for.
@@ -54,6 +56,7 @@ impl Books {
             line,
             governed: false,
             clamps: false,
+            turns: None,
             ending: AtomicBool::new(false),
             keeper: None,
             tab: Default::default(),
@@ -326,10 +329,24 @@ impl Open {
     }
 
     fn settle_usage(&mut self, complete: bool) {
+        let answered = self.answered_how(complete);
         let told = self.record_usage(complete);
         let sent = self.status.is_none() && self.upload.bytes.load(Ordering::Relaxed) > 0;
         if let Some(mut funds) = self.funds.take() {
             funds.settle(told, sent);
+            funds.end_turn(answered);
+        }
+    }
+
+    /// Whether the answer came whole, and asks for more.
+    fn answered_how(&self, complete: bool) -> Answered {
+        let succeeded = complete && self.status.is_some_and(|status| (200..300).contains(&status));
+        let mut asks = false;
+        self.upload.with_meter(|meter| asks = meter.asks_for_tools());
+        match (succeeded, asks) {
+            (false, _) => Answered::Not,
+            (true, true) => Answered::WithTools,
+            (true, false) => Answered::Finally,
         }
     }
 
@@ -349,6 +366,7 @@ impl Open {
         self.books.clerk.record_done(&Event::UsageMetered {
             request: self.number,
             dialect: endpoint.dialect.as_str().to_owned(),
+            vendor: endpoint.vendor.as_str().to_owned(),
             model: reading.model,
             usage: reading.usage,
             cost,

@@ -18,7 +18,7 @@ use super::{
     Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, SshAgent, handed, line, lookup, ssh_agent,
 };
 use crate::meter::{ModelHosts, PriceTable};
-use crate::model::{Durability, Event, Secret, SessionId};
+use crate::model::{Durability, Event, Secret, SessionId, Window};
 use crate::policy::{Binding, HostKeys, Policy, SessionFacts, SpendPolicy};
 use crate::store::{BodyRecorder, Recorder, SyncHandle};
 use std::io;
@@ -144,6 +144,7 @@ impl Proxy {
         let books = Arc::new(Books {
             governed: !setup.spend.is_empty(),
             clamps: setup.spend.iter().any(|policy| policy.clamp),
+            turns: setup.spend.iter().any(|policy| policy.window == Window::Turn).then(Mutex::default),
             keeper,
             model_hosts: setup.model_hosts,
             ..Books::ungoverned(Arc::new(clerk), prices, line)

@@ -8,13 +8,14 @@ mod questions;
 use super::asking::Asking;
 use super::clock;
 use super::money;
+use super::pause::{self, Pauses};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
 use crate::meter::{Admission, Budget, Wish};
 use crate::model::{Event, NanoUsd, RequestNumber, printable};
 use crate::policy::{OnHardLimit, OnSoftLimit, OnUnknownModel};
 use crate::proxy::{Answer, Ask, Doubt, FromSession};
-use crate::store::{Account, Claim, HoldBook, Home, Journal, Recorder, StoreError, open_holds};
+use crate::store::{Account, Claim, HoldBook, Home, Journal, Moment, Recorder, StoreError, open_holds};
 use questions::Questions;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,8 @@ struct Call {
     model: String,
     /// Whether the model's price is known.
     priced: bool,
+    /// The first call of its turn.
+    turn: RequestNumber,
 }
 
 /// The desk.
@@ -48,7 +51,11 @@ pub(super) struct Desk<'a> {
     kept: BTreeMap<Doubt, (Instant, String)>,
     /// Why no model call goes any more.
     blocked: Option<String>,
-    alerted: BTreeSet<(usize, u32)>,
+    /// The parts of budgets that are told already, each in one of its windows.
+    alerted: BTreeSet<(usize, u32, i64)>,
+    /// The turn that the last call was of.
+    turn: RequestNumber,
+    pauses: Pauses,
     outbox: VecDeque<FromSession>,
     /// What people at the terminal should be told.
     pub notices: Vec<String>,
@@ -71,6 +78,8 @@ impl<'a> Desk<'a> {
             kept: BTreeMap::new(),
             blocked: None,
             alerted: BTreeSet::new(),
+            turn: RequestNumber(0),
+            pauses: Pauses::default(),
             outbox: VecDeque::new(),
             notices: prepared
                 .forbidden
@@ -100,8 +109,8 @@ impl<'a> Desk<'a> {
     /// Does what the proxy asks, or begins to.
     pub(super) fn ask(&mut self, number: u64, ask: Ask, journal: &mut Journal) {
         match ask {
-            Ask::Reserve { request, full, least, model, priced } => {
-                let call = Call { request, wish: Wish { full, least, consented: false }, model, priced };
+            Ask::Reserve { request, full, least, model, priced, turn } => {
+                let call = Call { request, wish: Wish { full, least, consented: false }, model, priced, turn };
                 let answer = self.reserve(&call, journal);
                 self.say(number, answer);
             }
@@ -154,14 +163,19 @@ impl<'a> Desk<'a> {
         if let Some(answer) = self.doubted_model(call) {
             return answer;
         }
-        let Call { request, wish, model, .. } = call;
+        let Call { request, wish, model, turn, .. } = call;
+        self.turn = *turn;
         let policies = self.prepared.spend.as_slice();
         let soft = |doubt: &Doubt| matches!(doubt, Doubt::SoftLimit(_)).then_some(doubt.policy());
         let once = self.waived_once.get(request).into_iter().flatten();
         let mut waived: BTreeSet<usize> = self.waived.iter().chain(once).filter_map(soft).collect();
         waived.extend(money::that_only_tell(policies));
         waived.extend(money::that_go_on_with(policies, model));
-        let claim = Claim { request: *request, at: clock::now(), wish: *wish, waived };
+        let moment = self.moment();
+        let mut raised = self.pauses.raised(policies, moment);
+        let once = self.waived_once.get(request).into_iter().flatten();
+        raised.extend(once.filter_map(|doubt| pause::paused_by(Some(*doubt))).map(|index| (index, NanoUsd(i64::MAX))));
+        let claim = Claim { request: *request, moment, wish: *wish, waived, raised };
         let placed = self.holds().and_then(|holds| holds.place(policies, &claim));
         let (admission, budgets) = match placed {
             Ok(placed) => placed,
@@ -185,6 +199,9 @@ impl<'a> Desk<'a> {
             }
             Admission::Refuse(index) => {
                 let why = budget(index).map_or_else(String::new, |found| money::hard(found, wish.least));
+                if let Some(found) = budget(index).filter(|(policy, _)| policy.on_hard_limit == OnHardLimit::Pause) {
+                    return self.first(Doubt::HardLimit(index), pause::why(found, &why));
+                }
                 if policies.get(index).is_some_and(|policy| policy.on_hard_limit == OnHardLimit::BlockSession) {
                     self.blocked = Some(why.clone());
                     self.notices.push(why.clone());
@@ -219,19 +236,28 @@ impl<'a> Desk<'a> {
     pub(super) fn settle(&mut self, request: RequestNumber, cost: NanoUsd, journal: &mut Journal) {
         self.waived_once.remove(&request);
         let policies = self.prepared.spend.as_slice();
+        let moment = self.moment();
         let Ok(holds) = self.holds() else { return };
         if holds.settle(request, cost).is_ok()
-            && let Ok(budgets) = holds.budgets(policies, clock::now())
+            && let Ok(budgets) = holds.budgets(policies, moment)
         {
             self.alert(&budgets, journal);
         }
     }
 
-    /// Tells, once each, that much of a budget is spent.
+    /// This moment, as budgets count.
+    fn moment(&self) -> Moment {
+        Moment { at: clock::now(), turn: self.turn }
+    }
+
+    /// Tells, once each for all who count in it, that much of a budget is spent.
     fn alert(&mut self, budgets: &[Budget], journal: &mut Journal) {
-        for (index, (policy, budget)) in self.prepared.spend.iter().zip(budgets).enumerate() {
+        let (moment, prepared) = (self.moment(), self.prepared);
+        for (index, (policy, budget)) in prepared.spend.iter().zip(budgets).enumerate() {
             for percent in money::alerts(policy, budget) {
-                if self.alerted.insert((index, percent)) {
+                let news = self.alerted.insert((index, percent, pause::window_of(policy, moment)));
+                let mut first = || self.holds()?.reached(policy, percent, moment);
+                if news && first().is_ok_and(|first| first) {
                     let (policy, spent) = (policy.name.clone(), budget.spent);
                     // A journal that fails once fails for good, and the session's end says so.
                     let _ = journal.record(clock::now(), &Event::BudgetReached { policy, percent, spent });

@@ -31,6 +31,7 @@ mod money;
 pub mod overlay;
 mod panel;
 mod panel_keys;
+mod pause;
 mod picture;
 mod policy_change;
 mod prepare;

@@ -78,6 +78,8 @@ pub struct SessionRequest {
     pub team: Option<String>,
     /// The project whose budgets it counts in.
     pub project: Option<String>,
+    /// What its costs are marked with.
+    pub tags: BTreeMap<String, String>,
     /// Whether questions wait for an answer from elsewhere where there is no terminal.
     pub await_approvals: bool,
     /// How people are asked.
@@ -110,6 +112,7 @@ impl SessionRequest {
             budget: None,
             team: None,
             project: None,
+            tags: BTreeMap::new(),
             await_approvals: false,
             asking: Asking::default(),
             caller: Caller::default(),
@@ -340,7 +343,9 @@ fn spend(
     project: Option<&(String, PolicyFile)>,
 ) -> Result<Vec<SpendPolicy>, SessionError> {
     let files = files.iter().map(|(_, file)| file).chain(project.map(|(_, file)| file));
-    let all: Vec<_> = files.flat_map(|file| file.spend.iter()).chain(&request.budget).cloned().collect();
+    let mut all: Vec<_> = files.flat_map(|file| file.spend.iter()).chain(&request.budget).cloned().collect();
+    // Where several say no, the first says what happens.
+    all.sort_by_key(|policy| policy.on_hard_limit);
     for policy in &all {
         let (flag, named) = match policy.scope {
             Scope::Team => ("--team", request.team.is_some()),

@@ -2,8 +2,8 @@
 
 use super::search::scan;
 use super::{
-    Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Postgres,
-    PostgresHolds, Report, Search, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary, Turn,
+    Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Moment,
+    Postgres, PostgresHolds, Report, Search, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary, Turn,
 };
 use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission};
 use crate::meter::{Admission, Budget};
@@ -235,7 +235,14 @@ pub trait HoldBook {
     ///
     /// # Errors
     /// A [`StoreError`] of the database.
-    fn budgets(&self, policies: &[SpendPolicy], now: Timestamp) -> Result<Vec<Budget>, StoreError>;
+    fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError>;
+
+    /// Notes that a part of a budget is spent; whether nobody had, in any session that counts in it, for as long as its
+    /// window lasts.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    fn reached(&mut self, policy: &SpendPolicy, percent: u32, moment: Moment) -> Result<bool, StoreError>;
 
     /// Settles what this session left open, now that its proxy writes no more.
     ///
@@ -253,8 +260,12 @@ impl HoldBook for Holds {
         Self::settle(self, request, cost)
     }
 
-    fn budgets(&self, policies: &[SpendPolicy], now: Timestamp) -> Result<Vec<Budget>, StoreError> {
-        Self::budgets(self, policies, now)
+    fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
+        Self::budgets(self, policies, moment)
+    }
+
+    fn reached(&mut self, policy: &SpendPolicy, percent: u32, moment: Moment) -> Result<bool, StoreError> {
+        Self::reached(self, policy, percent, moment)
     }
 
     fn close(self: Box<Self>) -> Result<(), StoreError> {

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS charges (
     session TEXT NOT NULL REFERENCES accounts(session), request INTEGER NOT NULL, at INTEGER NOT NULL,
     nano INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY (session, request)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alerts (
+    budget TEXT NOT NULL, since INTEGER NOT NULL, percent INTEGER NOT NULL, PRIMARY KEY (budget, since, percent)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS charges_open ON charges (session) WHERE state <> 'settled';
 ";
 
@@ -49,11 +52,31 @@ pub struct Claim {
     /// The call.
     pub request: RequestNumber,
     /// When.
-    pub at: Timestamp,
+    pub moment: Moment,
     /// How much.
     pub wish: Wish,
     /// The policies whose soft limit a person waived, by their place in the list.
     pub waived: BTreeSet<usize>,
+    /// By how much a person raised the hard limits of policies.
+    pub raised: BTreeMap<usize, NanoUsd>,
+}
+
+impl Claim {
+    /// A budget as it counts for this call, by its policy's place in the list.
+    pub(super) fn sees(&self, index: usize, budget: &Budget) -> Budget {
+        let soft = budget.soft.filter(|_| !self.waived.contains(&index));
+        let hard = budget.hard.map(|hard| hard.plus(self.raised.get(&index).copied().unwrap_or_default()));
+        Budget { soft, hard, ..*budget }
+    }
+}
+
+/// When something happens, as budgets count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// By the clock.
+    pub at: Timestamp,
+    /// The first call of the turn that the session is in; 0 where none is known, so that everything counts.
+    pub turn: RequestNumber,
 }
 
 /// The book of what is held, as one session writes in it.
@@ -103,7 +126,7 @@ impl Holds {
     /// A [`StoreError`] of the database; then nothing is set aside.
     pub fn place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<(Admission, Vec<Budget>), StoreError> {
         let (admission, budgets) = self.try_to_place(policies, claim).map_err(self.failed())?;
-        if matches!(admission, Admission::Wait(_) | Admission::Refuse(_)) && self.sweep(claim.at)? {
+        if matches!(admission, Admission::Wait(_) | Admission::Refuse(_)) && self.sweep(claim.moment.at)? {
             return self.try_to_place(policies, claim).map_err(self.failed());
         }
         Ok((admission, budgets))
@@ -113,15 +136,15 @@ impl Holds {
         let Self { connection, account, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let budgets = policies.iter().enumerate().map(|(index, policy)| {
-            let budget = budget(&transaction, account, policy, claim.at)?;
-            Ok(if claim.waived.contains(&index) { Budget { soft: None, ..budget } } else { budget })
+            let budget = budget(&transaction, account, policy, claim.moment)?;
+            Ok(claim.sees(index, &budget))
         });
         let budgets = budgets.collect::<rusqlite::Result<Vec<_>>>()?;
         let admission = admit(&budgets, &claim.wish);
         if let Admission::Hold(amount) = admission {
             let mut statement = transaction.prepare_cached("INSERT INTO charges VALUES (?1, ?2, ?3, ?4, 'held')")?;
             let request = claim.request.0.cast_signed();
-            statement.execute(params![account.session.as_str(), request, claim.at.0, amount.0])?;
+            statement.execute(params![account.session.as_str(), request, claim.moment.at.0, amount.0])?;
         }
         transaction.commit()?;
         Ok((admission, budgets))
@@ -139,9 +162,22 @@ impl Holds {
     ///
     /// # Errors
     /// A [`StoreError`] of the database.
-    pub fn budgets(&self, policies: &[SpendPolicy], now: Timestamp) -> Result<Vec<Budget>, StoreError> {
-        let budgets = policies.iter().map(|policy| budget(&self.connection, &self.account, policy, now));
+    pub fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
+        let budgets = policies.iter().map(|policy| budget(&self.connection, &self.account, policy, moment));
         budgets.collect::<rusqlite::Result<_>>().map_err(self.failed())
+    }
+
+    /// Notes that a part of a budget is spent; whether nobody had, in any session that counts in it, for as long as its
+    /// window lasts.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the database.
+    pub fn reached(&mut self, policy: &SpendPolicy, percent: u32, moment: Moment) -> Result<bool, StoreError> {
+        let (budget, since) = place_of(&self.account, policy, moment);
+        let text = "INSERT OR IGNORE INTO alerts VALUES (?1, ?2, ?3)";
+        let noted =
+            self.connection.prepare_cached(text).and_then(|mut note| note.execute(params![budget, since, percent]));
+        noted.map(|rows| rows > 0).map_err(self.failed())
     }
 
     /// Settles what this session left open, now that its proxy writes no more.
@@ -184,6 +220,12 @@ fn settle(connection: &Connection, session: &SessionId, request: RequestNumber, 
     let mut statement = connection.prepare_cached(text)?;
     statement.execute(params![session.as_str(), request.0.cast_signed(), cost.0]).map(drop)
 }
+
+/// That a session was of a team or project by its own start, which is among its first events.
+const OF_TEAM: &str = "?1 = (SELECT json_extract(CAST(payload AS TEXT), '$.event.team') FROM events \
+    WHERE events.session = sessions.session AND kind = 'session_started' ORDER BY number LIMIT 1)";
+const OF_PROJECT: &str = "?1 = (SELECT json_extract(CAST(payload AS TEXT), '$.event.project') FROM events \
+    WHERE events.session = sessions.session AND kind = 'session_started' ORDER BY number LIMIT 1)";
 
 /// What a session's journal tells of a call that money was held for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -239,32 +281,60 @@ fn told(transaction: &Transaction<'_>, session: &SessionId) -> rusqlite::Result<
     Ok((told, faults == 0))
 }
 
+/// Whether a budget is one session's alone.
+fn is_own(policy: &SpendPolicy) -> bool {
+    policy.scope == Scope::Session || matches!(policy.window, Window::Session | Window::Turn)
+}
+
+/// By what a budget is known in one of its windows.
+fn place_of(account: &Account, policy: &SpendPolicy, moment: Moment) -> (String, i64) {
+    let Account { session, user, team, project, agent } = account;
+    let whose = match policy.scope {
+        _ if is_own(policy) => session.as_str(),
+        Scope::Session | Scope::Organisation => "",
+        Scope::Agent => agent,
+        Scope::User => user,
+        Scope::Team => team.as_deref().unwrap_or_default(),
+        Scope::Project => project.as_deref().unwrap_or_default(),
+    };
+    // By its limits too: one that was raised has other parts.
+    let limit = policy.hard_limit.or(policy.soft_limit).unwrap_or_default();
+    let budget = format!("{}\n{}\n{whose}\n{}\n{}", policy.scope, policy.window, policy.name, limit.0);
+    let since = match policy.window {
+        Window::Turn => moment.turn.0.cast_signed(),
+        window => window.start(moment.at).0,
+    };
+    (budget, since)
+}
+
 /// What one policy's budget stands at.
 fn budget(
     connection: &Connection,
     account: &Account,
     policy: &SpendPolicy,
-    now: Timestamp,
+    moment: Moment,
 ) -> rusqlite::Result<Budget> {
-    let from = policy.window.start(now);
-    let own = policy.scope == Scope::Session || policy.window == Window::Session;
+    let from = policy.window.start(moment.at);
+    let first = if policy.window == Window::Turn { moment.turn } else { RequestNumber(0) };
+    let own = is_own(policy);
     // The conditions name columns of `accounts`, and of `sessions` for those that no policy counted.
     let (governed, others, value) = match policy.scope {
         _ if own => ("session = ?1", None, Some(account.session.to_string())),
         Scope::Session | Scope::Organisation => ("?1 IS NULL", Some("?1 IS NULL"), None),
         Scope::Agent => ("agent = ?1", Some("profile = ?1"), Some(account.agent.clone())),
         Scope::User => ("user = ?1", Some("user = ?1"), Some(account.user.clone())),
-        Scope::Team => ("team = ?1", None, account.team.clone()),
-        Scope::Project => ("project = ?1", None, account.project.clone()),
+        Scope::Team => ("team = ?1", Some(OF_TEAM), account.team.clone()),
+        Scope::Project => ("project = ?1", Some(OF_PROJECT), account.project.clone()),
     };
     let text = format!(
         "SELECT coalesce(sum(nano) FILTER (WHERE state <> 'held'), 0), \
          coalesce(sum(nano) FILTER (WHERE state = 'held'), 0) \
-         FROM accounts JOIN charges USING (session) WHERE {governed} AND (state = 'held' OR at >= ?2)"
+         FROM accounts JOIN charges USING (session) \
+         WHERE {governed} AND request >= ?3 AND (state = 'held' OR at >= ?2)"
     );
     let mut statement = connection.prepare_cached(&text)?;
-    let (spent, held): (i64, i64) =
-        statement.query_row(params![value, from.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let values = params![value, from.0, first.0.cast_signed()];
+    let (spent, held): (i64, i64) = statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let spent = NanoUsd(spent).plus(match others {
         Some(condition) => ungoverned(connection, condition, value.as_deref(), from)?,
         None => NanoUsd::ZERO,
@@ -281,8 +351,10 @@ fn ungoverned(
     from: Timestamp,
 ) -> rusqlite::Result<NanoUsd> {
     let text = format!(
-        "SELECT coalesce(sum(calls.cost_nano), 0) FROM calls JOIN sessions USING (session) \
-         WHERE {condition} AND calls.at >= ?2 AND session NOT IN (SELECT session FROM accounts)"
+        "SELECT coalesce(sum(cost), 0) FROM \
+         (SELECT session, sum(cost_nano) AS cost FROM calls WHERE at >= ?2 \
+          AND session NOT IN (SELECT session FROM accounts) GROUP BY session) \
+         JOIN sessions USING (session) WHERE {condition}"
     );
     connection.prepare_cached(&text)?.query_row(params![value, from.0], |row| row.get(0)).map(NanoUsd)
 }
@@ -296,115 +368,5 @@ fn expected(connection: &Connection, session: &SessionId) -> rusqlite::Result<Na
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::model::{Host, Port, RequestLine, Scheme, Writer};
-    use crate::store::{Journal, Recorder};
-
-    const NOW: Timestamp = Timestamp(1_795_000_000_000_000);
-
-    fn home() -> (tempfile::TempDir, Home) {
-        let directory = tempfile::tempdir().unwrap();
-        let home = Home::open(&directory.path().join("state")).unwrap();
-        (directory, home)
-    }
-
-    fn account(session: u8) -> Account {
-        let session = SessionId::from_entropy([session; 10]);
-        Account { session, user: "ada".to_owned(), team: None, project: None, agent: "trial".to_owned() }
-    }
-
-    fn policy(hard: i64) -> SpendPolicy {
-        SpendPolicy { scope: Scope::User, window: Window::Day, ..SpendPolicy::budget(NanoUsd(hard)) }
-    }
-
-    fn claim(request: u64, full: i64, least: i64) -> Claim {
-        let wish = Wish { full: NanoUsd(full), least: NanoUsd(least), consented: false };
-        Claim { request: RequestNumber(request), at: NOW, wish, waived: BTreeSet::new() }
-    }
-
-    fn stands(holds: &Holds, policy: &SpendPolicy) -> (i64, i64) {
-        let budgets = holds.budgets(std::slice::from_ref(policy), NOW).unwrap();
-        (budgets[0].spent.0, budgets[0].held.0)
-    }
-
-    #[test]
-    fn two_sessions_share_one_budget_and_settling_twice_is_settling_once() {
-        let (_directory, home) = home();
-        let policy = policy(100);
-        let [mut one, mut other] = [1, 2].map(|session| Holds::open(&home, account(session)).unwrap());
-        let place = |holds: &mut Holds, request, full| {
-            holds.place(std::slice::from_ref(&policy), &claim(request, full, 10)).unwrap().0
-        };
-        assert_eq!(place(&mut one, 1, 60), Admission::Hold(NanoUsd(60)));
-        assert_eq!(place(&mut other, 1, 60), Admission::Wait(0));
-        one.settle(RequestNumber(1), NanoUsd(30)).unwrap();
-        one.settle(RequestNumber(1), NanoUsd(99)).unwrap();
-        assert_eq!(place(&mut other, 1, 60), Admission::Hold(NanoUsd(60)));
-        assert_eq!(stands(&one, &policy), (30, 60));
-        other.settle(RequestNumber(1), NanoUsd(65)).unwrap();
-        assert_eq!(place(&mut one, 2, 60), Admission::Refuse(0));
-    }
-
-    #[test]
-    fn many_writers_never_hold_more_than_there_is() {
-        let (_directory, home) = home();
-        let policy = policy(1_000);
-        let work = |session: u8| {
-            let mut holds = Holds::open(&home, account(session)).unwrap();
-            for request in 1..=40 {
-                let wanted = claim(request, 90, 30);
-                let (admission, _) = holds.place(std::slice::from_ref(&policy), &wanted).unwrap();
-                let (spent, held) = stands(&holds, &policy);
-                assert!(spent + held <= 1_000, "{spent} spent and {held} held");
-                if let Admission::Hold(amount) = admission {
-                    holds.settle(RequestNumber(request), NanoUsd(amount.0 / 2)).unwrap();
-                }
-            }
-        };
-        std::thread::scope(|scope| (1..=6).for_each(|session| drop(scope.spawn(move || work(session)))));
-        let holds = Holds::open(&home, account(7)).unwrap();
-        let (spent, held) = stands(&holds, &policy);
-        assert!(held == 0 && spent > 0 && spent <= 1_000, "{spent} spent and {held} held");
-    }
-
-    /// What a session leaves that was killed: holds in the database, and a journal that tells how far each call came.
-    #[test]
-    fn what_a_killed_session_held_is_settled_by_its_journal() {
-        let (_directory, home) = home();
-        let policy = policy(1_000);
-        let dead = account(1);
-        let mut holds = Holds::open(&home, dead.clone()).unwrap();
-        for request in 1..=3 {
-            holds.place(std::slice::from_ref(&policy), &claim(request, 100, 10)).unwrap();
-        }
-        let text = "UPDATE accounts SET pid_started_ticks = 1 WHERE session = ?1";
-        holds.connection.execute(text, [dead.session.as_str()]).unwrap();
-        drop(holds);
-        let mut journal = Journal::create(&home, &dead.session, Writer::Proxy).unwrap();
-        let allowed = |request| Event::RequestAllowed {
-            request: RequestNumber(request),
-            line: RequestLine {
-                method: "POST".to_owned(),
-                scheme: Scheme::Https,
-                host: Host::parse("api.anthropic.com").unwrap(),
-                port: Port(443),
-                path: "/v1/messages".to_owned(),
-            },
-            rule: String::new(),
-            rule_from: None,
-            act: None,
-            secrets: Vec::new(),
-            also: Vec::new(),
-        };
-        let settled =
-            Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
-        // The first ended, the second was under way, and the third had not left.
-        for event in [allowed(1), settled, allowed(2)] {
-            journal.record(NOW, &event).unwrap();
-        }
-        drop(journal);
-        let living = Holds::open(&home, account(2)).unwrap();
-        assert_eq!(stands(&living, &policy), (107, 0));
-    }
-}
+#[path = "holds_tests.rs"]
+mod tests;

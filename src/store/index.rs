@@ -325,6 +325,7 @@ mod tests {
         Event::UsageMetered {
             request: RequestNumber(number),
             dialect: "anthropic-messages".to_owned(),
+            vendor: "anthropic".to_owned(),
             model: "claude-x".to_owned(),
             usage: Usage::default(),
             cost: NanoUsd(i64::try_from(number).unwrap() * 1_000),

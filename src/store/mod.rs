@@ -40,7 +40,7 @@ pub use backend::{HoldBook, LedgerStore, Store, open_holds, open_store};
 pub use bodies::{Bodies, BodyFile, BodyRecorder, NotKept};
 pub use consents::{StandingConsent, Wanted, give_consent, read_consents, take_consent_back};
 pub use error::{HomeFault, StoreError};
-pub use holds::{Account, Claim, Holds};
+pub use holds::{Account, Claim, Holds, Moment};
 pub use home::{Home, choose_store};
 pub use installation::record_of_installation;
 pub use journal::{Journal, SyncHandle};

@@ -33,6 +33,16 @@ pub struct SpendRow {
     pub cost: NanoUsd,
 }
 
+impl SpendRow {
+    /// Takes the calls of another group in.
+    pub fn add(&mut self, other: &Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.inexact = self.inexact.saturating_add(other.inexact);
+        self.usage = self.usage.plus(other.usage);
+        self.cost = self.cost.plus(other.cost);
+    }
+}
+
 /// Adds up the calls since a time, the dearest group first. The sums are made here and not by SQLite, where a sum that is
 /// too large is an error.
 pub(super) fn spend(

@@ -233,6 +233,7 @@ impl Summary {
             | Event::ConsentUsed { .. }
             | Event::ModelReplaced { .. }
             | Event::BudgetReached { .. }
+            | Event::BudgetRaised { .. }
             | Event::PortPublished { .. }
             | Event::PublishedPortEntered { .. }
             | Event::PublishedPortLeft { .. }

@@ -75,6 +75,9 @@ fn started(session: &SessionId, pid: u32, pid_started_ticks: u64) -> Event {
         session: session.clone(),
         name: Some("try".to_owned()),
         user: "ada".to_owned(),
+        team: Some("web".to_owned()),
+        project: Some("shop".to_owned()),
+        tags: [("ticket".to_owned(), "W-7".to_owned())].into(),
         profile: "default".to_owned(),
         argv: vec!["true".to_owned()],
         workspace: "/work".to_owned(),
@@ -133,6 +136,7 @@ fn metered(request: u64, model: &str, cost: i64) -> Event {
     Event::UsageMetered {
         request: RequestNumber(request),
         dialect: "anthropic-messages".to_owned(),
+        vendor: "anthropic".to_owned(),
         model: model.to_owned(),
         usage: USAGE,
         cost: NanoUsd(cost),

@@ -1,10 +1,10 @@
 //! What people are asked, and who waits for the answer: requests that are the same share one question.
 
-use super::{Desk, Prepared, clock};
+use super::{Desk, Prepared, clock, pause};
 use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
-use crate::proxy::{Answer, Inquiry};
+use crate::proxy::{Answer, Doubt, Inquiry};
 use crate::store::{
-    Approval, Approvals, Journal, Recorder, StandingConsent, StoreError, Wanted, give_consent, read_consents,
+    Approval, Approvals, Journal, Moment, Recorder, StandingConsent, StoreError, Wanted, give_consent, read_consents,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -144,7 +144,13 @@ impl Desk<'_> {
             self.say(number, answer);
             return Ok(());
         }
-        if !self.somebody {
+        let paused = pause::paused_by(inquiry.doubt);
+        let policy = paused.and_then(|index| self.prepared.spend.get(index));
+        let (within, alone) = match policy {
+            Some(policy) => pause::lasts(policy, clock::now()),
+            None => (self.prepared.request.asking.within, false),
+        };
+        if !self.somebody && !alone {
             return Err(format!(
                 "{}, and nobody could be asked: the session has no terminal; run it in one, or with --await-approvals \
                  and answer with `omni approve`",
@@ -152,7 +158,7 @@ impl Desk<'_> {
             ));
         }
         let same = |(_, open): &(&u64, &mut Open)| {
-            open.inquiry.digest == inquiry.digest && open.inquiry.doubt == inquiry.doubt
+            open.inquiry.doubt == inquiry.doubt && (open.inquiry.digest == inquiry.digest || paused.is_some())
         };
         if let Some((question, open)) = self.questions.open.iter_mut().find(same) {
             if open.waiters.len() >= WAITERS_MAX {
@@ -164,7 +170,11 @@ impl Desk<'_> {
             return Ok(());
         }
         self.refuse_floods(&inquiry)?;
-        self.open_question(number, inquiry, journal).map_err(failed)
+        if let Some((index, policy)) = paused.zip(policy) {
+            let window = pause::window_of(policy, self.moment());
+            self.pauses.begin(index, window);
+        }
+        self.open_question((number, within), inquiry, journal).map_err(failed)
     }
 
     /// What somebody said already: a consent, or no to the very same a moment ago.
@@ -223,14 +233,18 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn open_question(&mut self, number: u64, inquiry: Inquiry, journal: &mut Journal) -> Result<(), StoreError> {
+    fn open_question(
+        &mut self,
+        (number, within): (u64, Duration),
+        inquiry: Inquiry,
+        journal: &mut Journal,
+    ) -> Result<(), StoreError> {
         let now = clock::now();
         if self.questions.list.is_none() {
             self.questions.list = Some(Approvals::open(self.home)?);
         }
         self.questions.asked += 1;
         let question = self.questions.asked;
-        let within = self.prepared.request.asking.within;
         let lasts = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
         let expires = Timestamp(now.0.saturating_add(lasts));
         let approval = self.approval(question, &inquiry, now, expires);
@@ -258,7 +272,10 @@ impl Desk<'_> {
         let policies = self.prepared.spend.as_slice();
         let budgets = match policies.is_empty() {
             true => Vec::new(),
-            false => self.holds().and_then(|holds| holds.budgets(policies, asked)).unwrap_or_default(),
+            false => {
+                let moment = Moment { at: asked, turn: self.turn };
+                self.holds().and_then(|holds| holds.budgets(policies, moment)).unwrap_or_default()
+            }
         };
         let cost = inquiry.doubt.and_then(|doubt| budgets.get(doubt.policy())).or(budgets.first());
         let covers = (!inquiry.covers.is_empty()).then(|| inquiry.covers.join("\n"));
@@ -375,6 +392,7 @@ impl Desk<'_> {
             _ => {
                 let lasting = *reply == Reply::Session;
                 match inquiry.doubt {
+                    Some(Doubt::HardLimit(policy)) if lasting => self.raise(policy, by, journal),
                     Some(doubt) if lasting => drop(self.waived.insert(doubt)),
                     Some(doubt) => {
                         for (_, request) in &waiters {
@@ -388,6 +406,22 @@ impl Desk<'_> {
         };
         waiters.iter().for_each(|(number, _)| self.say(*number, answer.clone()));
         Ok(())
+    }
+
+    /// Whether it waits at the limit of a window that is over.
+    fn has_turned_over(&self, inquiry: &Inquiry) -> bool {
+        let Some(index) = pause::paused_by(inquiry.doubt) else { return false };
+        let window = self.prepared.spend.get(index).map(|policy| pause::window_of(policy, self.moment()));
+        window.is_some_and(|window| self.pauses.has_turned_over(index, window))
+    }
+
+    /// Raises a hard limit for this session, and has the record say so.
+    fn raise(&mut self, index: usize, by: &str, journal: &mut Journal) {
+        let Some(policy) = self.prepared.spend.get(index) else { return };
+        let limit = self.pauses.raise(index, policy, pause::window_of(policy, self.moment()));
+        // A journal that fails once fails for good, and nothing is let go after that.
+        let raised = Event::BudgetRaised { policy: policy.name.clone(), by: by.to_owned(), limit };
+        let _ = journal.record(clock::now(), &raised);
     }
 
     /// Records what became of a question, on the disk before it has an effect.
@@ -441,10 +475,12 @@ impl Desk<'_> {
         let late: Vec<u64> = open.filter(|(_, open)| open.expires <= now).map(|(question, _)| *question).collect();
         for question in late {
             let Some(Open { waiters, inquiry, .. }) = self.questions.open.remove(&question) else { continue };
-            let _ = self.close(question, "expired", None, None, journal);
-            for (number, _) in waiters {
-                self.say(number, Answer::Denied(format!("nobody answered in time ({})", inquiry.why)));
-            }
+            let (word, answer) = match self.has_turned_over(&inquiry) {
+                true => ("turned_over", Answer::Consented { by: String::new(), lasting: false }),
+                false => ("expired", Answer::Denied(format!("nobody answered in time ({})", inquiry.why))),
+            };
+            let _ = self.close(question, word, None, None, journal);
+            waiters.iter().for_each(|(number, _)| self.say(*number, answer.clone()));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::meter::{Admission, Budget, admit};
 use crate::model::{Event, NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window};
 use crate::policy::SpendPolicy;
 use crate::store::summary_row::signed;
-use crate::store::{Account, Claim, HoldBook, StoreError, process_start_ticks};
+use crate::store::{Account, Claim, HoldBook, Moment, StoreError, process_start_ticks};
 use std::collections::BTreeMap;
 
 /// How many of a session's last calls tell what the next will probably cost.
@@ -68,8 +68,7 @@ impl PostgresHolds {
             }
             let mut budgets = Vec::new();
             for (index, policy) in policies.iter().enumerate() {
-                let budget = budget(link, account, policy, claim.at)?;
-                budgets.push(if claim.waived.contains(&index) { Budget { soft: None, ..budget } } else { budget });
+                budgets.push(claim.sees(index, &budget(link, account, policy, claim.moment)?));
             }
             // Where the connection was lost in the middle of the commit, the money is set aside already.
             let text = "SELECT nano FROM charges WHERE session = $1 AND request = $2";
@@ -79,7 +78,7 @@ impl PostgresHolds {
             let admission = admit(&budgets, &claim.wish);
             if let Admission::Hold(amount) = admission {
                 let text = "INSERT INTO charges (session, request, at, nano, state) VALUES ($1, $2, $3, $4, 'held')";
-                link.execute(text, &[&session, &request, &claim.at.0, &amount.0])?;
+                link.execute(text, &[&session, &request, &claim.moment.at.0, &amount.0])?;
             }
             Ok((admission, budgets))
         })
@@ -121,7 +120,7 @@ impl PostgresHolds {
 impl HoldBook for PostgresHolds {
     fn place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<(Admission, Vec<Budget>), StoreError> {
         let (admission, budgets) = self.try_to_place(policies, claim)?;
-        if matches!(admission, Admission::Wait(_) | Admission::Refuse(_)) && self.sweep(claim.at)? {
+        if matches!(admission, Admission::Wait(_) | Admission::Refuse(_)) && self.sweep(claim.moment.at)? {
             return self.try_to_place(policies, claim);
         }
         Ok((admission, budgets))
@@ -131,9 +130,14 @@ impl HoldBook for PostgresHolds {
         self.store.link.again("hold money in", |link| settle(link, &self.account.session, request, cost))
     }
 
-    fn budgets(&self, policies: &[SpendPolicy], now: Timestamp) -> Result<Vec<Budget>, StoreError> {
-        let budgets = |link: &Link| policies.iter().map(|policy| budget(link, &self.account, policy, now)).collect();
+    fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
+        let budgets = |link: &Link| policies.iter().map(|policy| budget(link, &self.account, policy, moment)).collect();
         self.store.link.again("read", budgets)
+    }
+
+    /// Every session tells by itself here, each part once.
+    fn reached(&mut self, _: &SpendPolicy, _: u32, _: Moment) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     fn close(self: Box<Self>) -> Result<(), StoreError> {
@@ -143,7 +147,9 @@ impl HoldBook for PostgresHolds {
 
 /// The sums that an account counts in, in an order that all keep, each with whether one of the policies decides by it.
 fn locks_of(account: &Account, policies: &[SpendPolicy]) -> Vec<(Lock, bool)> {
-    let decides = |scope| policies.iter().any(|policy| policy.scope == scope && policy.window != Window::Session);
+    let decides = |scope| {
+        policies.iter().any(|policy| policy.scope == scope && !matches!(policy.window, Window::Session | Window::Turn))
+    };
     let mut locks: Vec<_> = SHARED
         .into_iter()
         .filter_map(|scope| {
@@ -218,9 +224,10 @@ fn settle_by_journal(link: &Link, session: &SessionId) -> Result<(), Fault> {
 }
 
 /// What one policy's budget stands at.
-fn budget(link: &Link, account: &Account, policy: &SpendPolicy, now: Timestamp) -> Result<Budget, Fault> {
-    let from = policy.window.start(now);
-    let own = policy.scope == Scope::Session || policy.window == Window::Session;
+fn budget(link: &Link, account: &Account, policy: &SpendPolicy, moment: Moment) -> Result<Budget, Fault> {
+    let from = policy.window.start(moment.at);
+    let first = if policy.window == Window::Turn { signed(moment.turn.0) } else { 0 };
+    let own = policy.scope == Scope::Session || matches!(policy.window, Window::Session | Window::Turn);
     // The conditions name columns of `accounts`, and of `sessions` for those that no policy counted.
     let (governed, others, value) = match policy.scope {
         _ if own => ("session = $1", None, Some(account.session.to_string())),
@@ -233,9 +240,9 @@ fn budget(link: &Link, account: &Account, policy: &SpendPolicy, now: Timestamp) 
     let text = format!(
         "SELECT least(coalesce(sum(nano) FILTER (WHERE state <> 'held'), 0), {MOST})::bigint, \
          least(coalesce(sum(nano) FILTER (WHERE state = 'held'), 0), {MOST})::bigint \
-         FROM accounts JOIN charges USING (session) WHERE {governed} AND (state = 'held' OR at >= $2)"
+         FROM accounts JOIN charges USING (session) WHERE {governed} AND request >= $3 AND (state = 'held' OR at >= $2)"
     );
-    let row = link.query_one(&text, &[&value, &from.0])?;
+    let row = link.query_one(&text, &[&value, &from.0, &first])?;
     let (spent, held) = (NanoUsd(row.try_get(0)?), NanoUsd(row.try_get(1)?));
     let spent = spent.plus(match others {
         Some(condition) => ungoverned(link, condition, value.as_deref(), from)?,

@@ -6,7 +6,7 @@ mod server;
 
 pub use server::Server;
 
-use super::super::{Account, Claim, HoldBook, Journal, Recorder, open_holds, open_store, process_start_ticks};
+use super::super::{Account, Claim, HoldBook, Journal, Moment, Recorder, open_holds, open_store, process_start_ticks};
 use super::*;
 use crate::ledger::{Frontier, leaf_hash};
 use crate::meter::{Admission, Wish};
@@ -15,7 +15,7 @@ use crate::model::{
     Window,
 };
 use crate::policy::SpendPolicy;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::LazyLock;
 
@@ -46,6 +46,7 @@ fn metered(model: &str, cost: i64) -> Event {
     Event::UsageMetered {
         request: RequestNumber(1),
         dialect: "anthropic-messages".to_owned(),
+        vendor: "anthropic".to_owned(),
         model: model.to_owned(),
         usage: Usage { input: 1, output: 2, ..Usage::default() },
         cost: NanoUsd(cost),
@@ -352,7 +353,7 @@ fn a_server_that_is_away_says_so_and_the_connection_comes_back_by_itself() {
     assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
     // Asked again, as after a commit whose answer was lost, it is the same money.
     assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
-    assert_eq!(holds.budgets(&[policy(100)], *NOW).unwrap()[0].held, NanoUsd(60));
+    assert_eq!(holds.budgets(&[policy(100)], moment()).unwrap()[0].held, NanoUsd(60));
 }
 
 fn account(session: u8) -> Account {
@@ -365,11 +366,16 @@ fn policy(hard: i64) -> SpendPolicy {
 
 fn claim(request: u64, full: i64, least: i64) -> Claim {
     let wish = Wish { full: NanoUsd(full), least: NanoUsd(least), consented: false };
-    Claim { request: RequestNumber(request), at: *NOW, wish, waived: BTreeSet::new() }
+    let (waived, raised) = (BTreeSet::new(), BTreeMap::new());
+    Claim { request: RequestNumber(request), moment: moment(), wish, waived, raised }
+}
+
+fn moment() -> Moment {
+    Moment { at: *NOW, turn: RequestNumber(0) }
 }
 
 fn stands(holds: &dyn HoldBook, policy: &SpendPolicy) -> (i64, i64) {
-    let budgets = holds.budgets(std::slice::from_ref(policy), *NOW).unwrap();
+    let budgets = holds.budgets(std::slice::from_ref(policy), moment()).unwrap();
     (budgets[0].spent.0, budgets[0].held.0)
 }
 
@@ -406,7 +412,7 @@ fn many_machines_never_hold_more_than_there_is_in_any_scope() {
         let mut holds = open_holds(&world.home(&format!("m{machine}")), Account { team, ..account(machine) }).unwrap();
         for request in 1..=20 {
             let (admission, _) = holds.place(&policies, &claim(request, 90, 30)).unwrap();
-            for budget in holds.budgets(&policies, *NOW).unwrap() {
+            for budget in holds.budgets(&policies, moment()).unwrap() {
                 let sum = budget.spent.0 + budget.held.0;
                 assert!(sum <= 1_000, "{sum} spent and held");
             }

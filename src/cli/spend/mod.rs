@@ -1,20 +1,29 @@
 //! `omni spend`: what model calls cost.
 
+mod focus;
+mod owners;
+mod pilot;
+
 use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::{NanoUsd, Timestamp, Usage};
-use crate::store::{SpendBy, SpendRow};
+use crate::store::{SpendBy, SpendRow, Store};
 use anyhow::Context;
 use clap::ValueEnum;
+use owners::{Owner, Owners, regroup};
+use pilot::Pilot;
 use serde_json::json;
 use std::process::ExitCode;
 
 /// Microseconds in a second.
 const SECOND: i64 = 1_000_000;
+/// How many events are in memory at once.
+const PAGE_EVENTS: u32 = 4_000;
 
 /// Add up what model calls cost
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  omni spend --by day --since 7d\n  omni spend --by session --json")]
+#[command(after_help = "Example:\n  omni spend --by day --since 7d\n  omni spend --by team --json\n  \
+    omni spend --since 2026-11-01 --format focus > november.csv\n  omni spend --pilot --since 30d")]
 pub struct Args {
     #[command(flatten)]
     pub(super) route: Route,
@@ -27,6 +36,19 @@ pub struct Args {
     /// Print one JSON object for each group
     #[arg(long)]
     json: bool,
+    /// What to print: sums, or every call as a row of FOCUS 1.2 (CSV)
+    #[arg(long, value_enum, default_value = "table", conflicts_with_all = ["json", "by"])]
+    format: Format,
+    /// Figures of a trial period instead: time to task, cost per task, approvals per hour
+    #[arg(long, conflicts_with_all = ["by", "format"])]
+    pilot: bool,
+}
+
+/// What to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Focus,
 }
 
 /// What to group by.
@@ -35,17 +57,41 @@ enum By {
     Session,
     Model,
     User,
+    Team,
+    Project,
+    /// Each KEY=VALUE of `omni exec --tag`; a session with several counts in each
+    Tag,
+    /// The profile
+    Agent,
     Day,
 }
 
 impl By {
-    fn column(self) -> (SpendBy, &'static str) {
+    fn name(self) -> &'static str {
         match self {
-            Self::Session => (SpendBy::Session, "session"),
-            Self::Model => (SpendBy::Model, "model"),
-            Self::User => (SpendBy::User, "user"),
-            Self::Day => (SpendBy::Day, "day"),
+            Self::Session => "session",
+            Self::Model => "model",
+            Self::User => "user",
+            Self::Team => "team",
+            Self::Project => "project",
+            Self::Tag => "tag",
+            Self::Agent => "agent",
+            Self::Day => "day",
         }
+    }
+
+    fn rows(self, store: &dyn Store, since: Option<Timestamp>) -> anyhow::Result<Vec<SpendRow>> {
+        let keys: fn(&Owner) -> Vec<String> = match self {
+            Self::Session => return Ok(store.spend(SpendBy::Session, since)?),
+            Self::Model => return Ok(store.spend(SpendBy::Model, since)?),
+            Self::User => return Ok(store.spend(SpendBy::User, since)?),
+            Self::Day => return Ok(store.spend(SpendBy::Day, since)?),
+            Self::Team => |owner| owner.team.iter().cloned().collect(),
+            Self::Project => |owner| owner.project.iter().cloned().collect(),
+            Self::Tag => |owner| owner.tags.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            Self::Agent => |owner| vec![owner.agent.clone()],
+        };
+        regroup(&mut Owners::new(store), store.spend(SpendBy::Session, since)?, keys)
     }
 }
 
@@ -56,8 +102,15 @@ impl By {
 pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     let now = Timestamp(jiff::Timestamp::now().as_microsecond());
     let since = args.since.as_deref().map(|text| parse_since(text, now)).transpose()?;
-    let (by, name) = args.by.column();
-    let rows = viewer.open()?.spend(by, since)?;
+    let store = viewer.open()?;
+    if args.pilot {
+        return pilot(store.as_ref(), since, now, args.json);
+    }
+    if args.format == Format::Focus {
+        focus::export(store.as_ref(), since, now, &mut |line| listing::emit(line))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (name, rows) = (args.by.name(), args.by.rows(store.as_ref(), since)?);
     if rows.is_empty() {
         eprintln!("No model call was metered{}.", if since.is_some() { " since then" } else { " yet" });
     } else if args.json {
@@ -69,7 +122,9 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
             listing::emit(&listing::json_line(&line)?)?;
         }
     } else {
-        listing::emit(&human(name, &rows))?;
+        // What has several tags stands in several rows.
+        let total = if matches!(args.by, By::Tag) { By::Session.rows(store.as_ref(), since)? } else { rows.clone() };
+        listing::emit(&human(name, &rows, &total))?;
         if rows.iter().any(|row| row.inexact > 0) {
             eprintln!("~ some calls have no exact cost: `omni show ID` says which and why.");
         }
@@ -77,7 +132,22 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn human(name: &str, rows: &[SpendRow]) -> String {
+/// Prints the figures of a trial period.
+fn pilot(store: &dyn Store, since: Option<Timestamp>, now: Timestamp, json: bool) -> anyhow::Result<ExitCode> {
+    let (mut pilot, mut after) = (Pilot::default(), (since.unwrap_or(Timestamp(i64::MIN)), 0));
+    loop {
+        let events = store.log_between(after, Timestamp(now.0.saturating_add(1)), PAGE_EVENTS)?;
+        let Some(last) = events.last() else { break };
+        after = (last.at, last.entry);
+        let known = events.iter().filter_map(|stored| Some((stored, stored.event()?)));
+        known.for_each(|(stored, event)| pilot.take(&stored.session, stored.at, &event));
+    }
+    let figures = pilot.figures(now);
+    listing::emit(&if json { listing::json_line(&figures)? } else { pilot::human(&figures) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn human(name: &str, rows: &[SpendRow], all: &[SpendRow]) -> String {
     let header = name.to_uppercase();
     let columns = [header.as_str(), "CALLS", "INPUT", "CACHE READ", "CACHE WRITTEN", "OUTPUT", "COST"];
     let cells = |key: &str, calls: u64, usage: Usage, cost: String| {
@@ -87,9 +157,9 @@ fn human(name: &str, rows: &[SpendRow]) -> String {
     };
     let row = |row: &SpendRow| cells(&row.key, row.calls, row.usage, listing::money(row.cost, row.inexact));
     let mut lines: Vec<_> = rows.iter().map(row).collect();
-    let (calls, inexact) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.calls, sum.1 + row.inexact));
-    let usage = rows.iter().fold(Usage::default(), |sum, row| sum.plus(row.usage));
-    let cost: NanoUsd = rows.iter().map(|row| row.cost).sum();
+    let (calls, inexact) = all.iter().fold((0, 0), |sum, row| (sum.0 + row.calls, sum.1 + row.inexact));
+    let usage = all.iter().fold(Usage::default(), |sum, row| sum.plus(row.usage));
+    let cost: NanoUsd = all.iter().map(|row| row.cost).sum();
     lines.push(cells("total", calls, usage, listing::money(cost, inexact)));
     listing::table(&columns, &columns[1..], lines)
 }

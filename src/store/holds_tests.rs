@@ -1,0 +1,187 @@
+//! What holds and budgets do, with real databases and journals.
+
+use super::*;
+use crate::model::{Host, Port, RequestLine, Scheme, Writer};
+use crate::store::{Journal, Recorder};
+
+const NOW: Timestamp = Timestamp(1_795_000_000_000_000);
+const MOMENT: Moment = Moment { at: NOW, turn: RequestNumber(0) };
+
+fn home() -> (tempfile::TempDir, Home) {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::open(&directory.path().join("state")).unwrap();
+    (directory, home)
+}
+
+fn account(session: u8) -> Account {
+    let session = SessionId::from_entropy([session; 10]);
+    Account { session, user: "ada".to_owned(), team: None, project: None, agent: "trial".to_owned() }
+}
+
+fn policy(hard: i64) -> SpendPolicy {
+    SpendPolicy { scope: Scope::User, window: Window::Day, ..SpendPolicy::budget(NanoUsd(hard)) }
+}
+
+fn claim(request: u64, full: i64, least: i64) -> Claim {
+    let wish = Wish { full: NanoUsd(full), least: NanoUsd(least), consented: false };
+    let (waived, raised) = (BTreeSet::new(), BTreeMap::new());
+    Claim { request: RequestNumber(request), moment: MOMENT, wish, waived, raised }
+}
+
+fn stands(holds: &Holds, policy: &SpendPolicy) -> (i64, i64) {
+    stands_at(holds, policy, MOMENT)
+}
+
+fn stands_at(holds: &Holds, policy: &SpendPolicy, moment: Moment) -> (i64, i64) {
+    let budgets = holds.budgets(std::slice::from_ref(policy), moment).unwrap();
+    (budgets[0].spent.0, budgets[0].held.0)
+}
+
+#[test]
+fn each_scope_counts_the_calls_of_whoever_it_is_about() {
+    let (_directory, home) = home();
+    let named = |session, user: &str, team: Option<&str>, project: Option<&str>, agent: &str| Account {
+        user: user.to_owned(),
+        team: team.map(str::to_owned),
+        project: project.map(str::to_owned),
+        agent: agent.to_owned(),
+        ..account(session)
+    };
+    let accounts = [
+        named(1, "ada", Some("web"), Some("shop"), "codex"),
+        named(2, "ada", Some("web"), Some("blog"), "claude"),
+        named(3, "bob", Some("web"), Some("shop"), "codex"),
+        named(4, "bob", None, None, "claude"),
+    ];
+    for (account, cost) in accounts.iter().zip([1, 10, 100, 1_000]) {
+        let mut holds = Holds::open(&home, account.clone()).unwrap();
+        holds.place(&[], &claim(1, cost, cost)).unwrap();
+        holds.settle(RequestNumber(1), NanoUsd(cost)).unwrap();
+    }
+    let holds = Holds::open(&home, accounts[0].clone()).unwrap();
+    for (scope, spent) in [
+        (Scope::Session, 1),
+        (Scope::User, 11),
+        (Scope::Team, 111),
+        (Scope::Project, 101),
+        (Scope::Agent, 101),
+        (Scope::Organisation, 1_111),
+    ] {
+        let policy = SpendPolicy { scope, window: Window::Day, ..policy(9_999) };
+        assert_eq!(stands(&holds, &policy), (spent, 0), "{scope}");
+        let tomorrow = Moment { at: Timestamp(NOW.0 + 86_400_000_000), ..MOMENT };
+        assert_eq!(stands_at(&holds, &policy, tomorrow), (0, 0), "{scope}");
+    }
+}
+
+#[test]
+fn a_turn_counts_its_own_calls_and_a_raised_limit_lets_more_go() {
+    let (_directory, home) = home();
+    let policy = SpendPolicy { window: Window::Turn, ..SpendPolicy::budget(NanoUsd(100)) };
+    let policies = std::slice::from_ref(&policy);
+    let mut holds = Holds::open(&home, account(1)).unwrap();
+    let in_turn =
+        |request, turn| Claim { moment: Moment { turn: RequestNumber(turn), ..MOMENT }, ..claim(request, 60, 50) };
+    for (request, turn, expected) in
+        [(1, 1, Admission::Hold(NanoUsd(60))), (2, 1, Admission::Refuse(0)), (3, 3, Admission::Hold(NanoUsd(60)))]
+    {
+        assert_eq!(holds.place(policies, &in_turn(request, turn)).unwrap().0, expected, "{request}");
+        holds.settle(RequestNumber(request), NanoUsd(60)).unwrap();
+    }
+    let raised = Claim { raised: BTreeMap::from([(0, NanoUsd(100))]), ..in_turn(4, 3) };
+    assert_eq!(holds.place(policies, &raised).unwrap().0, Admission::Hold(NanoUsd(60)));
+}
+
+#[test]
+fn a_part_of_a_budget_is_told_once_to_all_who_count_in_it() {
+    let (_directory, home) = home();
+    let [mut one, mut other] = [1, 2].map(|session| Holds::open(&home, account(session)).unwrap());
+    assert!(one.reached(&policy(100), 50, MOMENT).unwrap());
+    assert!(!one.reached(&policy(100), 50, MOMENT).unwrap());
+    assert!(!other.reached(&policy(100), 50, MOMENT).unwrap());
+    assert!(other.reached(&policy(100), 80, MOMENT).unwrap());
+    assert!(other.reached(&policy(200), 50, MOMENT).unwrap());
+    assert!(one.reached(&policy(100), 50, Moment { at: Timestamp(NOW.0 + 86_400_000_000), ..MOMENT }).unwrap());
+    let own = SpendPolicy::budget(NanoUsd(100));
+    assert!(one.reached(&own, 50, MOMENT).unwrap() && other.reached(&own, 50, MOMENT).unwrap());
+}
+
+#[test]
+fn two_sessions_share_one_budget_and_settling_twice_is_settling_once() {
+    let (_directory, home) = home();
+    let policy = policy(100);
+    let [mut one, mut other] = [1, 2].map(|session| Holds::open(&home, account(session)).unwrap());
+    let place = |holds: &mut Holds, request, full| {
+        holds.place(std::slice::from_ref(&policy), &claim(request, full, 10)).unwrap().0
+    };
+    assert_eq!(place(&mut one, 1, 60), Admission::Hold(NanoUsd(60)));
+    assert_eq!(place(&mut other, 1, 60), Admission::Wait(0));
+    one.settle(RequestNumber(1), NanoUsd(30)).unwrap();
+    one.settle(RequestNumber(1), NanoUsd(99)).unwrap();
+    assert_eq!(place(&mut other, 1, 60), Admission::Hold(NanoUsd(60)));
+    assert_eq!(stands(&one, &policy), (30, 60));
+    other.settle(RequestNumber(1), NanoUsd(65)).unwrap();
+    assert_eq!(place(&mut one, 2, 60), Admission::Refuse(0));
+}
+
+#[test]
+fn many_writers_never_hold_more_than_there_is() {
+    let (_directory, home) = home();
+    let policy = policy(1_000);
+    let work = |session: u8| {
+        let mut holds = Holds::open(&home, account(session)).unwrap();
+        for request in 1..=40 {
+            let wanted = claim(request, 90, 30);
+            let (admission, _) = holds.place(std::slice::from_ref(&policy), &wanted).unwrap();
+            let (spent, held) = stands(&holds, &policy);
+            assert!(spent + held <= 1_000, "{spent} spent and {held} held");
+            if let Admission::Hold(amount) = admission {
+                holds.settle(RequestNumber(request), NanoUsd(amount.0 / 2)).unwrap();
+            }
+        }
+    };
+    std::thread::scope(|scope| (1..=6).for_each(|session| drop(scope.spawn(move || work(session)))));
+    let holds = Holds::open(&home, account(7)).unwrap();
+    let (spent, held) = stands(&holds, &policy);
+    assert!(held == 0 && spent > 0 && spent <= 1_000, "{spent} spent and {held} held");
+}
+
+/// What a session leaves that was killed: holds in the database, and a journal that tells how far each call came.
+#[test]
+fn what_a_killed_session_held_is_settled_by_its_journal() {
+    let (_directory, home) = home();
+    let policy = policy(1_000);
+    let dead = account(1);
+    let mut holds = Holds::open(&home, dead.clone()).unwrap();
+    for request in 1..=3 {
+        holds.place(std::slice::from_ref(&policy), &claim(request, 100, 10)).unwrap();
+    }
+    let text = "UPDATE accounts SET pid_started_ticks = 1 WHERE session = ?1";
+    holds.connection.execute(text, [dead.session.as_str()]).unwrap();
+    drop(holds);
+    let mut journal = Journal::create(&home, &dead.session, Writer::Proxy).unwrap();
+    let allowed = |request| Event::RequestAllowed {
+        request: RequestNumber(request),
+        line: RequestLine {
+            method: "POST".to_owned(),
+            scheme: Scheme::Https,
+            host: Host::parse("api.anthropic.com").unwrap(),
+            port: Port(443),
+            path: "/v1/messages".to_owned(),
+        },
+        rule: String::new(),
+        rule_from: None,
+        act: None,
+        secrets: Vec::new(),
+        also: Vec::new(),
+    };
+    let settled =
+        Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
+    // The first ended, the second was under way, and the third had not left.
+    for event in [allowed(1), settled, allowed(2)] {
+        journal.record(NOW, &event).unwrap();
+    }
+    drop(journal);
+    let living = Holds::open(&home, account(2)).unwrap();
+    assert_eq!(stands(&living, &policy), (107, 0));
+}

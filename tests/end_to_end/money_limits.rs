@@ -1,0 +1,84 @@
+//! What happens at a hard limit: calls wait for a person, a turn has its own budget, and the strictest of several says.
+
+use crate::money_stage::{MESSAGES, Trial, lines, message, status};
+use crate::stage::text;
+
+/// Each call costs half a cent; what begins with `run` asks for a tool.
+const SCRIPT: &str = "
+turns:
+  - when: { contains: 'run it' }
+    reply: { tool: { name: Bash, input: { command: 'true' } }, usage: { input: 0, output: 1000 } }
+  - reply: { text: 'Hello.', usage: { input: 0, output: 1000 } }
+";
+const PROMPT: &str = r#"{"role":"user","content":"Hello"}"#;
+/// Room for one call and a half.
+const PAUSE: &str = "name: purse\ntype: spend\nhard_limit: $0.008\non_hard_limit: pause\n";
+
+#[test]
+fn a_session_pauses_at_its_limit_until_a_person_raises_it() {
+    let Some(trial) = Trial::new(SCRIPT) else { return };
+    let call = status(MESSAGES, &message(PROMPT));
+    let script = format!("{call}\n{call} &\n{call} &\nwait\n{call}");
+    let mut running = trial.start(&[PAUSE], &["--await-approvals"], &script);
+    let asked = trial.question(&mut running);
+    let why = asked["why"].as_str().unwrap();
+    assert!(["purse", "is used up", "raises it by $0.008"].iter().all(|word| why.contains(word)), "{why}");
+    assert_eq!(trial.provider.calls().len(), 1, "nothing beyond the limit left");
+    let id = asked["id"].as_str().unwrap();
+    assert!(trial.stage.run(&["approve", id, "--session"]).status.success());
+    // Both that waited for the one answer fit into what was raised, and the fourth asks again.
+    let again = trial.question(&mut running);
+    assert_ne!(again["id"], asked["id"]);
+    assert!(trial.stage.run(&["approve", again["id"].as_str().unwrap(), "--session"]).status.success());
+    assert_eq!(lines(running), ["200"; 4]);
+    let raised: Vec<_> =
+        trial.events("budget_raised").into_iter().map(|raised| raised["limit"].as_i64().unwrap()).collect();
+    assert_eq!(raised, [16_000_000, 24_000_000]);
+}
+
+#[test]
+fn a_no_at_the_limit_refuses_all_that_wait_and_with_nobody_to_ask_none_does() {
+    let Some(trial) = Trial::new(SCRIPT) else { return };
+    let call = status(MESSAGES, &message(PROMPT));
+    let mut running = trial.start(&[PAUSE], &["--await-approvals"], &format!("{call}\n{call} &\n{call}\nwait"));
+    let asked = trial.question(&mut running);
+    let denied = trial.stage.run(&["deny", asked["id"].as_str().unwrap(), "--reason", "enough"]);
+    assert!(denied.status.success(), "{}", text(&denied.stderr));
+    assert_eq!(lines(running), ["200", "402", "402"]);
+    assert_eq!(trial.run(&[PAUSE], &[], &format!("{call}\n{call}")), ["200", "402"]);
+    assert_eq!(trial.provider.calls().len(), 2);
+}
+
+#[test]
+fn each_turn_has_its_own_budget_from_the_prompt_to_the_models_last_word() {
+    let Some(trial) = Trial::new(SCRIPT) else { return };
+    let policy = "name: turn\ntype: spend\nhard_limit: $0.008\non_hard_limit: block-request\nwindow: turn\n";
+    let prompt = status(MESSAGES, &message(PROMPT));
+    let tool = status(MESSAGES, &message(r#"{"role":"user","content":"run it"}"#));
+    let results = format!(
+        r#"{PROMPT},{{"role":"assistant","content":[{{"type":"tool_use","id":"t","name":"Bash","input":{{}}}}]}},
+           {{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":"ok"}}]}}"#
+    );
+    let results = status(MESSAGES, &message(&results));
+    // Two turns of one call each, and one whose second call does not fit, nor any prompt before it is over.
+    let said = trial.run(&[policy], &[], &[&prompt, &prompt, &tool, &results, &prompt].map(String::as_str).join("\n"));
+    assert_eq!(said, ["200", "200", "200", "402", "402"]);
+}
+
+#[test]
+fn of_several_policies_the_strictest_says_and_each_part_is_told_once() {
+    let Some(trial) = Trial::new(SCRIPT) else { return };
+    let call = status(MESSAGES, &message(PROMPT));
+    let shared =
+        "name: shared\ntype: spend\nhard_limit: $0.018\nscope: user\nwindow: day\non_hard_limit: block-request\n";
+    let strict = "name: strict\ntype: spend\nhard_limit: $0.008\non_hard_limit: block-session\n";
+    let said = trial.run(&[PAUSE, shared, strict], &["--await-approvals"], &format!("{call}\n{call}"));
+    assert_eq!(said, ["200", "402"], "nobody is asked where another policy blocks");
+    assert_eq!(trial.events("approval_asked"), [] as [serde_json::Value; 0]);
+    assert_eq!(trial.run(&[shared], &[], &call), ["200"]);
+    // The third session finds that its user's budget was told of at the half already.
+    assert_eq!(trial.run(&[shared], &[], &format!("{call}\n{call}")), ["200", "402"]);
+    let told = trial.events("budget_reached").into_iter().filter(|told| told["policy"] == "shared");
+    let told: Vec<_> = told.map(|told| told["percent"].as_u64().unwrap()).collect();
+    assert_eq!(told, [50, 80]);
+}
