@@ -62,7 +62,7 @@ pub fn holds(pid: u32, needle: &str) -> bool {
 ///
 /// # Panics
 /// When the memory cannot be read.
-pub fn held<'a>(pid: u32, needles: &'a [String]) -> Vec<&'a str> {
+pub fn held(pid: u32, needles: &[String]) -> Vec<&str> {
     let finders: Vec<_> = needles.iter().map(|needle| (needle, Finder::new(needle))).collect();
     let mut held = BTreeSet::new();
     any_part(pid, |memory, from, to| {
