@@ -29,9 +29,13 @@ pub(super) fn variables() -> Finding {
     let known: BTreeSet<String> =
         presets().flat_map(Preset::variables).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
     let set: Vec<&str> = known.iter().map(String::as_str).filter(|name| environment_has(name)).collect();
-    let found: Vec<&Preset> =
-        presets().filter(|preset| preset.variables().iter().any(|name| environment_has(name))).collect();
-    let offers = found.iter().map(|preset| format!("--secret {}", preset.name)).collect();
+    // What two presets go by, the first is for: the other wants another kind of secret.
+    let mut offered = BTreeSet::new();
+    let found = presets().filter(|preset| {
+        let set = preset.variables().into_iter().filter(|name| environment_has(name));
+        set.filter(|name| offered.insert(name.clone())).count() > 0
+    });
+    let offers = found.map(|preset| format!("--secret {}", preset.name)).collect();
     finding("secrets", &set.join(", "), "no known one is set here", offers)
 }
 
