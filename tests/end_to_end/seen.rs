@@ -187,7 +187,7 @@ fn recorded_bodies_hold_no_secret_and_are_exported_for_browsers() {
         assert_eq!((&told[..3], told[3].0), (&expected[..3], expected[3].0));
         assert_eq!(entries[3]["response"]["content"]["encoding"], "base64");
         validate(stage, &exported.stdout);
-        let shipped = stage.path("shipped.jsonl");
+        let shipped = stage.path("home/shipped.jsonl");
         let place = format!("file:{}", shipped.display());
         for words in [
             &["audit", "export", "--format", "jsonl"][..],
