@@ -17,7 +17,12 @@ use crate::model::{
 use crate::policy::SpendPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The time at which these tests began: holds of other machines are judged by the clock.
 static NOW: LazyLock<Timestamp> = LazyLock::new(|| Timestamp(jiff::Timestamp::now().as_microsecond()));
@@ -354,6 +359,90 @@ fn a_server_that_is_away_says_so_and_the_connection_comes_back_by_itself() {
     // Asked again, as after a commit whose answer was lost, it is the same money.
     assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
     assert_eq!(holds.budgets(&[policy(100)], moment()).unwrap()[0].held, NanoUsd(60));
+}
+
+/// A way to the server that passes everything on, until it is told to take the answer to the next commit away.
+struct Relay {
+    place: tempfile::TempDir,
+    cuts: Arc<AtomicBool>,
+}
+
+impl Relay {
+    fn to(server: &Server) -> Self {
+        let (place, cuts) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(false)));
+        let listener = UnixListener::bind(place.path().join(".s.PGSQL.5432")).unwrap();
+        let (real, cut) = (server.place().join(".s.PGSQL.5432"), Arc::clone(&cuts));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = UnixStream::connect(&real) else { return };
+                let cut = Arc::clone(&cut);
+                std::thread::spawn(move || pass_on(&client, &server, &cut));
+            }
+        });
+        Self { place, cuts }
+    }
+
+    /// The same store by this way.
+    fn address(&self, address: &str) -> String {
+        let (before, _) = address.split_once("?host=").unwrap();
+        format!("{before}?host={}", self.place.path().display())
+    }
+}
+
+/// Passes words of the client and answers of the server on, in turns of the protocol's: a query, and all that answers it.
+fn pass_on(client: &UnixStream, server: &UnixStream, cut: &AtomicBool) {
+    let (answers, words) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let (lost, knows) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (losing, known) = (Arc::clone(&lost), Arc::clone(&knows));
+    let back = std::thread::spawn(move || {
+        let (mut answers, mut words, mut piece) = (answers, words, [0; 65_536]);
+        while let Ok(count @ 1..) = answers.read(&mut piece) {
+            if losing.load(Ordering::SeqCst) {
+                // It is committed: the server says so, and nobody hears it.
+                known.store(piece[..count].windows(7).any(|word| word == b"COMMIT\0"), Ordering::SeqCst);
+                break;
+            }
+            if words.write_all(&piece[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = (answers.shutdown(Shutdown::Both), words.shutdown(Shutdown::Both));
+    });
+    let (mut client, mut server, mut piece) = (client, server, [0; 65_536]);
+    while let Ok(count @ 1..) = client.read(&mut piece) {
+        if piece[..count].windows(7).any(|word| word == b"COMMIT\0") && cut.swap(false, Ordering::SeqCst) {
+            lost.store(true, Ordering::SeqCst);
+        }
+        if server.write_all(&piece[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(Shutdown::Write);
+    back.join().unwrap();
+    assert!(!lost.load(Ordering::SeqCst) || knows.load(Ordering::SeqCst), "the server did not commit");
+}
+
+#[test]
+fn what_was_committed_without_an_answer_is_entered_once() {
+    let Some(world) = world() else { return };
+    let relay = Relay::to(world.server);
+    let home = Home::open(&world.place.path().join("one")).unwrap().with_store(&relay.address(&world.address)).unwrap();
+    record(&home, 1, 300);
+    let mut store = open_store(&home).unwrap();
+    relay.cuts.store(true, Ordering::SeqCst);
+    store.fold_all().unwrap();
+    assert!(!relay.cuts.load(Ordering::SeqCst));
+    assert_eq!(world.sql("SELECT count(*), max(entry), (SELECT size FROM ledger) FROM events"), "302|302|302");
+    assert_eq!(world.faults("one"), (vec![], None, 0));
+    let mut holds = open_holds(&home, account(9)).unwrap();
+    relay.cuts.store(true, Ordering::SeqCst);
+    assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
+    assert!(!relay.cuts.load(Ordering::SeqCst));
+    assert_eq!(world.sql("SELECT count(*), sum(nano) FROM charges"), "1|60");
+    relay.cuts.store(true, Ordering::SeqCst);
+    let signed = store.checkpoint();
+    assert!(signed.is_ok_and(|signed| signed.checkpoint.size == 303));
+    assert_eq!(store.verify_ledger(&[]).unwrap().unwrap().faults, []);
 }
 
 fn account(session: u8) -> Account {
