@@ -6,6 +6,7 @@
 mod budget;
 mod durability;
 mod event;
+mod event_kind;
 mod file_act;
 mod host;
 mod id;
