@@ -26,10 +26,10 @@ const OTHER_BACKENDS: [&str; 8] =
 /// What has such a name and is none: it only knows where distributions keep certificates.
 const NO_BACKEND: &str = "openssl-probe";
 
-/// Most packages in Cargo.lock, for all systems and with what only tests need. There are 354, nineteen of
-/// them for the implementation of hash trees by others that ours is compared with; a change that needs more raises this
-/// knowingly.
-const PACKAGES_MAX: usize = 360;
+/// Most packages in Cargo.lock, for all systems and with what only tests need. There are 369, nineteen of
+/// them for the implementation of hash trees by others that ours is compared with, and twenty for a model checker; a change that
+/// needs more raises this knowingly.
+const PACKAGES_MAX: usize = 380;
 /// Most packages that are compiled for the program on Linux. There are 226, each name counted once.
 const COMPILED_MAX: usize = 240;
 

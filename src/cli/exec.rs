@@ -351,6 +351,7 @@ pub(super) fn request(
         budget: None,
         team: None,
         project: None,
+        cost_title: false,
         tags: Default::default(),
         await_approvals: false,
         asking: Asking::default(),

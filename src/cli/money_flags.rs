@@ -3,6 +3,7 @@
 use crate::model::NanoUsd;
 use crate::policy::{SpendPolicy, parse_duration};
 use crate::session::{Asking, SessionRequest};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// What may be spent, whose it is, and who answers.
@@ -20,6 +21,9 @@ pub(super) struct MoneyFlags {
     /// A mark on its costs, for `omni spend --by tag`, such as ticket=W-17; repeatable.
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     tags: Vec<(String, String)>,
+    /// Leave the terminal's title alone, which otherwise shows what the session spends, and what was refused last.
+    #[arg(long)]
+    no_title: bool,
     /// Let questions wait for `omni approve`, also without a terminal. Otherwise they are denied there at once.
     #[arg(long)]
     await_approvals: bool,
@@ -61,16 +65,33 @@ fn tag(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Whether there is a terminal that has a title. The kernel's own console would print it.
+fn takes_titles() -> bool {
+    let kind = std::env::var("TERM").unwrap_or_default();
+    std::io::stdout().is_terminal() && !matches!(kind.as_str(), "" | "dumb" | "linux")
+}
+
 impl MoneyFlags {
     /// Puts them into what is asked for.
     pub(super) fn apply(self, request: SessionRequest) -> SessionRequest {
-        let Self { budget, team, project, tags, await_approvals, answer_within, ask_in_a_line, no_notification } = self;
+        let Self {
+            budget,
+            team,
+            project,
+            tags,
+            no_title,
+            await_approvals,
+            answer_within,
+            ask_in_a_line,
+            no_notification,
+        } = self;
         let asking = Asking {
             within: answer_within.unwrap_or(Asking::default().within),
             line: ask_in_a_line || request.profile.terminal.ask_in_a_line,
             silent: no_notification || request.profile.terminal.no_notification,
         };
         let (budget, tags) = (budget.map(SpendPolicy::budget), tags.into_iter().collect());
-        SessionRequest { budget, team, project, tags, await_approvals, asking, ..request }
+        let cost_title = !no_title && takes_titles();
+        SessionRequest { budget, team, project, tags, cost_title, await_approvals, asking, ..request }
     }
 }

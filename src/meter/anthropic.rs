@@ -22,6 +22,8 @@ pub(super) struct Tally {
     has_totals: bool,
     stopped: bool,
     failed: bool,
+    /// Whether a total became less, which none does: the larger one counts, and nothing is exact.
+    suspect: bool,
 }
 
 /// The usage object; what is absent or null is none.
@@ -78,9 +80,12 @@ impl Tally {
         }
         self.model = document.model.or(self.model.take());
         if let Some(raw) = document.usage {
-            let reported: Reported = serde_json::from_slice(&raw).map_err(|_| ())?;
+            let mut reported: Reported = serde_json::from_slice(&raw).map_err(|_| ())?;
             if reported.iterations.as_ref().is_some_and(|all| all.len() > ITERATIONS_MAX) {
                 return Err(());
+            }
+            if self.has_totals && reported.output_tokens < self.seen.output_tokens {
+                self.suspect |= reported.output_tokens.take().is_some();
             }
             self.has_usage = true;
             // The output of `message_start` is a placeholder.
@@ -109,7 +114,7 @@ impl Tally {
         let terms = self.seen.terms();
         let last = self.has_totals && self.stopped && self.started;
         let certainty = match terms {
-            Some(_) if last && !self.seen.has_unpriced_tools() => Certainty::Final,
+            Some(_) if last && !self.suspect && !self.seen.has_unpriced_tools() => Certainty::Final,
             // The prompt's numbers never came: what is known is not even the beginning.
             _ if !self.started => Certainty::Unreadable,
             _ => Certainty::Partial,

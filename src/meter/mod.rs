@@ -33,6 +33,8 @@ mod vendor;
 #[cfg(test)]
 mod price_tests;
 #[cfg(test)]
+mod protocol_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vendor_tests;

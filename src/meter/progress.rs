@@ -34,7 +34,9 @@ impl Progress {
             Piece::Data(data) => *event_bytes += data.len() as u64,
             Piece::DataEnd => {}
             Piece::EventEnd => {
-                *tokens += event_bytes.saturating_sub(ENVELOPE_BYTES).div_ceil(TOKEN_BYTES);
+                // A short word in its envelope is a token as well.
+                *tokens +=
+                    event_bytes.saturating_sub(ENVELOPE_BYTES).div_ceil(TOKEN_BYTES).max(u64::from(*event_bytes > 0));
                 *event_bytes = 0;
             }
         });
@@ -60,6 +62,9 @@ mod tests {
             stream.as_bytes().chunks(size).for_each(|chunk| progress.feed(chunk));
             assert_eq!(progress.tokens(), 40, "{size}");
         }
+        let mut words = Progress::new(true);
+        (0..50).for_each(|_| words.feed(b"data: {\"delta\":\"a \"}\n\n"));
+        assert_eq!(words.tokens(), 50);
         let mut whole = Progress::new(false);
         whole.feed(&[b'a'; 30]);
         assert_eq!(whole.tokens(), 10);

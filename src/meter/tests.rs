@@ -106,6 +106,57 @@ fn a_claude_stream_takes_later_totals_but_no_zeros_for_the_prompt() {
     assert_eq!((usage.input, usage.cache_read, usage.cache_write, usage.output), (12, 9001, 700, 0));
 }
 
+/// The end of a stream of Anthropic's that reports so much.
+fn claude_total(output: &str) -> String {
+    let last = CLAUDE_STREAM.find("event: message_delta").unwrap();
+    let total = format!("{{\"output_tokens\":{output}}}");
+    let delta = format!(
+        "event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{total}}}\n\n"
+    );
+    format!("{}{delta}event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n", &CLAUDE_STREAM[..last])
+}
+
+#[test]
+fn a_total_that_became_less_is_suspect_and_the_larger_one_counts() {
+    let falls = CLAUDE_STREAM.replace(
+        "event: message_stop",
+        &format!("{}event: message_stop", &claude_total("7")[CLAUDE_STREAM.find("event: message_delta").unwrap()..]),
+    );
+    let reading = whole(AnthropicMessages, SSE, &falls);
+    assert_eq!((reading.usage.output, reading.certainty), (345, Certainty::Partial));
+}
+
+#[test]
+fn what_is_reported_twice_counts_once() {
+    let (start, last) = CLAUDE_STREAM.split_at(CLAUDE_STREAM.find("event: message_delta").unwrap());
+    let delta = last.split("event: message_stop").next().unwrap();
+    let twice = format!("{start}{delta}{last}");
+    assert_eq!(whole(AnthropicMessages, SSE, &twice), whole(AnthropicMessages, SSE, CLAUDE_STREAM));
+    let (head, done) = CHAT_STREAM.split_at(CHAT_STREAM.find("data: [DONE]").unwrap());
+    let usage = &head[head.rfind("data: ").unwrap()..];
+    assert_eq!(whole(OpenAiChat, SSE, &format!("{head}{usage}{done}")), whole(OpenAiChat, SSE, CHAT_STREAM));
+}
+
+#[test]
+fn numbers_that_are_none_are_never_taken_for_nothing_spent() {
+    for wrong in ["-5", "1e400", "\"many\"", "1.5", "99999999999999999999999"] {
+        let reading = whole(AnthropicMessages, SSE, &claude_total(wrong));
+        assert_eq!(reading.certainty, Certainty::Unreadable, "{wrong}");
+        let (_, pricing) = PriceTable::embedded().price(Vendor::Anthropic, &reading, "2026-11-26");
+        assert_eq!(pricing, Pricing::Unreadable, "{wrong}");
+        for (dialect, body, key) in
+            [(OpenAiResponses, RESPONSES_JSON, "output_tokens"), (OpenAiChat, CHAT_JSON, "completion_tokens")]
+        {
+            let body = body.replace(&format!("\"{key}\":6"), &format!("\"{key}\":{wrong}"));
+            assert_eq!(whole(dialect, JSON, &body).certainty, Certainty::Unreadable, "{wrong}");
+        }
+    }
+    // As much as there can be is counted as that, and does not turn over.
+    let most = whole(AnthropicMessages, SSE, &claude_total(&u64::MAX.to_string()));
+    let (cost, _) = PriceTable::embedded().price(Vendor::Anthropic, &most, "2026-11-26");
+    assert_eq!(cost, NanoUsd(i64::MAX));
+}
+
 #[test]
 fn a_responses_stream_takes_cached_tokens_out_of_its_input() {
     let usage = Usage {

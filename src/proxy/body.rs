@@ -4,6 +4,7 @@ use super::Shared;
 use super::headers;
 use super::patience::Begun;
 use super::pool::Passage;
+use super::remainder::Attended;
 use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::{Open, Upload};
@@ -158,7 +159,7 @@ pub(super) enum ResponseBody {
     /// The proxy's own words.
     Text(Full<Bytes>),
     /// What the upstream sends.
-    Stream(Box<Streamed>),
+    Stream(Attended),
     /// What began before it was decided.
     Begun(Box<Begun>),
 }
@@ -193,7 +194,7 @@ impl ResponseBody {
     ) -> Self {
         let mut streamed = Streamed { inner, open, shared, passage, rinse, trailers: None, cut: false };
         streamed.settle_if_over();
-        Self::Stream(Box::new(streamed))
+        Self::Stream(Attended::new(streamed))
     }
 }
 
@@ -204,6 +205,34 @@ impl Streamed {
             self.passage.end();
             self.open.end(BodyEnd::Complete);
         }
+    }
+
+    /// Whether it is a model's answer whose end is still to come, and would say what it cost.
+    pub(super) fn has_a_bill_to_come(&self) -> bool {
+        !self.cut && self.open.has_a_bill_to_come() && !self.inner.is_end_stream()
+    }
+
+    /// What all requests share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Reads on for the bill alone: how many bytes came, as long as any may.
+    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        let polled = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => {
+                let bytes = frame.into_data().unwrap_or_default();
+                let goes_on = self.open.chunk(&bytes).is_ok() && self.open.cut().is_none();
+                goes_on.then_some(bytes.len())
+            }
+            Some(Err(_)) => None,
+            None => {
+                self.passage.end();
+                self.open.end_unheard();
+                None
+            }
+        })
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -309,7 +338,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
-            Self::Stream(streamed) => streamed.poll_frame(cx),
+            Self::Stream(attended) => attended.body_mut().map_or(Poll::Ready(None), |body| body.poll_frame(cx)),
             Self::Begun(begun) => begun.poll_frame(cx),
         }
     }
@@ -317,7 +346,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_end_stream(),
-            Self::Stream(streamed) => streamed.is_over(),
+            Self::Stream(attended) => attended.body().is_none_or(Streamed::is_over),
             Self::Begun(begun) => begun.is_over(),
         }
     }
@@ -325,7 +354,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Text(text) => text.size_hint(),
-            Self::Stream(streamed) => streamed.size_hint(),
+            Self::Stream(attended) => attended.body().map(Streamed::size_hint).unwrap_or_default(),
             Self::Begun(_) => SizeHint::default(),
         }
     }

@@ -5,6 +5,7 @@
 
 use super::Shared;
 use super::amend::{self, Amended, Amendment, Replacement};
+use super::live::{Happened, Live};
 use crate::meter::Wish;
 use crate::model::{NanoUsd, RequestNumber};
 use rustix::net::{RecvFlags, SendFlags};
@@ -61,6 +62,8 @@ pub enum FromProxy {
         /// The number of what was asked.
         number: u64,
     },
+    /// What has happened so far, where somebody watches.
+    Live(Happened),
     /// A call that money was held for is over.
     Settle {
         /// The call.
@@ -243,12 +246,21 @@ impl Drop for Asked<'_> {
 }
 
 /// Carries packets both ways until the session is gone.
-pub(super) async fn serve(shared: Arc<Shared>, socket: UnixStream, mut queue: mpsc::Receiver<FromProxy>) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    socket: UnixStream,
+    mut queue: mpsc::Receiver<FromProxy>,
+    mut live: Option<Live>,
+) {
     let mut added = 0;
     loop {
         let said = tokio::select! {
             said = socket.async_io(Interest::READABLE, || receive(socket.as_fd())) => said,
             Some(word) = queue.recv() => match send(&socket, &word).await {
+                Ok(()) => continue,
+                Err(_) => break,
+            },
+            happened = Live::next(live.as_mut()) => match send(&socket, &FromProxy::Live(happened)).await {
                 Ok(()) => continue,
                 Err(_) => break,
             },

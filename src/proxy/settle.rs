@@ -287,8 +287,24 @@ impl Open {
         self.settle_failed(reason);
     }
 
+    /// Whether it is a model call that succeeds and is not settled yet, in a session that goes on.
+    pub(super) fn has_a_bill_to_come(&self) -> bool {
+        let succeeds = self.status.is_some_and(|status| (200..300).contains(&status));
+        self.is_metered() && succeeds && !self.settled && !self.books.ending.load(Ordering::Relaxed)
+    }
+
+    /// The answer ended, and its client had left before.
+    pub(super) fn end_unheard(&mut self) {
+        self.end_as(BodyEnd::ClientGone, true);
+    }
+
     /// The answer ended. Only the first call counts.
     pub(super) fn end(&mut self, end: BodyEnd) {
+        self.end_as(end, end == BodyEnd::Complete);
+    }
+
+    /// The same; `whole` says whether all of the answer was read.
+    fn end_as(&mut self, end: BodyEnd, whole: bool) {
         let Some(status) = self.status else { return };
         if let Some(reason) = self.upload.stopped.get() {
             return self.settle_failed(reason.clone());
@@ -308,7 +324,7 @@ impl Open {
             duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             end,
         });
-        self.settle_usage(end == BodyEnd::Complete);
+        self.settle_usage(whole);
     }
 
     fn settle_failed(&mut self, reason: String) {

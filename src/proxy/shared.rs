@@ -10,7 +10,7 @@ use super::{Authority, Gateway};
 use crate::model::{Event, RefusalKind};
 use crate::policy::HostKeys;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// The state of the proxy.
 pub(super) struct Shared {
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub gateway: Gateway,
     /// Keeps a program that fails in a loop from filling the disk.
     pub throttle: Throttle,
+    /// Room for rests of answers that are read on for their bills.
+    pub rests: Arc<Semaphore>,
     /// Whether the session is ending.
     pub ending: watch::Receiver<bool>,
 }
@@ -92,6 +94,7 @@ impl Shared {
             names: Mutex::default(),
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
             throttle: Throttle::new(),
+            rests: super::remainder::room(),
             ending,
         };
         (Arc::new(shared), end)

@@ -5,6 +5,7 @@ use super::inject::Vault;
 use super::keep::BodyKeeper;
 use super::line::{FromProxy, Line};
 use super::listen::{self, CONNECTIONS_MAX};
+use super::live::{Live, Watched};
 use super::names::Names;
 use super::published::{PublishedPorts, Publisher};
 use super::record::Clerk;
@@ -105,6 +106,8 @@ pub struct Setup {
     pub model_hosts: ModelHosts,
     /// What may be spent.
     pub spend: Vec<SpendPolicy>,
+    /// Whether the session is told what happens as it does.
+    pub watched: bool,
     /// The line to the session, which gives rules while it runs, keeps the money, and asks people.
     pub line: Option<OwnedFd>,
     /// Readable or at its end when the proxy is to stop.
@@ -122,7 +125,7 @@ pub struct Proxy {
     session: SessionId,
     shutdown: UnixStream,
     /// The line to the session, and what is to be said on it.
-    line: (Option<OwnedFd>, mpsc::Receiver<FromProxy>),
+    line: (Option<OwnedFd>, mpsc::Receiver<FromProxy>, Option<Live>),
     rest: fn(),
     end: watch::Sender<bool>,
     ssh: Option<SshAgent>,
@@ -136,6 +139,10 @@ impl Proxy {
     pub fn new(setup: Setup) -> Result<Self, ProxyError> {
         let Setup { session, shutdown, recorder, sync, prices, line: socket, rest, bodies, ssh, .. } = setup;
         let (line, queue) = Line::new();
+        let (recorder, heard) = match setup.watched {
+            true => Watched::over(recorder),
+            false => (recorder, None),
+        };
         let clerk = Clerk::settled(recorder, sync, setup.durability);
         let (clerk, settle) = clerk.map_err(|source| ProxyError::Start { step: "the sync thread", source })?;
         let runtime = runtime(settle).map_err(|source| ProxyError::Start { step: "the runtime", source })?;
@@ -165,10 +172,11 @@ impl Proxy {
                 names: Mutex::new(Names::default()),
                 gateway: setup.gateway,
                 throttle: Throttle::new(),
+                rests: super::remainder::room(),
                 ending,
             })
         })?;
-        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, line: (socket, queue), rest, end, ssh })
+        Ok(Self { runtime, shared: Arc::new(shared), session, shutdown, line: (socket, queue, heard), rest, end, ssh })
     }
 
     /// Serves until [`Setup::shutdown`] says so, then gives requests in flight two seconds to end. When it returns, every
@@ -177,7 +185,7 @@ impl Proxy {
     /// # Errors
     /// A [`ProxyError`] when it cannot begin. What goes wrong later is answered and recorded.
     pub fn serve(self, listeners: Listeners) -> Result<(), ProxyError> {
-        let Self { runtime, shared, session, shutdown, line: (socket, queue), rest, end, ssh } = self;
+        let Self { runtime, shared, session, shutdown, line: (socket, queue, heard), rest, end, ssh } = self;
         let books = shared.books.clone();
         let served = runtime.block_on(async {
             match socket {
@@ -185,7 +193,7 @@ impl Proxy {
                     let opened = line::open(socket);
                     let opened = opened.map_err(|source| ProxyError::Start { step: "the line to the session", source });
                     // It ends with the runtime.
-                    tokio::spawn(line::serve(shared.clone(), opened?, queue));
+                    tokio::spawn(line::serve(shared.clone(), opened?, queue, heard));
                 }
                 // Whatever is asked is denied.
                 None => drop(queue),

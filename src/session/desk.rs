@@ -12,7 +12,7 @@ use super::pause::{self, Pauses};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
 use crate::meter::{Admission, Budget, Wish};
-use crate::model::{Event, NanoUsd, RequestNumber, printable};
+use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
 use crate::policy::{OnHardLimit, OnSoftLimit, OnUnknownModel};
 use crate::proxy::{Answer, Ask, Doubt, FromSession};
 use crate::store::{Account, Claim, HoldBook, Home, Journal, Moment, Recorder, StoreError, open_holds};
@@ -56,6 +56,11 @@ pub(super) struct Desk<'a> {
     /// The turn that the last call was of.
     turn: RequestNumber,
     pauses: Pauses,
+    /// What is held for calls under way: by the request, with the number of what was asked.
+    held: BTreeMap<RequestNumber, (u64, NanoUsd)>,
+    /// Calls that want money, by what they were asked by, and calls that are over: for one transaction.
+    calls: Vec<(u64, Call)>,
+    over: Vec<(RequestNumber, NanoUsd)>,
     outbox: VecDeque<FromSession>,
     /// What people at the terminal should be told.
     pub notices: Vec<String>,
@@ -80,6 +85,9 @@ impl<'a> Desk<'a> {
             alerted: BTreeSet::new(),
             turn: RequestNumber(0),
             pauses: Pauses::default(),
+            held: BTreeMap::new(),
+            calls: Vec::new(),
+            over: Vec::new(),
             outbox: VecDeque::new(),
             notices: prepared
                 .forbidden
@@ -111,8 +119,7 @@ impl<'a> Desk<'a> {
         match ask {
             Ask::Reserve { request, full, least, model, priced, turn } => {
                 let call = Call { request, wish: Wish { full, least, consented: false }, model, priced, turn };
-                let answer = self.reserve(&call, journal);
-                self.say(number, answer);
+                self.calls.push((number, call));
             }
             Ask::Person(inquiry) => {
                 if let Err(why) = self.put(number, *inquiry, journal) {
@@ -156,36 +163,64 @@ impl<'a> Desk<'a> {
         self.holds.as_deref_mut().ok_or(StoreError::NoSession)
     }
 
-    fn reserve(&mut self, call: &Call, journal: &mut Journal) -> Answer {
-        if let Some(why) = &self.blocked {
-            return Answer::Denied(why.clone());
+    /// Does about money what was asked since, all that came at one time in one transaction.
+    pub(super) fn turn_over(&mut self, journal: &mut Journal) {
+        self.settle_over(journal);
+        let mut asked = Vec::new();
+        for (number, call) in std::mem::take(&mut self.calls) {
+            let blocked = self.blocked.clone().map(Answer::Denied);
+            match blocked.or_else(|| self.doubted_model(&call)) {
+                Some(answer) => self.say(number, answer),
+                None => asked.push((number, call)),
+            }
         }
-        if let Some(answer) = self.doubted_model(call) {
-            return answer;
+        let Some((_, last)) = asked.last() else { return };
+        self.turn = last.turn;
+        let now = clock::now();
+        let claims: Vec<Claim> = asked.iter().map(|(_, call)| self.claim(call, now)).collect();
+        let policies = self.prepared.spend.as_slice();
+        let placed = match self.holds().and_then(|holds| holds.place(policies, &claims)) {
+            Ok(placed) => placed,
+            Err(error) => {
+                let why = format!("no money can be held, so none may be spent: {error}");
+                return asked.iter().for_each(|(number, _)| self.say(*number, Answer::Denied(why.clone())));
+            }
+        };
+        if let Some((_, budgets)) = placed.last() {
+            self.alert(budgets, journal);
         }
+        for ((number, call), (admission, budgets)) in asked.iter().zip(placed) {
+            let answer = self.answer_to(call, admission, &budgets);
+            if let Answer::Held(amount) = answer {
+                self.held.insert(call.request, (*number, amount));
+            }
+            self.say(*number, answer);
+        }
+    }
+
+    /// What a call claims, with what people said about it.
+    fn claim(&self, call: &Call, at: Timestamp) -> Claim {
         let Call { request, wish, model, turn, .. } = call;
-        self.turn = *turn;
         let policies = self.prepared.spend.as_slice();
         let soft = |doubt: &Doubt| matches!(doubt, Doubt::SoftLimit(_)).then_some(doubt.policy());
-        let once = self.waived_once.get(request).into_iter().flatten();
-        let mut waived: BTreeSet<usize> = self.waived.iter().chain(once).filter_map(soft).collect();
+        let once = || self.waived_once.get(request).into_iter().flatten();
+        let mut waived: BTreeSet<usize> = self.waived.iter().chain(once()).filter_map(soft).collect();
         waived.extend(money::that_only_tell(policies));
         waived.extend(money::that_go_on_with(policies, model));
-        let moment = self.moment();
+        let moment = Moment { at, turn: *turn };
         let mut raised = self.pauses.raised(policies, moment);
-        let once = self.waived_once.get(request).into_iter().flatten();
-        raised.extend(once.filter_map(|doubt| pause::paused_by(Some(*doubt))).map(|index| (index, NanoUsd(i64::MAX))));
-        let claim = Claim { request: *request, moment, wish: *wish, waived, raised };
-        let placed = self.holds().and_then(|holds| holds.place(policies, &claim));
-        let (admission, budgets) = match placed {
-            Ok(placed) => placed,
-            Err(error) => return Answer::Denied(format!("no money can be held, so none may be spent: {error}")),
-        };
-        self.alert(&budgets, journal);
+        raised
+            .extend(once().filter_map(|doubt| pause::paused_by(Some(*doubt))).map(|index| (index, NanoUsd(i64::MAX))));
+        Claim { request: *request, moment, wish: *wish, waived, raised }
+    }
+
+    /// What is said to a call of which this was decided.
+    fn answer_to(&mut self, call: &Call, admission: Admission, budgets: &[Budget]) -> Answer {
+        let policies = self.prepared.spend.as_slice();
         let budget = |index: usize| policies.get(index).zip(budgets.get(index));
         match admission {
             Admission::Hold(amount) => {
-                self.waived_once.remove(request);
+                self.waived_once.remove(&call.request);
                 Answer::Held(amount)
             }
             Admission::Wait(index) => Answer::Busy(budget(index).map_or_else(String::new, money::busy)),
@@ -198,7 +233,7 @@ impl<'a> Desk<'a> {
                 }
             }
             Admission::Refuse(index) => {
-                let why = budget(index).map_or_else(String::new, |found| money::hard(found, wish.least));
+                let why = budget(index).map_or_else(String::new, |found| money::hard(found, call.wish.least));
                 if let Some(found) = budget(index).filter(|(policy, _)| policy.on_hard_limit == OnHardLimit::Pause) {
                     return self.first(Doubt::HardLimit(index), pause::why(found, &why));
                 }
@@ -232,13 +267,22 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// A call is over. What cannot be written now is read in the journal at the end.
-    pub(super) fn settle(&mut self, request: RequestNumber, cost: NanoUsd, journal: &mut Journal) {
+    /// A call is over.
+    pub(super) fn settle(&mut self, request: RequestNumber, cost: NanoUsd) {
         self.waived_once.remove(&request);
-        let policies = self.prepared.spend.as_slice();
-        let moment = self.moment();
+        self.held.remove(&request);
+        self.over.push((request, cost));
+    }
+
+    /// Settles calls that are over. What cannot be written now is read in the journal at the end.
+    fn settle_over(&mut self, journal: &mut Journal) {
+        let over = std::mem::take(&mut self.over);
+        if over.is_empty() {
+            return;
+        }
+        let (policies, moment) = (self.prepared.spend.as_slice(), self.moment());
         let Ok(holds) = self.holds() else { return };
-        if holds.settle(request, cost).is_ok()
+        if holds.settle(&over).is_ok()
             && let Ok(budgets) = holds.budgets(policies, moment)
         {
             self.alert(&budgets, journal);
@@ -264,6 +308,23 @@ impl<'a> Desk<'a> {
                 }
             }
         }
+    }
+
+    /// What is held for calls under way.
+    pub(super) fn held(&self) -> NanoUsd {
+        self.held.values().map(|(_, amount)| *amount).sum()
+    }
+
+    /// Nobody waits any more for money that was asked for by this number; whether it was money.
+    fn withdraw_call(&mut self, number: u64) -> bool {
+        let before = self.calls.len();
+        self.calls.retain(|(asked, _)| *asked != number);
+        // What was granted came too late.
+        let granted = self.held.iter().find(|(_, (asked, _))| *asked == number).map(|(request, _)| *request);
+        if let Some(request) = granted {
+            self.settle(request, NanoUsd::ZERO);
+        }
+        granted.is_some() || self.calls.len() < before
     }
 }
 

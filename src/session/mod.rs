@@ -10,6 +10,7 @@ mod aws;
 mod caller;
 mod clock;
 mod control;
+mod cost_title;
 mod cover_watch;
 mod credential_file;
 mod desk;

@@ -78,6 +78,8 @@ pub struct SessionRequest {
     pub team: Option<String>,
     /// The project whose budgets it counts in.
     pub project: Option<String>,
+    /// Whether the terminal's title shows what it spends.
+    pub cost_title: bool,
     /// What its costs are marked with.
     pub tags: BTreeMap<String, String>,
     /// Whether questions wait for an answer from elsewhere where there is no terminal.
@@ -112,6 +114,7 @@ impl SessionRequest {
             budget: None,
             team: None,
             project: None,
+            cost_title: false,
             tags: BTreeMap::new(),
             await_approvals: false,
             asking: Asking::default(),

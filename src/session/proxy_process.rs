@@ -163,11 +163,17 @@ impl ProxyProcess {
         Ok(rustix::net::send(&self.control, &packet, flags).map(drop)?)
     }
 
-    /// What it says while it serves; none when it says nothing more.
-    pub(super) fn hear(&self) -> Option<FromProxy> {
+    /// What it says while it serves.
+    pub(super) fn hear(&self) -> Heard {
         let mut packet = vec![0; PACKET_BYTES_MAX];
-        let (count, _) = rustix::net::recv(&self.control, &mut packet, RecvFlags::DONTWAIT).ok()?;
-        serde_json::from_slice(packet.get(..count)?).ok()
+        match rustix::net::recv(&self.control, &mut packet, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => {
+                let word = packet.get(..count).and_then(|word| serde_json::from_slice(word).ok());
+                word.map_or(Heard::End, Heard::Word)
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Heard::Nothing,
+            Err(_) => Heard::End,
+        }
     }
 
     /// Readable when the proxy has died.
@@ -248,6 +254,16 @@ fn unexpected(word: Word) -> SessionError {
         Word::Failed(why) => why,
         other => format!("it said {other:?} out of turn"),
     })
+}
+
+/// What was heard of the proxy.
+pub(super) enum Heard {
+    /// It said this.
+    Word(FromProxy),
+    /// It says nothing at the moment.
+    Nothing,
+    /// It says nothing more.
+    End,
 }
 
 /// What the proxy's process holds.
@@ -335,6 +351,7 @@ fn prepare(
         prices,
         model_hosts: ModelHosts::new(prepared.request.profile.model_hosts.clone()),
         spend: prepared.spend.clone(),
+        watched: prepared.request.cost_title,
         line: Some(control.try_clone().map_err(SessionError::preparing("keep the line to the session"))?),
         shutdown,
         resolver,

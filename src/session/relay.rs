@@ -2,6 +2,7 @@
 
 use super::asking::Asking;
 use super::clock;
+use super::cost_title;
 use super::cover_watch::CoverWatch;
 use super::desk::{Desk, News, Reply, tell};
 use super::desktop::Desktop;
@@ -10,7 +11,7 @@ use super::error::SessionError;
 use super::late_look::LateLook;
 use super::leave::Leave;
 use super::policy_change::Policies;
-use super::proxy_process::ProxyProcess;
+use super::proxy_process::{Heard, ProxyProcess};
 use super::screen::{Happening, Said, Screen, Source};
 use super::signals::Signals;
 use crate::model::{EndReason, Event, ExitStatus};
@@ -24,6 +25,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+/// Most words of the proxy's that are heard before anything else is attended to.
+const WORDS_MAX: usize = 128;
 /// How often to look whether a job in the background has come to the foreground: no signal says so.
 const FOREGROUND_LOOK: Duration = Duration::from_millis(200);
 /// What a harness gets between SIGTERM and the end when its time is up.
@@ -322,15 +325,25 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Does what the proxy asks, and passes on what became of a rule.
+    /// Hears what the proxy has said by now, and does what it asks.
     fn hear_proxy(&mut self) {
-        match self.proxy.hear() {
-            Some(FromProxy::Amended(amended)) => self.screen.answer(amended),
-            Some(FromProxy::Ask { number, ask }) => self.desk.ask(number, ask, self.journal),
-            Some(FromProxy::Withdraw { number }) => self.desk.withdraw(number, self.journal),
-            Some(FromProxy::Settle { request, cost }) => self.desk.settle(request, cost, self.journal),
-            None => self.heard = false,
+        for _ in 0..WORDS_MAX {
+            match self.proxy.hear() {
+                Heard::Word(FromProxy::Amended(amended)) => self.screen.answer(amended),
+                Heard::Word(FromProxy::Ask { number, ask }) => self.desk.ask(number, ask, self.journal),
+                Heard::Word(FromProxy::Withdraw { number }) => self.desk.withdraw(number, self.journal),
+                Heard::Word(FromProxy::Live(happened)) => {
+                    self.screen.set_title(&cost_title::line(&happened, self.desk.held()));
+                }
+                Heard::Word(FromProxy::Settle { request, cost }) => self.desk.settle(request, cost),
+                Heard::Nothing => break,
+                Heard::End => {
+                    self.heard = false;
+                    break;
+                }
+            }
         }
+        self.desk.turn_over(self.journal);
     }
 
     /// Sends and tells what the desk has to say.

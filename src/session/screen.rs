@@ -115,6 +115,8 @@ pub struct Screen {
     left: bool,
     /// Whether the user's terminal gets everything as it is.
     unfiltered: bool,
+    /// Whether the user's terminal has a title of ours.
+    titled: bool,
     recording: Option<Recording>,
     /// What the harness's terminal shows.
     picture: Option<Picture>,
@@ -148,6 +150,7 @@ impl Screen {
             filter: Filter::new(Rules::of(rules)),
             left: false,
             unfiltered: rules.filter == TerminalFilter::Off,
+            titled: false,
             recording,
             picture,
             raised: None,
@@ -295,6 +298,16 @@ impl Screen {
         let line: String = printable(text).chars().take(columns).collect();
         if self.user.output().is_some() && self.user.is_raw() {
             self.backlog.extend(format!("\x07\x1b7\x1b[999;1H\x1b[0;7m\x1b[2K{line}\x1b[0m\x1b8").into_bytes());
+            self.flush();
+        }
+    }
+
+    /// Gives the user's terminal a title, which is taken back as it is given back (xterm's window operations 22 and 23). Where
+    /// everything passes as it is, this could stand in the middle of a sequence.
+    pub(super) fn set_title(&mut self, text: &str) {
+        if self.is_there() && self.user.output().is_some() && self.user.is_raw() && !self.unfiltered {
+            let keep = if std::mem::replace(&mut self.titled, true) { "" } else { "\x1b[22;2t" };
+            self.backlog.extend(format!("{keep}\x1b]2;{text}\x1b\\").into_bytes());
             self.flush();
         }
     }
@@ -583,6 +596,9 @@ impl Screen {
         // What stuck a moment ago is not waited for again.
         if self.user.output().is_some() && self.backlog.is_empty() {
             self.backlog.extend(self.filter.modes().leave());
+            if std::mem::take(&mut self.titled) {
+                self.backlog.extend(b"\x1b[23;2t");
+            }
             self.flush_all();
         }
     }

@@ -3,10 +3,11 @@
 use super::search::scan;
 use super::{
     Account, Checkpointed, Claim, Exported, Holds, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, Moment,
-    Postgres, PostgresHolds, Report, Search, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent, Summary, Turn,
+    Placed, Postgres, PostgresHolds, Report, Search, SpendBy, SpendRow, Sqlite, Status, StoreError, StoredEvent,
+    Summary, Turn,
 };
 use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission};
-use crate::meter::{Admission, Budget};
+use crate::meter::Budget;
 use crate::model::{NanoUsd, RequestNumber, SessionId, Timestamp};
 use crate::policy::SpendPolicy;
 use std::path::Path;
@@ -218,24 +219,24 @@ pub trait LedgerStore {
 
 /// The book of what is held, as one session writes in it.
 pub trait HoldBook {
-    /// Sets money aside for a call, if every policy has room for it; the budgets as they stood go with the answer, in the
-    /// policies' order.
+    /// Sets money aside for calls that ask at one time, each if every policy has room for it after those before it; the
+    /// budgets as they stood go with each answer, in the policies' order. All of it is one transaction.
     ///
     /// # Errors
     /// A [`StoreError`] of the database; then nothing is set aside.
-    fn place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<(Admission, Vec<Budget>), StoreError>;
+    fn place(&mut self, policies: &[SpendPolicy], claims: &[Claim]) -> Result<Vec<Placed>, StoreError>;
 
-    /// Settles a call of this session at what it came to. Only the first time counts.
+    /// Settles calls of this session at what they came to. Only the first time counts.
     ///
     /// # Errors
     /// A [`StoreError`] of the database; then the money stays held until the journal is read.
-    fn settle(&mut self, request: RequestNumber, cost: NanoUsd) -> Result<(), StoreError>;
+    fn settle(&mut self, calls: &[(RequestNumber, NanoUsd)]) -> Result<(), StoreError>;
 
     /// What is spent and held by the policies' budgets.
     ///
     /// # Errors
     /// A [`StoreError`] of the database.
-    fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError>;
+    fn budgets(&mut self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError>;
 
     /// Notes that a part of a budget is spent; whether nobody had, in any session that counts in it, for as long as its
     /// window lasts.
@@ -252,15 +253,15 @@ pub trait HoldBook {
 }
 
 impl HoldBook for Holds {
-    fn place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<(Admission, Vec<Budget>), StoreError> {
-        Self::place(self, policies, claim)
+    fn place(&mut self, policies: &[SpendPolicy], claims: &[Claim]) -> Result<Vec<Placed>, StoreError> {
+        Self::place(self, policies, claims)
     }
 
-    fn settle(&mut self, request: RequestNumber, cost: NanoUsd) -> Result<(), StoreError> {
-        Self::settle(self, request, cost)
+    fn settle(&mut self, calls: &[(RequestNumber, NanoUsd)]) -> Result<(), StoreError> {
+        Self::settle(self, calls)
     }
 
-    fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
+    fn budgets(&mut self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
         Self::budgets(self, policies, moment)
     }
 

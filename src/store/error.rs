@@ -180,6 +180,15 @@ pub enum StoreError {
         /// Why.
         cause: rusqlite::Error,
     },
+    /// A session runs that has money held in the database.
+    #[error(
+        "session {session} runs and has money held in the database, which would be forgotten; wait for its end, or end it with \
+         `omni stop {session}`"
+    )]
+    MoneyInUse {
+        /// The session.
+        session: SessionId,
+    },
     /// The database could not be set aside.
     #[error("cannot move the database {} aside: {cause}; move it away yourself, it is made again", path.display())]
     DatabaseAside {

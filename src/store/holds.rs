@@ -4,19 +4,19 @@
 //! it counts in: two processes cannot give the same money twice. What a process left held that died is settled from its
 //! journal; a call of which that tells no end is charged at all that was held for it, since it may have been billed.
 
-use super::{Home, StoreError, fold, process_start_ticks, query, schema};
+use super::holds_budget::{Others, budgets, day_of, is_own};
+use super::{Home, Journal, StoreError, fold, process_start_ticks, query, schema};
 use crate::meter::{Admission, Budget, Wish, admit};
-use crate::model::{Event, NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window};
+use crate::model::{Event, NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window, Writer};
 use crate::policy::SpendPolicy;
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 
-/// How many of a session's last calls tell what the next will probably cost.
-const EXPECTED_BY: u32 = 20;
 /// For how long a charge of a dead process is looked at again, in microseconds: its proxy may still write.
 const LOST_LOOKS: i64 = 3_600_000_000;
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS accounts (
     session TEXT PRIMARY KEY, user TEXT NOT NULL, team TEXT, project TEXT, agent TEXT NOT NULL,
     pid INTEGER NOT NULL, pid_started_ticks INTEGER NOT NULL
@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS charges (
 CREATE TABLE IF NOT EXISTS alerts (
     budget TEXT NOT NULL, since INTEGER NOT NULL, percent INTEGER NOT NULL, PRIMARY KEY (budget, since, percent)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spends (
+    session TEXT NOT NULL, day INTEGER NOT NULL, nano INTEGER NOT NULL, PRIMARY KEY (session, day)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS spends_day ON spends (day);
 CREATE INDEX IF NOT EXISTS charges_open ON charges (session) WHERE state <> 'settled';
 ";
 
@@ -70,6 +74,9 @@ impl Claim {
     }
 }
 
+/// What became of a claim, and the budgets as they stood.
+pub type Placed = (Admission, Vec<Budget>);
+
 /// When something happens, as budgets count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -85,6 +92,9 @@ pub struct Holds {
     home: Home,
     connection: Connection,
     account: Account,
+    /// The database's file, by its device and number: it may be set aside, and another be in its place.
+    file: Option<(u64, u64)>,
+    others: Others,
 }
 
 impl Holds {
@@ -94,7 +104,8 @@ impl Holds {
     /// A [`StoreError`] of the database.
     pub fn open(home: &Home, account: Account) -> Result<Self, StoreError> {
         let connection = schema::open(home)?;
-        let mut holds = Self { home: home.clone(), connection, account };
+        let mut holds =
+            Self { home: home.clone(), connection, account, file: file_of(home), others: Others::default() };
         holds.enter().map_err(holds.failed())?;
         holds.sweep(Timestamp(i64::MAX))?;
         Ok(holds)
@@ -119,52 +130,83 @@ impl Holds {
         move |error| StoreError::database(&path, "hold money in", error)
     }
 
-    /// Sets money aside for a call, if every policy has room for it; the budgets as they stood go with the answer, in the
-    /// policies' order.
+    /// Sets money aside for calls that ask at one time, each if every policy has room for it after those before it; the
+    /// budgets as they stood go with each answer, in the policies' order. All of it is one transaction.
     ///
     /// # Errors
     /// A [`StoreError`] of the database; then nothing is set aside.
-    pub fn place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<(Admission, Vec<Budget>), StoreError> {
-        let (admission, budgets) = self.try_to_place(policies, claim).map_err(self.failed())?;
-        if matches!(admission, Admission::Wait(_) | Admission::Refuse(_)) && self.sweep(claim.moment.at)? {
-            return self.try_to_place(policies, claim).map_err(self.failed());
+    pub fn place(&mut self, policies: &[SpendPolicy], claims: &[Claim]) -> Result<Vec<Placed>, StoreError> {
+        if self.is_aside() {
+            *self = Self::open(&self.home.clone(), self.account.clone())?;
         }
-        Ok((admission, budgets))
+        let mut placed = self.try_to_place(policies, claims).map_err(self.failed())?;
+        let lacks = |(admission, _): &Placed| matches!(admission, Admission::Wait(_) | Admission::Refuse(_));
+        let moment = claims.first().map_or(Timestamp(0), |claim| claim.moment.at);
+        if placed.iter().any(lacks) && self.sweep(moment)? {
+            let again: Vec<usize> = (0..placed.len()).filter(|index| lacks(&placed[*index])).collect();
+            let retried: Vec<Claim> = again.iter().map(|index| claims[*index].clone()).collect();
+            let retried = self.try_to_place(policies, &retried).map_err(self.failed())?;
+            again.into_iter().zip(retried).for_each(|(index, found)| placed[index] = found);
+        }
+        Ok(placed)
     }
 
-    fn try_to_place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> rusqlite::Result<(Admission, Vec<Budget>)> {
-        let Self { connection, account, .. } = self;
+    /// Whether the database was made anew meanwhile. Whoever does that lets nobody hold money in the old one.
+    fn is_aside(&self) -> bool {
+        self.file != file_of(&self.home)
+    }
+
+    fn try_to_place(&mut self, policies: &[SpendPolicy], claims: &[Claim]) -> rusqlite::Result<Vec<Placed>> {
+        let Self { connection, account, others, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let budgets = policies.iter().enumerate().map(|(index, policy)| {
-            let budget = budget(&transaction, account, policy, claim.moment)?;
-            Ok(claim.sees(index, &budget))
-        });
-        let budgets = budgets.collect::<rusqlite::Result<Vec<_>>>()?;
-        let admission = admit(&budgets, &claim.wish);
-        if let Admission::Hold(amount) = admission {
-            let mut statement = transaction.prepare_cached("INSERT INTO charges VALUES (?1, ?2, ?3, ?4, 'held')")?;
-            let request = claim.request.0.cast_signed();
-            statement.execute(params![account.session.as_str(), request, claim.moment.at.0, amount.0])?;
+        let (mut all, mut read) = (Vec::new(), None::<(Moment, Vec<Budget>)>);
+        for claim in claims {
+            let known = read.take().filter(|(moment, _)| *moment == claim.moment);
+            let mut budgets = match known {
+                Some((_, budgets)) => budgets,
+                None => budgets(&transaction, account, others, policies, claim.moment)?,
+            };
+            let as_claimed: Vec<Budget> =
+                budgets.iter().enumerate().map(|(index, budget)| claim.sees(index, budget)).collect();
+            let admission = admit(&as_claimed, &claim.wish);
+            if let Admission::Hold(amount) = admission {
+                let mut statement =
+                    transaction.prepare_cached("INSERT INTO charges VALUES (?1, ?2, ?3, ?4, 'held')")?;
+                let request = claim.request.0.cast_signed();
+                statement.execute(params![account.session.as_str(), request, claim.moment.at.0, amount.0])?;
+                // A session counts in every budget that it has.
+                budgets.iter_mut().for_each(|budget| budget.held = budget.held.plus(amount));
+            }
+            read = Some((claim.moment, budgets));
+            all.push((admission, as_claimed));
         }
         transaction.commit()?;
-        Ok((admission, budgets))
+        Ok(all)
     }
 
-    /// Settles a call of this session at what it came to. Only the first time counts.
+    /// Settles calls of this session at what they came to. Only the first time counts.
     ///
     /// # Errors
     /// A [`StoreError`] of the database; then the money stays held until the journal is read.
-    pub fn settle(&mut self, request: RequestNumber, cost: NanoUsd) -> Result<(), StoreError> {
-        settle(&self.connection, &self.account.session, request, cost).map_err(self.failed())
+    pub fn settle(&mut self, calls: &[(RequestNumber, NanoUsd)]) -> Result<(), StoreError> {
+        self.try_to_settle(calls).map_err(self.failed())
+    }
+
+    fn try_to_settle(&mut self, calls: &[(RequestNumber, NanoUsd)]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (request, cost) in calls {
+            settle(&transaction, &self.account.session, *request, *cost)?;
+        }
+        transaction.commit()
     }
 
     /// What is spent and held by the policies' budgets.
     ///
     /// # Errors
     /// A [`StoreError`] of the database.
-    pub fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
-        let budgets = policies.iter().map(|policy| budget(&self.connection, &self.account, policy, moment));
-        budgets.collect::<rusqlite::Result<_>>().map_err(self.failed())
+    pub fn budgets(&mut self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
+        let Self { connection, account, others, .. } = self;
+        budgets(connection, account, others, policies, moment).map_err(self.failed())
     }
 
     /// Notes that a part of a budget is spent; whether nobody had, in any session that counts in it, for as long as its
@@ -186,7 +228,7 @@ impl Holds {
     /// A [`StoreError`] of the database.
     pub fn close(mut self) -> Result<(), StoreError> {
         let session = self.account.session.clone();
-        replay(&mut self.connection, &self.home, &session)
+        replay(&mut self.connection, &self.home, &session, true)
     }
 
     /// Settles what processes left held that are gone; whether there was any.
@@ -195,12 +237,18 @@ impl Holds {
         let mut any = false;
         for (session, pid, ticks) in open {
             if session != self.account.session && process_start_ticks(pid) != Some(ticks) {
-                replay(&mut self.connection, &self.home, &session)?;
+                // Its proxy may outlive it by some seconds, let a call go that it has money for, and say what one came to.
+                let over = !Journal::is_written(&self.home, &session, Writer::Proxy);
+                replay(&mut self.connection, &self.home, &session, over)?;
                 any = true;
             }
         }
         Ok(any)
     }
+}
+
+fn file_of(home: &Home) -> Option<(u64, u64)> {
+    std::fs::metadata(home.database()).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// The sessions with money held, or charged lately without a known end, each with its process.
@@ -214,18 +262,17 @@ fn open(connection: &Connection, lost_since: Timestamp) -> rusqlite::Result<Vec<
     rows.collect()
 }
 
+/// Settles one call within a transaction, and adds it to what its session spent that day.
 fn settle(connection: &Connection, session: &SessionId, request: RequestNumber, cost: NanoUsd) -> rusqlite::Result<()> {
     let text = "UPDATE charges SET nano = ?3, state = 'settled' \
-                WHERE session = ?1 AND request = ?2 AND state <> 'settled'";
+                WHERE session = ?1 AND request = ?2 AND state <> 'settled' RETURNING at";
     let mut statement = connection.prepare_cached(text)?;
-    statement.execute(params![session.as_str(), request.0.cast_signed(), cost.0]).map(drop)
+    let values = params![session.as_str(), request.0.cast_signed(), cost.0];
+    let at: Option<i64> = statement.query_row(values, |row| row.get(0)).optional()?;
+    let Some(at) = at else { return Ok(()) };
+    let text = "INSERT INTO spends VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET nano = nano + excluded.nano";
+    connection.prepare_cached(text)?.execute(params![session.as_str(), day_of(Timestamp(at)), cost.0]).map(drop)
 }
-
-/// That a session was of a team or project by its own start, which is among its first events.
-const OF_TEAM: &str = "?1 = (SELECT json_extract(CAST(payload AS TEXT), '$.event.team') FROM events \
-    WHERE events.session = sessions.session AND kind = 'session_started' ORDER BY number LIMIT 1)";
-const OF_PROJECT: &str = "?1 = (SELECT json_extract(CAST(payload AS TEXT), '$.event.project') FROM events \
-    WHERE events.session = sessions.session AND kind = 'session_started' ORDER BY number LIMIT 1)";
 
 /// What a session's journal tells of a call that money was held for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -234,16 +281,22 @@ struct Told {
     settled: Option<NanoUsd>,
 }
 
-/// Settles what a session left open by what its journal tells.
-fn replay(connection: &mut Connection, home: &Home, session: &SessionId) -> Result<(), StoreError> {
+/// Settles what a session left open by what its journal tells; what that leaves open, only where it is `over`.
+fn replay(connection: &mut Connection, home: &Home, session: &SessionId, over: bool) -> Result<(), StoreError> {
     fold::fold(connection, home, session)?;
     let path = home.database();
-    settle_by_journal(connection, session).map_err(|error| StoreError::database(&path, "hold money in", error))
+    settle_by_journal(connection, session, over).map_err(|error| StoreError::database(&path, "hold money in", error))
 }
 
-fn settle_by_journal(connection: &mut Connection, session: &SessionId) -> rusqlite::Result<()> {
+fn settle_by_journal(connection: &mut Connection, session: &SessionId, over: bool) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (told, whole) = told(&transaction, session)?;
+    settle_told(&transaction, session, over)?;
+    transaction.commit()
+}
+
+/// The same within a transaction.
+pub(super) fn settle_told(transaction: &Transaction<'_>, session: &SessionId, over: bool) -> rusqlite::Result<()> {
+    let (told, whole) = told(transaction, session)?;
     let mut statement = transaction.prepare("SELECT request FROM charges WHERE session = ?1 AND state <> 'settled'")?;
     let requests = statement.query_map([session.as_str()], |row| row.get::<_, i64>(0))?;
     let requests = requests.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -252,16 +305,17 @@ fn settle_by_journal(connection: &mut Connection, session: &SessionId) -> rusqli
         let request = RequestNumber(request.cast_unsigned());
         let Told { left, settled } = told.get(&request).copied().unwrap_or_default();
         match settled {
-            Some(cost) => settle(&transaction, session, request, cost)?,
+            Some(cost) => settle(transaction, session, request, cost)?,
+            None if !over => {}
             // Nothing leaves before it is in the journal.
-            None if !left && whole => settle(&transaction, session, request, NanoUsd::ZERO)?,
+            None if !left && whole => settle(transaction, session, request, NanoUsd::ZERO)?,
             None => {
                 let text = "UPDATE charges SET state = 'lost' WHERE session = ?1 AND request = ?2";
                 transaction.execute(text, params![session.as_str(), request.0.cast_signed()])?;
             }
         }
     }
-    transaction.commit()
+    Ok(())
 }
 
 /// What the events tell of each call, and whether every journal could be read.
@@ -279,11 +333,6 @@ fn told(transaction: &Transaction<'_>, session: &SessionId) -> rusqlite::Result<
     let text = "SELECT count(*) FROM journals WHERE session = ?1 AND fault IS NOT NULL";
     let faults: i64 = transaction.query_row(text, [session.as_str()], |row| row.get(0))?;
     Ok((told, faults == 0))
-}
-
-/// Whether a budget is one session's alone.
-fn is_own(policy: &SpendPolicy) -> bool {
-    policy.scope == Scope::Session || matches!(policy.window, Window::Session | Window::Turn)
 }
 
 /// By what a budget is known in one of its windows.
@@ -305,65 +354,6 @@ fn place_of(account: &Account, policy: &SpendPolicy, moment: Moment) -> (String,
         window => window.start(moment.at).0,
     };
     (budget, since)
-}
-
-/// What one policy's budget stands at.
-fn budget(
-    connection: &Connection,
-    account: &Account,
-    policy: &SpendPolicy,
-    moment: Moment,
-) -> rusqlite::Result<Budget> {
-    let from = policy.window.start(moment.at);
-    let first = if policy.window == Window::Turn { moment.turn } else { RequestNumber(0) };
-    let own = is_own(policy);
-    // The conditions name columns of `accounts`, and of `sessions` for those that no policy counted.
-    let (governed, others, value) = match policy.scope {
-        _ if own => ("session = ?1", None, Some(account.session.to_string())),
-        Scope::Session | Scope::Organisation => ("?1 IS NULL", Some("?1 IS NULL"), None),
-        Scope::Agent => ("agent = ?1", Some("profile = ?1"), Some(account.agent.clone())),
-        Scope::User => ("user = ?1", Some("user = ?1"), Some(account.user.clone())),
-        Scope::Team => ("team = ?1", Some(OF_TEAM), account.team.clone()),
-        Scope::Project => ("project = ?1", Some(OF_PROJECT), account.project.clone()),
-    };
-    let text = format!(
-        "SELECT coalesce(sum(nano) FILTER (WHERE state <> 'held'), 0), \
-         coalesce(sum(nano) FILTER (WHERE state = 'held'), 0) \
-         FROM accounts JOIN charges USING (session) \
-         WHERE {governed} AND request >= ?3 AND (state = 'held' OR at >= ?2)"
-    );
-    let mut statement = connection.prepare_cached(&text)?;
-    let values = params![value, from.0, first.0.cast_signed()];
-    let (spent, held): (i64, i64) = statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let spent = NanoUsd(spent).plus(match others {
-        Some(condition) => ungoverned(connection, condition, value.as_deref(), from)?,
-        None => NanoUsd::ZERO,
-    });
-    let expected = if policy.soft_limit.is_some() { expected(connection, &account.session)? } else { NanoUsd::ZERO };
-    Ok(Budget { hard: policy.hard_limit, soft: policy.soft_limit, spent, held: NanoUsd(held), expected })
-}
-
-/// What sessions spent that no policy counted as they ran; it is known once they are folded.
-fn ungoverned(
-    connection: &Connection,
-    condition: &str,
-    value: Option<&str>,
-    from: Timestamp,
-) -> rusqlite::Result<NanoUsd> {
-    let text = format!(
-        "SELECT coalesce(sum(cost), 0) FROM \
-         (SELECT session, sum(cost_nano) AS cost FROM calls WHERE at >= ?2 \
-          AND session NOT IN (SELECT session FROM accounts) GROUP BY session) \
-         JOIN sessions USING (session) WHERE {condition}"
-    );
-    connection.prepare_cached(&text)?.query_row(params![value, from.0], |row| row.get(0)).map(NanoUsd)
-}
-
-/// What the session's next call will probably cost.
-fn expected(connection: &Connection, session: &SessionId) -> rusqlite::Result<NanoUsd> {
-    let text = "SELECT coalesce(sum(nano), 0) / max(count(*), 1) FROM (SELECT nano FROM charges \
-                WHERE session = ?1 AND state = 'settled' ORDER BY request DESC LIMIT ?2)";
-    connection.prepare_cached(text)?.query_row(params![session.as_str(), EXPECTED_BY], |row| row.get(0)).map(NanoUsd)
 }
 
 #[cfg(test)]

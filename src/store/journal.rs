@@ -50,9 +50,20 @@ impl Journal {
             .custom_flags(flags.bits().cast_signed())
             .open(&path)
             .map_err(failed)?;
+        // Held as long as any process has this descriptor, so that others can tell whether more may be written. Nobody else
+        // keeps it for more than a moment; a file system without locks has none.
+        let _ = file.lock();
         let header = Header { session: session.clone(), writer };
         write_whole(&file, &path, &header.encode())?;
         Ok(Self { path, file, chain: Chain::begin(&header), frames: Vec::new(), poisoned: false, durability: None })
+    }
+
+    /// Whether whoever writes a session's journal still may.
+    pub(super) fn is_written(home: &Home, session: &SessionId, writer: Writer) -> bool {
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(home.journal(session, writer));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
     }
 
     /// Goes on with a journal whose last writer is gone, or makes it. One at a time does.

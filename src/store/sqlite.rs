@@ -3,8 +3,8 @@
 use super::search::scan;
 use super::summary::{Status, Summary};
 use super::{
-    Home, LedgerError, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold, index, query,
-    schema, spend, verify,
+    Home, LedgerError, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold, holds_rebuild,
+    index, query, schema, spend, verify,
 };
 use crate::model::{SessionId, Timestamp, Writer};
 use rusqlite::Connection;
@@ -65,8 +65,10 @@ impl Sqlite {
     /// old file's new name, if there was one.
     ///
     /// # Errors
-    /// [`StoreError::DatabaseAside`], and whatever folding meets.
+    /// [`StoreError::MoneyInUse`] while a session runs that has money held in it, [`StoreError::DatabaseAside`], and whatever
+    /// folding meets.
     pub fn rebuild(home: &Home, suffix: &str) -> Result<(Self, Option<PathBuf>), StoreError> {
+        let unused = holds_rebuild::refuse_while_held(home)?;
         let aside = home.path().join(format!("omni.db.{suffix}"));
         let mut moved = None;
         for part in ["", "-wal", "-shm"] {
@@ -82,8 +84,10 @@ impl Sqlite {
                 Err(cause) => return Err(StoreError::DatabaseAside { path: from, cause }),
             }
         }
+        drop(unused);
         let mut store = Self::open(home)?;
         store.fold_all()?;
+        holds_rebuild::restore(&mut store.connection).map_err(store.failed("hold money in"))?;
         Ok((store, moved))
     }
 

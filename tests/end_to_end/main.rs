@@ -18,6 +18,7 @@ mod login_files;
 mod logins;
 mod memory;
 mod money;
+mod money_cut;
 mod money_limits;
 mod money_many;
 mod money_models;

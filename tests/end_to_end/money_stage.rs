@@ -12,6 +12,8 @@ const TOLD_TIMEOUT: Duration = Duration::from_secs(120);
 const GLANCE: Duration = Duration::from_millis(50);
 
 pub const MESSAGES: &str = "api.anthropic.com/v1/messages";
+pub const RESPONSES: &str = "api.openai.com/v1/responses";
+pub const CHAT: &str = "api.openai.com/v1/chat/completions";
 
 /// The trial of a policy.
 pub struct Trial {
@@ -95,6 +97,11 @@ pub fn lines(running: Running) -> Vec<String> {
 /// A call that prints its status in a line.
 pub fn status(url: &str, body: &str) -> String {
     format!("curl -s -o /dev/null -w '%{{http_code}}\\n' -H 'content-type: application/json' -d '{body}' https://{url}")
+}
+
+/// A call that prints its answer.
+pub fn answer(url: &str, body: &str) -> String {
+    format!("curl -s -H 'content-type: application/json' -d '{body}' https://{url}; echo")
 }
 
 /// A message to Anthropic's small model, whose thousand tokens of an answer cost half a cent.

@@ -272,6 +272,7 @@ impl Proxy {
             prices: PriceTable::embedded(),
             model_hosts: ModelHosts::default(),
             spend: Vec::new(),
+            watched: false,
             line: wanted.amendments,
             shutdown: stop,
             resolver: ResolverConfig::default(),

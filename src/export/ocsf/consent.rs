@@ -57,6 +57,9 @@ pub(super) fn shape(event: &Event, frame: &Frame) -> Option<Shape> {
                 .severity(if *percent >= 100 { Severity::Medium } else { Severity::Low })
                 .detail(dollars(*spent))
         }
+        Event::BudgetRaised { policy, by, limit } => {
+            entity(UPDATE, "Budget", policy).severity(Severity::Low).succeeded().by(by).detail(dollars(*limit))
+        }
         Event::ApprovalAsked { request, what, why, .. } => api(frame, "ask for approval", CREATE, Some(request.0))
             .detail(why.clone())
             .with("resources", json!([{ "name": what, "type": "request" }])),

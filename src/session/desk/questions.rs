@@ -449,6 +449,9 @@ impl Desk<'_> {
 
     /// Whoever asked by this number does not wait any more; where nobody else does, the question is over.
     pub(in crate::session) fn withdraw(&mut self, number: u64, journal: &mut Journal) {
+        if self.withdraw_call(number) {
+            return;
+        }
         let mut over = None;
         for (question, open) in &mut self.questions.open {
             let before = open.waiters.len();

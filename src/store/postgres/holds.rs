@@ -15,7 +15,7 @@ use crate::meter::{Admission, Budget, admit};
 use crate::model::{Event, NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window};
 use crate::policy::SpendPolicy;
 use crate::store::summary_row::signed;
-use crate::store::{Account, Claim, HoldBook, Moment, StoreError, process_start_ticks};
+use crate::store::{Account, Claim, HoldBook, Moment, Placed, StoreError, process_start_ticks};
 use std::collections::BTreeMap;
 
 /// How many of a session's last calls tell what the next will probably cost.
@@ -117,20 +117,31 @@ impl PostgresHolds {
     }
 }
 
-impl HoldBook for PostgresHolds {
-    fn place(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<(Admission, Vec<Budget>), StoreError> {
+impl PostgresHolds {
+    fn place_one(&mut self, policies: &[SpendPolicy], claim: &Claim) -> Result<Placed, StoreError> {
         let (admission, budgets) = self.try_to_place(policies, claim)?;
         if matches!(admission, Admission::Wait(_) | Admission::Refuse(_)) && self.sweep(claim.moment.at)? {
             return self.try_to_place(policies, claim);
         }
         Ok((admission, budgets))
     }
+}
 
-    fn settle(&mut self, request: RequestNumber, cost: NanoUsd) -> Result<(), StoreError> {
-        self.store.link.again("hold money in", |link| settle(link, &self.account.session, request, cost))
+impl HoldBook for PostgresHolds {
+    /// Each call is a transaction of its own, since a server may be asked again for what it has done.
+    fn place(&mut self, policies: &[SpendPolicy], claims: &[Claim]) -> Result<Vec<Placed>, StoreError> {
+        claims.iter().map(|claim| self.place_one(policies, claim)).collect()
     }
 
-    fn budgets(&self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
+    fn settle(&mut self, calls: &[(RequestNumber, NanoUsd)]) -> Result<(), StoreError> {
+        let session = &self.account.session;
+        let settle_one = |(request, cost): &(RequestNumber, NanoUsd)| {
+            self.store.link.again("hold money in", |link| settle(link, session, *request, *cost))
+        };
+        calls.iter().try_for_each(settle_one)
+    }
+
+    fn budgets(&mut self, policies: &[SpendPolicy], moment: Moment) -> Result<Vec<Budget>, StoreError> {
         let budgets = |link: &Link| policies.iter().map(|policy| budget(link, &self.account, policy, moment)).collect();
         self.store.link.again("read", budgets)
     }

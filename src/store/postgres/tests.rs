@@ -260,8 +260,8 @@ fn a_user_who_may_only_add_can_do_all_but_change_what_is_recorded() {
     store.receipt(&session, 3).unwrap();
     store.rotate_key().unwrap();
     let mut holds = open_holds(&home, account(9)).unwrap();
-    assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
-    holds.settle(RequestNumber(1), NanoUsd(30)).unwrap();
+    assert_eq!(holds.place(&[policy(100)], &[claim(1, 60, 10)]).unwrap()[0].0, Admission::Hold(NanoUsd(60)));
+    holds.settle(&[(RequestNumber(1), NanoUsd(30))]).unwrap();
     for text in [
         "UPDATE events SET at = 0",
         "DELETE FROM ledger_entries",
@@ -352,12 +352,12 @@ fn a_server_that_is_away_says_so_and_the_connection_comes_back_by_itself() {
     let message = store.sessions().unwrap_err().to_string();
     assert!(message.contains("cannot be reached") && message.contains("journals"), "{message}");
     // No record, no effect: no money is handed out.
-    assert!(matches!(holds.place(&[policy(100)], &claim(1, 60, 10)), Err(StoreError::StoreAway { .. })));
+    assert!(matches!(holds.place(&[policy(100)], &[claim(1, 60, 10)]), Err(StoreError::StoreAway { .. })));
     server.restart();
     assert_eq!(store.sessions().unwrap().len(), 1);
-    assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
+    assert_eq!(holds.place(&[policy(100)], &[claim(1, 60, 10)]).unwrap()[0].0, Admission::Hold(NanoUsd(60)));
     // Asked again, as after a commit whose answer was lost, it is the same money.
-    assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
+    assert_eq!(holds.place(&[policy(100)], &[claim(1, 60, 10)]).unwrap()[0].0, Admission::Hold(NanoUsd(60)));
     assert_eq!(holds.budgets(&[policy(100)], moment()).unwrap()[0].held, NanoUsd(60));
 }
 
@@ -436,7 +436,7 @@ fn what_was_committed_without_an_answer_is_entered_once() {
     assert_eq!(world.faults("one"), (vec![], None, 0));
     let mut holds = open_holds(&home, account(9)).unwrap();
     relay.cuts.store(true, Ordering::SeqCst);
-    assert_eq!(holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap().0, Admission::Hold(NanoUsd(60)));
+    assert_eq!(holds.place(&[policy(100)], &[claim(1, 60, 10)]).unwrap()[0].0, Admission::Hold(NanoUsd(60)));
     assert!(!relay.cuts.load(Ordering::SeqCst));
     assert_eq!(world.sql("SELECT count(*), sum(nano) FROM charges"), "1|60");
     relay.cuts.store(true, Ordering::SeqCst);
@@ -463,7 +463,7 @@ fn moment() -> Moment {
     Moment { at: *NOW, turn: RequestNumber(0) }
 }
 
-fn stands(holds: &dyn HoldBook, policy: &SpendPolicy) -> (i64, i64) {
+fn stands(holds: &mut dyn HoldBook, policy: &SpendPolicy) -> (i64, i64) {
     let budgets = holds.budgets(std::slice::from_ref(policy), moment()).unwrap();
     (budgets[0].spent.0, budgets[0].held.0)
 }
@@ -475,15 +475,15 @@ fn two_machines_share_one_budget_and_settling_twice_is_settling_once() {
     let mut one = open_holds(&world.home("one"), account(1)).unwrap();
     let mut other = open_holds(&world.home("other"), account(2)).unwrap();
     let place = |holds: &mut dyn HoldBook, request, full| {
-        holds.place(std::slice::from_ref(&policy), &claim(request, full, 10)).unwrap().0
+        holds.place(std::slice::from_ref(&policy), &[claim(request, full, 10)]).unwrap()[0].0
     };
     assert_eq!(place(one.as_mut(), 1, 60), Admission::Hold(NanoUsd(60)));
     assert_eq!(place(other.as_mut(), 1, 60), Admission::Wait(0));
-    one.settle(RequestNumber(1), NanoUsd(30)).unwrap();
-    one.settle(RequestNumber(1), NanoUsd(99)).unwrap();
+    one.settle(&[(RequestNumber(1), NanoUsd(30))]).unwrap();
+    one.settle(&[(RequestNumber(1), NanoUsd(99))]).unwrap();
     assert_eq!(place(other.as_mut(), 1, 60), Admission::Hold(NanoUsd(60)));
-    assert_eq!(stands(one.as_ref(), &policy), (30, 60));
-    other.settle(RequestNumber(1), NanoUsd(65)).unwrap();
+    assert_eq!(stands(one.as_mut(), &policy), (30, 60));
+    other.settle(&[(RequestNumber(1), NanoUsd(65))]).unwrap();
     assert_eq!(place(one.as_mut(), 2, 60), Admission::Refuse(0));
 }
 
@@ -500,13 +500,13 @@ fn many_machines_never_hold_more_than_there_is_in_any_scope() {
         let team = Some("x".to_owned());
         let mut holds = open_holds(&world.home(&format!("m{machine}")), Account { team, ..account(machine) }).unwrap();
         for request in 1..=20 {
-            let (admission, _) = holds.place(&policies, &claim(request, 90, 30)).unwrap();
+            let (admission, _) = holds.place(&policies, &[claim(request, 90, 30)]).unwrap().remove(0);
             for budget in holds.budgets(&policies, moment()).unwrap() {
                 let sum = budget.spent.0 + budget.held.0;
                 assert!(sum <= 1_000, "{sum} spent and held");
             }
             if let Admission::Hold(amount) = admission {
-                holds.settle(RequestNumber(request), NanoUsd(amount.0 / 2)).unwrap();
+                holds.settle(&[(RequestNumber(request), NanoUsd(amount.0 / 2))]).unwrap();
             }
         }
     };
@@ -514,8 +514,8 @@ fn many_machines_never_hold_more_than_there_is_in_any_scope() {
         let workers: Vec<_> = (1..=6).map(|machine| scope.spawn(move || work(machine))).collect();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
-    let holds = open_holds(&world.home("m7"), account(7)).unwrap();
-    let (spent, held) = stands(holds.as_ref(), &policies[2]);
+    let mut holds = open_holds(&world.home("m7"), account(7)).unwrap();
+    let (spent, held) = stands(holds.as_mut(), &policies[2]);
     assert!(held == 0 && spent > 0 && spent <= 1_000, "{spent} spent and {held} held");
 }
 
@@ -527,7 +527,7 @@ fn what_a_killed_session_held_is_settled_by_its_own_machine_alone() {
     let home = world.home("one");
     let mut holds = open_holds(&home, account(1)).unwrap();
     for request in 1..=3 {
-        holds.place(std::slice::from_ref(&policy), &claim(request, 100, 10)).unwrap();
+        holds.place(std::slice::from_ref(&policy), &[claim(request, 100, 10)]).unwrap();
     }
     drop(holds);
     world.sql("UPDATE accounts SET pid_started_ticks = 1");
@@ -555,25 +555,25 @@ fn what_a_killed_session_held_is_settled_by_its_own_machine_alone() {
     }
     drop(journal);
     // Another machine cannot know whether the process lives.
-    let stranger = open_holds(&world.home("other"), account(2)).unwrap();
-    assert_eq!(stands(stranger.as_ref(), &policy), (0, 300));
-    let living = open_holds(&home, account(3)).unwrap();
-    assert_eq!(stands(living.as_ref(), &policy), (107, 0));
-    assert_eq!(stands(stranger.as_ref(), &policy), (107, 0));
+    let mut stranger = open_holds(&world.home("other"), account(2)).unwrap();
+    assert_eq!(stands(stranger.as_mut(), &policy), (0, 300));
+    let mut living = open_holds(&home, account(3)).unwrap();
+    assert_eq!(stands(living.as_mut(), &policy), (107, 0));
+    assert_eq!(stands(stranger.as_mut(), &policy), (107, 0));
 }
 
 #[test]
 fn what_another_machine_held_for_a_day_is_charged_whole() {
     let Some(world) = world() else { return };
     let mut dead = open_holds(&world.home("one"), account(1)).unwrap();
-    dead.place(&[policy(1_000)], &claim(1, 100, 10)).unwrap();
+    dead.place(&[policy(1_000)], &[claim(1, 100, 10)]).unwrap();
     world.sql("UPDATE charges SET at = 1");
     drop(open_holds(&world.home("one"), account(3)).unwrap());
     assert_eq!(world.sql("SELECT state FROM charges"), "held");
     drop(open_holds(&world.home("other"), account(2)).unwrap());
     assert_eq!(world.sql("SELECT state, nano FROM charges"), "lost|100");
     // Whoever held it knows better, if it lives after all.
-    dead.settle(RequestNumber(1), NanoUsd(40)).unwrap();
+    dead.settle(&[(RequestNumber(1), NanoUsd(40))]).unwrap();
     assert_eq!(world.sql("SELECT state, nano FROM charges"), "settled|40");
 }
 
@@ -588,8 +588,8 @@ fn a_copy_keeps_every_hash_and_number() {
     let signed = before.checkpoint().unwrap();
     before.rotate_key().unwrap();
     let mut holds = open_holds(&home, account(9)).unwrap();
-    holds.place(&[policy(100)], &claim(1, 60, 10)).unwrap();
-    holds.settle(RequestNumber(1), NanoUsd(30)).unwrap();
+    holds.place(&[policy(100)], &[claim(1, 60, 10)]).unwrap();
+    holds.settle(&[(RequestNumber(1), NanoUsd(30))]).unwrap();
     drop(holds);
     let address = StoreAddress::parse(&world.address, "omni").unwrap();
     let copied = copy_store(&home, &address).unwrap();
@@ -605,8 +605,8 @@ fn a_copy_keeps_every_hash_and_number() {
     assert_eq!(after.spend(SpendBy::Model, None).unwrap(), before.spend(SpendBy::Model, None).unwrap());
     assert_eq!(after.ledger_keys().unwrap(), before.ledger_keys().unwrap());
     assert_eq!(after.signed_checkpoint().unwrap(), before.signed_checkpoint().unwrap());
-    let holds = open_holds(&world.home("one"), account(8)).unwrap();
-    assert_eq!(stands(holds.as_ref(), &policy(100)), (30, 0));
+    let mut holds = open_holds(&world.home("one"), account(8)).unwrap();
+    assert_eq!(stands(holds.as_mut(), &policy(100)), (30, 0));
     let kept = [(signed.note, signed.checkpoint)];
     let report = after.verify_ledger(&kept).unwrap().unwrap();
     assert_eq!((report.faults, report.root), (vec![], Some(copied.root)));
