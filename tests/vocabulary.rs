@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const EVENTS: &str = include_str!("../docs/events.md");
-const SOURCE: &str = include_str!("../src/model/event.rs");
+const SOURCE: &str = include_str!("../src/model/event_kind.rs");
 
 /// The examples, in the order of the document.
 fn examples() -> Vec<Value> {
