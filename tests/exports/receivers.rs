@@ -104,8 +104,10 @@ impl Receiver {
         fs::rename(path.with_extension("making"), path).unwrap();
     }
 
+    /// What has come as a whole: the last line may still be written.
     pub fn received(&self) -> Vec<Value> {
-        lines(&self.out)
+        let text = fs::read_to_string(&self.out).unwrap_or_default();
+        values(text.rsplit_once('\n').map_or("", |(whole, _)| whole))
     }
 }
 
@@ -113,7 +115,10 @@ impl Receiver {
 pub const TOKEN: &str = "11111111-2222-3333-4444-CANARYTOKEN0";
 
 pub fn lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    values(&fs::read_to_string(path).unwrap_or_default())
+}
+
+fn values(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
