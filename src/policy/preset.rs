@@ -43,6 +43,18 @@ enum At {
     Aws,
 }
 
+/// Where GitHub's tokens go, of whatever kind.
+const GITHUB_SITES: &[(&str, &str, At)] = &[
+    ("api.github.com", "/", At::Header("authorization")),
+    ("api.github.com", "/", At::Basic),
+    ("uploads.github.com", "/", At::Header("authorization")),
+    ("github.com", "/", At::Basic),
+    ("github.com", "/", At::Header("authorization")),
+];
+/// Where GitHub's own programs look for one.
+const GITHUB_VARIABLES: &[&str] = &["GH_TOKEN", "GITHUB_TOKEN"];
+const GITHUB_FILES: &[(&str, &str)] = &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")];
+
 /// Every preset. The sites are those that the vendors document for their command lines and libraries.
 static PRESETS: &[Preset] = &[
     Preset {
@@ -115,32 +127,20 @@ static PRESETS: &[Preset] = &[
     Preset {
         name: "github",
         about: "a personal access token of GitHub's, from github.com/settings/tokens",
-        variables: &["GH_TOKEN", "GITHUB_TOKEN"],
+        variables: GITHUB_VARIABLES,
         shape: Shape::GitHub,
-        sites: &[
-            ("api.github.com", "/", At::Header("authorization")),
-            ("api.github.com", "/", At::Basic),
-            ("uploads.github.com", "/", At::Header("authorization")),
-            ("github.com", "/", At::Basic),
-            ("github.com", "/", At::Header("authorization")),
-        ],
+        sites: GITHUB_SITES,
         login: None,
-        files: &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")],
+        files: GITHUB_FILES,
     },
     Preset {
         name: GITHUB_APP,
         about: "the private key of a GitHub App, as PEM, from the app's settings",
-        variables: &["GH_TOKEN", "GITHUB_TOKEN"],
+        variables: GITHUB_VARIABLES,
         shape: Shape::GitHubInstallation,
-        sites: &[
-            ("api.github.com", "/", At::Header("authorization")),
-            ("api.github.com", "/", At::Basic),
-            ("uploads.github.com", "/", At::Header("authorization")),
-            ("github.com", "/", At::Basic),
-            ("github.com", "/", At::Header("authorization")),
-        ],
+        sites: GITHUB_SITES,
         login: None,
-        files: &[("~/.netrc", "machine github.com login x-access-token password PLACEHOLDER\n")],
+        files: GITHUB_FILES,
     },
     Preset {
         name: GOOGLE_ACCOUNT,

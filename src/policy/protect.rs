@@ -66,11 +66,6 @@ impl JudgedPath {
         Some((at + 1, self.names.get(at + 1..)?))
     }
 
-    /// Whether the directory that it lies in is one of git's. `has` is as for [`Protection::judge`].
-    pub fn lies_in_git_directory(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
-        self.names.len().checked_sub(1).is_some_and(|depth| is_git_directory(self, depth, has))
-    }
-
     /// Whether a directory above the one that it lies in has an entry called `.git`, of those in the shared place.
     pub fn lies_in_repository(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
         (self.given..self.names.len().saturating_sub(1)).any(|depth| has(depth, GIT))

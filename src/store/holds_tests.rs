@@ -1,7 +1,8 @@
 //! What holds and budgets do, with real databases and journals.
 
 use super::*;
-use crate::model::{Host, Port, RequestLine, Scheme, Writer};
+use crate::model::Writer;
+use crate::store::tests::of_three_calls;
 use crate::store::{Journal, Recorder, Sqlite};
 
 const NOW: Timestamp = Timestamp(1_795_000_000_000_000);
@@ -160,25 +161,7 @@ fn what_a_killed_session_held_is_settled_by_its_journal() {
     holds.connection.execute(text, [dead.session.as_str()]).unwrap();
     drop(holds);
     let mut journal = Journal::create(&home, &dead.session, Writer::Proxy).unwrap();
-    let allowed = |request| Event::RequestAllowed {
-        request: RequestNumber(request),
-        line: RequestLine {
-            method: "POST".to_owned(),
-            scheme: Scheme::Https,
-            host: Host::parse("api.anthropic.com").unwrap(),
-            port: Port(443),
-            path: "/v1/messages".to_owned(),
-        },
-        rule: String::new(),
-        rule_from: None,
-        act: None,
-        secrets: Vec::new(),
-        also: Vec::new(),
-    };
-    let settled =
-        Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
-    // The first ended, the second was under way, and the third had not left.
-    for event in [allowed(1), settled, allowed(2)] {
+    for event in of_three_calls() {
         journal.record(NOW, &event).unwrap();
     }
     drop(journal);

@@ -120,6 +120,13 @@ fn allowed(request: u64) -> Event {
     }
 }
 
+/// What a killed session's journal tells of three calls: the first ended, the second was under way, and the third had not left.
+pub(super) fn of_three_calls() -> [Event; 3] {
+    let settled =
+        Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
+    [allowed(1), settled, allowed(2)]
+}
+
 fn denied(request: u64) -> Event {
     Event::RequestDenied {
         request: RequestNumber(request),

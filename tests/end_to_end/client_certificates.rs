@@ -210,13 +210,7 @@ fn presents(actor: Actor) {
     let mut to: Vec<_> = NAMES.iter().map(|name| format!("{name}:443:{}", servers.demanding)).collect();
     to[4] = format!("{}:443:{}", NAMES[4], servers.curious);
     to.extend(openssl.iter().map(|(openssl, _)| format!("{OPENSSL}:443:{}", openssl.address)));
-    let (profile, roots) = (stage.path("profile.yaml"), stage.path("roots.pem"));
-    let mut arguments = vec!["exec", "--profile", profile.to_str().unwrap(), "--upstream-ca", roots.to_str().unwrap()];
-    to.iter().for_each(|to| arguments.extend(["--connect-to", to]));
-    arguments.extend(["--", "sh", "-c", SCRIPT]);
-    let output = stage.run(&arguments);
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{actor:?}: {said}");
+    let said = stage.run_script(&to, SCRIPT);
     assert_eq!(said.matches("certificates shown: 1").count(), 3, "{actor:?}: {said}");
     assert_eq!(said.matches("certificates shown: 0").count(), 1, "another host is offered none: {actor:?}: {said}");
     assert!(openssl.is_none() || said.contains("Subject: CN"), "{actor:?}: {said}");

@@ -275,13 +275,7 @@ fn exchanges(actor: Actor, python: &Path) {
     let servers = Servers::start(verifier);
     stage.write(&stage.path("roots.pem"), &servers.ca_pem);
     let to = NAMES.map(|name| format!("{name}:443:{}", servers.address));
-    let (profile, roots) = (stage.path("profile.yaml"), stage.path("roots.pem"));
-    let mut arguments = vec!["exec", "--profile", profile.to_str().unwrap(), "--upstream-ca", roots.to_str().unwrap()];
-    to.iter().for_each(|to| arguments.extend(["--connect-to", to]));
-    arguments.extend(["--", "sh", "-c", SCRIPT]);
-    let output = stage.run(&arguments);
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{actor:?}: {said}");
+    let said = stage.run_script(&to, SCRIPT);
     let let_in = |path: &str| said.matches(&format!(r#"{{"let in at":"{path}"}}"#)).count();
     let counts = ["/many", "/basic", "/short", "/ahead", "/cloud", "/person"].map(let_in);
     assert_eq!(counts, [8, 1, 2, 1, 1, 1], "{actor:?}: {said}");

@@ -106,6 +106,19 @@ impl Stage {
         self.omni(arguments).output().unwrap()
     }
 
+    /// Runs a script by the stage's own `profile.yaml` and `roots.pem`, with hosts led elsewhere (`HOST:PORT:ADDRESS`), and
+    /// says what it said, all of it. It must succeed.
+    pub fn run_script(&self, to: &[String], script: &str) -> String {
+        let (profile, roots) = (self.path("profile.yaml"), self.path("roots.pem"));
+        let mut command = self.omni(&["exec", "--profile"]);
+        command.arg(profile).arg("--upstream-ca").arg(roots);
+        command.args(to.iter().flat_map(|to| ["--connect-to", to]));
+        let output = command.args(["--", "sh", "-c", script]).output().unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{:?}: {said}", self.actor);
+        said
+    }
+
     /// Starts omni with pipes for its output.
     pub fn start(&self, command: &mut Command) -> Running {
         Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))

@@ -2,7 +2,7 @@
 
 use super::super::protobuf::Message;
 use super::super::{Installation, Record, json_object};
-use super::{any_value, attribute, nanoseconds, request_of, resource, scope, span_id, trace_id};
+use super::{any_value, attribute, nanoseconds, request, request_of, span_id, trace_id};
 use serde_json::{Value, json};
 
 /// Severities of the data model.
@@ -12,15 +12,7 @@ const WARN: u64 = 13;
 /// A request with a log record for each entry, whose body is the entry as JSON Lines have it.
 #[must_use]
 pub fn logs(records: &[Record], from: &Installation) -> Vec<u8> {
-    let mut scoped = Message::default();
-    scoped.message(1, scope(from));
-    records.iter().for_each(|record| scoped.message(2, log(record)));
-    let mut of_resource = Message::default();
-    of_resource.message(1, resource(from));
-    of_resource.message(2, scoped);
-    let mut request = Message::default();
-    request.message(1, of_resource);
-    request.into_bytes()
+    request(records.iter().map(log), from)
 }
 
 fn log(record: &Record) -> Message {

@@ -54,6 +54,19 @@ fn nanoseconds(at: crate::model::Timestamp) -> u64 {
     u64::try_from(at.0).unwrap_or(0).saturating_mul(1_000)
 }
 
+/// A request of one scope of one resource, for logs and spans alike: their messages differ in what the items are.
+fn request(items: impl Iterator<Item = Message>, from: &Installation) -> Vec<u8> {
+    let mut scoped = Message::default();
+    scoped.message(1, scope(from));
+    items.for_each(|item| scoped.message(2, item));
+    let mut of_resource = Message::default();
+    of_resource.message(1, resource(from));
+    of_resource.message(2, scoped);
+    let mut request = Message::default();
+    request.message(1, of_resource);
+    request.into_bytes()
+}
+
 /// `Resource`: the machine and the program.
 fn resource(from: &Installation) -> Message {
     let mut resource = Message::default();

@@ -3,7 +3,7 @@
 
 use super::super::protobuf::Message;
 use super::super::{Installation, Record};
-use super::{attribute, nanoseconds, resource, scope, span_id, trace_id};
+use super::{attribute, nanoseconds, request, span_id, trace_id};
 use crate::model::{EndReason, Event, NanoUsd, RequestLine, SessionId, Timestamp, Usage};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -214,15 +214,7 @@ fn provider(dialect: &str) -> &str {
 /// A request with these spans.
 #[must_use]
 pub fn spans(spans: &[Span], from: &Installation) -> Vec<u8> {
-    let mut scoped = Message::default();
-    scoped.message(1, scope(from));
-    spans.iter().for_each(|span| scoped.message(2, encode(span)));
-    let mut of_resource = Message::default();
-    of_resource.message(1, resource(from));
-    of_resource.message(2, scoped);
-    let mut request = Message::default();
-    request.message(1, of_resource);
-    request.into_bytes()
+    request(spans.iter().map(encode), from)
 }
 
 fn encode(span: &Span) -> Message {

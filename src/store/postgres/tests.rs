@@ -10,11 +10,9 @@ use super::super::{Account, Claim, HoldBook, Journal, Moment, Recorder, open_hol
 use super::*;
 use crate::ledger::{Frontier, leaf_hash};
 use crate::meter::{Admission, Wish};
-use crate::model::{
-    EndReason, Event, ExitStatus, Host, NanoUsd, Port, Pricing, RequestLine, RequestNumber, Scheme, Scope, Usage,
-    Window,
-};
+use crate::model::{EndReason, Event, ExitStatus, NanoUsd, Pricing, RequestNumber, Scope, Usage, Window};
 use crate::policy::SpendPolicy;
+use crate::store::tests::of_three_calls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
@@ -532,25 +530,7 @@ fn what_a_killed_session_held_is_settled_by_its_own_machine_alone() {
     drop(holds);
     world.sql("UPDATE accounts SET pid_started_ticks = 1");
     let mut journal = Journal::create(&home, &id(1), Writer::Proxy).unwrap();
-    let allowed = |request| Event::RequestAllowed {
-        request: RequestNumber(request),
-        line: RequestLine {
-            method: "POST".to_owned(),
-            scheme: Scheme::Https,
-            host: Host::parse("api.anthropic.com").unwrap(),
-            port: Port(443),
-            path: "/v1/messages".to_owned(),
-        },
-        rule: String::new(),
-        rule_from: None,
-        act: None,
-        secrets: Vec::new(),
-        also: Vec::new(),
-    };
-    let settled =
-        Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
-    // The first ended, the second was under way, and the third had not left.
-    for event in [allowed(1), settled, allowed(2)] {
+    for event in of_three_calls() {
         journal.record(*NOW, &event).unwrap();
     }
     drop(journal);

@@ -84,28 +84,26 @@ impl Gate<'_> {
         Ok(Found { place, whose })
     }
 
-    /// Makes something new under a name.
-    fn make(
+    /// Where something new is to be made, judged, and whether a protected name is let be; none where it is the kernel's to do.
+    fn place_for(
         &mut self,
         id: u64,
         caller: Caller,
         at: At,
-        deed: impl FnOnce(&Place, u32) -> Result<(), Errno>,
-    ) -> Result<Answer, Errno> {
-        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(Answer::Kernel) };
+        deed: Option<RepositoryDeed>,
+    ) -> Result<Option<(Place, bool)>, Errno> {
+        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(None) };
         if whose == Whose::Free {
-            return Ok(Answer::Kernel);
+            return Ok(None);
         }
-        self.judge_name(FileAct::Make, &place)?;
-        done(deed(&place, self.callers.mask(caller)?))
+        let is_let = self.judge_deed_at(FileAct::Make, &place, deed)?;
+        Ok(Some((place, is_let)))
     }
 
     fn make_directory(&mut self, id: u64, caller: Caller, at: At, mode: u32) -> Result<Answer, Errno> {
-        let Some(Found { place, whose }) = handed_back(self.find(id, caller, at))? else { return Ok(Answer::Kernel) };
-        if whose == Whose::Free {
+        let Some((place, is_let)) = self.place_for(id, caller, at, Some(RepositoryDeed::MakeDirectory))? else {
             return Ok(Answer::Kernel);
-        }
-        let is_let = self.judge_deed_at(FileAct::Make, &place, Some(RepositoryDeed::MakeDirectory))?;
+        };
         let mask = self.callers.mask(caller)?;
         rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(mode & !mask))?;
         done(if is_let { self.began(&place) } else { Ok(()) })
@@ -118,9 +116,9 @@ impl Gate<'_> {
         if mode & libc::S_ISGID != 0 {
             return Err(Errno::PERM);
         }
-        self.make(id, caller, at, |place, mask| {
-            rustix::fs::mknodat(&place.directory, &place.name, kind, Mode::from_raw_mode(mode & 0o7777 & !mask), device)
-        })
+        let Some((place, _)) = self.place_for(id, caller, at, None)? else { return Ok(Answer::Kernel) };
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !self.callers.mask(caller)?);
+        done(rustix::fs::mknodat(&place.directory, &place.name, kind, mode, device))
     }
 
     fn rename(&mut self, id: u64, caller: Caller, (from, to): (At, At), flags: u32) -> Result<Answer, Errno> {

@@ -30,9 +30,16 @@ pub(super) struct Repositories {
     locks: Vec<Held>,
 }
 
+impl Repositories {
+    /// Locks that were removed, or whose contents took the settings' place, are none any more.
+    fn forget_removed_locks(&mut self) {
+        self.locks.retain(|held| rustix::fs::fstat(&held.file).is_ok_and(|stat| stat.st_nlink > 0));
+    }
+}
+
 #[derive(Debug)]
 struct Held {
-    _file: OwnedFd,
+    file: OwnedFd,
     device: u64,
     inode: u64,
 }
@@ -40,7 +47,7 @@ struct Held {
 impl Held {
     fn new(file: OwnedFd) -> Result<Self, Errno> {
         let stat = rustix::fs::fstat(&file)?;
-        Ok(Self { _file: file, device: stat.st_dev, inode: stat.st_ino })
+        Ok(Self { file, device: stat.st_dev, inode: stat.st_ino })
     }
 
     fn is(&self, stat: &Stat) -> bool {
@@ -109,8 +116,7 @@ impl Gate<'_> {
         if place.name.as_c_str() != LOCK {
             return Ok(());
         }
-        // Those that others removed are no locks any more.
-        self.repositories.locks.retain(|held| rustix::fs::fstat(&held._file).is_ok_and(|stat| stat.st_nlink > 0));
+        self.repositories.forget_removed_locks();
         if self.repositories.locks.len() >= OWN_MAX {
             return Err(Errno::MFILE);
         }
@@ -120,9 +126,12 @@ impl Gate<'_> {
 
     /// Has the settings in a lock of the session's take the place of a repository's; none where that is not what is asked.
     pub(super) fn take_settings(&mut self, source: &Place, target: &Place) -> Option<Result<Answer, Errno>> {
-        let asked = source.name.as_c_str() == LOCK && target.name.as_c_str() == SETTINGS && source.path == target.path;
-        let (from, to) = (source.whole(), target.whole());
-        if !asked || self.whose(&to) != Whose::Hosts || !is_among(&self.repositories.locks, &from) {
+        // Nearly every change of names is another.
+        if source.name.as_c_str() != LOCK || target.name.as_c_str() != SETTINGS || source.path != target.path {
+            return None;
+        }
+        let to = target.whole();
+        if self.whose(&to) != Whose::Hosts || !is_among(&self.repositories.locks, &source.whole()) {
             return None;
         }
         let judged = self.plan.judged(super::as_path(&to))?;
@@ -130,7 +139,7 @@ impl Gate<'_> {
         self.plan.protection.judge_beside_git(FileAct::MoveHere, &judged).ok()?;
         let own = is_among(&self.repositories.directories, &prefix(&to, depth));
         let taken = replace(target, own);
-        self.repositories.locks.retain(|held| rustix::fs::fstat(&held._file).is_ok_and(|stat| stat.st_nlink > 0));
+        self.repositories.forget_removed_locks();
         if taken == Err(Errno::ACCESS) {
             self.refusals.note(FileAct::MoveHere, &to, SETTINGS_RULE);
         }
