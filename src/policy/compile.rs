@@ -222,13 +222,16 @@ impl Policy {
     /// What becomes of a verdict by a condition on what it lets through.
     fn tightened(&self, verdict: Verdict, clause: &Clause, by: &Particulars<'_>) -> Verdict {
         let line = match &verdict {
-            Verdict::Allow(grant) => grant.line().clone(),
-            Verdict::Ask(question) => question.line.clone(),
+            Verdict::Allow(grant) => grant.line(),
+            Verdict::Ask(question) => &question.line,
             Verdict::Deny(_) => return verdict,
         };
-        let rule = clause.named().clone();
-        match (clause.holds(&line, by), verdict) {
-            (Ok(false), verdict) => verdict,
+        let held = clause.holds(line, by);
+        if matches!(held, Ok(false)) {
+            return verdict;
+        }
+        let (line, rule) = (line.clone(), clause.named().clone());
+        match (held, verdict) {
             (Err(why), verdict) => {
                 let NamedRule { text, from } = &rule;
                 let reason = format!("whether the condition `{text}` of the {from} holds cannot be said: {why}");
@@ -245,7 +248,7 @@ impl Policy {
                 let also = outweighed(Verdict::Allow(grant));
                 Verdict::Ask(Question::new(line, rule, asked_by, covers, self.hash(), quota, also))
             }
-            (Ok(true), verdict) => {
+            (Ok(_), verdict) => {
                 let NamedRule { text, from } = &rule;
                 let reason = format!("the condition `{text}` of the {from} refuses it");
                 Verdict::Deny(Refusal { line, also: outweighed(verdict), rule: Some(rule), reason, rule_to_add: None })

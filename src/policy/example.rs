@@ -152,7 +152,6 @@ fn request(text: &str) -> Result<Request, Wrong> {
     let act = Act::of(&line, query.as_deref(), &HeaderMap::new());
     let mut request =
         Request { line, query, act, done: Vec::new(), updates: Vec::new(), upload: 0, history: History::default() };
-    request.history.acts.clear();
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let wrong = |hint: &str| (format!("`{word}` says nothing of an example"), hint.to_owned());

@@ -182,11 +182,12 @@ impl<'a> Courier<'a> {
     fn remember(&mut self, store: &dyn Store) -> Result<(), ShippingError> {
         let Some(from) = self.mark.open_from else { return Ok(()) };
         let mut next = from.max(self.mark.next.saturating_sub(LOOKBACK_MAX));
+        let mut teller = Teller::new(store)?;
         while next < self.mark.next {
             let entries = store.ledger_entries(next, BATCH_ENTRIES_MAX.min(self.mark.next - next))?;
             let Some(last) = entries.last() else { return Ok(()) };
             next = last.index + 1;
-            for record in Teller::new(store)?.entries(entries)? {
+            for record in teller.entries(entries)? {
                 // It was delivered.
                 let _ = self.book.take(&record);
             }

@@ -4,11 +4,9 @@ use super::send::Trouble;
 use super::target::{Place, TlsFiles};
 use crate::proxy::Roots;
 use rustls::ClientConfig;
-use rustls::SignatureScheme;
-use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -54,20 +52,7 @@ fn client_config(files: &TlsFiles) -> Result<ClientConfig, Trouble> {
 }
 
 /// The one certificate that omni has for a place.
-#[derive(Debug)]
-struct OwnCertificate(Arc<CertifiedKey>);
-
-impl ResolvesClientCert for OwnCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-fn own_certificate(config: &ClientConfig, certificate: &Path, key: &Path) -> Result<OwnCertificate, Trouble> {
+fn own_certificate(config: &ClientConfig, certificate: &Path, key: &Path) -> Result<SingleCertAndKey, Trouble> {
     let unusable = |path: &Path, why: String| Trouble::new(format!("{} cannot be used: {why}", path.display()));
     let pem = read(certificate)?;
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
@@ -75,7 +60,7 @@ fn own_certificate(config: &ClientConfig, certificate: &Path, key: &Path) -> Res
     let pem = zeroize::Zeroizing::new(read(key)?);
     let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unusable(key, error.to_string()))?;
     let certified = CertifiedKey::from_der(chain, secret, config.crypto_provider());
-    certified.map(|key| OwnCertificate(Arc::new(key))).map_err(|error| unusable(key, error.to_string()))
+    certified.map(SingleCertAndKey::from).map_err(|error| unusable(key, error.to_string()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Trouble> {

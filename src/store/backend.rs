@@ -92,12 +92,6 @@ pub trait Store: LedgerStore {
         self.log(Some(session), 0, u32::MAX)
     }
 
-    /// The first event, in the order of folding, of those from a time on: all that were recorded later come after it.
-    ///
-    /// # Errors
-    /// A [`StoreError`] of the database.
-    fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError>;
-
     /// Events that are meant, at most `count`, from a place in the log on: forwards, or backwards with the newest first.
     ///
     /// # Errors

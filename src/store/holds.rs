@@ -5,9 +5,10 @@
 //! journal; a call of which that tells no end is charged at all that was held for it, since it may have been billed.
 
 use super::holds_budget::{Others, budgets, day_of, is_own};
+use super::told::Told;
 use super::{Home, Journal, StoreError, fold, process_start_ticks, query, schema};
 use crate::meter::{Admission, Budget, Wish, admit};
-use crate::model::{Event, NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window, Writer};
+use crate::model::{NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window, Writer};
 use crate::policy::SpendPolicy;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,13 +275,6 @@ fn settle(connection: &Connection, session: &SessionId, request: RequestNumber, 
     connection.prepare_cached(text)?.execute(params![session.as_str(), day_of(Timestamp(at)), cost.0]).map(drop)
 }
 
-/// What a session's journal tells of a call that money was held for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    left: bool,
-    settled: Option<NanoUsd>,
-}
-
 /// Settles what a session left open by what its journal tells; what that leaves open, only where it is `over`.
 fn replay(connection: &mut Connection, home: &Home, session: &SessionId, over: bool) -> Result<(), StoreError> {
     fold::fold(connection, home, session)?;
@@ -296,11 +290,16 @@ fn settle_by_journal(connection: &mut Connection, session: &SessionId, over: boo
 
 /// The same within a transaction.
 pub(super) fn settle_told(transaction: &Transaction<'_>, session: &SessionId, over: bool) -> rusqlite::Result<()> {
-    let (told, whole) = told(transaction, session)?;
     let mut statement = transaction.prepare("SELECT request FROM charges WHERE session = ?1 AND state <> 'settled'")?;
     let requests = statement.query_map([session.as_str()], |row| row.get::<_, i64>(0))?;
     let requests = requests.collect::<rusqlite::Result<Vec<_>>>()?;
     drop(statement);
+    // As nearly always: then nobody need read what the session did.
+    if requests.is_empty() {
+        return Ok(());
+    }
+    let told = Told::of(&query::log(transaction, Some(session), None, 0, u32::MAX)?);
+    let whole = is_whole(transaction, session)?;
     for request in requests {
         let request = RequestNumber(request.cast_unsigned());
         let Told { left, settled } = told.get(&request).copied().unwrap_or_default();
@@ -318,21 +317,10 @@ pub(super) fn settle_told(transaction: &Transaction<'_>, session: &SessionId, ov
     Ok(())
 }
 
-/// What the events tell of each call, and whether every journal could be read.
-fn told(transaction: &Transaction<'_>, session: &SessionId) -> rusqlite::Result<(BTreeMap<RequestNumber, Told>, bool)> {
-    let mut told = BTreeMap::<RequestNumber, Told>::new();
-    for stored in query::log(transaction, Some(session), None, 0, u32::MAX)? {
-        match stored.event() {
-            Some(Event::RequestAllowed { request, .. }) => told.entry(request).or_default().left = true,
-            Some(Event::HoldSettled { request, charged, .. }) => {
-                told.entry(request).or_default().settled = Some(charged)
-            }
-            _ => {}
-        }
-    }
+/// Whether every journal of a session could be read.
+fn is_whole(transaction: &Transaction<'_>, session: &SessionId) -> rusqlite::Result<bool> {
     let text = "SELECT count(*) FROM journals WHERE session = ?1 AND fault IS NOT NULL";
-    let faults: i64 = transaction.query_row(text, [session.as_str()], |row| row.get(0))?;
-    Ok((told, faults == 0))
+    transaction.query_row(text, [session.as_str()], |row| row.get::<_, i64>(0)).map(|faults| faults == 0)
 }
 
 /// By what a budget is known in one of its windows.

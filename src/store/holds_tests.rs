@@ -1,7 +1,7 @@
 //! What holds and budgets do, with real databases and journals.
 
 use super::*;
-use crate::model::Writer;
+use crate::model::{Event, Writer};
 use crate::store::tests::of_three_calls;
 use crate::store::{Journal, Recorder, Sqlite};
 

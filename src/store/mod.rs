@@ -35,6 +35,7 @@ mod sqlite_ledger;
 mod summary;
 mod summary_row;
 mod terms;
+mod told;
 mod verify;
 
 pub use approvals::{Approval, Approvals};

@@ -112,13 +112,6 @@ pub(super) fn log(
     }
 }
 
-/// The first event, in the order of folding, of those from a time on: all that were recorded later come after it.
-pub(super) fn entry_at(connection: &Connection, since: Timestamp) -> rusqlite::Result<u64> {
-    let mut statement = connection.prepare_cached("SELECT min(entry) FROM events WHERE at >= ?1")?;
-    let found: Option<i64> = statement.query_row([since.0], |row| row.get(0))?;
-    Ok(found.map_or(u64::MAX >> 1, i64::cast_unsigned))
-}
-
 /// Events of all sessions, or of one user's, in the order of time: after a time and an entry, and before a time.
 pub(super) fn log_between(
     connection: &Connection,

@@ -41,11 +41,6 @@ pub enum Turn {
 }
 
 impl Search {
-    /// Whether it asks for anything that an event is found by.
-    fn asks_for_terms(&self) -> bool {
-        !self.groups().is_empty()
-    }
-
     /// What must be found: of each group one term at least.
     pub(super) fn groups(&self) -> Vec<Vec<String>> {
         let mut groups = Vec::new();
@@ -55,12 +50,6 @@ impl Search {
         groups.extend(self.cost.map(|cost| (terms::magnitude(cost)..=MAGNITUDE_MAX).map(terms::cost_term).collect()));
         groups.extend(self.text.iter().flat_map(|text| terms::words_of(text)).map(|word| vec![word]));
         groups
-    }
-
-    /// Whether an event is meant that has these terms.
-    fn admits(&self, stored: &StoredEvent, found: &[String]) -> bool {
-        let groups = self.groups();
-        self.is_exact(stored) && groups.iter().all(|group| group.iter().any(|term| found.contains(term)))
     }
 
     /// What terms alone do not tell: time, session, and whether a call cost enough.
@@ -85,20 +74,22 @@ struct Cost {
 #[derive(Debug)]
 pub(super) struct Sieve {
     search: Search,
+    /// What must be found, of each group one term.
+    groups: Vec<Vec<String>>,
     terms: Terms,
 }
 
 impl Sieve {
     /// One for a search.
     pub(super) fn new(search: Search) -> Self {
-        Self { search, terms: Terms::default() }
+        Self { groups: search.groups(), search, terms: Terms::default() }
     }
 
     /// Whether an event is meant.
     pub(super) fn admits(&mut self, stored: &StoredEvent) -> bool {
         // What is not meant is looked at all the same: it tells what later events are about.
-        let found = if self.search.asks_for_terms() { self.terms.of(stored, |_| None) } else { Vec::new() };
-        self.search.admits(stored, &found)
+        let found = if self.groups.is_empty() { Vec::new() } else { self.terms.of(stored, |_| None) };
+        self.search.is_exact(stored) && self.groups.iter().all(|group| group.iter().any(|term| found.contains(term)))
     }
 }
 
@@ -111,8 +102,10 @@ pub(super) fn scan(
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let mut sieve = Sieve::new(search.clone());
     let (most, mut found) = (usize::try_from(count).unwrap_or(usize::MAX), VecDeque::new());
+    // Without terms, no event is about what an earlier one told.
+    let earlier = if sieve.groups.is_empty() { 0 } else { EARLIER_EVENTS };
     let (first, last, mut entry) = match turn {
-        Turn::After(place) => (place, u64::MAX, place.saturating_sub(EARLIER_EVENTS)),
+        Turn::After(place) => (place, u64::MAX, place.saturating_sub(earlier)),
         Turn::Before(place) => (0, place, 0),
     };
     loop {

@@ -169,10 +169,6 @@ impl Store for Sqlite {
         query::log(&self.connection, session, self.viewer.as_deref(), entry, count).map_err(self.failed("read"))
     }
 
-    fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError> {
-        query::entry_at(&self.connection, since).map_err(self.failed("read"))
-    }
-
     fn search(&self, search: &Search, turn: Turn, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
         let found = index::search(&self.connection, self.viewer.as_deref(), search, turn, count);
         let found = found.map_err(self.failed("read"))?;

@@ -121,14 +121,7 @@ pub(super) fn rows_alone(memory: Memory, header: &Header) -> Report {
 
 /// Checks one journal by its file alone; none where there is no file.
 pub(super) fn journal_file(home: &Home, session: &SessionId, writer: Writer) -> Option<Report> {
-    let header = Header { session: session.clone(), writer };
-    let mut report = Report::of(&header);
-    match Reader::open(home, header.clone()) {
-        Ok(Some(mut reader)) => report.read(&mut reader, Position::start(&header), &[], true),
-        Ok(None) => return None,
-        Err(error) => report.fault(0, error.to_string()),
-    }
-    Some(report)
+    compare_journal(None, home, &Header { session: session.clone(), writer }, true)
 }
 
 /// Reads what the store remembers, at one moment, and checks the rows as the chain that they are.

@@ -12,11 +12,11 @@ use super::link::{Fault, Link};
 use super::locks::{self, Lock};
 use super::{Postgres, fold, query, summary_row};
 use crate::meter::{Admission, Budget, admit};
-use crate::model::{Event, NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window};
+use crate::model::{NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window};
 use crate::policy::SpendPolicy;
 use crate::store::summary_row::signed;
+use crate::store::told::Told;
 use crate::store::{Account, Claim, HoldBook, Moment, Placed, StoreError, process_start_ticks};
-use std::collections::BTreeMap;
 
 /// How many of a session's last calls tell what the next will probably cost.
 const EXPECTED_BY: i64 = 20;
@@ -197,28 +197,17 @@ fn settle(link: &Link, session: &SessionId, request: RequestNumber, cost: NanoUs
     link.execute(text, &[&session.as_str(), &signed(request.0), &cost.0]).map(drop)
 }
 
-/// What a session's journal tells of a call that money was held for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    left: bool,
-    settled: Option<NanoUsd>,
-}
-
 fn settle_by_journal(link: &Link, session: &SessionId) -> Result<(), Fault> {
-    let mut told = BTreeMap::<RequestNumber, Told>::new();
-    for stored in query::log(link, Some(session), None, 0, u32::MAX)? {
-        match stored.event() {
-            Some(Event::RequestAllowed { request, .. }) => told.entry(request).or_default().left = true,
-            Some(Event::HoldSettled { request, charged, .. }) => {
-                told.entry(request).or_default().settled = Some(charged)
-            }
-            _ => {}
-        }
+    let text = "SELECT request FROM charges WHERE session = $1 AND state <> 'settled'";
+    let open = link.query(text, &[&session.as_str()])?;
+    // As nearly always: then nobody need read what the session did.
+    if open.is_empty() {
+        return Ok(());
     }
+    let told = Told::of(&query::log(link, Some(session), None, 0, u32::MAX)?);
     let text = "SELECT count(*) FROM journals WHERE session = $1 AND fault IS NOT NULL";
     let whole = link.query_one(text, &[&session.as_str()])?.try_get::<_, i64>(0)? == 0;
-    let text = "SELECT request FROM charges WHERE session = $1 AND state <> 'settled'";
-    for row in link.query(text, &[&session.as_str()])? {
+    for row in open {
         let request = RequestNumber(row.try_get::<_, i64>(0)?.cast_unsigned());
         let Told { left, settled } = told.get(&request).copied().unwrap_or_default();
         match settled {

@@ -142,10 +142,6 @@ impl Store for Postgres {
         self.link.again("read", |link| query::log(link, session, self.viewer.as_deref(), entry, count))
     }
 
-    fn entry_at(&self, since: Timestamp) -> Result<u64, StoreError> {
-        self.link.again("read", |link| query::entry_at(link, since))
-    }
-
     fn log_between(
         &self,
         after: (Timestamp, u64),

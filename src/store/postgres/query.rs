@@ -73,12 +73,6 @@ pub(super) fn log(
     }
 }
 
-/// The first event, in the order of folding, of those from a time on: all that were recorded later come after it.
-pub(super) fn entry_at(link: &Link, since: Timestamp) -> Result<u64, Fault> {
-    let row = link.query_one("SELECT min(entry) FROM events WHERE at >= $1", &[&since.0])?;
-    Ok(row.try_get::<_, Option<i64>>(0)?.map_or(u64::MAX >> 1, i64::cast_unsigned))
-}
-
 /// Events of all sessions, or of one user's, in the order of time: after a time and an entry, and before a time.
 pub(super) fn log_between(
     link: &Link,

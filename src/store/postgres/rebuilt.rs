@@ -101,7 +101,7 @@ pub(super) fn write_ledger(link: &Link, directory: &Path) -> Result<u64, Fault> 
     if size > 0 {
         make_directories(&directory)?;
         let text = "SELECT place, entry FROM ledger_entries WHERE place >= $1 AND place < $2 ORDER BY place";
-        write_rows::<ENTRY_BYTES>(link, &directory.join("entries"), size, |from, to| {
+        write_rows::<ENTRY_BYTES>(&directory.join("entries"), size, |from, to| {
             link.query(text, &[&signed(from), &signed(to)])
         })?;
     }
@@ -113,7 +113,7 @@ pub(super) fn write_ledger(link: &Link, directory: &Path) -> Result<u64, Fault> 
             make_directories(&directory)?;
             let text =
                 "SELECT place, hash FROM ledger_hashes WHERE level = $1 AND place >= $2 AND place < $3 ORDER BY place";
-            write_rows::<32>(link, &directory.join(format!("hashes.{level}")), count, |from, to| {
+            write_rows::<32>(&directory.join(format!("hashes.{level}")), count, |from, to| {
                 link.query(text, &[&level, &signed(from), &signed(to)])
             })?;
         }
@@ -132,7 +132,6 @@ pub(super) fn write_ledger(link: &Link, directory: &Path) -> Result<u64, Fault> 
 
 /// Writes rows of one width, one after another. Zeros stand where one is missing, which no check takes for one.
 fn write_rows<const WIDTH: usize>(
-    _: &Link,
     path: &Path,
     count: u64,
     rows: impl Fn(u64, u64) -> Result<Vec<tokio_postgres::Row>, Fault>,
