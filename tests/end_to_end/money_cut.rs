@@ -119,9 +119,8 @@ const ONE: &str =
 fn after_killing(trial: &Trial, kill: impl FnOnce(Pid)) -> String {
     let body = message(r#"{"role":"user","content":"for ever"}"#).replacen('{', r#"{"stream":true,"#, 1);
     let mut killed = trial.start(&[ONE], &[], &format!("curl -sN -d '{body}' https://{MESSAGES}"));
-    trial.wait_until("the answer has begun", &mut killed, || {
-        trial.stage.run(&["audit", "log", "--json"]).stdout.windows(15).any(|bytes| bytes == b"request_allowed")
-    });
+    // It was allowed before it got there.
+    trial.wait_until("the call has come to the provider", &mut killed, || !trial.provider.calls().is_empty());
     kill(Pid::from_raw(i32::try_from(killed.pid()).unwrap()));
     drop(killed);
     let call = answer(MESSAGES, &message(r#"{"role":"user","content":"Hello"}"#));
