@@ -2,9 +2,10 @@
 
 use super::changes::{self, Found};
 use super::diff::meant;
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use crate::session::overlay::{
-    Applying, Change, Choice, Consent, Kind, Objections, OverlayError, Recovered, compare_text,
+    Applied, Applying, Change, Choice, Consent, Held, Kind, Objections, OverlayError, Recovered, compare_text,
 };
 use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -19,6 +20,8 @@ const LISTED_MAX: usize = 50;
 #[command(after_help = "Examples:\n  omni apply last\n  omni apply last src docs/guide.md\n  \
     omni apply last --except node_modules --executables")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -54,12 +57,34 @@ struct AppliedLine<'a> {
 ///
 /// # Errors
 /// Whatever speaks against it. Then nothing was changed, but for what an earlier attempt had begun.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Found { home, session, status } = changes::find(&args.session)?;
+pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let Found { session, status } = changes::find(&args.session, viewer)?;
     if !status.is_over() {
         return Err(OverlayError::Running(session, "apply").into());
     }
-    let applying = Applying::begin(&home, &session)?;
+    let held = Held::take(viewer.home(), &session)?;
+    let (applying, applied) = viewer.with_their_rights(|| take(args, held))??;
+    applying.close(&applied)?;
+    for (path, kind) in &applied.paths {
+        if args.json {
+            let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+            let line = AppliedLine { session: session.as_str(), path, change: kind.as_str() };
+            listing::emit(&listing::json_line(&line)?)?;
+        }
+    }
+    if !args.json {
+        let left = match applied.left {
+            0 => "nothing is left".to_owned(),
+            left => format!("{left} left; omni diff {session}"),
+        };
+        listing::emit(&format!("{} applied; {left}\n", applied.paths.len()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes over what the command line says, once nothing speaks against it.
+fn take(args: &Args, held: Held) -> anyhow::Result<(Applying, Applied)> {
+    let mut applying = Applying::begin(held)?;
     match applying.recovered() {
         Some(Recovered::Finished) => eprintln!("An earlier attempt was cut short; it is finished now."),
         Some(Recovered::PutBack) => eprintln!("An earlier attempt was cut short; it was put back."),
@@ -80,21 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Err(OverlayError::Refused.into());
     }
     let applied = applying.take(&choice, consent)?;
-    for (path, kind) in &applied.paths {
-        if args.json {
-            let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
-            let line = AppliedLine { session: session.as_str(), path, change: kind.as_str() };
-            listing::emit(&listing::json_line(&line)?)?;
-        }
-    }
-    if !args.json {
-        let left = match applied.left {
-            0 => "nothing is left".to_owned(),
-            left => format!("{left} left; omni diff {session}"),
-        };
-        listing::emit(&format!("{} applied; {left}\n", applied.paths.len()))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok((applying, applied))
 }
 
 /// What may be executed, where nothing else speaks against it: a question rather than a refusal.

@@ -1,27 +1,26 @@
 //! How the changes of an overlay are told, by `omni diff` and `omni apply`.
 
-use super::listing;
+use super::listing::Viewer;
 use crate::model::SessionId;
 use crate::session::overlay::{
     Change, ChangeKind, Changes, Comparison, Conflict, Kind, OverlayError, RelPath, TEXT_BYTES_MAX, compare_text, shown,
 };
-use crate::store::{Home, Status};
+use crate::store::Status;
 use base64::Engine;
 use serde::Serialize;
 
 /// A session whose changes are asked for.
 pub(super) struct Found {
-    pub home: Home,
     pub session: SessionId,
     pub status: Status,
 }
 
 /// Finds the session that a person means.
-pub(super) fn find(wanted: &str) -> anyhow::Result<Found> {
-    let store = listing::Viewer::own()?.open()?;
+pub(super) fn find(wanted: &str, viewer: &Viewer) -> anyhow::Result<Found> {
+    let store = viewer.open()?;
     let session = store.find(wanted)?;
     let (_, status) = store.session(&session)?;
-    Ok(Found { home: Home::from_env()?, session, status })
+    Ok(Found { session, status })
 }
 
 /// What a change does to the contents, where they can be compared.

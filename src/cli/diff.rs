@@ -1,7 +1,8 @@
 //! `omni diff`: what a session changed behind its overlay.
 
 use super::changes::{self, ChangeLine, Found};
-use super::listing;
+use super::listing::{self, Viewer};
+use super::server::Route;
 use crate::session::overlay::{Change, Changes, Comparison, Layer, OverlayError, RelPath, scan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:\n  omni diff last\n  omni diff last --stat\n  omni diff 4f2 src/main.rs\n  \
     omni diff last --json | jq -r 'select(.executes).path'")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -33,21 +36,26 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no such session, it keeps no changes, or they cannot be looked at.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Found { home, session, status } = changes::find(&args.session)?;
-    let layer = match Layer::find(&home, &session) {
+pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let found = changes::find(&args.session, viewer)?;
+    let layer = match Layer::find(viewer.home(), &found.session) {
         Err(error @ OverlayError::Nothing(_)) => {
             eprintln!("{error}");
             return Ok(ExitCode::SUCCESS);
         }
         other => other?,
     };
+    viewer.with_their_rights(|| show(args, found, &layer))?
+}
+
+/// Shows what a layer holds.
+fn show(args: &Args, Found { session, status }: Found, layer: &Layer) -> anyhow::Result<ExitCode> {
     let running = !status.is_over();
     if running {
         eprintln!("The session is still running: this is how it looks at the moment.");
     }
-    let paths = meant(&args.paths, &layer)?;
-    let found = scan(&layer, running)?;
+    let paths = meant(&args.paths, layer)?;
+    let found = scan(layer, running)?;
     let chosen = |change: &&Change| paths.is_empty() || paths.iter().any(|path| change.path.is_within(path));
     let mut kept = BTreeMap::<RelPath, usize>::new();
     for change in found.list.iter().filter(chosen) {

@@ -1,14 +1,17 @@
 //! `omni discard`: forget what a session changed behind its overlay.
 
 use super::changes::{self, Found};
-use super::listing;
-use crate::session::overlay::{OverlayError, discard};
+use super::listing::{self, Viewer};
+use super::server::Route;
+use crate::session::overlay::{Held, OverlayError, discard_unread};
 use std::process::ExitCode;
 
 /// Forget what a session changed behind its overlay
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  omni discard last")]
 pub struct Args {
+    #[command(flatten)]
+    pub(super) route: Route,
     /// A session: any unique beginning of its id, or `last`
     #[arg(value_name = "ID")]
     session: String,
@@ -21,17 +24,26 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no such session, it still runs, or its changes cannot be removed.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Found { home, session, status } = changes::find(&args.session)?;
+pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
+    let Found { session, status } = changes::find(&args.session, viewer)?;
     if !status.is_over() {
         return Err(OverlayError::Running(session, "discard").into());
     }
-    let discarded = match discard(&home, &session) {
+    let discarded = match Held::take(viewer.home(), &session) {
         Err(error @ OverlayError::Nothing(_)) => {
             eprintln!("{error}");
             return Ok(ExitCode::SUCCESS);
         }
-        other => other?,
+        Err(error @ OverlayError::Notes { .. }) => {
+            discard_unread(viewer.home(), &session, error)?;
+            None
+        }
+        held => {
+            let mut held = held?;
+            let count = viewer.with_their_rights(|| held.settle())??;
+            held.discard(count)?;
+            count
+        }
     };
     if args.json {
         let line = serde_json::json!({ "session": session.as_str(), "discarded": discarded });

@@ -3,6 +3,7 @@
 mod learn;
 
 use self::learn::Learner;
+pub(super) use self::learn::learn_target;
 use super::limit_flags::LimitFlags;
 use super::money_flags::MoneyFlags;
 use super::profile::{self, Found};
@@ -13,7 +14,7 @@ use crate::policy::{
     Effect, Profile, SecretSpec, SshAccess, SshHost, WorkspaceMode, WrittenRule, parse_duration, without_dots,
 };
 use crate::proxy::ConnectTo;
-use crate::server::ServerError;
+use crate::server::{Peer, ServerError};
 use crate::session::{self, Asking, Caller, Outcome, Prepared, ProgramError, SessionError, SessionRequest, overlay};
 use crate::store::Home;
 use crate::supervisor::{Access, Mount};
@@ -158,15 +159,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(socket) = args.route.socket()? {
         return through(socket, args);
     }
-    // What was learned is told at the end, when nobody is there.
-    anyhow::ensure!(
-        !(args.detach && args.learns()),
-        "`--learn` tells at the end, and `--detach` leaves nobody to tell"
-    );
     let manner = args.manner();
     let found = args.find_profile()?;
     let profile = found.profile.clone();
-    let learner = Learner::new(&args.learn, found);
+    let learner = args.learner(|| Learner::own(found))?;
     let prepared = session::prepare(request(args, profile, &Sources::Disk, Caller::default())?);
     carry_out(prepared, manner, learner, || Ok(Home::from_env()?))
 }
@@ -196,14 +192,25 @@ impl Args {
         }
     }
 
-    /// Whether the session shall go on without a terminal.
-    pub(super) fn detaches(&self) -> bool {
-        self.detach
+    /// Whoever learns from the session, if anybody.
+    fn learner(&self, make: impl FnOnce() -> Learner) -> anyhow::Result<Option<Learner>> {
+        // What was learned is told at the end, when nobody is there.
+        anyhow::ensure!(
+            !(self.detach && self.learn.is_wanted()),
+            "`--learn` tells at the end, and `--detach` leaves nobody to tell"
+        );
+        Ok(self.learn.is_wanted().then(|| make().writing_to(&self.learn)))
     }
 
-    /// Whether something shall be learned from the session.
-    pub(super) fn learns(&self) -> bool {
-        self.learn.is_wanted()
+    /// The same for a user of the machine's server, with what they sent of their profile.
+    pub(super) fn learner_of(
+        &self,
+        profile: &Profile,
+        text: String,
+        file: Option<(String, bool)>,
+        peer: &Peer,
+    ) -> anyhow::Result<Option<Learner>> {
+        self.learner(|| Learner::of(profile.clone(), text, file, peer.clone()))
     }
 
     /// The files that it names besides, likewise.
@@ -258,9 +265,8 @@ pub(super) fn carry_out(
     }
     let id = &prepared.session;
     let farewell = || tell(format_args!("left session {id}, which goes on; omni attach {id}, or omni stop {id}"));
-    // What was learned is told to whoever is there at the end, and the machine's server counts those who are.
-    let leavable = learner.is_none() && !prepared.request.caller.is_another();
-    let outcome = match session::run(&prepared, &home, leavable.then_some(&farewell as &dyn Fn())) {
+    // What was learned is told to whoever is there at the end.
+    let outcome = match session::run(&prepared, &home, learner.is_none().then_some(&farewell as &dyn Fn())) {
         Err(error @ SessionError::CalledOff(signal)) => {
             tell(format_args!("{error}"));
             return Ok(exit_as(ExitStatus::Signal(signal as i32)));
@@ -444,7 +450,9 @@ fn conclude(outcome: &Outcome, home: &Home, quiet: bool) {
     }
     if !quiet {
         // A layer that cannot be looked at now is told of by `omni diff`.
-        let changes = match overlay::count_waiting(home, &outcome.session, false) {
+        // Those of another user are counted with that user's rights, by `omni show` and `omni diff`.
+        let layer = overlay::Layer::find(home, &outcome.session);
+        let changes = match overlay::count_waiting(layer, false) {
             Ok(Some(1)) => format!(", 1 change waits: omni diff {}", outcome.session),
             Ok(Some(count)) => format!(", {count} changes wait: omni diff {}", outcome.session),
             Ok(None) => String::new(),

@@ -2,6 +2,7 @@
 
 use crate::model::{Event, NanoUsd, SessionId, Timestamp, Usage};
 pub(super) use crate::model::{harmless_json, printable};
+use crate::server::{Peer, with_rights_of};
 use crate::store::{Home, Store, open_store, record_of_installation};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -17,7 +18,7 @@ pub(super) struct Viewer {
     home: Home,
     user: Option<String>,
     /// Who asks at the other end of the machine's server; none where it is this process's user.
-    visitor: Option<String>,
+    visitor: Option<Peer>,
 }
 
 impl Viewer {
@@ -27,8 +28,19 @@ impl Viewer {
     }
 
     /// A visitor of the machine's server, who sees of its records those of their own sessions, or everything.
-    pub(super) fn visitor(home: Home, name: String, sees_all: bool) -> Self {
-        Self { home, user: (!sees_all).then(|| name.clone()), visitor: Some(name) }
+    pub(super) fn visitor(home: Home, peer: Peer) -> Self {
+        Self { home, user: (!peer.is_root()).then(|| peer.name.clone()), visitor: Some(peer) }
+    }
+
+    /// Does something with the rights of whoever asks: what lies at a path of theirs is theirs to look at and to change.
+    ///
+    /// # Errors
+    /// When they cannot be taken or given back.
+    pub(super) fn with_their_rights<T>(&self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
+        match &self.visitor {
+            Some(peer) => Ok(with_rights_of(peer, work)?),
+            None => Ok(work()),
+        }
     }
 
     /// Records that records are read, where somebody reads them who could not without omni: the owner of a home reads its
@@ -37,8 +49,9 @@ impl Viewer {
     /// # Errors
     /// When it cannot be recorded; then nothing is to be shown.
     pub(super) fn note_reading(&self, command: &str, session: Option<&SessionId>) -> anyhow::Result<()> {
-        let Some(user) = self.visitor.clone() else { return Ok(()) };
-        let event = Event::LedgerRead { user, command: command.to_owned(), of_session: session.cloned() };
+        let Some(peer) = &self.visitor else { return Ok(()) };
+        let event =
+            Event::LedgerRead { user: peer.name.clone(), command: command.to_owned(), of_session: session.cloned() };
         record(&self.home, &event)
     }
 

@@ -1,5 +1,6 @@
 //! `omni server --system`, the process that it gives each visitor, and visiting it.
 
+use super::exec::learn_target;
 use super::listing::Viewer;
 use super::sources::Sources;
 use super::{Records, Start, Verb, exec};
@@ -10,7 +11,7 @@ use crate::server::{
 };
 use crate::session::{self, Caller, SentSecrets, SessionRequest};
 use crate::store::Home;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -126,14 +127,16 @@ pub fn serve_visitor(args: VisitorArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run_session(visit: Visit, machine: &Machine, home: &std::path::Path) -> anyhow::Result<ExitCode> {
-    let Visit { peer, request, secrets } = visit;
-    let Request { words, directory, environment, profile: (label, profile), files, secrets: names, .. } = request;
+    // Until this process ends, and with it the session, or whichever process goes on with it.
+    let Visit { peer, request, secrets, life: _life } = visit;
+    let Request { words, directory, environment, profile: (label, text), profile_file, files, secrets: names, .. } =
+        request;
     let Verb::Start(Start::Exec(args)) = super::parse(words)? else { bail!("this visit is for sessions alone") };
-    ensure!(!args.detaches(), "a session of the machine's server keeps its terminal: detach one by --no-system");
-    ensure!(!args.learns(), "learning cannot go through the machine's server: run it by --no-system");
     let manner = args.manner();
-    let profile = Profile::parse(&label, &profile)?;
-    let caller = Caller::other(environment, names, secrets, server::sent_secrets);
+    let profile = Profile::parse(&label, &text)?;
+    let learner = args.learner_of(&profile, text, profile_file, &peer)?;
+    let records = std::path::absolute(home)?;
+    let caller = Caller::other(environment, names, secrets, server::sent_secrets, records);
     let wanted = server::with_rights_of(&peer, || {
         rustix::process::chdir(&directory).with_context(|| format!("cannot enter {directory}"))?;
         exec::request(*args, profile, &Sources::Sent(files), caller)
@@ -143,13 +146,12 @@ fn run_session(visit: Visit, machine: &Machine, home: &std::path::Path) -> anyho
     let prepared = server::with_rights_of(&peer, || session::prepare(wanted))?;
     // Changing ids cleared it (prctl(2)): whatever ends the process in front of this one ends the session.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    exec::carry_out(prepared, manner, None, || Ok(Home::open(home)?))
+    exec::carry_out(prepared, manner, learner, || Ok(Home::open(home)?))
 }
 
 fn show_records(visit: Visit, home: &std::path::Path) -> anyhow::Result<ExitCode> {
     let Visit { peer, request, .. } = visit;
-    let sees_all = peer.is_root();
-    let viewer = Viewer::visitor(Home::open(home)?, peer.name, sees_all);
+    let viewer = Viewer::visitor(Home::open(home)?, peer);
     match super::parse(request.words)? {
         Verb::Records(records) => records.show(&viewer),
         Verb::Policy(policy) => policy.amend(&viewer),
@@ -165,6 +167,7 @@ pub(super) fn exec_through(socket: PathBuf, args: exec::Args) -> anyhow::Result<
     // That it waits is said also where nobody watches: it is no banner, and explains why nothing happens.
     let quiet = args.quiet();
     let (found, files) = (args.find_profile()?, args.files()?);
+    let profile_file = learn_target(&found).map(|target| (target.display().to_string(), found.file.is_some()));
     let label = found.file.map_or_else(|| found.profile.name.clone(), |file| file.display().to_string());
     // What is wrong with it is found out here, where the files are.
     let wanted = exec::request(args, found.profile, &Sources::Disk, Caller::default())?;
@@ -179,6 +182,7 @@ pub(super) fn exec_through(socket: PathBuf, args: exec::Args) -> anyhow::Result<
         directory: directory()?,
         environment,
         profile: (label, found.text),
+        profile_file,
         files,
         secrets: secrets.keys().cloned().collect(),
         umask: umask(),

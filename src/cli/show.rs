@@ -5,7 +5,7 @@ use super::listing::{self, Viewer};
 use super::server::Route;
 use super::sessions::{SessionHead, ending};
 use crate::model::{BodyEnd, Event, Isolation, NanoUsd, Pricing, RequestNumber, SessionId, Tier, Usage};
-use crate::session::overlay::{OverlayError, count_waiting};
+use crate::session::overlay::{Layer, OverlayError, count_waiting};
 use crate::store::{Status, StoredEvent, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -115,7 +115,8 @@ pub(super) fn run(args: Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
     viewer.note_reading("show", Some(&session))?;
     let (summary, status) = store.session(&session)?;
     let events = store.events(&session)?;
-    let changes = count_waiting(viewer.home(), &session, !status.is_over());
+    let layer = Layer::find(viewer.home(), &session);
+    let changes = viewer.with_their_rights(|| count_waiting(layer, !status.is_over()))?;
     let text = match args.json {
         true => json(&summary, status, &events, changes.ok().flatten())?,
         false => human(&summary, status, &events, waiting(&session, changes)),

@@ -65,7 +65,7 @@ pub fn parse_machine_file(label: &str, text: &str) -> Result<MachineFile, Policy
             .take("upstream_proxy")
             .and_then(|node| UpstreamProxySetting::read(node, &mut complaints)),
         upstream_ca: fields.take("upstream_ca").and_then(|node| full_path(node, &mut complaints)),
-        limits: fields.take("limits").map(|node| machine_limits(node, &mut complaints)).unwrap_or_default(),
+        limits: fields.take("limits").map(|node| limits(node, &mut complaints)).unwrap_or_default(),
     };
     fields.finish(&mut complaints);
     refuse_any(label, complaints)?;
@@ -102,16 +102,6 @@ pub fn parse_machine_secrets(label: &str, text: &str) -> Result<Vec<MachineSecre
     }
     refuse_any(label, complaints)?;
     Ok(secrets)
-}
-
-/// Reads `limits:` as in a profile, but for what bounds overlays, which do not go through the server.
-fn machine_limits(node: Node, complaints: &mut Vec<Complaint>) -> Limits {
-    let place = node.clone();
-    let limits = limits(node, complaints);
-    if limits.disk.is_some() {
-        complaints.push(place.complaint("`disk` bounds overlays, which do not go through the server", "remove it"));
-    }
-    limits
 }
 
 fn machine_secret(mut node: Node, complaints: &mut Vec<Complaint>) -> Option<MachineSecret> {

@@ -41,6 +41,8 @@ pub struct Visit {
     pub request: Request,
     /// The values of the secrets they sent, unread.
     pub secrets: OwnedFd,
+    /// Held as long as the session lives, in whichever process that goes on: what the one in front of it waits for.
+    pub life: OwnedFd,
 }
 
 /// Which of the two processes this is.
@@ -57,7 +59,11 @@ pub enum Side {
 /// # Errors
 /// A [`ServerError`] when there will be no session. The visitor has been told.
 pub fn receive(connection: OwnedFd, kind: Kind) -> Result<Side, ServerError> {
-    let begun = take_request(&connection).and_then(|(visit, streams)| {
+    let (lives, life) = match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
+        Ok(pipe) => pipe,
+        Err(error) => return Err(refuse(&connection, ServerError::calling("make a pipe")(error))),
+    };
+    let begun = take_request(&connection, life).and_then(|(visit, streams)| {
         if kind == Kind::Session
             && let Err(error) = Share::of(visit.peer.uid).join()
         {
@@ -67,6 +73,7 @@ pub fn receive(connection: OwnedFd, kind: Kind) -> Result<Side, ServerError> {
         children.thread_block().map_err(ServerError::calling("block signals"))?;
         match fork_single_threaded().map_err(ServerError::calling("fork the session"))? {
             Forked::Child => {
+                drop(lives);
                 take_stage(&visit, streams)?;
                 tell(&connection, &Word::Begun);
                 Ok(Side::Session(Box::new(visit)))
@@ -76,19 +83,33 @@ pub fn receive(connection: OwnedFd, kind: Kind) -> Result<Side, ServerError> {
                 let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
                 let signals = signals.map_err(ServerError::calling("take signals over"))?;
                 Front { connection: &connection, signals, session: pid, kind, user: User::There }.mind()?;
+                outlast(&lives)?;
                 Ok(Side::Front)
             }
         }
     });
-    if let Err(error) = &begun {
-        tell(&connection, &Word::Refused(error.to_string()));
+    begun.map_err(|error| refuse(&connection, error))
+}
+
+fn refuse(connection: &OwnedFd, why: ServerError) -> ServerError {
+    tell(connection, &Word::Refused(why.to_string()));
+    why
+}
+
+/// Waits until nobody holds the other end: a session that was left, or never had a terminal, goes on in a process of its own,
+/// and counts as its user's as long as this one is there.
+fn outlast(lives: &OwnedFd) -> Result<(), ServerError> {
+    loop {
+        match poll(&mut [PollFd::new(lives, PollFlags::IN)], None) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map(drop).map_err(ServerError::calling("wait for a session that was left")),
+        }
     }
-    begun
 }
 
 type Streams = [OwnedFd; 3];
 
-fn take_request(connection: &OwnedFd) -> Result<(Visit, Streams), ServerError> {
+fn take_request(connection: &OwnedFd, life: OwnedFd) -> Result<(Visit, Streams), ServerError> {
     let mut waits = [PollFd::new(connection, PollFlags::IN)];
     let timeout = Timespec::try_from(REQUEST).ok();
     if poll(&mut waits, timeout.as_ref()).map_err(ServerError::calling("wait for the request"))? == 0 {
@@ -106,7 +127,7 @@ fn take_request(connection: &OwnedFd) -> Result<(Visit, Streams), ServerError> {
     let request = request.map_err(ServerError::calling("read the request"))?;
     let streams = [stdin, stdout, stderr];
     streams.iter().try_for_each(descriptors::check)?;
-    Ok((Visit { peer, request, secrets }, streams))
+    Ok((Visit { peer, request, secrets, life }, streams))
 }
 
 /// Makes this process the leader of a session whose terminal, if there is one, is the user's, with the user's streams, groups

@@ -72,12 +72,6 @@ impl Machine {
     /// # Errors
     /// [`ServerError::Request`] where the user could otherwise have a secret sent to a place of their own.
     pub fn govern(&self, request: &mut SessionRequest, peer: &Peer) -> Result<(), ServerError> {
-        if request.profile.filesystem.workspace == WorkspaceMode::Overlay {
-            return Err(ServerError::Request(
-                "an overlay workspace cannot go through the machine's server, whose records are out of your reach: run it \
-                 by --no-system",
-            ));
-        }
         // Less would leave root's process with less than the namespaces between it and the harness.
         request.minimum_isolation = Some(Tier::Full);
         request.policies.splice(0..0, self.policies.iter().cloned());
@@ -107,23 +101,27 @@ impl Machine {
         if let Some(roots) = &self.upstream_ca {
             request.upstream_ca.get_or_insert_default().extend_from_slice(roots);
         }
-        limit(&mut request.profile.limits, &self.file.limits);
+        let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay;
+        limit(&mut request.profile.limits, &self.file.limits, overlay);
         request.timeout =
             request.timeout.map(|timeout| least(Some(timeout), self.file.limits.duration).unwrap_or(timeout));
         let duration = request.timeout.or(request.profile.limits.duration);
-        request.caller.hold(&request.profile.limits, duration)?;
+        request.caller.hold(&request.profile.limits, overlay, duration)?;
         Ok(())
     }
 }
 
 /// What both allow. Nothing written is no limit.
-fn limit(own: &mut Limits, machine: &Limits) {
+fn limit(own: &mut Limits, machine: &Limits, overlay: bool) {
     own.memory = least(own.memory, machine.memory);
     own.pids = least(own.pids, machine.pids);
     own.cpus = least(own.cpus, machine.cpus);
     own.duration = least(own.duration, machine.duration);
     own.files = least(own.files, machine.files);
     own.tmp = least(own.tmp, machine.tmp);
+    if overlay {
+        own.disk = least(own.disk, machine.disk);
+    }
     // Of room that stays free, the more is the stricter.
     own.disk_free = own.disk_free.max(machine.disk_free);
 }

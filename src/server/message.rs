@@ -83,6 +83,8 @@ pub struct Request {
     pub environment: BTreeMap<String, String>,
     /// The profile, read by the user, not by the server: what errors call it, and its text.
     pub profile: (String, String),
+    /// The file that a change of the profile goes to, and whether the profile is in it already.
+    pub profile_file: Option<(String, bool)>,
     /// The other files that the command line names, by the names it has for them.
     pub files: BTreeMap<String, String>,
     /// The names of the secrets that come beside this.

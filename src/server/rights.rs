@@ -9,7 +9,7 @@ const SAME: u32 = u32::MAX;
 
 /// Does something with the rights of a user: their effective user and group, and no capability. Their other groups this
 /// process has from its start. Only the effective ids change, so that the user has no hold over this process meanwhile:
-/// signals and tracing go by the real and saved ones (kill(2), ptrace(2)).
+/// signals and tracing go by the real and saved ones (kill(2), ptrace(2)). A process that ends with its parent still does.
 ///
 /// # Errors
 /// [`ServerError::Call`] when the rights cannot be taken or given back; then nothing must go on.
@@ -17,8 +17,18 @@ pub fn with_rights_of<T>(peer: &Peer, work: impl FnOnce() -> T) -> Result<T, Ser
     let same = (Uid::from_raw(SAME), Gid::from_raw(SAME));
     let groups = |gid| setresgid(same.1, Gid::from_raw(gid), same.1);
     let users = |uid| setresuid(same.0, Uid::from_raw(uid), same.0);
+    let bond =
+        rustix::process::parent_process_death_signal().map_err(ServerError::calling("see what ends with what"))?;
+    let parent = rustix::process::getppid();
     groups(peer.gid).and_then(|()| users(peer.uid)).map_err(ServerError::calling("take the user's rights"))?;
     let done = work();
     users(0).and_then(|()| groups(0)).map_err(ServerError::calling("give the user's rights back"))?;
+    if bond.is_some() {
+        // Changing ids undid it (prctl(2), PR_SET_PDEATHSIG).
+        rustix::process::set_parent_process_death_signal(bond).map_err(ServerError::calling("end with the parent"))?;
+        if rustix::process::getppid() != parent {
+            return Err(ServerError::Lost);
+        }
+    }
     Ok(done)
 }

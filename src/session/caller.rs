@@ -7,6 +7,7 @@ use super::error::SessionError;
 use super::secrets;
 use crate::model::Secret;
 use crate::policy::{Limits, SecretSpec};
+use crate::store::{Home, StoreError};
 use crate::supervisor::{LimitPlan, plan_limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,24 +32,26 @@ struct Sent {
     secrets: BTreeSet<String>,
     values: OwnedFd,
     read: fn(&OwnedFd) -> io::Result<SentSecrets>,
+    records: PathBuf,
 }
 
 /// The secrets that a user sends with a request, by name: the value, or why there is none.
 pub type SentSecrets = BTreeMap<String, Result<String, String>>;
 
 impl Caller {
-    /// Another user, with the environment and the names of the secrets that they sent. `read` reads their values from
-    /// `values`, in the proxy.
+    /// Another user, with the environment and the names of the secrets that they sent, whose session is recorded in the home
+    /// `records`. `read` reads the secrets' values from `values`, in the proxy.
     #[must_use]
     pub fn other(
         environment: BTreeMap<String, String>,
         secrets: Vec<String>,
         values: OwnedFd,
         read: fn(&OwnedFd) -> io::Result<SentSecrets>,
+        records: PathBuf,
     ) -> Self {
         let secrets = secrets.into_iter().collect();
         Self {
-            sent: Some(Arc::new(Sent { environment, secrets, values, read })),
+            sent: Some(Arc::new(Sent { environment, secrets, values, read, records })),
             granted: BTreeMap::new(),
             limits: None,
         }
@@ -60,17 +63,23 @@ impl Caller {
         self.sent.is_some()
     }
 
+    /// The home that the session is recorded in, and that its layer lies in.
+    pub(super) fn records(&self) -> Result<PathBuf, StoreError> {
+        self.sent.as_ref().map_or_else(Home::path_from_env, |sent| Ok(sent.records.clone()))
+    }
+
     /// Lets the session use a secret of the machine's, which has a value or has none.
     pub fn grant(&mut self, secret: &str, has_value: bool) {
         self.granted.insert(secret.to_owned(), has_value);
     }
 
-    /// Has the session held to its profile's limits by the means of this process, which may have more than the caller.
+    /// Has the session held to its profile's limits by the means of this process, which may have more than the caller. Some
+    /// count where its workspace lies behind an `overlay`.
     ///
     /// # Errors
     /// For a limit that nothing here can hold.
-    pub fn hold(&mut self, limits: &Limits, duration: Option<Duration>) -> Result<(), SessionError> {
-        self.limits = Some(plan_limits(limits, false, duration)?);
+    pub fn hold(&mut self, limits: &Limits, overlay: bool, duration: Option<Duration>) -> Result<(), SessionError> {
+        self.limits = Some(plan_limits(limits, overlay, duration)?);
         Ok(())
     }
 

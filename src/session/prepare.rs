@@ -24,7 +24,6 @@ use crate::policy::{
     UpstreamProxySetting, WorkspaceMode, WrittenRule, expand_home, parse_policy_file,
 };
 use crate::proxy::{ConnectTo, UpstreamProxies};
-use crate::store::Home;
 use crate::supervisor::{
     Access, HostFacts, Mount, Plan, PlanError, PlanRequest, PrivatePlace, TerminalStreams, granted_paths, pinned_paths,
     plan, plan_enclosed, plan_limits, repositories_above,
@@ -563,7 +562,7 @@ fn access(request: &SessionRequest) -> Access {
 /// Where the changes of the workspace are kept, where it lies behind an overlay. Nothing is made yet.
 fn layer(request: &SessionRequest, session: &SessionId) -> Result<Option<PathBuf>, SessionError> {
     let overlay = request.profile.filesystem.workspace == WorkspaceMode::Overlay && !request.read_only;
-    Ok(if overlay { Some(layer_path(&Home::path_from_env()?, session)) } else { None })
+    Ok(if overlay { Some(layer_path(&request.caller.records()?, session)) } else { None })
 }
 
 fn home_directory(caller: &Caller) -> Result<PathBuf, SessionError> {

@@ -367,12 +367,14 @@ fn prepare(
         // Only now is this process in its group, where its view of groups shall begin.
         sys::unshare_control_groups().map_err(at("begin a view of control groups"))?;
     }
+    let by_itself = !plan.identity.is_roots() && !enclosed;
+    let opening = |error: SupervisorError| ("open the host's places".to_owned(), error.to_string());
+    let own = by_itself.then(|| Trees::open_own(plan)).transpose().map_err(opening)?;
     apply::become_user(&plan.identity).map_err(at("become the sandbox's user"))?;
     // Changing ids cleared it (prctl(2), PR_SET_PDEATHSIG).
     outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
     // As that user, so that root on behalf of one opens what they could open, and nothing else.
-    let opened = if plan.identity.is_roots() || enclosed { Ok(None) } else { Trees::open(plan).map(Some) };
-    let trees = opened.map_err(|error| ("open the host's places".to_owned(), error.to_string()))?;
+    let trees = own.map(|own| own.and_others(plan)).transpose().map_err(opening)?;
     let mut site = Site { trees, wire: wire.as_fd(), certificates };
     let (listeners, lane) = apply::build(plan, network, &mut site).map_err(failed)?;
     let terminal = match plan.terminal {

@@ -23,8 +23,23 @@ pub(super) struct Trees(BTreeMap<PathBuf, OwnedFd>);
 impl Trees {
     /// Opens every place that the plan shows.
     pub(super) fn open(plan: &Plan) -> Result<Self, SupervisorError> {
-        let opened = places(plan).map(|place| Ok((place.target.clone(), place.open()?)));
+        Self::open_own(plan)?.and_others(plan)
+    }
+
+    /// Opens what lies in omni's own directory, which is out of reach of the user on whose behalf root runs a session.
+    pub(super) fn open_own(plan: &Plan) -> Result<Self, SupervisorError> {
+        let own = places(plan).filter(|place| matches!(place.known, Known::Ours));
+        let opened = own.map(|place| Ok((place.target.clone(), place.open()?)));
         Ok(Self(opened.collect::<Result<_, _>>()?))
+    }
+
+    /// And all the others.
+    pub(super) fn and_others(mut self, plan: &Plan) -> Result<Self, SupervisorError> {
+        for place in places(plan).filter(|place| !matches!(place.known, Known::Ours)) {
+            let tree = place.open()?;
+            self.0.insert(place.target, tree);
+        }
+        Ok(self)
     }
 
     /// Passes all of them on.

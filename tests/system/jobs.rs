@@ -4,13 +4,13 @@ use crate::machine::{Files, Machine, on_a_machine};
 use crate::screen::Screen;
 
 /// Types the start of a session of Ada's; the shell then prints `exit=` and its status.
-fn start(machine: &Machine, screen: &Screen, words: &str, ready: &str) {
+pub fn start(machine: &Machine, screen: &Screen, words: &str, ready: &str) {
     visit(machine, screen, &format!("exec -q {words}"));
     screen.wait_for(ready);
 }
 
 /// Types a command line of omni's as Ada.
-fn visit(machine: &Machine, screen: &Screen, words: &str) {
+pub fn visit(machine: &Machine, screen: &Screen, words: &str) {
     let ada = &machine.ada;
     screen.line(&format!(
         "cd {} && clear && setpriv --reuid={} --regid={} --clear-groups env HOME={} OMNI_SYSTEM_SOCKET={} {} {words}; \

@@ -13,6 +13,8 @@ mod fairness;
 mod identity;
 mod installed;
 mod jobs;
+mod layers;
+mod left;
 mod life;
 mod machine;
 mod policies;

@@ -47,17 +47,6 @@ fn nobody_has_more_time_or_files_than_the_machine_gives() {
     });
 }
 
-#[test]
-fn what_the_server_cannot_do_for_a_user_is_refused() {
-    on_a_machine(Files::default(), |machine| {
-        for flags in [&["--fs", "overlay"][..], &["--learn"]] {
-            let outcome = machine.shell(&machine.ada, flags, "echo out");
-            assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(125), ""), "{flags:?}: {outcome:?}");
-            assert!(outcome.stderr.contains("cannot go through the machine's server"), "{flags:?}: {outcome:?}");
-        }
-    });
-}
-
 /// A company's proxy that refuses everybody, and tells what it was asked.
 fn refusing_proxy() -> (u16, Receiver<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -5,7 +5,8 @@ use crate::cli::event_line::describe;
 use crate::cli::listing::printable;
 use crate::cli::profile::Found;
 use crate::model::{Event, SessionId};
-use crate::policy::{Amended, Lesson, Refused, amend};
+use crate::policy::{Amended, Lesson, Profile, Refused, amend};
+use crate::server::{Peer, with_rights_of};
 use crate::session::Prepared;
 use crate::store::{Home, open_store};
 use crate::supervisor::{Access, Step};
@@ -41,15 +42,45 @@ impl Flags {
 
 /// A session that is learned from.
 pub struct Learner {
-    profile: Found,
+    profile: Profile,
+    text: String,
+    /// The file that the change goes to, and whether the profile is in it already.
+    target: Option<(PathBuf, bool)>,
     /// Where the proposal goes, if not to stderr.
     out: Option<PathBuf>,
+    /// With whose rights it goes there, where not with this process's.
+    peer: Option<Peer>,
+}
+
+/// The file that a change of a profile goes to.
+pub(in crate::cli) fn learn_target(found: &Found) -> Option<PathBuf> {
+    found.file.clone().or_else(|| Home::profile_from_env(&found.profile.name))
 }
 
 impl Learner {
-    /// Whoever learns by these flags, if anybody.
-    pub(super) fn new(flags: &Flags, profile: Found) -> Option<Self> {
-        flags.is_wanted().then(|| Self { profile, out: flags.learn_out.clone() })
+    /// For this process's user.
+    pub(super) fn own(found: Found) -> Self {
+        let target = learn_target(&found).map(|target| (target, found.file.is_some()));
+        Self { profile: found.profile, text: found.text, target, out: None, peer: None }
+    }
+
+    /// For a user of the machine's server.
+    pub(super) fn of(profile: Profile, text: String, target: Option<(String, bool)>, peer: Peer) -> Self {
+        let target = target.map(|(target, is_there)| (PathBuf::from(target), is_there));
+        Self { profile, text, target, out: None, peer: Some(peer) }
+    }
+
+    /// As the flags say where.
+    pub(super) fn writing_to(self, flags: &Flags) -> Self {
+        Self { out: flags.learn_out.clone(), ..self }
+    }
+
+    /// Does something at a place that the user names.
+    fn with_their_rights<T>(&self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
+        match &self.peer {
+            Some(peer) => Ok(with_rights_of(peer, work)?),
+            None => Ok(work()),
+        }
     }
 
     /// Makes sure, before anything happens, that the proposal can be written where nothing inside can write it: what a
@@ -59,7 +90,8 @@ impl Learner {
         let shown = out.display().to_string();
         let name = out.file_name().with_context(|| format!("`--learn-out {shown}` names no file"))?;
         let place = std::path::absolute(out)?.parent().map(Path::to_owned).unwrap_or_default();
-        let place = place.canonicalize().with_context(|| format!("cannot write {shown}"))?;
+        let place =
+            self.with_their_rights(|| place.canonicalize())?.with_context(|| format!("cannot write {shown}"))?;
         let within = |step: &Step| matches!(step, Step::Bind { mount, .. } if mount.access == Access::ReadWrite && place.starts_with(&mount.source));
         anyhow::ensure!(
             !prepared.plan.steps.iter().any(within),
@@ -79,7 +111,8 @@ impl Learner {
             std::io::stderr().write_all(text.as_bytes()).context("cannot say what was learned")?;
             return Ok(());
         };
-        let kept = write(out, &text).with_context(|| format!("cannot write {}", out.display()));
+        let kept =
+            self.with_their_rights(|| write(out, &text))?.with_context(|| format!("cannot write {}", out.display()));
         if kept.is_err() {
             // What was learned is not lost.
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -89,11 +122,11 @@ impl Learner {
 
     /// Notes for a person, which `patch` passes over, and the diff.
     fn proposal(&self, prepared: &Prepared, lesson: &Lesson) -> String {
-        let Found { profile, text, file } = &self.profile;
-        let target = file.clone().or_else(|| Home::profile_from_env(&profile.name));
+        let Self { profile, text, .. } = self;
+        let target = self.target.as_ref().map(|(target, _)| target.as_path());
+        let is_there = self.target.as_ref().is_some_and(|(_, is_there)| *is_there);
         let label = target
-            .as_ref()
-            .and_then(|target| target.file_name())
+            .and_then(Path::file_name)
             .map_or_else(|| format!("{}.yaml", profile.name), |name| name.to_string_lossy().into_owned());
         let amended = amend(&printable(&label), text, &lesson.rules);
         let mut notes = vec![format!("What session {} was refused.", prepared.session.as_str())];
@@ -114,7 +147,7 @@ impl Learner {
         notes.push(
             "Files that were not there inside are not seen: `omni policy explain file PATH` says why.".to_owned(),
         );
-        notes.extend(instructions(&amended, lesson, target.as_deref(), file.is_none().then_some(&profile.name)));
+        notes.extend(instructions(&amended, lesson, target, (!is_there).then_some(&profile.name)));
         let mut all = String::new();
         for note in notes {
             // Writing to a string does not fail.

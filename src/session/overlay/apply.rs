@@ -3,14 +3,14 @@
 use super::change::{Change, ChangeKind};
 use super::commit::{self, Attempt, Recovered};
 use super::error::OverlayError;
-use super::layer::{self, Layer};
+use super::held::Held;
+use super::layer::Layer;
 use super::operation::{self, BadChoice, Choice, Consent, Objections};
 use super::scan::{Changes, scan};
 use super::stage;
-use crate::model::{Event, SessionId, Writer};
+use crate::model::Event;
 use crate::session::clock;
-use crate::store::{Home, Journal, Recorder};
-use std::os::fd::OwnedFd;
+use crate::store::Recorder;
 
 /// How many paths a record names.
 const NAMED_MAX: usize = 1000;
@@ -18,12 +18,9 @@ const NAMED_MAX: usize = 1000;
 /// The changes of one session, about to be taken over. Nobody else can do it meanwhile.
 #[derive(Debug)]
 pub struct Applying {
-    home: Home,
-    layer: Layer,
     changes: Changes,
-    journal: Journal,
     recovered: Option<Recovered>,
-    _lock: OwnedFd,
+    held: Held,
 }
 
 /// What was taken over.
@@ -36,18 +33,15 @@ pub struct Applied {
 }
 
 impl Applying {
-    /// Begins, and goes on with what an earlier attempt left unfinished.
+    /// Begins, and goes on with what an earlier attempt left unfinished. With the rights of the layer's owner, as all until
+    /// [`Applying::close`].
     ///
     /// # Errors
-    /// [`OverlayError::Nothing`], [`OverlayError::Busy`], and whatever cannot be looked at.
-    pub fn begin(home: &Home, session: &SessionId) -> Result<Self, OverlayError> {
-        layer::sweep(home, session)?;
-        let layer = Layer::find(home, session)?;
-        let lock = layer.lock()?;
-        let mut journal = Journal::reopen(home, session, Writer::Changes)?;
-        let recovered = commit::recover(&layer, &mut journal)?;
-        let changes = scan(&layer, false)?;
-        Ok(Self { home: home.clone(), layer, changes, journal, recovered, _lock: lock })
+    /// [`OverlayError::Others`], and whatever cannot be looked at.
+    pub fn begin(mut held: Held) -> Result<Self, OverlayError> {
+        let recovered = commit::recover(&held.layer, &mut held.journal)?;
+        let changes = scan(&held.layer, false)?;
+        Ok(Self { changes, recovered, held })
     }
 
     /// What became of an earlier attempt.
@@ -59,7 +53,7 @@ impl Applying {
     /// The workspace on the host.
     #[must_use]
     pub fn layer(&self) -> &Layer {
-        &self.layer
+        &self.held.layer
     }
 
     /// Everything that waits.
@@ -87,7 +81,7 @@ impl Applying {
     ///
     /// # Errors
     /// [`OverlayError::Refused`] while anything speaks against it; then nothing was done. A failed step is put back.
-    pub fn take(mut self, choice: &Choice, consent: Consent) -> Result<Applied, OverlayError> {
+    pub fn take(&mut self, choice: &Choice, consent: Consent) -> Result<Applied, OverlayError> {
         let chosen: Vec<Change> = self.chosen(choice)?.into_iter().cloned().collect();
         let chosen: Vec<&Change> = chosen.iter().collect();
         if !operation::object(&chosen, consent).are_none() {
@@ -97,17 +91,24 @@ impl Applying {
         let paths = chosen.iter().map(|change| (change.path.clone(), change.kind)).collect();
         if !chosen.is_empty() {
             let mut steps = operation::plan(&chosen);
-            let staging = stage::stage(&self.layer, &self.changes, &chosen, &mut steps)?;
-            self.journal.record(clock::now(), &event(&chosen))?;
-            self.journal.sync()?;
+            let Held { layer, journal, .. } = &mut self.held;
+            let staging = stage::stage(layer, &self.changes, &chosen, &mut steps)?;
+            journal.record(clock::now(), &event(&chosen))?;
+            journal.sync()?;
             let parents = steps.iter().filter_map(|step| Some(step.path().split()?.0));
             let untouched = parents.filter(|path| !self.changes.touched.contains(path)).collect();
-            commit::commit(&self.layer, &mut self.journal, &Attempt { steps, untouched }, staging)?;
-        }
-        if left == 0 {
-            layer::remove(&self.home, &self.layer.session)?;
+            commit::commit(layer, journal, &Attempt { steps, untouched }, staging)?;
         }
         Ok(Applied { paths, left })
+    }
+
+    /// Removes the layer if nothing of it is left to apply. With the rights of whoever keeps the records.
+    ///
+    /// # Errors
+    /// What kept it from being removed; it holds nothing any more.
+    pub fn close(self, applied: &Applied) -> Result<(), OverlayError> {
+        drop(self.changes);
+        if applied.left == 0 { self.held.remove() } else { Ok(()) }
     }
 }
 

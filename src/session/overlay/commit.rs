@@ -66,6 +66,7 @@ pub(super) fn is_under_way(place: &Path) -> bool {
 
 /// Goes on with an attempt that an earlier omni left unfinished.
 pub(super) fn recover(layer: &Layer, journal: &mut Journal) -> Result<Option<Recovered>, OverlayError> {
+    layer.is_of_this_user()?;
     let there = |name: &str| layer.place.join(name).exists();
     let staging = Staging::find(layer)?;
     if there(DONE) {

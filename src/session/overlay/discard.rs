@@ -1,53 +1,11 @@
-//! Forgetting what a session changed.
+//! Removing trees that a sandbox made.
 
-use super::commit;
 use super::dir::Dir;
-use super::error::OverlayError;
 use super::facts::Kind;
-use super::layer::{self, Layer};
-use super::scan::scan;
-use crate::model::{Event, SessionId, Writer};
-use crate::session::clock;
-use crate::store::{Home, Journal, Recorder};
 use std::io;
 
 /// Deepest nesting that is removed in place, since each level holds a descriptor; what lies deeper is moved up first.
 const DEPTH_MAX: usize = 64;
-
-/// Records that the changes are given up, and removes them. Returns how many there were, where that could be told.
-///
-/// # Errors
-/// [`OverlayError::Nothing`], [`OverlayError::Busy`], or what kept the record from being written or the layer from being
-/// removed; trying again goes on with it.
-pub fn discard(home: &Home, session: &SessionId) -> Result<Option<u64>, OverlayError> {
-    layer::sweep(home, session)?;
-    let changes = match Layer::find(home, session) {
-        // Its notes are of no use any more, so that it does not matter what is wrong with them; but an attempt that was cut
-        // short may keep what the workspace had.
-        Err(OverlayError::Notes { .. }) if !commit::is_under_way(&layer::place(home, session)) => {
-            record(home, session, None)?;
-            None
-        }
-        other => {
-            let layer = other?;
-            let _lock = layer.lock()?;
-            let mut journal = Journal::reopen(home, session, Writer::Changes)?;
-            commit::recover(&layer, &mut journal)?;
-            drop(journal);
-            let changes = scan(&layer, false).ok().map(|changes| changes.list.len() as u64);
-            record(home, session, changes)?;
-            changes
-        }
-    };
-    layer::remove(home, session)?;
-    Ok(changes)
-}
-
-fn record(home: &Home, session: &SessionId, changes: Option<u64>) -> Result<(), OverlayError> {
-    let mut journal = Journal::reopen(home, session, Writer::Changes)?;
-    journal.record(clock::now(), &Event::ChangesDiscarded { changes })?;
-    Ok(journal.sync()?)
-}
 
 /// Removes an entry with everything below it, whatever its bits, its depth and its names; no link is followed.
 pub(super) fn remove_tree(parent: &Dir, name: &[u8]) -> io::Result<()> {

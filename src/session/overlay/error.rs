@@ -62,6 +62,16 @@ pub enum OverlayError {
         "session {0} is still running: end it first, then {1} its changes; `omni diff {0}` looks at them meanwhile"
     )]
     Running(SessionId, &'static str),
+    /// They are another user's.
+    #[error(
+        "the changes of session {session} are those of user {owner}, who alone can look at them, apply or discard them"
+    )]
+    Others {
+        /// Which.
+        session: SessionId,
+        /// Whose.
+        owner: u32,
+    },
     /// Another omni is at it.
     #[error("another omni is applying or discarding the changes of session {0}: wait for it to end")]
     Busy(SessionId),

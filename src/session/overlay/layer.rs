@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -58,9 +58,13 @@ pub(super) struct Base {
 #[derive(Debug)]
 pub struct Layer {
     pub(super) session: SessionId,
-    /// `sessions/ID/overlay`.
+    /// `sessions/ID/overlay`, by a path that the layer's owner can go.
     pub(super) place: PathBuf,
     pub(super) base: Base,
+    /// The same as people find it.
+    pub(super) named: PathBuf,
+    /// It, where it is reached by this alone.
+    _open: Option<OwnedFd>,
 }
 
 /// The directory that holds all about a session's overlay.
@@ -96,9 +100,11 @@ pub(in crate::session) fn create_layer(plan: &Plan) -> Result<(), OverlayError> 
     };
     let found = workspace.metadata().map_err(failed(workspace))?;
     let harness = (plan.identity.kernel_uid, plan.identity.kernel_gid);
-    let owner = plan.identity.is_roots().then_some(harness);
+    let is_roots = plan.identity.is_roots();
+    // The layer of a session that root runs for a user is that user's, in a directory of root's that they cannot enter.
+    let is_anothers = !is_roots && harness.0 != rustix::process::geteuid().as_raw();
     // Root's harness stands for whoever the workspace belongs to; an ordinary user stands for nobody else.
-    if owner.is_none() && (found.uid(), found.gid()) != harness {
+    if !is_roots && (found.uid(), found.gid()) != harness {
         let owner = (found.uid(), found.gid());
         return Err(OverlayError::Foreign { workspace: workspace.to_owned(), owner, user: harness });
     }
@@ -109,14 +115,13 @@ pub(in crate::session) fn create_layer(plan: &Plan) -> Result<(), OverlayError> 
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed(path))?;
     }
     refuse_unfit(&upper)?;
-    if let Some((uid, gid)) = owner {
-        for path in [layer, &upper, &work] {
-            chown(path, Some(uid), Some(gid)).map_err(failed(path))?;
-        }
-    }
     let base = Base::note(workspace, (found.uid(), found.gid()), &plan.identity);
     let notes = serde_json::to_vec(&base).map_err(|error| failed(place)(error.into()))?;
-    fs::write(place.join(BASE), notes).map_err(failed(place))
+    let noted = place.join(BASE);
+    fs::write(&noted, notes).map_err(failed(place))?;
+    let theirs = [layer, &upper, &work, &noted, place];
+    let given = if is_anothers { &theirs[..] } else { &theirs[..if is_roots { 3 } else { 0 }] };
+    given.iter().try_for_each(|path| chown(path, Some(harness.0), Some(harness.1)).map_err(failed(path)))
 }
 
 /// Removes the layer of a session that changed nothing, so that nothing seems to wait.
@@ -278,10 +283,11 @@ impl Layer {
     /// # Errors
     /// [`OverlayError::Nothing`] where there is none, [`OverlayError::Notes`].
     pub fn find(home: &Home, session: &SessionId) -> Result<Self, OverlayError> {
-        let place = place(home, session);
-        let path = place.join(BASE);
+        let named = place(home, session);
+        let (place, open) = way_to(&named)?;
+        let path = named.join(BASE);
         let failed = |why: String| OverlayError::Notes { path: path.clone(), why };
-        let notes = match fs::File::open(&path) {
+        let notes = match fs::File::open(place.join(BASE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(OverlayError::Nothing(session.clone()));
             }
@@ -291,7 +297,17 @@ impl Layer {
         io::Read::read_to_string(&mut io::Read::take(notes, NOTES_BYTES_MAX), &mut text)
             .map_err(|error| failed(error.to_string()))?;
         let base = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { session: session.clone(), place, base })
+        Ok(Self { session: session.clone(), place, base, named, _open: open })
+    }
+
+    /// Refuses to go on with anybody's rights but its owner's: whoever else looked at the workspace, or changed it, would do
+    /// so at a path of that user's, who may have put a link there.
+    pub(super) fn is_of_this_user(&self) -> Result<(), OverlayError> {
+        let owner = fs::metadata(&self.place).map_err(OverlayError::preparing("look at the layer"))?.uid();
+        match owner == rustix::process::geteuid().as_raw() {
+            true => Ok(()),
+            false => Err(OverlayError::Others { session: self.session.clone(), owner }),
+        }
     }
 
     /// The workspace on the host.
@@ -322,6 +338,22 @@ impl Layer {
             Err(error) => Err(failed()(error.into())),
             Ok(()) => Ok(lock),
         }
+    }
+}
+
+/// A path to a layer's directory. One that belongs to another than this process's user lies where they cannot go: it is
+/// opened, and reached by that from then on, with whatever rights this process has then.
+fn way_to(named: &Path) -> Result<(PathBuf, Option<OwnedFd>), OverlayError> {
+    let failed = || OverlayError::preparing("open the layer");
+    match fs::symlink_metadata(named) {
+        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = rustix::fs::open(named, flags, Mode::empty()).map_err(|error| failed()(error.into()))?;
+            // With a dot, so that the link to it is no path's last name.
+            Ok((PathBuf::from(format!("/proc/self/fd/{}/.", open.as_raw_fd())), Some(open)))
+        }
+        // That there is none is found out by whoever reads there.
+        _ => Ok((named.to_owned(), None)),
     }
 }
 

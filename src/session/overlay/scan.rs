@@ -8,8 +8,6 @@ use super::facts::{Beginning, Facts, Kind};
 use super::judge::{self, Oddity, folded};
 use super::layer::Layer;
 use super::path::RelPath;
-use crate::model::SessionId;
-use crate::store::Home;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -67,6 +65,7 @@ impl Drop for Opened {
 /// # Errors
 /// An [`OverlayError`] that names what could not be looked at.
 pub fn scan(layer: &Layer, running: bool) -> Result<Changes, OverlayError> {
+    layer.is_of_this_user()?;
     let (upper, workspace) = (layer.open_upper()?, layer.open_workspace()?);
     let mut scan = Scan {
         beginning: layer.base.beginning(),
@@ -81,12 +80,12 @@ pub fn scan(layer: &Layer, running: bool) -> Result<Changes, OverlayError> {
     Ok(Changes { list: scan.list, upper, workspace, touched: scan.touched, _opened: scan.opened })
 }
 
-/// How many changes of a session wait; none where it keeps none.
+/// How many changes wait in a layer that was looked for; none where there is none.
 ///
 /// # Errors
 /// As [`scan`].
-pub fn count_waiting(home: &Home, session: &SessionId, running: bool) -> Result<Option<usize>, OverlayError> {
-    match Layer::find(home, session) {
+pub fn count_waiting(layer: Result<Layer, OverlayError>, running: bool) -> Result<Option<usize>, OverlayError> {
+    match layer {
         Err(OverlayError::Nothing(_)) => Ok(None),
         layer => Ok(Some(scan(&layer?, running)?.list.len())),
     }

@@ -80,8 +80,12 @@ impl Staging {
 
     /// Where it lies, for a person.
     pub(super) fn path(&self, layer: &Layer) -> std::path::PathBuf {
-        let inside = layer.place.join(STAGING);
-        if inside.is_dir() { inside } else { layer.workspace().join(format!(".omni-apply-{}", layer.session)) }
+        let inside = layer.named.join(STAGING);
+        if layer.place.join(STAGING).is_dir() {
+            inside
+        } else {
+            layer.workspace().join(format!(".omni-apply-{}", layer.session))
+        }
     }
 }
 
