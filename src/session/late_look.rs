@@ -4,6 +4,7 @@
 //! A process of its own does it, since it enters the sandbox's namespaces. The harness may move things about meanwhile; it
 //! gains no more by that than it could have read at once.
 
+use super::cover_watch::LateHidden;
 use super::prepare::Prepared;
 use super::secret_look::{AHEAD_MAX, FOUND_MAX, HIDDEN_TOLD_MAX};
 use crate::model::Event;
@@ -43,6 +44,23 @@ struct Enter;
 /// What the process that looks says first: it has entered the sandbox, or why it could not.
 type Entered = Result<(), String>;
 
+/// What it says then.
+#[derive(Debug, Serialize, Deserialize)]
+enum Said {
+    /// It covered this, by its path below the workspace; the directory that it lies in comes beside.
+    Hidden(Vec<u8>),
+    /// That is all.
+    Over(Found),
+}
+
+/// What is heard of it.
+pub(super) enum Looked {
+    /// Something was covered.
+    Hidden(LateHidden),
+    /// The look is over, and came to this.
+    Over(Box<Event>),
+}
+
 /// The process that looks.
 #[derive(Debug)]
 pub(super) struct LateLook {
@@ -50,6 +68,7 @@ pub(super) struct LateLook {
     told: OwnedFd,
     /// What was hidden before the start.
     before: Found,
+    workspace: PathBuf,
 }
 
 impl LateLook {
@@ -64,7 +83,8 @@ impl LateLook {
             Forked::Parent { pidfd, .. } => {
                 drop(tell);
                 let (count, paths) = prepared.hidden.told(&prepared.plan.directory);
-                Ok(Some(Self { pidfd, told, before: Found { count, paths, incomplete: true } }))
+                let (before, workspace) = (Found { count, paths, incomplete: false }, prepared.plan.directory.clone());
+                Ok(Some(Self { pidfd, told, before, workspace }))
             }
             Forked::Child => {
                 let done = live(prepared, init, &tell);
@@ -83,19 +103,33 @@ impl LateLook {
         }
     }
 
-    /// Readable when the look is over.
+    /// Readable when there is something to hear.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.told.as_fd()
     }
 
-    /// What it came to, together with what was hidden before the start.
-    pub(super) fn hear(&self) -> Event {
-        let found = match wire::receive::<Found>(self.told.as_fd()) {
-            Ok(Some((found, _))) => found,
+    /// What it says next; in the end what it came to, together with what was hidden before the start.
+    pub(super) fn hear(&self) -> Looked {
+        let found = match wire::receive::<Said>(self.told.as_fd()) {
+            Ok(Some((Said::Hidden(below), descriptors))) => match descriptors.into_iter().next() {
+                Some(directory) => {
+                    let path = self.workspace.join(OsStr::from_bytes(&below));
+                    return Looked::Hidden(LateHidden { path, directory });
+                }
+                None => Found { incomplete: true, ..Found::default() },
+            },
+            Ok(Some((Said::Over(found), _))) => found,
             _ => Found { incomplete: true, ..Found::default() },
         };
         let paths = self.before.paths.iter().chain(&found.paths).take(HIDDEN_TOLD_MAX).cloned().collect();
-        Event::SecretFilesHidden { count: self.before.count + found.count, paths, incomplete: found.incomplete }
+        let incomplete = found.incomplete || self.before.incomplete;
+        let count = self.before.count + found.count;
+        Looked::Over(Box::new(Event::SecretFilesHidden { count, paths, incomplete }))
+    }
+
+    /// Notes that something which it covered cannot be watched.
+    pub(super) fn leave_out(&mut self) {
+        self.before.incomplete = true;
     }
 }
 
@@ -128,9 +162,10 @@ fn live(prepared: &Prepared, init: BorrowedFd<'_>, tell: &OwnedFd) -> io::Result
         missed: false,
         seen: 0,
         found: Found::default(),
+        tell: tell.as_fd(),
     };
     walk.go_through();
-    wire::send(tell.as_fd(), &walk.found, &[])
+    wire::send(tell.as_fd(), &Said::Over(walk.found), &[])
 }
 
 struct Walk<'a> {
@@ -144,6 +179,7 @@ struct Walk<'a> {
     /// How many names were looked at.
     seen: u64,
     found: Found,
+    tell: BorrowedFd<'a>,
 }
 
 impl Walk<'_> {
@@ -222,11 +258,13 @@ impl Walk<'_> {
         match self.cover.hide(directory, name) {
             Ok(true) => {
                 self.found.count += 1;
+                let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                let below = path.strip_prefix(".").unwrap_or(&path);
                 if self.found.paths.len() < HIDDEN_TOLD_MAX {
-                    let path = path.join(OsStr::from_bytes(name.to_bytes()));
-                    let shown = path.strip_prefix(".").unwrap_or(&path);
-                    self.found.paths.push(shown.to_string_lossy().into_owned());
+                    self.found.paths.push(below.to_string_lossy().into_owned());
                 }
+                let said = Said::Hidden(below.as_os_str().as_bytes().to_vec());
+                self.found.incomplete |= wire::send(self.tell, &said, &[directory]).is_err();
             }
             Ok(false) => {}
             Err(_) => self.found.incomplete = true,

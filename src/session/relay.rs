@@ -8,7 +8,7 @@ use super::desk::{Desk, News, Reply, tell};
 use super::desktop::Desktop;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
-use super::late_look::LateLook;
+use super::late_look::{LateLook, Looked};
 use super::leave::Leave;
 use super::policy_change::Policies;
 use super::proxy_process::{Heard, ProxyProcess};
@@ -144,10 +144,8 @@ impl<'a> Relay<'a> {
                 self.handle_signals();
             }
             // First, since the end ends everything else.
-            if ready.searched
-                && let Some(late) = self.late.take()
-            {
-                self.journal.record(clock::now(), &late.hear())?;
+            if ready.searched {
+                self.hear_of_the_look()?;
             }
             // At once, and before it is heard that the harness ended: what it could read must be told of.
             if ready.replaced {
@@ -268,8 +266,30 @@ impl<'a> Relay<'a> {
 
     /// Covers what took the place of what is hidden.
     fn cover_anew(&mut self) -> Result<(), SessionError> {
-        let Some(covers) = &self.covers else { return Ok(()) };
+        let Some(covers) = &mut self.covers else { return Ok(()) };
         for path in covers.attend()? {
+            let path = path.display().to_string();
+            self.journal.record(clock::now(), &Event::HiddenFileReplaced { path })?;
+        }
+        Ok(())
+    }
+
+    /// What was found late is watched as what was found at the start is.
+    fn hear_of_the_look(&mut self) -> Result<(), SessionError> {
+        let Some(late) = &mut self.late else { return Ok(()) };
+        let hidden = match late.hear() {
+            Looked::Hidden(hidden) => hidden,
+            Looked::Over(event) => {
+                self.late = None;
+                return Ok(self.journal.record(clock::now(), &event)?);
+            }
+        };
+        let Some(covers) = &mut self.covers else { return Ok(()) };
+        let replaced = covers.add(hidden)?;
+        if replaced.is_none() {
+            late.leave_out();
+        }
+        for path in replaced.into_iter().flatten() {
             let path = path.display().to_string();
             self.journal.record(clock::now(), &Event::HiddenFileReplaced { path })?;
         }

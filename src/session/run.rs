@@ -1,12 +1,12 @@
 //! The order of things, from nothing to a finished session.
 
 use super::audience::Audience;
-use super::cover_watch::CoverWatch;
+use super::cover_watch::{CoverWatch, LateHidden};
 use super::desk::{Desk, settle_rest};
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
-use super::late_look::LateLook;
+use super::late_look::{LateLook, Looked};
 use super::leave::{Company, Leave};
 use super::overlay::{create_layer, remove_if_empty};
 use super::prepare::Prepared;
@@ -194,13 +194,14 @@ fn record_hidden(prepared: &Prepared, journal: &mut Journal) -> Result<(), Sessi
 }
 
 /// Looks for what the look before the start had no time for. The harness waits for it where the profile says so, and where
-/// it may make mount namespaces of its own, in which what is covered later would stay visible.
+/// it may make mount namespaces of its own, in which what is covered later would stay visible. What it found while it was
+/// waited for is to be watched.
 fn look_on(
     prepared: &Prepared,
     late: Option<LateLook>,
     signals: &Signals,
     journal: &mut Journal,
-) -> Result<Option<LateLook>, SessionError> {
+) -> Result<(Option<LateLook>, Vec<LateHidden>), SessionError> {
     if let Some(look) = &late {
         look.enter().map_err(SessionError::preparing(LOOK))?;
     }
@@ -208,12 +209,33 @@ fn look_on(
     let waits = profile.filesystem.secret_files.wait || profile.nested_sandboxes;
     match late {
         Some(look) if waits => {
-            signals.wait_for(look.as_fd())?;
-            journal.record(clock::now(), &look.hear())?;
-            Ok(None)
+            let mut found = Vec::new();
+            loop {
+                signals.wait_for(look.as_fd())?;
+                match look.hear() {
+                    Looked::Hidden(hidden) => found.push(hidden),
+                    Looked::Over(event) => {
+                        journal.record(clock::now(), &event)?;
+                        return Ok((None, found));
+                    }
+                }
+            }
         }
-        late => Ok(late),
+        late => Ok((late, Vec::new())),
     }
+}
+
+/// Watches what is hidden, `found` included.
+fn watch(prepared: &Prepared, sandbox: &Sandbox, found: Vec<LateHidden>) -> Result<Option<CoverWatch>, SessionError> {
+    let (plan, nested) = (&prepared.plan, prepared.request.profile.nested_sandboxes);
+    let mut covers = CoverWatch::begin(plan, sandbox.init(), nested, prepared.hidden.incomplete)
+        .map_err(SessionError::preparing("watch what is hidden"))?;
+    for hidden in found {
+        if let Some(covers) = &mut covers {
+            covers.add(hidden)?;
+        }
+    }
+    Ok(covers)
 }
 
 /// What is left of a session when its harness has ended and the proxy has settled.
@@ -241,10 +263,8 @@ fn live(
     let Started { standing, mut proxy, audience, late } = start(prepared, home, signals, journal)?;
     let Standing { mut sandbox, terminal, .. } = standing;
     let mut screen = screen(prepared, home, terminal, audience)?;
-    let late = look_on(prepared, late, signals, journal)?;
-    let nested = prepared.request.profile.nested_sandboxes;
-    let covers = CoverWatch::begin(&prepared.plan, sandbox.init(), nested);
-    let covers = covers.map_err(SessionError::preparing("watch what is hidden"))?;
+    let (late, found) = look_on(prepared, late, signals, journal)?;
+    let covers = watch(prepared, &sandbox, found)?;
     let mut disk = DiskWatch::of(&prepared.plan).map_err(SessionError::preparing("watch the layer's room"))?;
     sandbox.go()?;
     let farewell = match company {

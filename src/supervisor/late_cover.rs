@@ -56,11 +56,11 @@ impl WayIn {
     }
 }
 
-/// Whether something is mounted in front of what has this name in a directory.
+/// Whether there is something of this name in a directory with nothing mounted in front of it. What cannot be looked at may be.
 #[must_use]
-pub fn is_covered(directory: BorrowedFd<'_>, name: &CStr) -> bool {
+pub fn is_exposed(directory: BorrowedFd<'_>, name: &CStr) -> bool {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    matches!(openat2(directory, name, flags, Mode::empty(), WITHIN), Err(Errno::XDEV))
+    !matches!(openat2(directory, name, flags, Mode::empty(), WITHIN), Err(Errno::XDEV | Errno::NOENT))
 }
 
 /// This process, with a hand in the sandbox's mounts.

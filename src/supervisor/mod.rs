@@ -32,7 +32,7 @@ pub mod wire;
 pub use bundle::write_bundle;
 pub use error::{PlanError, SupervisorError};
 pub use host::{FileId, HostFacts, PathFacts, SYSTEM_PATHS};
-pub use late_cover::{LateCover, WayIn, is_covered};
+pub use late_cover::{LateCover, WayIn, is_exposed};
 pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, Share, make_room_for_shares, plan_limits};
 pub use lockdown::{LANDLOCK_COMPLETE, confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};

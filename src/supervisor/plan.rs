@@ -433,8 +433,17 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
 impl Plan {
     /// What stands in front of a name of the user's own places, so that whoever puts something else in that name's place
     /// outside takes it away. What stands in front of the system's files hides no secret.
-    pub fn covers(&self) -> impl Iterator<Item = &Path> {
+    ///
+    /// Each with the path inside of what is shown as a whole and holds it.
+    pub fn covers(&self) -> impl Iterator<Item = (&Path, &Path)> {
         covers(&self.steps)
+    }
+
+    /// The same of something in the workspace that is covered later: what is shown as a whole and holds it; none where it lies
+    /// behind a layer, into which nothing comes from outside.
+    #[must_use]
+    pub fn shown_directly(&self, path: &Path) -> Option<&Path> {
+        shown_directly(&self.steps, path).map(|mount| mount.target.as_path())
     }
 
     /// What the write gate goes by, where there is one.
@@ -447,18 +456,26 @@ impl Plan {
     }
 }
 
-fn covers(steps: &[Step]) -> impl Iterator<Item = &Path> {
-    let of_users = |path: &&Path| {
-        let above = steps.iter().filter(|step| step.shown().is_some_and(|mount| path.starts_with(&mount.target)));
-        let deepest = above.max_by_key(|step| step.shown().map_or(0, |mount| mount.target.components().count()));
-        matches!(deepest, Some(Step::Bind { mount, directory: true, .. })
-            if *path != mount.target && !SYSTEM_PATHS.iter().any(|system| mount.source.starts_with(system)))
+fn covers(steps: &[Step]) -> impl Iterator<Item = (&Path, &Path)> {
+    let of_users = |path| {
+        let within = shown_directly(steps, path)?;
+        (path != within.target && !SYSTEM_PATHS.iter().any(|system| within.source.starts_with(system)))
+            .then_some((within.target.as_path(), path))
     };
     let path = |step| match step {
         &Step::Cover { ref path, .. } | &Step::Private { ref path, .. } => Some(path.as_path()),
         _ => None,
     };
-    steps.iter().filter_map(path).filter(of_users)
+    steps.iter().filter_map(path).filter_map(of_users)
+}
+
+/// The directory of the host that a path inside lies in as it is there, not behind a layer.
+fn shown_directly<'a>(steps: &'a [Step], path: &Path) -> Option<&'a Mount> {
+    let above = steps.iter().filter(|step| step.shown().is_some_and(|mount| path.starts_with(&mount.target)));
+    match above.max_by_key(|step| step.shown().map_or(0, |mount| mount.target.components().count())) {
+        Some(Step::Bind { mount, directory: true, .. }) => Some(mount),
+        _ => None,
+    }
 }
 
 /// The host paths that planning for this profile will ask about.

@@ -26,6 +26,10 @@ impl Reader {
     fn start(world: &World) -> Self {
         let profile = world.place().join("granted.yaml");
         world.write(&profile, PROFILE);
+        Self::start_with(world, &profile)
+    }
+
+    fn start_with(world: &World, profile: &Path) -> Self {
         let mut command = world.exec(&["--profile", profile.to_str().unwrap()], &["sh", "-c", READER]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
@@ -34,6 +38,10 @@ impl Reader {
 
     fn reads(&mut self, path: &Path) -> String {
         writeln!(self.0.stdin.as_ref().unwrap(), "{}", path.display()).unwrap();
+        self.line()
+    }
+
+    fn line(&mut self) -> String {
         let mut line = String::new();
         self.1.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
@@ -142,5 +150,123 @@ attack! {
         assert_eq!(line, "up\n");
         by_renaming(world, &env);
         assert_eq!(wait(&mut child, PATIENCE).code(), Some(125));
+    }
+}
+
+/// How a directory comes to be another.
+#[derive(Clone, Copy)]
+enum Way {
+    Renamed,
+    Made,
+    Exchanged,
+}
+
+/// Puts a tree in the place of the one at `path`, with something new below it.
+fn replace_tree(world: &World, path: &Path, below: &str, way: Way) {
+    let aside = path.with_extension("aside");
+    match way {
+        Way::Renamed => {
+            world.write(&aside.join(below), "second\n");
+            fs::rename(path, path.with_extension("old")).unwrap();
+            fs::rename(aside, path).unwrap();
+            fs::remove_dir_all(path.with_extension("old")).unwrap();
+        }
+        Way::Made => {
+            fs::remove_dir_all(path).unwrap();
+            world.write(&path.join(below), "second\n");
+        }
+        Way::Exchanged => {
+            world.write(&aside.join(below), "second\n");
+            renameat_with(CWD, &aside, CWD, path, RenameFlags::EXCHANGE).unwrap();
+            fs::remove_dir_all(aside).unwrap();
+        }
+    }
+}
+
+attack! {
+    /// What is hidden lies under its path, whichever directories are on the way there by now.
+    fn cannot_read_for_long_what_lies_in_a_directory_that_took_the_place_of_a_hidden_ones(world) {
+        let (top, login) = (world.workspace().join("api"), world.home().join("tool/a/b/token"));
+        let env = top.join("deep/er/.env");
+        let profile = world.place().join("granted.yaml");
+        world.write(&profile, "\
+name: granted
+command: sh
+description: a directory of the home, with something deep in it hidden
+filesystem: { workspace: direct, read: [~/tool], hide: [~/tool/a/b/token] }
+");
+        for way in [Way::Renamed, Way::Made, Way::Exchanged] {
+            for path in [&env, &login, &top.join("deep/open")] {
+                world.write(path, "first\n");
+            }
+            let mut reader = Reader::start_with(world, &profile);
+            assert_eq!([&env, &login, &top.join("deep/open")].map(|path| reader.reads(path)), ["", "", "first"]);
+            replace_tree(world, &top, "deep/er/.env", way);
+            replace_tree(world, &world.home().join("tool/a"), "b/token", way);
+            reader.loses(&env);
+            reader.loses(&login);
+            // A second time, and nearer to it.
+            replace_tree(world, &top.join("deep"), "er/.env", way);
+            reader.loses(&env);
+            world.write(&top.join("deep/er/seen"), "third\n");
+            assert_eq!(reader.reads(&top.join("deep/er/seen")), "third", "the control: it is what lies there now");
+            assert_eq!(fs::read_to_string(&env).unwrap(), "second\n");
+            reader.end();
+            let mut told = told(world);
+            told.sort();
+            let mut expected = [&env, &env, &login].map(|path| path.display().to_string());
+            expected.sort();
+            assert_eq!(told, expected);
+        }
+    }
+}
+
+attack! {
+    /// The harness moves a directory away itself, and has another in its place when the host puts something there.
+    fn cannot_move_the_way_to_a_hidden_file_aside_first(world) {
+        let env = world.workspace().join("api/.env");
+        world.write(&env, "first\n");
+        let mut command = world.exec(&[], &["sh", "-c", &format!("mv api away && mkdir api && echo up; {READER}")]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut reader = Reader(child, answers);
+        assert_eq!(reader.line(), "up");
+        assert_eq!(reader.reads(&world.workspace().join("away/.env")), "", "its cover goes with it");
+        world.write(&env, "second\n");
+        world.write(&world.workspace().join("api/open"), "open\n");
+        reader.loses(&env);
+        let away = world.workspace().join("away/.env");
+        by_renaming(world, &away);
+        reader.loses(&away);
+        assert_eq!(reader.reads(&world.workspace().join("api/open")), "open", "the control");
+        reader.end();
+    }
+}
+
+attack! {
+    /// What the look found while the harness ran, or while it waited, is watched like what was found before the start.
+    fn cannot_read_for_long_what_took_the_place_of_a_file_that_was_found_late(world) {
+        fs::create_dir(world.workspace().join("many")).unwrap();
+        for number in 0..1500 {
+            fs::write(world.workspace().join(format!("many/{number}")), "").unwrap();
+        }
+        let env = world.workspace().join("a/b/c/.env");
+        for wait in [true, false] {
+            world.write(&env, "first\n");
+            let profile = world.place().join("late.yaml");
+            let text = format!("name: late\ncommand: sh\ndescription: late\nfilesystem: {{ workspace: direct, secret_files: {{ wait: {wait} }} }}\n");
+            world.write(&profile, &text);
+            let mut reader = Reader::start_with(world, &profile);
+            reader.loses(&env);
+            by_renaming(world, &env);
+            reader.loses(&env);
+            replace_tree(world, &world.workspace().join("a/b"), "c/.env", Way::Exchanged);
+            reader.loses(&env);
+            world.write(&world.workspace().join("a/b/c/open"), "open\n");
+            assert_eq!(reader.reads(&world.workspace().join("a/b/c/open")), "open", "the control");
+            assert_eq!(fs::read_to_string(&env).unwrap(), "second\n");
+            reader.end();
+            assert_eq!(told(world), [env.display().to_string(), env.display().to_string()], "{wait}");
+        }
     }
 }
