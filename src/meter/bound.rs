@@ -53,15 +53,16 @@ impl Bound {
 }
 
 impl PriceTable {
-    /// What a call with this body can cost on a day (`YYYY-MM-DD` in UTC).
+    /// What a call with this body can cost on a day (`YYYY-MM-DD` in UTC). `kept` is how many tokens there are of what came
+    /// before and the vendor keeps, so that the body only names it.
     #[must_use]
-    pub fn bound(&self, endpoint: &Endpoint, asked: &Asked, body: &[u8], day: &str) -> Bound {
+    pub fn bound(&self, endpoint: &Endpoint, asked: &Asked, body: &[u8], kept: u64, day: &str) -> Bound {
         let Endpoint { dialect, vendor, model } = endpoint;
         let model = model.as_deref().or(asked.model.as_deref()).unwrap_or_default();
         let known = self.get(*vendor, model, day).and_then(|prices| prices.max_output);
         let each = asked.max_output.unwrap_or_else(|| known.unwrap_or(OUTPUT_TOKENS_MAX));
-        let output = each.saturating_mul(asked.answers.unwrap_or(1).max(1));
-        let tokens = body.len() as u64;
+        let output = if asked.warms_up { 0 } else { each.saturating_mul(asked.answers.unwrap_or(1).max(1)) };
+        let tokens = (body.len() as u64).saturating_add(kept);
         let plain = |output| Usage { input: tokens, output, ..Usage::default() };
         let written = |output| Usage { cache_write: tokens, output, ..Usage::default() };
         let kept = |output| Usage { cache_write_long: tokens, output, ..Usage::default() };
@@ -116,7 +117,7 @@ mod tests {
         let endpoint = Endpoint::from(Dialect::AnthropicMessages);
         let mut meter = Meter::new(endpoint.clone());
         meter.request(body.as_bytes());
-        PriceTable::embedded().bound(&endpoint, meter.asked(), body.as_bytes(), DAY)
+        PriceTable::embedded().bound(&endpoint, meter.asked(), body.as_bytes(), 0, DAY)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One JSON document of an answer, reduced to the few values that metering needs, and the bodies documents come in.
 
 use super::scan::{EACH, Path, Progress, Scanner};
+use super::skim::Skim;
 use super::sse::{Cutter, Piece};
 use super::{Dialect, amazon};
 use base64::Engine as _;
@@ -15,6 +16,8 @@ const DONE: &[u8] = b"[DONE]";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Kind,
+    /// What the vendor calls the answer.
+    Id,
     Model,
     Usage,
     Tier,
@@ -35,6 +38,8 @@ pub(super) enum Slot {
 pub(super) struct Document {
     /// `type`, which names an event.
     pub(super) kind: Option<String>,
+    /// What the vendor calls the answer.
+    pub(super) id: Option<String>,
     pub(super) model: Option<String>,
     /// The usage object as written; none when it is null.
     pub(super) usage: Option<Vec<u8>>,
@@ -82,6 +87,7 @@ impl Document {
                 return;
             }
             Slot::Kind => &mut self.kind,
+            Slot::Id => &mut self.id,
             Slot::Model => &mut self.model,
             Slot::Tier => &mut self.tier,
             Slot::Status => &mut self.status,
@@ -130,6 +136,9 @@ const ANTHROPIC: &[(Path, Slot)] = &[
 ];
 const RESPONSES: &[(Path, Slot)] = &[
     (&["type"], Slot::Kind),
+    (&["id"], Slot::Id),
+    (&["response", "id"], Slot::Id),
+    (&["response", "status"], Slot::Status),
     (&["model"], Slot::Model),
     (&["response", "model"], Slot::Model),
     (&["usage"], Slot::Usage),
@@ -204,6 +213,7 @@ pub(super) struct Body {
     document: Document,
     /// How much of [`DONE`] the event's data has been so far; none once it is something else.
     done: Option<usize>,
+    skim: Skim,
 }
 
 enum Form {
@@ -230,12 +240,23 @@ impl Body {
             kind if kind.contains("json") => Form::Json,
             _ => Form::Undecided,
         };
-        Self { form, scanner: Scanner::new(wanted), document: Document::default(), done: Some(0) }
+        let (scanner, document, skim) = (Scanner::new(wanted), Document::default(), Skim::new(dialect));
+        Self { form, scanner, document, done: Some(0), skim }
     }
 
     /// Whether the document that is being read asks for tools to be run.
     pub(super) fn asks_for_tools(&self) -> bool {
         self.document.asks_for_tools
+    }
+
+    /// What the vendor calls the answer in the document that is being read.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.document.id.as_deref()
+    }
+
+    /// Whether the document that is being read says that the answer is still to be made.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.is_stream() && matches!(self.document.status.as_deref(), Some("queued" | "in_progress"))
     }
 
     /// Whether the body is a stream of events.
@@ -249,8 +270,7 @@ impl Body {
             let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
             self.form = if matches!(first, b'{' | b'[') { Form::Json } else { Form::Stream(Cutter::new()) };
         }
-        let Self { form, scanner, document, done } = self;
-        let mut take = |slot, raw: &[u8]| document.take(slot, raw);
+        let Self { form, scanner, document, done, skim } = self;
         let cutter = match form {
             Form::Stream(cutter) => cutter,
             Form::Amazon(cutter) => {
@@ -263,18 +283,18 @@ impl Body {
                     None => on(Found::Damage),
                 });
             }
-            Form::Json | Form::Undecided => return scanner.feed(bytes, &mut take),
+            Form::Json | Form::Undecided => {
+                return scanner.feed(bytes, &mut |slot, raw| document.take(slot, raw));
+            }
         };
         cutter.feed(bytes, &mut |piece| match piece {
-            Piece::Data(bytes) => {
-                *done = done.and_then(|at| {
-                    let expected = DONE.get(at..at + bytes.len());
-                    (expected == Some(bytes)).then_some(at + bytes.len())
-                });
-                scanner.feed(bytes, &mut |slot, raw| document.take(slot, raw));
+            Piece::Data(bytes) => skim.data(bytes, &mut |bytes| read(scanner, document, done, bytes)),
+            Piece::DataEnd => skim.line_ends(&mut |bytes| read(scanner, document, done, bytes)),
+            Piece::EventEnd => {
+                if skim.event_ends(&mut |bytes| read(scanner, document, done, bytes)) {
+                    end_event(scanner, document, done, on);
+                }
             }
-            Piece::DataEnd => scanner.feed(b"\n", &mut |slot, raw| document.take(slot, raw)),
-            Piece::EventEnd => end_event(scanner, document, done, on),
         });
     }
 
@@ -282,6 +302,10 @@ impl Body {
     pub(super) fn end(&mut self, complete: bool, on: &mut impl FnMut(Found)) {
         if matches!(&self.form, Form::Amazon(cutter) if !cutter.is_between()) && complete {
             on(Found::Damage);
+        }
+        let Self { scanner, document, done, skim, .. } = self;
+        if !skim.event_ends(&mut |bytes| read(scanner, document, done, bytes)) {
+            return;
         }
         let in_done = self.done.is_some_and(|matched| (1..DONE.len()).contains(&matched));
         let open = in_done || self.scanner.progress() == Progress::Open;
@@ -292,6 +316,18 @@ impl Body {
             on(Found::Document(std::mem::take(&mut self.document)));
         }
     }
+}
+
+/// Takes the next bytes of an event's data.
+fn read(scanner: &mut Scanner<Slot>, document: &mut Document, done: &mut Option<usize>, bytes: &[u8]) {
+    *done = match bytes {
+        b"\n" => *done,
+        bytes => done.and_then(|at| {
+            let expected = DONE.get(at..at + bytes.len());
+            (expected == Some(bytes)).then_some(at + bytes.len())
+        }),
+    };
+    scanner.feed(bytes, &mut |slot, raw| document.take(slot, raw));
 }
 
 /// The JSON of an event; a chunk of a model's own stream holds it in base64.

@@ -24,6 +24,7 @@ mod reading;
 mod request;
 mod rewrite;
 mod scan;
+mod skim;
 mod sse;
 mod table;
 mod turn_track;
@@ -158,6 +159,24 @@ impl Meter {
             // The end of a body may be the end of its only document, and is still to come.
             Answer::Read(body) => self.asks_for_tools || body.asks_for_tools(),
             _ => self.asks_for_tools,
+        }
+    }
+
+    /// What the vendor calls the answer, where it says so: OpenAI's Responses.
+    #[must_use]
+    pub fn response_id(&self) -> Option<&str> {
+        match (&self.tally, &self.answer) {
+            (Tally::OpenAi(tally), Answer::Read(body)) => body.id().or_else(|| tally.id()),
+            _ => None,
+        }
+    }
+
+    /// Whether the answer is still to be made, as the vendor said last.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        match (&self.tally, &self.answer) {
+            (Tally::OpenAi(tally), Answer::Read(body)) => body.is_pending() || tally.is_pending(),
+            _ => false,
         }
     }
 

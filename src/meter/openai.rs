@@ -14,6 +14,9 @@ use serde::Deserialize;
 pub(super) struct Tally {
     dialect: Dialect,
     vendor: Vendor,
+    id: Option<String>,
+    /// Whether the answer is still to be made, as it was last said.
+    pending: bool,
     model: Option<String>,
     tier: Option<String>,
     usage: Option<Usage>,
@@ -67,6 +70,8 @@ impl Tally {
         Self {
             dialect,
             vendor,
+            id: None,
+            pending: false,
             model: None,
             tier: None,
             usage: None,
@@ -90,6 +95,11 @@ impl Tally {
         };
         let failure = matches!(document.kind.as_deref(), Some("error" | "response.failed"));
         self.failed |= failure || document.error || document.status.as_deref() == Some("failed");
+        self.id = document.id.or(self.id.take());
+        self.pending = match document.status.as_deref() {
+            Some(status) => matches!(status, "queued" | "in_progress"),
+            None => self.pending && !last,
+        };
         self.model = document.model.or(self.model.take());
         self.tier = document.tier.or(self.tier.take());
         self.unpriced |= document.unpriced;
@@ -125,6 +135,16 @@ impl Tally {
     /// Whether the vendor answered with nothing but an error.
     pub(super) fn is_error(&self) -> bool {
         self.failed && self.usage.is_none()
+    }
+
+    /// What the vendor calls the answer.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Whether the answer is still to be made, as it was last said.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending
     }
 
     /// The model that the answer names, if it did.

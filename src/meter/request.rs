@@ -24,6 +24,14 @@ pub struct Asked {
     pub fast: bool,
     /// Whether inference is to be bound to the United States.
     pub us_only: bool,
+    /// Whether OpenAI is to make the answer after it has said that it will; its usage is told to who asks for it later.
+    pub background: bool,
+    /// Whether nothing is to be answered, so that a conversation's beginning is ready when it comes.
+    pub warms_up: bool,
+    /// What came before and is kept by OpenAI, by the answer that it goes on from.
+    pub previous: Option<String>,
+    /// Whether OpenAI keeps the whole conversation.
+    pub conversation: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +44,10 @@ enum Slot {
     Answers,
     Speed,
     Geography,
+    Background,
+    Generate,
+    Previous,
+    Conversation,
 }
 
 const WANTED: &[(Path, Slot)] = &[
@@ -52,6 +64,10 @@ const WANTED: &[(Path, Slot)] = &[
     (&["generationConfig", "candidateCount"], Slot::Answers),
     (&["speed"], Slot::Speed),
     (&["inference_geo"], Slot::Geography),
+    (&["background"], Slot::Background),
+    (&["generate"], Slot::Generate),
+    (&["previous_response_id"], Slot::Previous),
+    (&["conversation"], Slot::Conversation),
 ];
 
 /// Reads a request's body as it passes; one that is not JSON asks for nothing.
@@ -77,6 +93,10 @@ impl Request {
             Slot::Answers => asked.answers = asked.answers.max(number(raw)),
             Slot::Speed => asked.fast = name(raw).as_deref() == Some("fast"),
             Slot::Geography => asked.us_only = name(raw).as_deref() == Some("us"),
+            Slot::Background => asked.background = raw == b"true",
+            Slot::Generate => asked.warms_up = raw == b"false",
+            Slot::Previous => asked.previous = name(raw),
+            Slot::Conversation => asked.conversation = raw != b"null",
         });
     }
 

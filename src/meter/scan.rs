@@ -3,6 +3,8 @@
 //! It takes bytes in pieces of any size and remembers no more than the open brackets, one key and one wanted value, so
 //! a body of any length costs the same memory. What it does not look for it checks only as far as finding its end.
 
+use memchr::memchr2;
+
 /// Longest wanted value that is kept, in bytes: a `usage` object has a few hundred.
 pub(super) const CAPTURE_BYTES_MAX: usize = 64 * 1024;
 /// Deepest nesting that is followed. The vendors' own parsers stop earlier.
@@ -173,7 +175,8 @@ impl<S: Copy> Scanner<S> {
 
     /// Takes bytes of a text up to its end or the piece's; returns how many.
     fn text(&mut self, bytes: &[u8], key: bool, escaped: bool, found: &mut impl FnMut(S, &[u8])) -> usize {
-        let plain = bytes.iter().position(|byte| escaped || matches!(byte, b'"' | b'\\')).unwrap_or(bytes.len());
+        let special = if escaped { Some(0) } else { memchr2(b'"', b'\\', bytes) };
+        let plain = special.unwrap_or(bytes.len());
         let used = (plain + 1).min(bytes.len());
         let (taken, special) = (bytes.get(..used).unwrap_or_default(), bytes.get(plain));
         self.keep(taken);

@@ -2,6 +2,8 @@
 //!
 //! Nothing of a line is stored but its field name, so an event of any length costs no memory here.
 
+use memchr::memchr2;
+
 /// The one field that carries JSON; the event's name is repeated in the JSON by every vendor.
 const DATA: &[u8] = b"data";
 
@@ -18,11 +20,8 @@ pub(super) enum Piece<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the field name; how much of `data` it has been so far, none once it is another name.
-    Name {
-        matched: Option<usize>,
-        any: bool,
-    },
+    /// In the field name; how much of `data` it has been so far.
+    Name(usize),
     /// Right after the colon, where one space does not count.
     Colon,
     Data,
@@ -37,7 +36,7 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    const LINE_START: State = State::Name { matched: Some(0), any: false };
+    const LINE_START: State = State::Name(0);
 
     pub(super) fn new() -> Self {
         Self { state: Self::LINE_START, after_cr: false }
@@ -58,9 +57,9 @@ impl Cutter {
 
     fn end_line(&mut self, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> usize {
         match self.state {
-            State::Name { any: false, .. } => on(Piece::EventEnd),
-            State::Name { matched: Some(4), .. } | State::Data | State::Colon => on(Piece::DataEnd),
-            _ => {}
+            State::Name(0) => on(Piece::EventEnd),
+            State::Name(4) | State::Data | State::Colon => on(Piece::DataEnd),
+            State::Name(_) | State::Other => {}
         }
         self.state = Self::LINE_START;
         match bytes {
@@ -74,26 +73,30 @@ impl Cutter {
     }
 
     fn within_line(&mut self, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> usize {
-        let line = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
-        match (self.state, bytes.first()) {
-            (State::Name { matched, .. }, Some(b':')) => {
-                self.state = if matched == Some(DATA.len()) { State::Colon } else { State::Other };
-                1
+        let line = || memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len());
+        match self.state {
+            State::Name(matched) => {
+                let rest = DATA.get(matched..).unwrap_or_default();
+                let here = rest.iter().zip(bytes).take_while(|(name, byte)| name == byte).count();
+                self.state = match bytes.get(here) {
+                    // The name may go on in the next piece, or the line end here.
+                    None | Some(b'\n' | b'\r') => State::Name(matched + here),
+                    Some(b':') if matched + here == DATA.len() => State::Colon,
+                    // The rest of the line is of no use, whatever it is called.
+                    Some(_) => State::Other,
+                };
+                here + usize::from(self.state == State::Colon)
             }
-            (State::Name { matched, .. }, Some(byte)) => {
-                let matched = matched.filter(|at| DATA.get(*at) == Some(byte)).map(|at| at + 1);
-                self.state = State::Name { matched, any: true };
-                1
-            }
-            (State::Colon, first) => {
+            State::Colon => {
                 self.state = State::Data;
-                usize::from(first == Some(&b' '))
+                usize::from(bytes.first() == Some(&b' '))
             }
-            (State::Data, _) => {
+            State::Data => {
+                let line = line();
                 on(Piece::Data(bytes.get(..line).unwrap_or_default()));
                 line
             }
-            (State::Other, _) | (_, None) => line,
+            State::Other => line(),
         }
     }
 }

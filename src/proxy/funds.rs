@@ -8,7 +8,7 @@ use super::line::{Answer, Ask, Cut, Doubt};
 use super::record::now;
 use super::settle::Books;
 use super::{Patience, Shared};
-use crate::meter::{Answered, Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp, with_model};
+use crate::meter::{Answered, Asked, Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp, with_model};
 use crate::model::{Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -54,9 +54,52 @@ struct Read<'a> {
     endpoint: Endpoint,
     body: Bytes,
     bound: Bound,
+    /// How many tokens its prompt has at most.
+    prompt: u64,
+    /// Whether nothing is to be answered.
+    warms_up: bool,
     streams: bool,
     /// The model that it names, or nothing.
     model: String,
+    form: Form,
+}
+
+/// How a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As a request.
+    Request,
+    /// As a message that goes on from so many tokens, where that is known otherwise than by what it names.
+    Message(Option<u64>),
+}
+
+/// A call that is a message, with money held for it, as it is to go out.
+pub(super) struct Funded {
+    pub funds: Funds,
+    pub body: Bytes,
+    /// How many tokens its prompt has at most.
+    pub prompt: u64,
+    /// Whether nothing is to be answered.
+    pub warms_up: bool,
+    /// The model that it names, or nothing.
+    pub model: String,
+}
+
+/// Holds money for a call that is a message. `goes_on_from` is how many tokens it goes on from, where it does not say from what.
+pub(super) async fn reserve_message(
+    shared: &Arc<Shared>,
+    number: RequestNumber,
+    line: &RequestLine,
+    endpoint: Endpoint,
+    body: Bytes,
+    goes_on_from: Option<u64>,
+) -> Result<Funded, Unfunded> {
+    let turn = InTurn::begin(&shared.books, number, endpoint.dialect, &body);
+    let mut read = read(shared, number, line, endpoint, body, Form::Message(goes_on_from));
+    let funds = ask(shared, &mut read, turn, &Patience::default()).await?;
+    let body = fit(shared, &read, &funds);
+    let Read { prompt, warms_up, model, .. } = read;
+    Ok(Funded { funds, body, prompt, warms_up, model })
 }
 
 /// Holds money for a model call, where any policy wants that; the body comes back, perhaps with a lower limit of output.
@@ -82,7 +125,7 @@ pub(super) async fn reserve(
         Err(_) => return (no(408, "its body did not come in time"), held),
     };
     let turn = InTurn::begin(&shared.books, number, endpoint.dialect, &body);
-    let mut read = read(shared, number, line, endpoint, body);
+    let mut read = read(shared, number, line, endpoint, body, Form::Request);
     patience.may_stream(read.endpoint.dialect, read.streams);
     let funds = match ask(shared, &mut read, turn, patience).await {
         Ok(funds) => funds,
@@ -101,13 +144,22 @@ fn read<'a>(
     line: &'a RequestLine,
     endpoint: Endpoint,
     body: Bytes,
+    form: Form,
 ) -> Read<'a> {
     let mut meter = Meter::new(endpoint.clone());
     meter.request(&body);
-    let bound = shared.books.prices.bound(&endpoint, meter.asked(), &body, &now().to_day());
-    let streams = streams(&meter, line);
-    let model = endpoint.model.clone().or_else(|| meter.asked().model.clone()).unwrap_or_default();
-    Read { number, line, endpoint, body, bound, streams, model }
+    // Only on a WebSocket is there such a thing as a call without an answer.
+    let warms_up = meter.asked().warms_up && form != Form::Request;
+    let asked = Asked { warms_up, ..meter.asked().clone() };
+    let kept = match form {
+        Form::Message(Some(tokens)) if asked.previous.is_none() => tokens,
+        _ => shared.books.contexts.before(&asked),
+    };
+    let bound = shared.books.prices.bound(&endpoint, &asked, &body, kept, &now().to_day());
+    let prompt = (body.len() as u64).saturating_add(kept);
+    let streams = form != Form::Request || streams(&meter, line);
+    let model = endpoint.model.clone().or(asked.model).unwrap_or_default();
+    Read { number, line, endpoint, body, bound, prompt, warms_up, streams, model, form }
 }
 
 /// Whether a call's answer is to be a stream.
@@ -204,7 +256,7 @@ fn wish(shared: &Shared, read: &Read<'_>) -> Wish {
 /// The same call to another model, where its body can be rewritten for it and it costs less.
 fn downgraded<'a>(shared: &Shared, read: &Read<'a>, model: &str) -> Option<Read<'a>> {
     let body = with_model(read.endpoint.dialect, &read.body, model).filter(|_| read.endpoint.model.is_none())?;
-    let cheaper = self::read(shared, read.number, read.line, read.endpoint.clone(), body.into());
+    let cheaper = self::read(shared, read.number, read.line, read.endpoint.clone(), body.into(), read.form);
     (cheaper.model == model && cheaper.bound.full < read.bound.full).then_some(cheaper)
 }
 
@@ -231,6 +283,11 @@ impl Funds {
     pub(super) fn outrun_by(&mut self, bytes: &[u8]) -> bool {
         self.progress.feed(bytes);
         self.cuts && self.so_far() > self.held
+    }
+
+    /// Most tokens of the answer.
+    pub(super) fn output_max(&self) -> u64 {
+        self.bound.output
     }
 
     /// What the call came to by now, reckoned.

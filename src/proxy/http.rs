@@ -8,6 +8,7 @@ use super::body::{self, Held, RequestBody, ResponseBody};
 use super::consent::{self, Consent, Subject};
 use super::facts::{self, Claim, Judged, Malformed};
 use super::funds::{self, Funds, Unfunded, asks_for_stream};
+use super::governed_socket::MessageCalls;
 use super::headers;
 use super::hold::{Unfit, hold};
 use super::inject::Plan;
@@ -295,12 +296,6 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
     if let Offer::Refused(status, reason) = asked.offer {
         return Err(refused(Denied::of(&grant, *status, (*reason).to_owned())));
     }
-    let calls = shared.books.governed && shared.books.model_hosts.websocket(grant.line()).is_some();
-    if calls && matches!(asked.offer, Offer::WebSocket(_)) {
-        // Clients fall back to requests on this status.
-        let reason = "model calls over a WebSocket are not let through where a policy limits what they cost: use HTTPS";
-        return Err(refused(Denied::of(&grant, 426, reason.to_owned())));
-    }
     let plan = match shared.vault.plan(grant.line(), &target, asked.headers) {
         Ok(plan) => plan,
         Err(misplaced) => return Err(refused(Denied::of(&grant, 403, misplaced.to_string()))),
@@ -400,13 +395,14 @@ async fn forward(
         Box::pin(body::drain(body)).await;
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
+    let handshake = handshake.map(|handshake| {
+        let standing = Standing::of_request(&grant, &target, &headers, act, shared.policy.done());
+        handshake.standing(standing).funded(MessageCalls::of(shared, &allowed))
+    });
     let line = match allowed {
         Event::RequestAllowed { line, .. } => line,
         _ => grant.line().clone(),
     };
-    let handshake = handshake.map(|handshake| {
-        handshake.standing(Standing::of_request(&grant, &target, &headers, act, shared.policy.done()))
-    });
     let open = Open::new(shared.books.clone(), number, &line, allowance).funded(funds);
     let kept = handshake.is_none() && open.keep(&headers);
     if kept || open.is_metered() || shared.vault.may_tell(&line.host) {
@@ -415,8 +411,8 @@ async fn forward(
     }
     shared.vault.apply(&plan, &mut target, &mut headers);
     shared.vault.sign(&plan, &line, &target, &mut headers);
-    if handshake.is_some() {
-        websocket::ask(&mut headers);
+    if let Some(handshake) = &handshake {
+        handshake.ask(&mut headers);
     }
     let body = body.made(|begun| shared.vault.apply_to_body(&plan, &mut headers, begun));
     let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)));

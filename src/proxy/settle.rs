@@ -6,6 +6,7 @@
 use super::decode::{Coding, Decoder};
 use super::funds::Funds;
 use super::keep::{BodyKeeper, Draft};
+use super::kept_context::{self, KeptContexts};
 use super::line::Line;
 use super::patience;
 use super::record::{Clerk, now};
@@ -42,6 +43,8 @@ pub(super) struct Books {
     pub ending: AtomicBool,
     /// What records bodies, where that was asked for.
     pub keeper: Option<Arc<BodyKeeper>>,
+    /// How long the conversations are that vendors keep.
+    pub contexts: KeptContexts,
     /// What model calls came to by now, in nanodollars, and how many there were.
     pub tab: (AtomicI64, AtomicU64),
 }
@@ -59,6 +62,7 @@ impl Books {
             turns: None,
             ending: AtomicBool::new(false),
             keeper: None,
+            contexts: KeptContexts::default(),
             tab: Default::default(),
         }
     }
@@ -69,9 +73,31 @@ impl Books {
         (NanoUsd(spent.load(Ordering::Relaxed)), calls.load(Ordering::Relaxed))
     }
 
+    /// Whether the session is ending.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
     fn spend(&self, cost: NanoUsd) {
         self.tab.0.fetch_add(cost.0, Ordering::Relaxed);
         self.tab.1.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A model call was read: its record, and what it costs.
+    pub(super) fn metered(&self, request: RequestNumber, endpoint: &Endpoint, reading: Reading) -> (NanoUsd, Pricing) {
+        let (cost, pricing) = self.prices.price(endpoint.vendor, &reading, &now().to_day());
+        self.spend(cost);
+        self.clerk.record_done(&Event::UsageMetered {
+            request,
+            dialect: endpoint.dialect.as_str().to_owned(),
+            vendor: endpoint.vendor.as_str().to_owned(),
+            model: reading.model,
+            usage: reading.usage,
+            cost,
+            pricing,
+            price_table: self.prices.version().to_owned(),
+        });
+        (cost, pricing)
     }
 }
 
@@ -371,25 +397,18 @@ impl Open {
         let (Some(endpoint), Some(meter)) = (&self.endpoint, &self.upload.meter) else { return None };
         // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
         let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = std::mem::replace(&mut *cell, Meter::new(endpoint.clone())).finish(complete)?;
+        let meter = std::mem::replace(&mut *cell, Meter::new(endpoint.clone()));
+        let answer = meter.response_id().filter(|_| self.books.governed).map(str::to_owned);
+        let reading = meter.finish(complete)?;
+        if let Some(answer) = answer {
+            self.books.contexts.note(&answer, kept_context::tokens(&reading.usage));
+        }
         Some(self.metered(endpoint, reading))
     }
 
     /// A model call was read; what it costs.
     pub(super) fn metered(&self, endpoint: &Endpoint, reading: Reading) -> (NanoUsd, Pricing) {
-        let (cost, pricing) = self.books.prices.price(endpoint.vendor, &reading, &now().to_day());
-        self.books.spend(cost);
-        self.books.clerk.record_done(&Event::UsageMetered {
-            request: self.number,
-            dialect: endpoint.dialect.as_str().to_owned(),
-            vendor: endpoint.vendor.as_str().to_owned(),
-            model: reading.model,
-            usage: reading.usage,
-            cost,
-            pricing,
-            price_table: self.books.prices.version().to_owned(),
-        });
-        (cost, pricing)
+        self.books.metered(self.number, endpoint, reading)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::Shared;
 use super::frames::{Deflate, Frames, Piece};
+use super::governed_socket::MessageCalls;
 use super::inject::Misplaced;
 use super::pool::Passage;
 use super::relay::{Stop, Way};
@@ -79,6 +80,8 @@ pub(super) struct Handshake {
     handoff: Handoff,
     /// What is judged again while it is open.
     standing: Option<Box<Standing>>,
+    /// What holds money for each call on it, where that is wanted.
+    calls: Option<Box<MessageCalls>>,
 }
 
 impl Offer {
@@ -96,7 +99,10 @@ impl Offer {
             Err(reason) => return Self::Refused(400, reason),
         };
         match head.extensions.remove::<OnUpgrade>() {
-            Some(client) => Self::WebSocket(Handshake { key, client, handoff, standing: None }),
+            Some(client) => {
+                let (standing, calls) = (None, None);
+                Self::WebSocket(Handshake { key, client, handoff, standing, calls })
+            }
             None => Self::Refused(400, "its connection cannot become a WebSocket"),
         }
     }
@@ -132,7 +138,7 @@ fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
     values.any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(token)))
 }
 
-/// Asks the next server for a WebSocket, in headers that were cleaned of what ends here.
+/// Says in headers that were cleaned of what ends here that a WebSocket is wanted, or begins.
 pub(super) fn ask(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -144,11 +150,28 @@ impl Handshake {
         Self { standing: Some(Box::new(standing)), ..self }
     }
 
+    /// The same, on which money is held for each call.
+    pub(super) fn funded(self, calls: Option<MessageCalls>) -> Self {
+        Self { calls: calls.map(Box::new), ..self }
+    }
+
+    /// Asks the next server for a WebSocket.
+    pub(super) fn ask(&self, headers: &mut HeaderMap) {
+        ask(headers);
+        if self.calls.is_some() {
+            // What is compressed would have to be read with all that was said before it.
+            headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
+    }
+
     /// Whether the upstream agreed to this very handshake; why not, for a person.
     pub(super) fn check(&self, head: &response::Parts) -> Result<(), &'static str> {
         let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
         if !one(&head.headers, &UPGRADE).is_some_and(websocket) || !names(&head.headers, &CONNECTION, "upgrade") {
             return Err("the upstream switched to something that is no WebSocket");
+        }
+        if self.calls.is_some() && head.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+            return Err("the upstream agreed to an extension that was not asked for");
         }
         let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
         context.update(self.key.as_bytes());
@@ -170,10 +193,9 @@ impl Handshake {
         socket: Socket,
     ) {
         passage.leave();
-        let (client, standing) = (self.client, self.standing);
+        let (client, standing, calls) = (self.client, self.standing, self.calls);
         self.handoff.to(Box::pin(async move {
             let _passage = passage;
-            let socket = Box::new(Relay { open, socket, ways: Default::default() });
             // What is dropped settles itself.
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
                 let refused = async {
@@ -182,7 +204,17 @@ impl Handshake {
                         None => std::future::pending().await,
                     }
                 };
-                shared.unless_drained(socket.run(client, upstream, refused)).await;
+                let carried: Pin<Box<dyn Future<Output = ()> + Send + '_>> = match calls {
+                    Some(calls) => {
+                        let screen = socket.screen.map(|(_, screen)| screen);
+                        Box::pin(calls.carry(client, upstream, open, screen, refused))
+                    }
+                    None => {
+                        let relay = Box::new(Relay { open, socket, ways: Default::default() });
+                        Box::pin(relay.run(client, upstream, refused))
+                    }
+                };
+                shared.unless_drained(carried).await;
             }
         }));
     }

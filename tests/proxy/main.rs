@@ -6,6 +6,7 @@ mod bodies;
 mod cases;
 mod cut;
 mod flow;
+mod funded_sockets;
 mod git;
 mod grpc;
 mod http2;

@@ -202,6 +202,8 @@ pub struct Wanted<'a> {
     /// How long the session has lasted already.
     pub age: Duration,
     pub amendments: Option<std::os::fd::OwnedFd>,
+    /// Whether money is held for model calls, by whoever is at the other end of the line.
+    pub funded: bool,
     /// Whoever reads the secret anew, which is then done for each request.
     pub keeper: Option<UnixStream>,
     pub denials: &'a [&'a str],
@@ -222,6 +224,7 @@ impl Default for Wanted<'_> {
             secret_host: "api.example.com",
             age: Duration::ZERO,
             amendments,
+            funded: false,
             keeper,
             denials,
             limits,
@@ -271,7 +274,11 @@ impl Proxy {
             durability: Durability::default(),
             prices: PriceTable::embedded(),
             model_hosts: ModelHosts::default(),
-            spend: Vec::new(),
+            spend: wanted
+                .funded
+                .then(|| omni::policy::SpendPolicy::budget(omni::model::NanoUsd(1)))
+                .into_iter()
+                .collect(),
             watched: false,
             line: wanted.amendments,
             shutdown: stop,

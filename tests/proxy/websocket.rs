@@ -15,8 +15,8 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HOST: &str = "api.example.com";
 
-type Socket = TokioIo<Upgraded>;
-type Talk = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Socket = TokioIo<Upgraded>;
+pub type Talk = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What an upstream saw: its requests' headers, and all that came over its WebSockets.
 #[derive(Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    fn asked(&self) -> Vec<HeaderMap> {
+    pub fn asked(&self) -> Vec<HeaderMap> {
         self.asked.lock().unwrap().clone()
     }
 
@@ -44,7 +44,7 @@ impl Witness {
 }
 
 /// An upstream that agrees to WebSockets with these headers, and then talks.
-async fn agreeing(
+pub async fn agreeing(
     status: u16,
     headers: &'static [(&'static str, &'static str)],
     talk: impl Fn(Socket, Witness) -> Talk + Send + Sync + 'static,
@@ -72,7 +72,7 @@ async fn agreeing(
     (upstream.await, witness)
 }
 
-const AGREED: &[(&str, &str)] = &[
+pub const AGREED: &[(&str, &str)] = &[
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-accept", ACCEPT),
@@ -89,16 +89,16 @@ fn rules() -> Wanted<'static> {
 }
 
 /// A handshake with these headers beside the host.
-fn handshake(host: &str, path: &str, headers: &str) -> String {
+pub fn handshake(host: &str, path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")
 }
 
-fn usual() -> String {
+pub fn usual() -> String {
     format!("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n")
 }
 
 /// Asks for a WebSocket and gives the answer's head and the stream behind it.
-async fn open(proxy: &Proxy, host: &str, asked: &str) -> (String, TlsStream<TcpStream>) {
+pub async fn open(proxy: &Proxy, host: &str, asked: &str) -> (String, TlsStream<TcpStream>) {
     let mut stream = proxy.tls(&format!("{host}:443"), host, &["http/1.1"]).await;
     stream.write_all(asked.as_bytes()).await.unwrap();
     let mut head = Vec::new();
@@ -471,7 +471,7 @@ fn frame(text: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
 }
 
 /// The usage that was recorded: model, tokens in and out, and how it was priced.
-fn usages(events: &[Event]) -> Vec<(String, u64, u64, Pricing)> {
+pub fn usages(events: &[Event]) -> Vec<(String, u64, u64, Pricing)> {
     let all = events.iter().filter_map(|event| match event {
         Event::UsageMetered { model, usage, pricing, .. } => Some((model.clone(), usage.input, usage.output, *pricing)),
         _ => None,
@@ -479,7 +479,7 @@ fn usages(events: &[Event]) -> Vec<(String, u64, u64, Pricing)> {
     all.collect()
 }
 
-fn response(id: u32, kind: &str, input: u64, output: u64) -> String {
+pub fn response(id: u32, kind: &str, input: u64, output: u64) -> String {
     let usage = if kind == "created" {
         "null".to_owned()
     } else {
