@@ -66,6 +66,7 @@ pub(super) async fn take(shared: Arc<Shared>, lane: Lane, room: Arc<Semaphore>) 
             () = shared.drained() => return,
         };
         match next {
+            _ if !shared.quiet.begin() => return,
             Ok(Handed::Connection(connection)) => serve(&shared, connection, &room).await,
             Ok(Handed::Refused(target)) => {
                 let reason = "nothing but the proxy can be connected to without a network namespace: heed HTTP_PROXY";

@@ -49,7 +49,7 @@ pub(super) fn key_store(parts: &[&[u8]]) -> [Vec<u8>; 2] {
 
 /// Everything before the bags: `PFX` with `ContentInfo` of the type `data`, whose one element is another, of the bags.
 fn head_of_store(bags: usize) -> Vec<u8> {
-    let mut head = head(SEQUENCE, bags);
+    let mut head = around(SEQUENCE, Vec::new(), bags);
     for before in [&[][..], VERSION_3] {
         // Each head is around all that came before it, from the inside out.
         head = around(OCTETS, head, bags);
@@ -63,7 +63,10 @@ fn head_of_store(bags: usize) -> Vec<u8> {
 }
 
 fn around(tag: u8, inner: Vec<u8>, bags: usize) -> Vec<u8> {
-    [head(tag, inner.len() + bags), inner].concat()
+    let mut outer = Vec::new();
+    head(&mut outer, tag, inner.len() + bags);
+    outer.extend(inner);
+    outer
 }
 
 /// `SafeBag` of one trusted certificate, under a name that no other has; none for what is no certificate.
@@ -71,42 +74,78 @@ fn bag(bags: &mut Vec<u8>, base64: &[u8], number: usize) -> Option<()> {
     let padding = base64.iter().rev().take_while(|byte| **byte == b'=').count();
     let length = (base64.len() / 4 * 3).checked_sub(padding)?;
     let name: Vec<u8> = format!("omni-{number}").encode_utf16().flat_map(u16::to_be_bytes).collect();
-    let attribute = |kind: &[u8], value: &[u8]| element(SEQUENCE, &[kind, &element(SET, &[value])]);
-    let called = attribute(FRIENDLY_NAME, &element(BMP_STRING, &[&name]));
-    let attributes = element(SET, &[&called, &attribute(TRUSTED_USAGE, ANY_USAGE)]);
+    let called = Sizes::of_attribute(FRIENDLY_NAME, size(name.len()));
+    let trusted = Sizes::of_attribute(TRUSTED_USAGE, ANY_USAGE.len());
+    let attributes = size(called.whole) + size(trusted.whole);
     // From the inside out.
-    let mut before = head(OCTETS, length);
-    before = [head(TAGGED, before.len() + length), before].concat();
-    before = [X509, &before].concat();
-    before = [head(SEQUENCE, before.len() + length), before].concat();
-    before = [CERTIFICATE_BAG, &head(TAGGED, before.len() + length), &before].concat();
-    before = [head(SEQUENCE, before.len() + length + attributes.len()), before].concat();
-    let (start, certificate) = (bags.len(), bags.len() + before.len());
-    bags.extend_from_slice(&before);
+    let octets = size(length);
+    let kind_and_value = X509.len() + size(octets);
+    let certificate = size(kind_and_value);
+    let whole = CERTIFICATE_BAG.len() + size(certificate) + size(attributes);
+    let start = bags.len();
+    head(bags, SEQUENCE, whole);
+    bags.extend_from_slice(CERTIFICATE_BAG);
+    head(bags, TAGGED, certificate);
+    head(bags, SEQUENCE, kind_and_value);
+    bags.extend_from_slice(X509);
+    head(bags, TAGGED, octets);
+    head(bags, OCTETS, length);
+    let contents = bags.len();
     let decoded = STANDARD.decode_vec(base64, bags).is_ok();
-    if !decoded || bags.get(certificate) != Some(&SEQUENCE) || bags.len() != certificate + length {
+    if !decoded || bags.get(contents) != Some(&SEQUENCE) || bags.len() != contents + length {
         bags.truncate(start);
         return None;
     }
-    bags.extend_from_slice(&attributes);
+    head(bags, SET, attributes);
+    called.begin(bags, FRIENDLY_NAME);
+    head(bags, BMP_STRING, name.len());
+    bags.extend_from_slice(&name);
+    trusted.begin(bags, TRUSTED_USAGE);
+    bags.extend_from_slice(ANY_USAGE);
     Some(())
 }
 
-/// One element of DER: tag, length, contents.
-fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
-    [&head(tag, contents.iter().map(|part| part.len()).sum())[..], &contents.concat()].concat()
+/// How long an attribute is, and the set of its one value.
+struct Sizes {
+    whole: usize,
+    set: usize,
 }
 
-/// Tag and length, the length in as few bytes as it takes.
-fn head(tag: u8, length: usize) -> Vec<u8> {
-    let bytes = length.to_be_bytes();
-    let significant = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
-    match (significant, u8::try_from(significant.len())) {
-        ([], _) => vec![tag, 0],
-        ([short @ ..=0x7f], _) => vec![tag, *short],
-        (long, Ok(count)) => [&[tag, 0x80 | count], long].concat(),
-        (_, Err(_)) => Vec::new(),
+impl Sizes {
+    /// Of one of this kind, with a value that is so long with all that is around it.
+    fn of_attribute(kind: &[u8], value: usize) -> Self {
+        Self { whole: kind.len() + size(value), set: value }
     }
+
+    /// Writes what comes before the value.
+    fn begin(&self, out: &mut Vec<u8>, kind: &[u8]) {
+        head(out, SEQUENCE, self.whole);
+        out.extend_from_slice(kind);
+        head(out, SET, self.set);
+    }
+}
+
+/// How long an element of DER is, of contents that are so long.
+fn size(contents: usize) -> usize {
+    1 + 1 + if contents < 0x80 { 0 } else { significant(&contents.to_be_bytes()).len() } + contents
+}
+
+/// Writes tag and length of an element, the length in as few bytes as it takes.
+fn head(out: &mut Vec<u8>, tag: u8, length: usize) {
+    let bytes = length.to_be_bytes();
+    out.push(tag);
+    match (u8::try_from(length), significant(&bytes)) {
+        (Ok(short @ ..0x80), _) => out.push(short),
+        // At most eight bytes.
+        (_, long) => {
+            out.push(0x80 | long.len() as u8);
+            out.extend_from_slice(long);
+        }
+    }
+}
+
+fn significant(bytes: &[u8; size_of::<usize>()]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..]
 }
 
 /// Gives every certificate of a PEM text, in base 64 without breaks; what is none is passed over, as every reader of such
@@ -160,11 +199,19 @@ mod tests {
 
     #[test]
     fn lengths_take_as_few_bytes_as_they_need() {
-        let head = |length| super::head(OCTETS, length);
-        assert_eq!(head(0), [OCTETS, 0]);
-        assert_eq!(head(0x7f), [OCTETS, 0x7f]);
-        assert_eq!(head(0x80), [OCTETS, 0x81, 0x80]);
-        assert_eq!(head(0x1_0000), [OCTETS, 0x83, 1, 0, 0]);
+        for (length, expected) in [
+            (0, &[OCTETS, 0][..]),
+            (0x7f, &[OCTETS, 0x7f]),
+            (0x80, &[OCTETS, 0x81, 0x80]),
+            (0xff, &[OCTETS, 0x81, 0xff]),
+            (0x100, &[OCTETS, 0x82, 1, 0]),
+            (0x1_0000, &[OCTETS, 0x83, 1, 0, 0]),
+        ] {
+            let mut written = Vec::new();
+            head(&mut written, OCTETS, length);
+            assert_eq!(written, expected);
+            assert_eq!(size(length), written.len() + length);
+        }
     }
 
     #[test]

@@ -266,6 +266,7 @@ pub(super) async fn serve(
             },
         };
         match said {
+            Ok(Some(_)) if !shared.quiet.begin() => break,
             Ok(Some(FromSession::Amend(amendment))) => {
                 let amended = amend::take(&shared, amendment, &mut added).await;
                 if send(&socket, &FromProxy::Amended(amended)).await.is_err() {

@@ -39,6 +39,9 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        if !shared.quiet.begin() {
+            return;
+        }
         // Without this, small writes wait for acknowledgements. A socket that refuses it still works.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr().map(plain) else { continue };

@@ -40,6 +40,9 @@ pub(super) async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) {
                 continue;
             }
         };
+        if !shared.quiet.begin() {
+            return;
+        }
         if let Some(reply) = answer(&shared, &packet.bytes).await {
             // An answer that cannot be sent is asked for again.
             let _ = socket.async_io(Interest::WRITABLE, || send(&socket, &packet, &reply)).await;

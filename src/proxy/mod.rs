@@ -54,6 +54,7 @@ mod planning;
 mod pool;
 mod published;
 mod push;
+mod quiet;
 mod rare;
 mod record;
 mod refresh;
@@ -106,6 +107,7 @@ pub use screen::{Screen, Stop};
 pub use scrub::{Scrub, Scrubber};
 pub use ssh_agent::SshAgent;
 pub use ssh_wire::fingerprint as ssh_fingerprint;
+pub use quiet::Quiet;
 pub use start::{Gateway, Listeners, Proxy, Setup};
 pub use upstream_proxy::{UpstreamProxies, UpstreamProxy, UpstreamProxyError};
 

@@ -69,6 +69,7 @@ impl Publisher {
         loop {
             let Ok(permit) = self.room.clone().acquire_owned().await else { return };
             match listener.accept().await {
+                Ok(_) if !self.shared.quiet.begin() => return,
                 Ok((stream, from)) => drop(tokio::spawn(self.clone().serve(stream, from, place, port, permit))),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }

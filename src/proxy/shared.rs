@@ -2,6 +2,7 @@
 
 use super::inject::Vault;
 use super::names::Names;
+use super::quiet::Quiet;
 use super::ruling::Ruling;
 use super::settle::Books;
 use super::throttle::Throttle;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub throttle: Throttle,
     /// Room for rests of answers that are read on for their bills.
     pub rests: Arc<Semaphore>,
+    /// Whether anything was asked of it yet.
+    pub quiet: Quiet,
     /// Whether the session is ending.
     pub ending: watch::Receiver<bool>,
 }
@@ -95,6 +98,7 @@ impl Shared {
             gateway: Gateway { v4: [10, 77, 0, 1].into(), v6: "fd77::1".parse().unwrap() },
             throttle: Throttle::new(),
             rests: super::remainder::room(),
+            quiet: Quiet::over(Box::leak(Box::default())),
             ending,
         };
         (Arc::new(shared), end)

@@ -219,6 +219,9 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: UnixListener, post: Arc
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        if !shared.quiet.begin() {
+            return;
+        }
         let (shared, post) = (shared.clone(), post.clone());
         tokio::spawn(async move {
             // What goes wrong on it is the client's to notice.

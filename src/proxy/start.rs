@@ -8,6 +8,7 @@ use super::listen::{self, CONNECTIONS_MAX};
 use super::live::{Live, Watched};
 use super::names::Names;
 use super::published::{PublishedPorts, Publisher};
+use super::quiet::Quiet;
 use super::record::Clerk;
 use super::refresh::Keeper;
 use super::ruling::Ruling;
@@ -112,6 +113,8 @@ pub struct Setup {
     pub line: Option<OwnedFd>,
     /// Readable or at its end when the proxy is to stop.
     pub shutdown: UnixStream,
+    /// The word in which both say whether anything was asked.
+    pub quiet: Quiet,
     /// How names are found outside.
     pub resolver: ResolverConfig,
     /// Gives memory back that is not needed at the moment.
@@ -173,6 +176,7 @@ impl Proxy {
                 gateway: setup.gateway,
                 throttle: Throttle::new(),
                 rests: super::remainder::room(),
+                quiet: setup.quiet,
                 ending,
             })
         })?;
@@ -232,6 +236,10 @@ async fn run(
         secrets: shared.vault.names(),
     };
     shared.books.clerk.record(started).await.map_err(|_| ProxyError::NotRecorded)?;
+    // What is handed over tells of refusals too, of which nothing is known here until they are read.
+    if listeners.handed.is_empty() {
+        shared.quiet.serves();
+    }
     for listener in listeners.tcp {
         listener.set_nonblocking(true).map_err(start("a listener"))?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start("a listener"))?;

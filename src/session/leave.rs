@@ -10,7 +10,7 @@ use super::detach::{Starter, leave_terminal};
 use super::error::SessionError;
 use super::finish::EXIT_OMNI_FAILED;
 use crate::model::Event;
-use crate::store::{Journal, Recorder, Store, StoreError, process_start_ticks};
+use crate::store::{Journal, Recorder, process_start_ticks};
 use crate::sys::fork_without_handle;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -28,8 +28,6 @@ pub(super) enum Company<'a> {
 
 /// How a session is left.
 pub(super) struct Leave<'a> {
-    /// The database that the session's end will be written to. No connection of SQLite's survives a fork, so it is closed.
-    pub store: &'a mut Option<Result<Box<dyn Store>, StoreError>>,
     /// Says how to come back, where the session was left.
     pub farewell: &'a dyn Fn(),
 }
@@ -41,9 +39,8 @@ impl Leave<'_> {
     ///
     /// # Errors
     /// In the new process, which cannot go on then.
-    pub(super) fn part(&mut self, journal: &mut Journal) -> Result<bool, SessionError> {
+    pub(super) fn part(&self, journal: &mut Journal) -> Result<bool, SessionError> {
         let Ok((hears, tells)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return Ok(false) };
-        *self.store = None;
         let Ok(forked) = fork_without_handle() else { return Ok(false) };
         if forked.is_some() {
             drop(tells);

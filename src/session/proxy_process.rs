@@ -11,11 +11,11 @@ use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Event, Port, Secret};
 use crate::policy::{Binding, SessionFacts};
 use crate::proxy::{
-    self, Authority, FromProxy, FromSession, Gateway, PACKET_BYTES_MAX, Proxy, ResolverConfig, Roots, Setup,
+    self, Authority, FromProxy, FromSession, Gateway, PACKET_BYTES_MAX, Proxy, Quiet, ResolverConfig, Roots, Setup,
 };
 use crate::store::{BodyFile, BodyRecorder, Home, Journal, Recorder, load_prices};
 use crate::supervisor::{GATEWAY_V4, GATEWAY_V6, Listeners, confine_proxy, lie_down, reap, wire, write_bundle};
-use crate::sys::{self, Forked, fork_single_threaded};
+use crate::sys::{self, Forked, fork_single_threaded, shared_word};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
@@ -65,6 +65,8 @@ pub(super) struct ProxyProcess {
     serving: bool,
     settled: bool,
     reaped: bool,
+    /// Whether anything was asked of it.
+    quiet: Quiet,
     /// What reaches published ports, which ends with it.
     dialer: Option<Dialer>,
 }
@@ -87,6 +89,7 @@ impl ProxyProcess {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
             .map_err(SessionError::preparing("make a socket pair"))?;
         let (ours_off, theirs_off) = UnixStream::pair().map_err(SessionError::preparing("make a socket pair"))?;
+        let quiet = Quiet::over(shared_word().map_err(SessionError::preparing("make memory to share"))?);
         let recorded = prepared.request.profile.record_bodies;
         let bodies = recorded.then(|| BodyFile::create(home, &prepared.session)).transpose()?;
         match fork_single_threaded().map_err(SessionError::preparing("fork the proxy"))? {
@@ -98,11 +101,12 @@ impl ProxyProcess {
                 serving: false,
                 settled: false,
                 reaped: false,
+                quiet,
                 dialer: None,
             }),
             Forked::Child => {
                 drop((ours, ours_off));
-                let site = Site { home, control: theirs, shutdown: theirs_off, certificates, journal, bodies };
+                let site = Site { home, control: theirs, shutdown: theirs_off, certificates, journal, bodies, quiet };
                 std::process::exit(i32::from(live(prepared, site).is_err()));
             }
         }
@@ -196,7 +200,7 @@ impl ProxyProcess {
             return;
         }
         self.settled = true;
-        if self.serving {
+        if self.serving && !self.was_quiet() {
             self.await_settled();
         }
         if !self.serving {
@@ -205,6 +209,12 @@ impl ProxyProcess {
             let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
         }
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Says that the session is over. Whether nothing was ever asked of it: then there is nothing to settle, and its journal
+    /// ends with its start.
+    pub(super) fn was_quiet(&self) -> bool {
+        self.quiet.end()
     }
 
     /// Waits until it says that everything is settled, or is gone, or has had its time.
@@ -275,18 +285,19 @@ struct Site<'a> {
     journal: Journal,
     /// Where bodies are recorded, where that was asked for.
     bodies: Option<BodyFile>,
+    quiet: Quiet,
 }
 
 /// The proxy's whole life. A failure has been told when this returns.
 fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
-    let Site { home, control, shutdown, certificates, journal, bodies } = site;
+    let Site { home, control, shutdown, certificates, journal, bodies, quiet } = site;
     let told = |why: String| {
         // Nobody left to tell when this fails.
         let _ = wire::send(control.as_fd(), &Word::Failed(why), &[]);
     };
     // Where the records are, since a machine's server has no home in its environment.
     let prices = load_prices(home.path()).map_err(|error| told(error.to_string()))?;
-    let setup = prepare(prepared, prices, &control, shutdown, certificates, journal, bodies)
+    let setup = prepare(prepared, prices, &control, shutdown, certificates, (journal, bodies), quiet)
         .map_err(|error| told(error.to_string()))?;
     let proxy = Proxy::new(setup).map_err(|error| told(error.to_string()))?;
     let listeners = receive_listeners(&control).map_err(|error| told(error.to_string()))?;
@@ -305,8 +316,8 @@ fn prepare(
     control: &OwnedFd,
     shutdown: UnixStream,
     certificates: &OwnedFd,
-    mut journal: Journal,
-    bodies: Option<BodyFile>,
+    (mut journal, bodies): (Journal, Option<BodyFile>),
+    quiet: Quiet,
 ) -> Result<Setup, SessionError> {
     let own = [control.as_fd(), shutdown.as_fd(), certificates.as_fd(), journal.as_fd()];
     let keep: Vec<_> =
@@ -354,6 +365,7 @@ fn prepare(
         watched: prepared.request.cost_title,
         line: Some(control.try_clone().map_err(SessionError::preparing("keep the line to the session"))?),
         shutdown,
+        quiet,
         resolver,
         rest: lie_down,
     })

@@ -20,7 +20,7 @@ use super::terminal::UserTerminal;
 use super::{clock, shipped, terminal, tier};
 use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{
-    Home, Journal, Recorder, Store, StoreAddress, StoreError, Summary, open_store, process_start_ticks,
+    Home, Journal, Recorder, StoreAddress, StoreError, Summary, open_store, process_start_ticks,
 };
 use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
@@ -53,7 +53,7 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
     let lived = live(prepared, home, &signals, &mut journal, company);
     // A layer with nothing in it that cannot be removed now is shown as empty later.
     let _ = remove_if_empty(home, &prepared.session);
-    let Lived { ended, reached, store, mut screen, mut sandbox, mut proxy } = match lived {
+    let Lived { ended, reached, mut screen, mut sandbox, mut proxy } = match lived {
         Ok(lived) => lived,
         Err(error) => {
             let exit = match error {
@@ -63,7 +63,7 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
             // What kept the harness from starting is what a person must be told, also when that cannot be recorded; the
             // journal can be folded later.
             let recorded = journal.record(clock::now(), &Event::SessionEnded { reason: EndReason::NotStarted, exit });
-            let _ = recorded.and_then(|()| fold(prepared, open_store(home)));
+            let _ = recorded.and_then(|()| fold(prepared, home));
             return Err(tier::explain(error, &prepared.demand, &prepared.plan.directory));
         }
     };
@@ -73,7 +73,10 @@ pub(super) fn run_with(prepared: &Prepared, home: &Home, company: Company<'_>) -
     // Whoever hears of the end finds it in the record.
     screen.dismiss(ended.status);
     // The harness has ended and its journals are written: a database that cannot take them in now changes neither.
-    let folded = fold(prepared, store).and_then(|summary| settle_rest(prepared, home).map(|()| summary));
+    let folded = match can_be_folded_later(prepared, home, &proxy) {
+        true => Ok(Summary::new(prepared.session.clone())),
+        false => fold(prepared, home).and_then(|summary| settle_rest(prepared, home).map(|()| summary)),
+    };
     sandbox.end();
     proxy.stop();
     let (summary, message) = match folded {
@@ -243,8 +246,6 @@ struct Lived {
     ended: Ended,
     /// The limits that it reached.
     reached: Vec<ReachedLimit>,
-    /// The store, which was opened meanwhile.
-    store: Result<Box<dyn Store>, StoreError>,
     /// Where others may wait for the end.
     screen: Screen,
     /// What the kernel is taking apart.
@@ -274,10 +275,8 @@ fn live(
             None
         }
     };
-    // The harness is starting and needs nobody for a moment: time to open what its end will be written to.
-    let mut store = Some(open_store(home));
     let duration = prepared.request.duration();
-    let leave = farewell.map(|farewell| Leave { store: &mut store, farewell });
+    let leave = farewell.map(|farewell| Leave { farewell });
     let desk = Desk::new(prepared, home);
     let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, desk);
     let ended = relay.watching(disk.as_mut()).leavable(leave).looking_on(late, covers).run();
@@ -300,8 +299,7 @@ fn live(
         journal.record(clock::now(), &Event::LimitReached(limit.clone()))?;
     }
     record_screen(&mut screen, &ended, journal)?;
-    let store = store.unwrap_or_else(|| open_store(home));
-    Ok(Lived { ended, reached, store, screen, sandbox, proxy })
+    Ok(Lived { ended, reached, screen, sandbox, proxy })
 }
 
 /// The screen of a session that is about to start.
@@ -354,9 +352,15 @@ fn record_screen(screen: &mut Screen, ended: &Ended, journal: &mut Journal) -> R
     Ok(())
 }
 
+/// Whether the session's journals may wait until somebody asks for sessions: where nothing went out, nothing was spent, and no
+/// other machine asks, nobody's sums miss them. Whoever asks takes in first what is new.
+fn can_be_folded_later(prepared: &Prepared, home: &Home, proxy: &ProxyProcess) -> bool {
+    home.store().is_none() && prepared.spend.is_empty() && proxy.was_quiet()
+}
+
 /// Folds the session's journals into the store. What cannot be folded now is picked up later: the journals are the truth.
-fn fold(prepared: &Prepared, store: Result<Box<dyn Store>, StoreError>) -> Result<Summary, StoreError> {
-    let mut store = store?;
+fn fold(prepared: &Prepared, home: &Home) -> Result<Summary, StoreError> {
+    let mut store = open_store(home)?;
     store.fold(&prepared.session)?;
     Ok(store.session(&prepared.session)?.0)
 }

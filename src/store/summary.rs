@@ -136,7 +136,8 @@ pub struct Summary {
 
 impl Summary {
     /// A session of which nothing is known.
-    pub(super) fn new(session: SessionId) -> Self {
+    #[must_use]
+    pub fn new(session: SessionId) -> Self {
         Self {
             session,
             name: None,

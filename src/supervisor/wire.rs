@@ -114,18 +114,13 @@ fn send_with(
 /// # Errors
 /// The call's error, or a message that is none.
 pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0u8; MESSAGE_BYTES_MAX];
+    let mut bytes = vec![0u8; length_of_next(socket)?.min(MESSAGE_BYTES_MAX)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
+    let received = insisting(|| {
         let slices = &mut [IoSliceMut::new(&mut bytes)];
-        match rustix::net::recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            // The other side ended with something unread. The kernel says so once, ahead of what it said before it ended,
-            // which may be why.
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
-            other => break other?,
-        }
-    };
+        rustix::net::recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
     if received.bytes == 0 {
         return Ok(None);
     }
@@ -137,6 +132,23 @@ pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     }
     let message = serde_json::from_slice(&bytes[..received.bytes])?;
     Ok(Some((message, descriptors)))
+}
+
+/// Waits for one message, and says how long it is: memory for the longest would be cleared, page by page, for each.
+fn length_of_next(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let (_, whole) = insisting(|| rustix::net::recv(socket, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC))?;
+    Ok(whole)
+}
+
+/// Calls again where the call was interrupted, or the other side ended with something unread. The kernel says so once, ahead of
+/// what it said before it ended, which may be why.
+fn insisting<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match receive() {
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+            other => return Ok(other?),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod notify;
 mod notify_place;
 mod peer;
 mod process;
+mod shared_word;
 mod signal;
 mod socket;
 
@@ -32,5 +33,6 @@ pub use process::{
     end_with_parent, file_size_limit_of, fork_single_threaded, fork_without_handle, landlock_abi,
     set_file_size_of_core, unshare_control_groups,
 };
+pub use shared_word::shared_word;
 pub use signal::{is_ignored, reset_signal};
 pub use socket::{set_ip_transparent, set_ipv6_receive_packet_info, set_ipv6_transparent};

@@ -15,7 +15,7 @@ use omni::model::{Durability, Event, HostName, Placeholder, Port, Secret, Sessio
 use omni::policy::{
     Approval, Binding, Effect, HostKeys, Level, Mode, Place, Policy, RuleSource, SessionFacts, Site, WrittenRule,
 };
-use omni::proxy::{Authority, Gateway, Listeners, ResolverConfig, Roots, Setup, UpstreamProxies};
+use omni::proxy::{Authority, Gateway, Listeners, Quiet, ResolverConfig, Roots, Setup, UpstreamProxies};
 use omni::store::{Memory, Recorder};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -282,6 +282,7 @@ impl Proxy {
             watched: false,
             line: wanted.amendments,
             shutdown: stop,
+            quiet: Quiet::over(Box::leak(Box::default())),
             resolver: ResolverConfig::default(),
             rest: || {},
         };

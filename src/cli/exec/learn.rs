@@ -187,7 +187,8 @@ fn quoted(word: &str) -> String {
 
 /// What the session's journals say was refused.
 fn refusals(home: &Home, session: &SessionId) -> anyhow::Result<Vec<Refused>> {
-    let store = open_store(home)?;
+    let mut store = open_store(home)?;
+    store.fold(session)?;
     let (mut refused, mut entry) = (Vec::new(), 0);
     loop {
         let page = store.log(Some(session), entry, PAGE_EVENTS)?;
