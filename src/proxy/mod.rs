@@ -100,6 +100,7 @@ pub use error::ProxyError;
 pub use line::{Answer, Ask, Doubt, FromProxy, FromSession, Inquiry, PACKET_BYTES_MAX};
 pub use live::Happened;
 pub use published::PublishedPorts;
+pub use quiet::Quiet;
 pub use refresh::{RENEWAL, RENEWAL_BYTES_MAX, Renewed};
 pub use resolve::ResolverConfig;
 pub use roots::Roots;
@@ -107,7 +108,6 @@ pub use screen::{Screen, Stop};
 pub use scrub::{Scrub, Scrubber};
 pub use ssh_agent::SshAgent;
 pub use ssh_wire::fingerprint as ssh_fingerprint;
-pub use quiet::Quiet;
 pub use start::{Gateway, Listeners, Proxy, Setup};
 pub use upstream_proxy::{UpstreamProxies, UpstreamProxy, UpstreamProxyError};
 

@@ -19,9 +19,7 @@ use super::signals::Signals;
 use super::terminal::UserTerminal;
 use super::{clock, shipped, terminal, tier};
 use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
-use crate::store::{
-    Home, Journal, Recorder, StoreAddress, StoreError, Summary, open_store, process_start_ticks,
-};
+use crate::store::{Home, Journal, Recorder, StoreAddress, StoreError, Summary, open_store, process_start_ticks};
 use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};

@@ -23,6 +23,7 @@ mod money_limits;
 mod money_many;
 mod money_models;
 mod money_stage;
+mod quiet;
 mod renewals;
 mod seen;
 mod server;
