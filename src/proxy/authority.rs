@@ -139,6 +139,7 @@ impl Authority {
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         config.session_storage = ServerSessionMemoryCache::new(RESUMPTIONS_MAX);
         config.send_tls13_tickets = TICKETS;
+        config.ignore_client_order = true;
         Ok(config)
     }
 

@@ -4,7 +4,8 @@
 
 use super::key_store::key_store;
 use super::{Authority, ProxyError};
-use rustls::crypto::CryptoProvider;
+use rustls::CipherSuite;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -23,10 +24,19 @@ const BUNDLES: [&str; 6] = [
 /// What is spoken inside TLS to upstreams, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// The suite that is asked for first, and taken where a client offers it: processors have instructions for all of it, hashing
+/// included, and a handshake hashes a lot.
+const PREFERRED: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
+
 /// The one cryptography this program uses.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+    let make = || {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != PREFERRED);
+        Arc::new(provider)
+    };
+    PROVIDER.get_or_init(make).clone()
 }
 
 /// The roots for verifying upstreams, as PEM texts that were read and not parsed yet.
