@@ -1,11 +1,12 @@
 //! Both ends of the measurements that `scripts/bench proxy` makes: an HTTPS server, and a client that asks it and prints
-//! figures.
+//! figures; between them, if wanted, the least that a proxy has to do.
 //!
 //! The same client runs on the host, straight to the server or through an explicit proxy, and in a sandbox, where its
 //! connections are caught. Names are looked up before any clock starts, and TLS sessions are never resumed, so that all
 //! do the same work.
 
 mod client;
+mod relay;
 mod server;
 mod way;
 
@@ -17,6 +18,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match words.as_slice() {
         ["serve", ca_out] => runtime.block_on(server::serve(ca_out)),
+        ["relay", server, server_ca, ca_out] => runtime.block_on(relay::relay(server, server_ca, ca_out)),
         [what, address, proxy, ca, amounts @ ..] => {
             let amounts = amounts.iter().map(|word| word.parse()).collect::<Result<Vec<usize>, _>>()?;
             runtime.block_on(async {

@@ -22,6 +22,23 @@ static ZEROES: [u8; PIECE] = [0; PIECE];
 
 /// Serves until the process is ended; prints the port.
 pub async fn serve(ca_out: &str) -> anyhow::Result<()> {
+    let acceptor = acceptor(ca_out)?;
+    let listener = listen().await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            stream.set_nodelay(true).ok();
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let answer = hyper::service::service_fn(answer);
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).await.ok();
+        });
+    }
+}
+
+/// A TLS server for the name and all below it, whose certificate is written to a file.
+pub fn acceptor(ca_out: &str) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
     let key = rcgen::KeyPair::generate()?;
     let names = vec![NAME.to_owned(), format!("*.{DOMAIN}")];
     let certificate = rcgen::CertificateParams::new(names)?.self_signed(&key)?;
@@ -35,21 +52,15 @@ pub async fn serve(ca_out: &str) -> anyhow::Result<()> {
             PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?,
         )?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A port of this machine, printed.
+pub async fn listen() -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     std::io::stdout().flush()?;
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let acceptor = acceptor.clone();
-        tokio::spawn(async move {
-            stream.set_nodelay(true).ok();
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let answer = hyper::service::service_fn(answer);
-            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).await.ok();
-        });
-    }
+    Ok(listener)
 }
 
 /// What is answered: nothing but a head, or so many bytes.

@@ -88,7 +88,8 @@ pub async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> anyhow::Resu
     Ok(String::from_utf8(head)?)
 }
 
-fn trust(ca: &str) -> anyhow::Result<tokio_rustls::TlsConnector> {
+/// A TLS client that trusts the certificates of this file, and resumes nothing.
+pub fn trust(ca: &str) -> anyhow::Result<tokio_rustls::TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca)? {
         roots.add(certificate?)?;

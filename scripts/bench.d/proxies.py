@@ -15,6 +15,7 @@ MITMPROXY = "mitmproxy==11.0.2"
 # What the egress proxy of the system that we follow wants at least.
 OMNIGENT_PYTHON = (3, 12)
 HUDSUCKER = "hudsucker"
+RELAY = "relay"
 START_SECONDS_MAX = 60
 
 
@@ -43,7 +44,7 @@ class Ways(ExitStack):
         self.stage, self.load = stage, stage.load()
         self.server_ca = stage.place / "server.pem"
         self.port = self.served([self.load, "serve", self.server_ca])
-        self.all = [self.straight(), self.omni()]
+        self.all = [self.straight(), self.relay(), self.omni()]
         self.absent = ["Omnigent's egress proxy: not run: it wants Python "
                        f"{'.'.join(map(str, OMNIGENT_PYTHON))}, and this is {sys.version.split()[0]}"]
         if not stage.asked.no_peers:
@@ -66,6 +67,12 @@ class Ways(ExitStack):
     def straight(self):
         """No proxy."""
         return Way("straight", [self.load], [f"127.0.0.1:{self.port}", "-", str(self.server_ca)])
+
+    def relay(self):
+        """The least that a proxy does which ends TLS, on one thread: it copies what passes, and has no kept connections."""
+        authority = self.stage.place / "relay.pem"
+        port = self.served([self.load, "relay", f"127.0.0.1:{self.port}", self.server_ca, authority])
+        return Way(RELAY, [self.load], ["*", f"127.0.0.1:{port}", str(authority)])
 
     def omni(self, *options):
         """A session, in which connections are caught."""
