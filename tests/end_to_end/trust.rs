@@ -130,6 +130,24 @@ asyncio.run(ask())'"#;
     Client { program: "aiohttp", command, tool: Some(venv_python), ..PLAIN }.try_everybody(hello);
 }
 
+/// Asks over QUIC first, which is refused at once: the request comes over TCP.
+#[test]
+fn python_over_http3() {
+    let command = r#"PYTHONPATH="${TOOL%/agents/*}/http3" "$TOOL" -c '
+import os, socket, sys, urllib.parse, niquests
+tried = []
+def hear(event, words):
+    if event == "socket.connect" and words[0].type == socket.SOCK_DGRAM:
+        tried.append(words[1][1])
+sys.addaudithook(hear)
+session = niquests.Session()
+session.quic_cache_layer.add_domain(urllib.parse.urlsplit(os.environ["URL"]).hostname)
+answer = session.get(os.environ["URL"], timeout=20)
+print(answer.text)
+assert 443 in tried and answer.http_version != 30, (tried, answer.http_version)'"#;
+    Client { program: "niquests", command, tool: Some(venv_python), ..PLAIN }.try_everybody(hello);
+}
+
 #[test]
 fn node_https() {
     let command = r#"node -e '
