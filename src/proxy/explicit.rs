@@ -3,6 +3,7 @@
 use super::Shared;
 use super::body::{ResponseBody, drain};
 use super::detect::{Protocol, Rewound, detect};
+use super::early::{Awaited, Early, Outspoken};
 use super::facts::{connect_target, parse_authority};
 use super::http::handle;
 use super::opaque::{self, Foreseen, Reached};
@@ -42,8 +43,9 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, local: So
             return shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await;
         }
     }
-    let service = service_fn(|request| answer(shared.clone(), permit.clone(), request));
-    let stream = Strict::new(stream, true);
+    let early = Early::default();
+    let service = service_fn(|request| answer(shared.clone(), permit.clone(), early.begin(&request), request));
+    let stream = Strict::new(Outspoken::new(stream, early.clone()), true);
     let flaw = stream.flaw();
     let served = serve::builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut served = pin!(served);
@@ -88,6 +90,7 @@ async fn socks(shared: Arc<Shared>, mut stream: Rewound<TcpStream>, local: Socke
 async fn answer(
     shared: Arc<Shared>,
     permit: Permit,
+    awaited: Awaited,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     if request.method() == Method::CONNECT {
@@ -95,7 +98,10 @@ async fn answer(
     }
     let refused = match request.uri().scheme_str() {
         Some("http") => match place_of(&request) {
-            Some(place) => return Ok(handle(&shared, &Arc::new(place.claim(Scheme::Http, None)), request).await),
+            Some(place) => {
+                let (claim, teller) = (Arc::new(place.claim(Scheme::Http, None)), awaited.teller(shared.clone()));
+                return Ok(handle(&shared, &claim, request, Some(teller)).await);
+            }
             None => Reply::refused(400, "omni: the URL has no usable host"),
         },
         Some(_) => Reply::refused(400, "omni: ask for an https:// URL through CONNECT, so that it stays in TLS"),

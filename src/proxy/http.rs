@@ -6,6 +6,7 @@
 use super::Shared;
 use super::body::{self, Held, RequestBody, ResponseBody};
 use super::consent::{self, Consent, Subject};
+use super::early::Teller;
 use super::facts::{self, Claim, Judged, Malformed};
 use super::funds::{self, Funds, Unfunded, asks_for_stream};
 use super::governed_socket::MessageCalls;
@@ -43,6 +44,8 @@ struct Cleared {
     screen: Option<Screen>,
     /// Where it begins a WebSocket.
     handshake: Option<Handshake>,
+    /// Who says to its client what comes before the answer.
+    teller: Option<Teller>,
     /// What is held for it.
     funds: Option<Funds>,
     /// Where it renews a login.
@@ -69,26 +72,28 @@ pub(super) async fn handle(
     shared: &Arc<Shared>,
     claim: &Arc<Claim>,
     request: Request<Incoming>,
+    teller: Option<Teller>,
 ) -> Response<ResponseBody> {
     let patience = Patience::of(request.uri().query());
-    let (shared, claim, waits) = (shared.clone(), claim.clone(), patience.clone());
-    let work = Box::pin(async move { answer_to(&shared, &claim, request, &waits).await });
+    let work = Box::pin(answer_to(shared.clone(), claim.clone(), request, patience.clone(), teller));
     patience::answer(work, &patience).await
 }
 
 async fn answer_to(
-    shared: &Arc<Shared>,
-    claim: &Claim,
+    shared: Arc<Shared>,
+    claim: Arc<Claim>,
     request: Request<Incoming>,
-    patience: &Patience,
+    patience: Patience,
+    teller: Option<Teller>,
 ) -> Response<ResponseBody> {
+    let (shared, patience) = (&shared, &patience);
     let (mut head, body) = request.into_parts();
     let number = shared.books.clerk.next_request();
     let mut offer = Offer::of(&mut head);
     // A client that waits for leave to send its body has not begun to.
     let waits = head.headers.contains_key(EXPECT);
     let audience = Audience::new(&claim.host, &head.headers);
-    let judged = facts::facts(claim, &head);
+    let judged = facts::facts(&claim, &head);
     headers::clean_request(&mut head.headers);
     let (held, push, judged) = open_push(shared, number, &head, body, judged).await;
     let asked = Asked {
@@ -110,7 +115,7 @@ async fn answer_to(
                 Offer::WebSocket(handshake) => Some(handshake),
                 Offer::None | Offer::Refused(..) => None,
             };
-            forward(shared, number, Cleared { handshake, ..cleared }, head.headers, held, &audience).await
+            forward(shared, number, Cleared { handshake, teller, ..cleared }, head.headers, held, &audience).await
         }
         Err(denied) => {
             let reply = Box::pin(deny(shared, number, *denied, push.as_ref())).await;
@@ -311,6 +316,7 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
                 act,
                 screen: None,
                 handshake: None,
+                teller: None,
                 funds: None,
                 renews: None,
             })
@@ -380,7 +386,7 @@ async fn forward(
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, funds, renews } = cleared;
+    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, teller, funds, renews } = cleared;
     let secrets = shared.vault.planned(&plan);
     let allowed = Event::RequestAllowed {
         request: number,
@@ -420,7 +426,7 @@ async fn forward(
         let errand = renewal::Errand { grant, target, headers, body, open, number, turn };
         return Box::pin(renewal::carry(shared, errand, audience.clone())).await;
     }
-    match shared.upstream.send(grant, &target, headers, body, handshake.is_some()).await {
+    match shared.upstream.send(grant, &target, headers, body, handshake.is_some(), teller).await {
         Ok((response, passage)) => answer(shared.clone(), response, passage, open, &line, audience, handshake),
         Err(error) => {
             // What stopped the body is why there is no answer, whatever its connection says.

@@ -31,9 +31,20 @@ enum Arrival {
     Unknown,
 }
 
+/// How much is sent at a time to whoever is on this machine: no network lies between that it would have to suit.
+const CONGESTION_CONTROL: &str = "reno";
+
+/// Says how accepted connections send, which is handed down to each of them: small writes without waiting for
+/// acknowledgements, long ones without being paced. A socket that refuses it still works.
+fn tune(listener: &TcpListener) {
+    let _ = rustix::net::sockopt::set_tcp_nodelay(listener, true);
+    let _ = rustix::net::sockopt::set_tcp_congestion(listener, CONGESTION_CONTROL);
+}
+
 /// Accepts connections on one listener, for ever.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc<Semaphore>) {
     let bound = listener.local_addr().ok().map(plain);
+    tune(&listener);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -42,8 +53,6 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, room: Arc
         if !shared.quiet.begin() {
             return;
         }
-        // Without this, small writes wait for acknowledgements. A socket that refuses it still works.
-        let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr().map(plain) else { continue };
         match room.clone().try_acquire_owned() {
             Ok(permit) => drop(tokio::spawn(welcome(shared.clone(), stream, local, bound, Arc::new(permit)))),

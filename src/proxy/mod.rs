@@ -21,6 +21,7 @@ mod dial;
 mod dial_turns;
 mod disguise;
 mod dns;
+mod early;
 mod error;
 mod exchange;
 mod explicit;

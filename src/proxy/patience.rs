@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame};
 use serde_json::{Value, json};
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -32,7 +32,8 @@ type Work = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 /// What a request says about its waiting.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patience {
-    waiting: Arc<watch::Sender<Waiting>>,
+    /// Made by whoever waits first, which is hardly anybody.
+    waiting: Arc<OnceLock<watch::Sender<Waiting>>>,
     /// Whether the query asks Google for events: its streams are one long list otherwise.
     asks_for_events: bool,
 }
@@ -55,25 +56,29 @@ impl Patience {
     /// The answer may begin before it is decided, as a stream of this dialect.
     pub(super) fn may_stream(&self, dialect: Dialect, streams: bool) {
         let streams = streams && (dialect != Dialect::GoogleGenerate || self.asks_for_events);
-        self.waiting.send_modify(|waiting| waiting.dialect = streams.then_some(dialect));
+        self.waiting().send_modify(|waiting| waiting.dialect = streams.then_some(dialect));
     }
 
     /// Waits for something that may take long.
     pub(super) async fn wait<T>(&self, what: impl Future<Output = T>) -> T {
-        self.waiting.send_modify(|waiting| waiting.since = Some(Instant::now()));
+        self.waiting().send_modify(|waiting| waiting.since = Some(Instant::now()));
         let done = what.await;
-        self.waiting.send_modify(|waiting| waiting.since = None);
+        self.waiting().send_modify(|waiting| waiting.since = None);
         done
+    }
+
+    fn waiting(&self) -> &watch::Sender<Waiting> {
+        self.waiting.get_or_init(watch::Sender::default)
     }
 
     /// Whether somebody is waited for.
     fn is_waiting(&self) -> bool {
-        self.waiting.borrow().since.is_some()
+        self.waiting.get().is_some_and(|waiting| waiting.borrow().since.is_some())
     }
 
     /// Waits until a client has waited long enough for a sign; for ever where it is to get none.
     async fn wears_thin(&self) -> Dialect {
-        let mut heard = self.waiting.subscribe();
+        let mut heard = self.waiting().subscribe();
         loop {
             let Waiting { dialect, since } = *heard.borrow_and_update();
             let changed = heard.changed();

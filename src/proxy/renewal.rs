@@ -141,7 +141,7 @@ async fn exchange(shared: &Arc<Shared>, errand: Errand, audience: &Audience) -> 
     let failed = |status, reason: &str| {
         Reply::failed(status, format!("omni: {}: {reason}", refusal::url(&line))).into_response(audience)
     };
-    let (response, _slot) = match shared.upstream.send(grant, &target, headers, body, false).await {
+    let (response, _slot) = match shared.upstream.send(grant, &target, headers, body, false, None).await {
         Ok(sent) => sent,
         Err(error) => {
             let answer = failed(error.status, &error.reason);

@@ -130,7 +130,8 @@ impl Ruling {
         past.uploaded = past.uploaded.saturating_add(length.unwrap_or_default());
         past.acts.extend(act.map(|act| act.to_string()));
         past.secrets.extend(secrets);
-        if past.hosts.len() < HOSTS_MAX {
+        let is_known = matches!(&line.host, Host::Name(name) if past.hosts.contains(name.as_str()));
+        if !is_known && past.hosts.len() < HOSTS_MAX {
             past.hosts.insert(line.host.to_string());
         }
     }

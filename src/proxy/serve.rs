@@ -3,12 +3,14 @@
 use super::Shared;
 use super::body::ResponseBody;
 use super::detect::{Protocol, detect};
+use super::early::{Awaited, Early, Outspoken};
 use super::facts::Claim;
 use super::http::handle;
 use super::strict::Strict;
 use super::websocket::{Handoff, Relaying};
 use super::{opaque, passthrough, tls};
 use crate::model::{Host, Port, RefusalKind, Scheme};
+use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Timer;
@@ -108,12 +110,15 @@ where
 {
     let target = format!("{}:{}", claim.host, claim.port);
     let claim = Arc::new(claim);
-    let handoff = Handoff::default();
+    let (handoff, early) = (Handoff::default(), Early::default());
     let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(handoff.clone());
-        answer(shared.clone(), claim.clone(), request)
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(handoff.clone());
+        }
+        let awaited = early.begin(&request);
+        answer(shared.clone(), claim.clone(), request, Some(awaited))
     });
-    let stream = Strict::new(stream, false).until(handoff.released());
+    let stream = Strict::new(Outspoken::new(stream, early.clone()), false).until(handoff.released());
     let flaw = stream.flaw();
     let served = builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
     let outcome = {
@@ -141,7 +146,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let claim = Arc::new(claim);
-    let service = service_fn(|request| answer(shared.clone(), claim.clone(), request));
+    let service = service_fn(|request| answer(shared.clone(), claim.clone(), request, None));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -178,8 +183,10 @@ async fn answer(
     shared: Arc<Shared>,
     claim: Arc<Claim>,
     request: Request<Incoming>,
+    awaited: Option<Awaited>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    Ok(handle(&shared, &claim, request).await)
+    let teller = awaited.as_ref().map(|awaited| awaited.teller(shared.clone()));
+    Ok(handle(&shared, &claim, request, teller).await)
 }
 
 #[cfg(test)]

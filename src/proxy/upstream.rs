@@ -3,6 +3,7 @@
 use super::body::RequestBody;
 use super::cause::Cause;
 use super::dial::{DialError, Dialer, Origin};
+use super::early::Teller;
 use super::pool::{Passage, Pool, PoolError};
 use crate::model::RequestLine;
 use crate::policy::{Grant, TooMuch};
@@ -44,7 +45,7 @@ impl Upstream {
     }
 
     /// Sends one request to the place that was granted, with the path that was granted. The passage is to be told when the
-    /// answer has ended, and kept until then.
+    /// answer has ended, and kept until then. The teller hears what comes before the answer.
     pub(super) async fn send(
         &self,
         grant: Grant,
@@ -52,6 +53,7 @@ impl Upstream {
         headers: HeaderMap,
         body: Box<RequestBody>,
         websocket: bool,
+        teller: Option<Teller>,
     ) -> Result<(Response<Incoming>, Passage), SendError> {
         let line = grant.line();
         let mut headers = headers;
@@ -60,11 +62,14 @@ impl Upstream {
             headers.insert(PROXY_AUTHORIZATION, login);
         }
         let proxied = self.dialer.is_asked_for_requests(line.scheme, &line.host, line.port);
-        let request = build(line, target, headers, body).ok_or_else(|| SendError {
+        let mut request = build(line, target, headers, body).ok_or_else(|| SendError {
             status: 400,
             reason: "the request cannot be written for its upstream".to_owned(),
             cause: None,
         })?;
+        if let Some(teller) = teller {
+            hyper::ext::on_informational(&mut request, move |early| teller.tell(early.status(), early.headers()));
+        }
         let origin = Origin { scheme: line.scheme, host: &line.host, port: line.port, websocket, proxied };
         let slot = self.dialer.lanes().take(&origin.name()).await;
         let sent = self.pool.send(&self.dialer, &origin, slot, request).await;

@@ -5,6 +5,7 @@ mod bad_input;
 mod bodies;
 mod cases;
 mod cut;
+mod early;
 mod flow;
 mod funded_sockets;
 mod git;
