@@ -477,10 +477,10 @@ fn what_a_later_version_wrote_is_refused_or_passed_over_and_never_changed() {
     let copy = world.copy_home("journal");
     let journal = copy.join("sessions").join(session.as_str()).join("proxy.journal");
     let mut bytes = fs::read(&journal).unwrap();
-    bytes[9] = 2;
+    bytes[9] = 3;
     fs::write(&journal, &bytes).unwrap();
     let (out, _, code) = omni(&copy, &["audit", "verify"]);
-    assert!(code == 1 && out.contains("format is version 2, and this omni reads version 1"), "{out}");
+    assert!(code == 1 && out.contains("format is version 3, and this omni reads up to 2"), "{out}");
     // A database in another.
     database(&world.home()).execute_batch("PRAGMA user_version = 9").unwrap();
     let before = fs::read(world.home().join("ledger/entries")).unwrap();

@@ -3,7 +3,7 @@
 //!   append                        one fact into a journal
 //!   fsync [WRITERS] [SECONDS]     facts that are on the disk when they are recorded, by many at once
 //!   fold EVENTS                   journals into database and ledger, beside plain rows in SQLite
-//!   make HOME EVENTS [sparse]     a ledger of a year; sparse leaves of its journals their lengths alone
+//!   make HOME EVENTS              a ledger of a year, whose journals are at rest
 //!   ask HOME                      how long it takes to open it, to ask it and to prove an entry; what it takes on the disk
 //!   verify HOME                   how fast it is verified
 
@@ -34,9 +34,9 @@ fn main() -> anyhow::Result<()> {
             fsync(number(0, 50)?, Duration::from_secs(number(1, 5)?))
         }
         ["fold", events] => fold(events.parse()?),
-        ["make", home, events, rest @ ..] => {
+        ["make", home, events] => {
             let started = Instant::now();
-            make::make(&open(home)?, events.parse()?, rest == ["sparse"])?;
+            make::make(&open(home)?, events.parse()?)?;
             println!("made and folded in {:.1?}", started.elapsed());
             Ok(())
         }

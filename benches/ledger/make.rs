@@ -7,8 +7,7 @@ use omni::model::{
     SessionId, Tier, Timestamp, Usage, Writer,
 };
 use omni::store::{Home, Journal, Recorder, Sqlite, Store};
-use std::fs::OpenOptions;
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Events of one session, more or less.
 const SESSION_EVENTS: u64 = 2_000;
@@ -55,31 +54,27 @@ impl Numbers {
     }
 }
 
-/// Makes about so many events in a home and folds them. `sparse` leaves of each folded journal nothing but its length, so
-/// that a large one fits a small disk: it can be asked then, and not verified.
-pub fn make(home: &Home, events: u64, sparse: bool) -> anyhow::Result<()> {
+/// Makes about so many events in a home, folds them and brings their journals to rest.
+pub fn make(home: &Home, events: u64) -> anyhow::Result<()> {
     let sessions = events.div_ceil(SESSION_EVENTS);
     let each = events / sessions;
     let mut store = Sqlite::open(home)?;
+    let (mut folding, mut resting) = (Duration::ZERO, Duration::ZERO);
     for number in 0..sessions {
         let session = record(home, number, START + YEAR / sessions * number, each)?;
+        let started = Instant::now();
         store.fold(&session)?;
-        if sparse {
-            for writer in [Writer::Session, Writer::Proxy] {
-                hollow(&home.journal(&session, writer))?;
-            }
-        }
+        folding += started.elapsed();
+        let started = Instant::now();
+        store.bring_to_rest(&session)?;
+        resting += started.elapsed();
         if number % 500 == 499 {
             eprintln!("{} of {sessions} sessions", number + 1);
         }
     }
+    let rate = |spent: Duration| (sessions * each) as f64 / spent.as_secs_f64();
+    println!("folded, log and index: {:.0}/s; brought to rest: {:.0}/s", rate(folding), rate(resting));
     Ok(())
-}
-
-fn hollow(path: &Path) -> anyhow::Result<()> {
-    let length = std::fs::metadata(path)?.len();
-    let file = OpenOptions::new().write(true).truncate(true).open(path)?;
-    Ok(file.set_len(length)?)
 }
 
 fn id(number: u64) -> SessionId {

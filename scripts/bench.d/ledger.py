@@ -7,7 +7,7 @@ from report import aim, table
 
 SIZES = (10_000, 100_000, 1_000_000)
 APPEND_US, FSYNC_RATE, FSYNC_P99_MS, FOLD_RATE = 5, 5_000, 20, 20_000
-OPEN_MS, ASK_MS, PROOF_MS, VERIFY_RATE = 100, 1_000, 5, 500_000
+OPEN_MS, ASK_MS, PROOF_MS, VERIFY_RATE, REQUEST_BYTES = 100, 1_000, 5, 500_000, 600
 # Microseconds of the units in which Rust writes durations.
 UNITS = {"ns": 1e-3, "µs": 1, "ms": 1e3, "s": 1e6}
 
@@ -60,12 +60,14 @@ def growing(program, place):
         own, plain = (rate(line) for line in folded.splitlines()[:2])
         slowest = max(microseconds(line, "first") for line in asked.splitlines() if ", first " in line) / 1000
         opened, proof = (microseconds(asked, f"{what}: median") / 1000 for what in ("open", "proof"))
-        rows.append((f"{size:,}", f"{own:,.0f}", f"{plain:,.0f}", f"{opened:.1f}", f"{slowest:.1f}", f"{proof:.2f}", f"{rate(verified):,.0f}"))
+        bytes_each = sum(int(found) for found in re.findall(r"(?:journals|database|ledger) ([0-9]+)", asked))
+        rows.append((f"{size:,}", f"{own:,.0f}", f"{plain:,.0f}", f"{opened:.1f}", f"{slowest:.1f}", f"{proof:.2f}", f"{rate(verified):,.0f}", f"{bytes_each}"))
         missed += aim(f"{own:,.0f} events a second are folded (aim: {FOLD_RATE:,})", own >= FOLD_RATE)
         missed += aim(f"it is open in {opened:.1f} ms (aim: {OPEN_MS})", opened <= OPEN_MS)
         missed += aim(f"the slowest question takes {slowest:.0f} ms (aim: {ASK_MS})", slowest <= ASK_MS)
         missed += aim(f"a proof takes {proof:.2f} ms (aim: {PROOF_MS})", proof <= PROOF_MS)
         missed += aim(f"{rate(verified):,.0f} entries a second are verified (aim: {VERIFY_RATE:,})", rate(verified) >= VERIFY_RATE)
-    columns = ("events", "folded a second", "plain rows a second", "open, ms", "slowest question, ms", "proof, ms", "verified a second")
+        missed += aim(f"a request takes {bytes_each} bytes (aim: {REQUEST_BYTES})", bytes_each <= REQUEST_BYTES)
+    columns = ("events", "folded a second", "plain rows a second", "open, ms", "slowest question, ms", "proof, ms", "verified a second", "bytes for each request")
     table("How a ledger grows", columns, rows)
     return missed

@@ -61,6 +61,9 @@ pub enum Why {
     /// The hash is right but the record has another number.
     #[error("the record says that it is number {0}")]
     Sequence(u64),
+    /// A packed journal goes on with what cannot be unpacked.
+    #[error("the packed frames from here on are damaged")]
+    Packed,
 }
 
 /// What was read.

@@ -9,8 +9,10 @@ pub const HEADER_BYTES: usize = 32;
 
 /// What every journal begins with.
 const MAGIC: &[u8; 8] = b"OMNIJRNL";
-/// The only format there is so far.
+/// The format that is written to.
 const VERSION: u16 = 1;
+/// That of a journal at rest.
+const VERSION_PACKED: u16 = 2;
 /// Keeps the header's hash apart from every other hash.
 const DOMAIN: &[u8] = b"omni journal header v1\0";
 /// Where the session's id begins.
@@ -32,7 +34,7 @@ pub enum HeaderFault {
     #[error("the file does not begin as a journal does")]
     Magic,
     /// Another version of the format.
-    #[error("the journal's format is version {0}, and this omni reads version {VERSION}")]
+    #[error("the journal's format is version {0}, and this omni reads up to {VERSION_PACKED}")]
     Version(u16),
     /// The header names another session or writer than the file's place says.
     #[error("the header names another session or writer than the file's place does")]
@@ -52,6 +54,20 @@ impl Header {
             *slot = byte;
         }
         bytes
+    }
+
+    /// The first bytes of the journal at rest. Hashes begin with those of the journal as it was written.
+    #[must_use]
+    pub fn encode_packed(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = self.encode();
+        bytes[8..10].copy_from_slice(&VERSION_PACKED.to_be_bytes());
+        bytes
+    }
+
+    /// Whether a file's first bytes are those of a journal at rest, whosever it is.
+    #[must_use]
+    pub fn is_packed(bytes: &[u8; HEADER_BYTES]) -> bool {
+        bytes.starts_with(MAGIC) && bytes[8..10] == VERSION_PACKED.to_be_bytes()
     }
 
     /// Compares a file's first bytes with the header that its place in the home calls for.

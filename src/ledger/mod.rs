@@ -27,6 +27,8 @@
 //! | 8 | length | payload: JSON `{"seq":…,"at":…,"event":{…}}` |
 //! | 8 + length | 32 | SHA-256(`"omni journal frame v1\0"` ‖ the hash before ‖ payload) |
 //!
+//! A journal at rest has the same frames in compressed bundles, under version 2 of the header ([`Packer`]).
+//!
 //! # What it shows and what it cannot
 //!
 //! A flipped bit, a removed, repeated, inserted or moved frame is found at its sequence number. A file that was cut off at
@@ -35,6 +37,7 @@
 //! shows; and the store keeps count and last hash of what it has folded. Whoever can rewrite both the journals and the store
 //! can rewrite history; only a copy of a hash kept elsewhere helps against that.
 
+mod bundle;
 mod chain;
 mod checkpoint;
 mod decode;
@@ -44,11 +47,13 @@ mod har;
 mod header;
 mod merkle;
 mod note;
+mod packed;
 mod quorum;
 mod receipt;
 mod record;
 mod witness;
 
+pub use bundle::{Bundle, Bundled, open_bundle};
 pub use chain::{Chain, FRAME_OVERHEAD_BYTES, FrameError, Hash, PAYLOAD_BYTES_MAX, frame_hash};
 pub use checkpoint::Checkpoint;
 pub use decode::{Decoded, Frame, Tail, Why, decode, resume};
@@ -61,9 +66,13 @@ pub use merkle::{
     root, root_from_inclusion,
 };
 pub use note::{CheckSignature, KeyKind, NOTE_BYTES_MAX, Note, NoteSignature, Signed, VerifierKey, cosigned_text};
+pub use packed::{
+    BLOCK_OVERHEAD_BYTES, PACKED_HEADER_BYTES, Packer, Unpacked, block_length, packed_header, read_packed_header,
+    unpack,
+};
 pub use quorum::{POLICY_BYTES_MAX, Party, QuorumFault, WitnessPolicy};
 pub use receipt::{Evidence, RECEIPT_BYTES_MAX, Receipt, Shown};
-pub use record::{event_json, event_kind, event_of, frame_number};
+pub use record::{Recorded, event_json, event_kind, event_of, frame_number, recorded};
 pub use witness::{SUBMISSION_BYTES_MAX, Submission, WitnessRefusal};
 
 #[cfg(test)]

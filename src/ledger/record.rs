@@ -51,6 +51,24 @@ pub fn event_json(payload: &[u8]) -> Option<&str> {
     serde_json::from_slice::<Envelope<'_>>(payload).ok().map(|record| record.event.get())
 }
 
+/// What a payload says.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// Its place in the journal, from 1.
+    pub seq: u64,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// The fact's JSON.
+    pub event: &'a str,
+}
+
+/// What a payload says; none when it is not a record.
+#[must_use]
+pub fn recorded(payload: &[u8]) -> Option<Recorded<'_>> {
+    let record = serde_json::from_slice::<Envelope<'_>>(payload).ok()?;
+    Some(Recorded { seq: record.seq, at: record.at, event: record.event.get() })
+}
+
 /// The number that a payload says it has; none when the payload is not a record.
 #[must_use]
 pub fn frame_number(payload: &[u8]) -> Option<u64> {

@@ -6,7 +6,8 @@
 use super::read::{Position, Reader};
 use super::summary::Summary;
 use super::summary_row::signed;
-use super::{Home, LedgerError, StoreError, ledger};
+use super::upgrade::begun;
+use super::{Home, LedgerError, StoreError, blocks, ledger};
 use crate::ledger::{Chain, Hash, Header, Tail, event_kind, event_of};
 use crate::model::{Event, Pricing, SessionId, Timestamp, Writer};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -164,12 +165,18 @@ fn store(transaction: &Transaction<'_>, session: &SessionId, looks: Vec<Look>) -
     transaction.execute_batch("PRAGMA defer_foreign_keys = ON")?;
     let mut summary = Summary::load(transaction, session)?.unwrap_or_else(|| Summary::new(session.clone()));
     let mut queues = Vec::new();
+    let mut chains = begun(session);
     for look in looks {
+        if let Some(before) = &look.before {
+            chains.insert(look.writer.code(), before.position.chain);
+        }
         save_place(transaction, session, look.writer, &look.after)?;
         queues.push(look.records);
     }
-    for record in merge(queues) {
-        insert(transaction, &mut summary, &record)?;
+    let records = merge(queues);
+    blocks::append(transaction, session, summary.events + 1, chains, &records)?;
+    for record in &records {
+        take(transaction, &mut summary, record)?;
     }
     summary.save(transaction)
 }
@@ -192,20 +199,12 @@ pub(super) fn merge(queues: Vec<Vec<Found>>) -> Vec<Found> {
     .collect()
 }
 
-/// Writes one record as the session's next event.
-fn insert(connection: &Connection, summary: &mut Summary, record: &Found) -> rusqlite::Result<()> {
+/// Counts one record as the session's next event.
+fn take(connection: &Connection, summary: &mut Summary, record: &Found) -> rusqlite::Result<()> {
     summary.events += 1;
     summary.started = summary.started.or(Some(record.at));
-    let number = signed(summary.events);
-    let event = event_of(&record.json);
-    let kind = kind(event.as_ref(), &record.json);
-    let text = "INSERT INTO events (session, number, writer, seq, at, kind, payload, hash)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let (session, writer, seq) = (summary.session.as_str(), record.writer.as_str(), signed(record.seq));
-    let row = params![session, number, writer, seq, record.at.0, kind, record.payload, record.hash.0];
-    connection.prepare_cached(text)?.execute(row)?;
-    let Some(event) = event else { return Ok(()) };
-    insert_call(connection, session, number, record.at, &event)?;
+    let Some(event) = event_of(&record.json) else { return Ok(()) };
+    insert_call(connection, summary.session.as_str(), signed(summary.events), record.at, &event)?;
     summary.apply(record.at, &event);
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! journal; a call of which that tells no end is charged at all that was held for it, since it may have been billed.
 
 use super::holds_budget::{Others, budgets, day_of, is_own};
-use super::told::Told;
+use super::told::{Outcome, Told};
 use super::{Home, Journal, StoreError, fold, process_start_ticks, query, schema};
 use crate::meter::{Admission, Budget, Wish, admit};
 use crate::model::{NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window, Writer};
@@ -302,13 +302,10 @@ pub(super) fn settle_told(transaction: &Transaction<'_>, session: &SessionId, ov
     let whole = is_whole(transaction, session)?;
     for request in requests {
         let request = RequestNumber(request.cast_unsigned());
-        let Told { left, settled } = told.get(&request).copied().unwrap_or_default();
-        match settled {
-            Some(cost) => settle(transaction, session, request, cost)?,
-            None if !over => {}
-            // Nothing leaves before it is in the journal.
-            None if !left && whole => settle(transaction, session, request, NanoUsd::ZERO)?,
-            None => {
+        match told.get(&request).copied().unwrap_or_default().outcome(whole, over) {
+            Outcome::Settled(cost) => settle(transaction, session, request, cost)?,
+            Outcome::Open => {}
+            Outcome::Lost => {
                 let text = "UPDATE charges SET state = 'lost' WHERE session = ?1 AND request = ?2";
                 transaction.execute(text, params![session.as_str(), request.0.cast_signed()])?;
             }
@@ -324,7 +321,7 @@ fn is_whole(transaction: &Transaction<'_>, session: &SessionId) -> rusqlite::Res
 }
 
 /// By what a budget is known in one of its windows.
-fn place_of(account: &Account, policy: &SpendPolicy, moment: Moment) -> (String, i64) {
+pub(super) fn place_of(account: &Account, policy: &SpendPolicy, moment: Moment) -> (String, i64) {
     let Account { session, user, team, project, agent } = account;
     let whose = match policy.scope {
         _ if is_own(policy) => session.as_str(),

@@ -48,12 +48,6 @@ pub(super) fn is_own(policy: &SpendPolicy) -> bool {
     policy.scope == Scope::Session || matches!(policy.window, Window::Session | Window::Turn)
 }
 
-/// That a session was of a team or project by its own start, which is among its first events.
-const OF_TEAM: &str = "?1 = (SELECT json_extract(CAST(payload AS TEXT), '$.event.team') FROM events \
-    WHERE events.session = sessions.session AND kind = 'session_started' ORDER BY number LIMIT 1)";
-const OF_PROJECT: &str = "?1 = (SELECT json_extract(CAST(payload AS TEXT), '$.event.project') FROM events \
-    WHERE events.session = sessions.session AND kind = 'session_started' ORDER BY number LIMIT 1)";
-
 /// What the policies' budgets stand at.
 pub(super) fn budgets(
     connection: &Connection,
@@ -85,8 +79,8 @@ fn budget(
         Scope::Session | Scope::Organisation => ("?1 IS NULL", Some("?1 IS NULL"), None),
         Scope::Agent => ("agent = ?1", Some("profile = ?1"), Some(account.agent.clone())),
         Scope::User => ("user = ?1", Some("user = ?1"), Some(account.user.clone())),
-        Scope::Team => ("team = ?1", Some(OF_TEAM), account.team.clone()),
-        Scope::Project => ("project = ?1", Some(OF_PROJECT), account.project.clone()),
+        Scope::Team => ("team = ?1", Some("team = ?1"), account.team.clone()),
+        Scope::Project => ("project = ?1", Some("project = ?1"), account.project.clone()),
     };
     let value = value.as_deref();
     let settled = settled(connection, governed, value, from)?;

@@ -2,11 +2,12 @@
 
 use super::read::{Position, Reader};
 use super::sqlite::Sqlite;
-use super::{Home, StoreError, holds, process_start_ticks, query, schema};
+use super::{Home, StoreError, blocks, holds, process_start_ticks, query, schema};
 use crate::ledger::{Header, event_of};
 use crate::model::{Event, RequestNumber, SessionId, Timestamp, Writer};
+use memchr::memmem;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whoever has money held in a database that is set aside would hold it nowhere: what they may spend could be given again.
 /// As long as what comes back is there, no session can begin to hold any in the database.
@@ -83,9 +84,14 @@ fn process(home: &Home, session: &SessionId) -> Option<Process> {
 pub(super) fn restore(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(holds::TABLES)?;
-    let mut statement = transaction.prepare("SELECT DISTINCT session FROM events WHERE kind = 'hold_placed'")?;
-    let sessions = statement.query_map([], |row| query::id(row, 0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    drop(statement);
+    let holds = memmem::Finder::new(b"\"hold_placed\"");
+    let mut sessions = BTreeSet::new();
+    blocks::after(&transaction, 0, |block| {
+        if block.frames().any(|kept| kept.is_ok_and(|kept| holds.find(kept.payload).is_some())) {
+            sessions.insert(block.extent.session);
+        }
+        Ok::<_, rusqlite::Error>(true)
+    })?;
     for session in sessions {
         enter(&transaction, &session)?;
         holds::settle_told(&transaction, &session, true)?;

@@ -4,14 +4,14 @@
 //! The index is SQLite's full-text one without contents, columns or positions, so that an event costs it little more than a
 //! byte for each of its terms.
 
-use super::StoredEvent;
-use super::query::stored;
+use super::blocks::{Block, Extent};
+use super::query::is_of;
 use super::search::{Search, Turn};
 use super::summary_row::signed;
 use super::terms::{Terms, decided, user_term};
+use super::{StoredEvent, blocks};
 use crate::model::SessionId;
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 
 /// `searched` has one row with the last entry that is in the index; `spans` has for each session where in the log and when
@@ -61,8 +61,7 @@ fn step(connection: &Connection, count: u32) -> rusqlite::Result<()> {
 
 /// How many events are not in the index.
 fn waiting(connection: &Connection) -> rusqlite::Result<u64> {
-    let last: Option<i64> = connection.query_row("SELECT max(entry) FROM events", [], |row| row.get(0))?;
-    let last = last.map_or(0, i64::cast_unsigned);
+    let last = blocks::last_entry(connection)?;
     if last == 0 {
         return Ok(0);
     }
@@ -90,27 +89,31 @@ struct Span {
 }
 
 fn take_in(transaction: &Transaction<'_>, from: u64, count: u32) -> rusqlite::Result<()> {
-    let text = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events WHERE entry > ?1 \
-                ORDER BY entry LIMIT ?2";
-    let mut events = transaction.prepare_cached(text)?;
     let mut insert = transaction.prepare_cached("INSERT INTO search (rowid, terms) VALUES (?1, ?2)")?;
     let (mut terms, mut users, mut spans) = (Terms::default(), BTreeMap::new(), BTreeMap::<SessionId, Span>::new());
-    let mut rows = events.query(params![signed(from), count])?;
     let mut last = from;
-    while let Some(row) = rows.next()? {
-        let event = stored(row)?;
-        last = event.entry;
-        let mut found = terms.of(&event, |request| judged(transaction, &event, request).ok().flatten());
-        if !users.contains_key(&event.session) {
-            users.insert(event.session.clone(), user_of(transaction, &event.session)?);
+    blocks::after(transaction, from, |block| {
+        let session = block.extent.session.clone();
+        if !users.contains_key(&session) {
+            users.insert(session.clone(), user_of(transaction, &session)?);
         }
-        found.extend(users.get(&event.session).cloned().flatten());
-        let entry = signed(event.entry);
-        insert.execute(params![entry, found.join(" ")])?;
-        let at = event.at.0;
-        let span = spans.entry(event.session).or_insert(Span { first: entry, last: entry, first_at: at, last_at: at });
-        (span.last, span.first_at, span.last_at) = (entry, span.first_at.min(at), span.last_at.max(at));
-    }
+        let user = users.get(&session).cloned().flatten();
+        for event in block.events() {
+            let event = event?;
+            if event.entry <= from {
+                continue;
+            }
+            last = event.entry;
+            let mut found = terms.of(&event, |request| judged(transaction, &event, request).ok().flatten());
+            found.extend(user.clone());
+            let (entry, at) = (signed(event.entry), event.at.0);
+            insert.execute(params![entry, found.join(" ")])?;
+            let span = Span { first: entry, last: entry, first_at: at, last_at: at };
+            let span = spans.entry(event.session).or_insert(span);
+            (span.last, span.first_at, span.last_at) = (entry, span.first_at.min(at), span.last_at.max(at));
+        }
+        Ok::<_, rusqlite::Error>(last - from < u64::from(count))
+    })?;
     save_spans(transaction, &spans)?;
     transaction.prepare_cached("INSERT OR REPLACE INTO searched VALUES (1, ?1)")?.execute([signed(last)])?;
     Ok(())
@@ -137,22 +140,24 @@ fn user_of(connection: &Connection, session: &SessionId) -> rusqlite::Result<Opt
 
 /// What was decided of a request that an event is about, not far before it.
 fn judged(connection: &Connection, event: &StoredEvent, request: u64) -> rusqlite::Result<Option<StoredEvent>> {
-    let text = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events \
-                WHERE session = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3";
-    let mut statement = connection.prepare_cached(text)?;
-    let mut rows = statement.query(params![event.session.as_str(), signed(event.number), EARLIER_MAX])?;
-    while let Some(row) = rows.next()? {
-        let kind: String = row.get(6)?;
-        if decided(&kind).is_none() {
-            continue;
+    let (mut found, mut seen) = (None, 0);
+    let rest = "WHERE b.session = ?1 AND b.number < ?2 ORDER BY b.number DESC";
+    blocks::each(connection, rest, params![event.session.as_str(), signed(event.number)], |block| {
+        for earlier in block.events().rev() {
+            let earlier = earlier?;
+            if earlier.number >= event.number {
+                continue;
+            }
+            seen += 1;
+            let of: Option<Of> = decided(&earlier.kind).and_then(|_| serde_json::from_str(&earlier.json).ok());
+            if of.is_some_and(|of| of.request == Some(request)) {
+                found = Some(earlier);
+                return Ok(false);
+            }
         }
-        let found = stored(row)?;
-        let of: Option<Of> = serde_json::from_str(&found.json).ok();
-        if of.is_some_and(|of| of.request == Some(request)) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+        Ok::<_, rusqlite::Error>(seen < EARLIER_MAX)
+    })?;
+    Ok(found)
 }
 
 #[derive(serde::Deserialize)]
@@ -189,70 +194,128 @@ fn find(
     turn: Turn,
     count: u32,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let Some(question) = Question::of(connection, user, search, turn)? else { return Ok(Vec::new()) };
-    let mut statement = connection.prepare_cached(&question.text)?;
-    let mut rows = statement.query(params_from_iter(question.values))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let event = stored(row)?;
-        if search.is_exact(&event) {
-            found.push(event);
+    let Some((first, last)) = range(connection, search)? else { return Ok(Vec::new()) };
+    let (first, last) = match turn {
+        Turn::After(entry) => (first.max(signed(entry).saturating_add(1)), last),
+        Turn::Before(entry) => (first, last.min(signed(entry).saturating_sub(1))),
+    };
+    let mut groups = search.groups();
+    // Within one session there is little to go through, and its user is known.
+    groups.extend(user.filter(|_| search.session.is_none()).map(|user| vec![user_term(user)]));
+    let mut sought = Sought { connection, user, search, count, found: Vec::new(), last: None };
+    match groups.is_empty() {
+        true => sought.in_blocks(first, last, turn)?,
+        false => sought.by_terms(&expression(&groups), first, last, turn)?,
+    }
+    Ok(sought.found)
+}
+
+/// What is looked for, and was found so far.
+struct Sought<'a> {
+    connection: &'a Connection,
+    user: Option<&'a str>,
+    search: &'a Search,
+    count: u32,
+    found: Vec<StoredEvent>,
+    /// The block that was looked at last; its events, unless none of them can be meant.
+    last: Option<(Extent, Option<Vec<StoredEvent>>)>,
+}
+
+impl Sought<'_> {
+    fn is_enough(&self) -> bool {
+        self.found.len() as u64 >= u64::from(self.count)
+    }
+
+    /// Whether some of a block's events can be meant. The terms are for speed; this is what holds.
+    fn may_have(&self, extent: &Extent) -> rusqlite::Result<bool> {
+        let Search { session, since, until, .. } = self.search;
+        if session.as_ref().is_some_and(|session| *session != extent.session)
+            || since.is_some_and(|since| extent.last_at < since.0)
+            || until.is_some_and(|until| extent.first_at >= until.0)
+        {
+            return Ok(false);
         }
-        if found.len() as u64 >= u64::from(count) {
-            break;
+        self.user.map_or(Ok(true), |user| is_of(self.connection, &extent.session, user))
+    }
+
+    fn take(&mut self, event: StoredEvent) {
+        let Search { since, until, .. } = self.search;
+        let in_time = since.is_none_or(|since| event.at >= since) && until.is_none_or(|until| event.at < until);
+        if in_time && !self.is_enough() && self.search.is_exact(&event) {
+            self.found.push(event);
         }
     }
-    Ok(found)
-}
 
-/// What the database is asked.
-struct Question {
-    text: String,
-    values: Vec<Value>,
-}
-
-impl Question {
-    /// None where nothing can be found.
-    fn of(connection: &Connection, user: Option<&str>, search: &Search, turn: Turn) -> rusqlite::Result<Option<Self>> {
-        let Some((first, last)) = range(connection, search)? else { return Ok(None) };
-        let (first, last, order) = match turn {
-            Turn::After(entry) => (first.max(signed(entry).saturating_add(1)), last, "ASC"),
-            Turn::Before(entry) => (first, last.min(signed(entry).saturating_sub(1)), "DESC"),
-        };
-        let mut groups = search.groups();
-        // Within one session there is little to go through, and its user is known.
-        groups.extend(user.filter(|_| search.session.is_none()).map(|user| vec![user_term(user)]));
-        let mut values = vec![Value::Integer(first), Value::Integer(last)];
-        let mut conditions = String::new();
-        let mut condition = |text: &str, value: Value| {
-            values.push(value);
-            conditions.push_str(&format!(" AND {text} ?{}", values.len()));
-        };
-        if let Some(session) = &search.session {
-            condition("e.session =", Value::Text(session.to_string()));
-        }
-        if let Some(user) = user {
-            // The terms are for speed; this is what holds.
-            condition("(SELECT user FROM sessions WHERE sessions.session = e.session) =", Value::Text(user.to_owned()));
-        }
-        if let Some(since) = search.since {
-            condition("e.at >=", Value::Integer(since.0));
-        }
-        if let Some(until) = search.until {
-            condition("e.at <", Value::Integer(until.0));
-        }
-        let (source, entry) = match groups.is_empty() {
-            true => ("events e", "e.entry"),
-            false => {
-                condition("search MATCH", Value::Text(expression(&groups)));
-                ("search CROSS JOIN events e ON e.entry = search.rowid", "search.rowid")
-            }
+    /// Goes through the blocks one after another.
+    fn in_blocks(&mut self, first: i64, last: i64, turn: Turn) -> rusqlite::Result<()> {
+        let order = if matches!(turn, Turn::After(_)) { "ASC" } else { "DESC" };
+        // By an index of the session, where one is meant.
+        let (session, order_by) = match &self.search.session {
+            Some(_) => ("b.session = ?3", "b.number"),
+            None => ("?3 IS NULL", "b.entry"),
         };
         let text = format!(
-            "SELECT e.entry, e.session, e.number, e.writer, e.seq, e.at, e.kind, e.payload FROM {source} \
-             WHERE {entry} >= ?1 AND {entry} <= ?2{conditions} ORDER BY {entry} {order}"
+            "{} WHERE b.entry <= ?2 AND b.entry >= coalesce((SELECT max(entry) FROM blocks WHERE entry <= ?1), 0) \
+             AND {session} ORDER BY {order_by} {order}",
+            blocks::SELECT
         );
-        Ok(Some(Self { text, values }))
+        let mut statement = self.connection.prepare_cached(&text)?;
+        let session = self.search.session.as_ref().map(SessionId::as_str);
+        let mut rows = statement.query(params![first, last, session])?;
+        while let Some(row) = rows.next()?
+            && !self.is_enough()
+        {
+            if !self.may_have(&Extent::of(row)?)? {
+                continue;
+            }
+            let events = Block::of(row)?.events();
+            let events: Box<dyn Iterator<Item = _>> =
+                if order == "ASC" { Box::new(events) } else { Box::new(events.rev()) };
+            for event in events {
+                let event = event?;
+                if (first..=last).contains(&signed(event.entry)) {
+                    self.take(event);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up what the index names.
+    fn by_terms(&mut self, expression: &str, first: i64, last: i64, turn: Turn) -> rusqlite::Result<()> {
+        let order = if matches!(turn, Turn::After(_)) { "ASC" } else { "DESC" };
+        let text = format!(
+            "SELECT rowid FROM search WHERE search MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid {order}"
+        );
+        let mut statement = self.connection.prepare_cached(&text)?;
+        let mut rows = statement.query(params![expression, first, last])?;
+        while let Some(row) = rows.next()?
+            && !self.is_enough()
+        {
+            let entry = row.get::<_, i64>(0)?.cast_unsigned();
+            if !self.last.as_ref().is_some_and(|(extent, _)| extent.has(entry)) {
+                self.look_up(entry)?;
+            }
+            let events =
+                self.last.as_ref().filter(|(extent, _)| extent.has(entry)).and_then(|(_, events)| events.as_ref());
+            if let Some(event) = events.and_then(|events| events.iter().find(|event| event.entry == entry)) {
+                self.take(event.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn look_up(&mut self, entry: u64) -> rusqlite::Result<()> {
+        let text = format!("{} WHERE b.entry <= ?1 ORDER BY b.entry DESC LIMIT 1", blocks::SELECT);
+        let mut statement = self.connection.prepare_cached(&text)?;
+        let mut rows = statement.query([signed(entry)])?;
+        if let Some(row) = rows.next()? {
+            let extent = Extent::of(row)?;
+            let meant = extent.has(entry) && self.may_have(&extent)?;
+            let events = if meant { Some(Block::of(row)?.events().collect::<rusqlite::Result<_>>()?) } else { None };
+            self.last = Some((extent, events));
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod approvals;
 mod backend;
+mod blocks;
 mod bodies;
 mod consents;
 mod error;
@@ -25,6 +26,7 @@ mod private;
 mod query;
 mod read;
 mod recorder;
+mod rest;
 mod schema;
 mod search;
 mod secret_store;
@@ -36,6 +38,7 @@ mod summary;
 mod summary_row;
 mod terms;
 mod told;
+mod upgrade;
 mod verify;
 
 pub use approvals::{Approval, Approvals};

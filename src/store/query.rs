@@ -1,11 +1,12 @@
 //! Questions to the tables.
 
-use super::StoreError;
+use super::blocks::{Block, Kept};
 use super::summary_row::signed;
-use crate::ledger::{Hash, event_json, event_of};
+use super::{StoreError, blocks};
+use crate::ledger::{Chain, Hash, event_of};
 use crate::model::{Event, SessionId, Timestamp, Writer};
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use std::collections::BTreeMap;
 
 /// How alike two ids must be for one to be suggested for the other, from 0 to 1.
@@ -48,14 +49,32 @@ pub(super) fn ids(connection: &Connection, user: Option<&str>) -> rusqlite::Resu
     rows.collect()
 }
 
-/// How many bytes of each journal were folded, by session and writer.
+/// How many bytes of each journal were folded that may be added to, by session and writer.
 pub(super) fn lengths(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), u64>> {
-    let text = "SELECT session, writer, folded_bytes FROM journals WHERE fault IS NULL";
+    let text = "SELECT session, writer, folded_bytes FROM journals WHERE fault IS NULL \
+                AND (writer = 'changes' OR session NOT IN (SELECT session FROM rested))";
     let mut statement = connection.prepare(text)?;
     let rows = statement.query_map([], |row| {
         let length: i64 = row.get(2)?;
         Ok(((row.get(0)?, row.get(1)?), length.cast_unsigned()))
     })?;
+    rows.collect()
+}
+
+/// What says whether a session's journals need a look.
+pub(super) struct Standing {
+    /// It said that it is over.
+    pub ended: bool,
+    /// Its own journals had their last look.
+    pub rested: bool,
+}
+
+/// How all sessions stand.
+pub(super) fn standings(connection: &Connection) -> rusqlite::Result<BTreeMap<SessionId, Standing>> {
+    let text = "SELECT session, ended IS NOT NULL, session IN (SELECT session FROM rested) FROM sessions";
+    let mut statement = connection.prepare(text)?;
+    let rows =
+        statement.query_map([], |row| Ok((id(row, 0)?, Standing { ended: row.get(1)?, rested: row.get(2)? })))?;
     rows.collect()
 }
 
@@ -95,21 +114,58 @@ pub(super) fn log(
     entry: u64,
     count: u32,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    const COLUMNS: &str = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events";
-    const OWN: &str = "(?1 IS NULL OR session IN (SELECT session FROM sessions WHERE user = ?1))";
-    let entry = signed(entry);
+    let mut found = Vec::new();
+    let mut own = Own::of(connection, user);
+    let mut take = |block: Block| {
+        if own.has(&block.extent.session)? {
+            for event in block.events() {
+                let event = event?;
+                if found.len() as u64 >= u64::from(count) {
+                    return Ok(false);
+                }
+                found.extend(Some(event).filter(|event| event.entry > entry));
+            }
+        }
+        Ok::<_, rusqlite::Error>((found.len() as u64) < u64::from(count))
+    };
     match session {
+        // Of one session in the order of its numbers, which is that of its entries.
         Some(session) => {
-            let text = format!("{COLUMNS} WHERE {OWN} AND session = ?2 AND entry > ?3 ORDER BY number LIMIT ?4");
-            let mut statement = connection.prepare_cached(&text)?;
-            statement.query_map(params![user, session.as_str(), entry, count], stored)?.collect()
+            let rest = "WHERE b.session = ?1 AND b.entry + b.count > ?2 ORDER BY b.number";
+            blocks::each(connection, rest, params![session.as_str(), signed(entry)], take)?;
         }
-        None => {
-            let mut statement =
-                connection.prepare_cached(&format!("{COLUMNS} WHERE {OWN} AND entry > ?2 ORDER BY entry LIMIT ?3"))?;
-            statement.query_map(params![user, entry, count], stored)?.collect()
-        }
+        None => blocks::after(connection, entry, &mut take)?,
     }
+    Ok(found)
+}
+
+/// Whose sessions are shown.
+struct Own<'a> {
+    connection: &'a Connection,
+    user: Option<&'a str>,
+    last: Option<(SessionId, bool)>,
+}
+
+impl<'a> Own<'a> {
+    fn of(connection: &'a Connection, user: Option<&'a str>) -> Self {
+        Self { connection, user, last: None }
+    }
+
+    fn has(&mut self, session: &SessionId) -> rusqlite::Result<bool> {
+        let Some(user) = self.user else { return Ok(true) };
+        if let Some((_, has)) = self.last.as_ref().filter(|(last, _)| last == session) {
+            return Ok(*has);
+        }
+        let has = is_of(self.connection, session, user)?;
+        self.last = Some((session.clone(), has));
+        Ok(has)
+    }
+}
+
+/// Whether a session is a user's.
+pub(super) fn is_of(connection: &Connection, session: &SessionId, user: &str) -> rusqlite::Result<bool> {
+    let text = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session = ?1 AND user = ?2)";
+    connection.prepare_cached(text)?.query_row([session.as_str(), user], |row| row.get(0))
 }
 
 /// Events of all sessions, or of one user's, in the order of time: after a time and an entry, and before a time.
@@ -120,11 +176,31 @@ pub(super) fn log_between(
     until: Timestamp,
     count: u32,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let text = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events \
-                WHERE (?1 IS NULL OR session IN (SELECT session FROM sessions WHERE user = ?1)) \
-                AND (at, entry) > (?2, ?3) AND at < ?4 ORDER BY at, entry LIMIT ?5";
-    let mut statement = connection.prepare_cached(text)?;
-    statement.query_map(params![user, after.0.0, signed(after.1), until.0, count], stored)?.collect()
+    let most = usize::try_from(count).unwrap_or(usize::MAX);
+    let mut found = BTreeMap::<(Timestamp, u64), StoredEvent>::new();
+    let mut own = Own::of(connection, user);
+    let rest = "WHERE b.first_at < ?2 AND b.last_at >= ?1 ORDER BY b.first_at, b.entry";
+    blocks::each(connection, rest, params![after.0.0, until.0], |block| {
+        // Of later blocks no event can be among the earliest any more.
+        let last = found.last_key_value().map(|((at, _), _)| at.0);
+        if found.len() >= most && last.is_none_or(|last| block.extent.first_at > last) {
+            return Ok(false);
+        }
+        if own.has(&block.extent.session)? {
+            for event in block.events() {
+                let event = event?;
+                let key = (event.at, event.entry);
+                if key > after && event.at < until {
+                    found.insert(key, event);
+                }
+            }
+            while found.len() > most {
+                found.pop_last();
+            }
+        }
+        Ok::<_, rusqlite::Error>(true)
+    })?;
+    Ok(found.into_values().collect())
 }
 
 /// A frame as it stands in its journal.
@@ -145,36 +221,22 @@ pub(super) fn stored_frame(
     session: &SessionId,
     number: u64,
 ) -> rusqlite::Result<Option<StoredFrame>> {
-    let text = "SELECT writer, seq, payload FROM events WHERE session = ?1 AND number = ?2";
-    let mut statement = connection.prepare_cached(text)?;
-    let found = statement.query_row(params![session.as_str(), signed(number)], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?))
-    });
-    let Some((name, seq, payload)) = found.optional()? else { return Ok(None) };
-    let Some(writer) = Writer::ALL.into_iter().find(|writer| writer.as_str() == name) else { return Ok(None) };
-    // Events of one journal keep its order.
-    let text =
-        "SELECT hash FROM events WHERE session = ?1 AND number < ?2 AND writer = ?3 ORDER BY number DESC LIMIT 1";
-    let mut statement = connection.prepare_cached(text)?;
-    let before = statement.query_row(params![session.as_str(), signed(number), name], |row| row.get(0).map(Hash));
-    Ok(Some(StoredFrame { writer, seq, before: before.optional()?, payload }))
-}
-
-/// The event in a row of the columns `entry, session, number, writer, seq, at, kind, payload`.
-pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
-    let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
-    let payload: Vec<u8> = row.get(7)?;
-    let json = event_json(&payload).map(str::to_owned);
-    Ok(StoredEvent {
-        entry: number(0)?,
-        session: id(row, 1)?,
-        number: number(2)?,
-        writer: row.get(3)?,
-        seq: number(4)?,
-        at: Timestamp(row.get(5)?),
-        kind: row.get(6)?,
-        json: json.ok_or_else(|| rusqlite::Error::InvalidColumnType(7, "payload".to_owned(), Type::Blob))?,
-    })
+    let mut found = None;
+    blocks::of_session(connection, session, number, |block| {
+        for (kept, chain) in block.hashed()? {
+            if kept.number == number {
+                let writer = kept.writer;
+                found = Some(StoredFrame { writer, seq: chain.frames(), before: None, payload: kept.payload.to_vec() });
+            }
+        }
+        if let Some(frame) = &mut found {
+            let of_journal = |pair: &(Kept<'_>, Chain)| pair.0.writer == frame.writer && pair.0.number < number;
+            let before = block.hashed()?.into_iter().filter(of_journal).last().map(|(_, chain)| chain);
+            frame.before = before.or(block.head(frame.writer)).map(|chain| chain.head());
+        }
+        Ok::<_, rusqlite::Error>(false)
+    })?;
+    Ok(found)
 }
 
 /// A session's id out of a column.

@@ -1,11 +1,14 @@
 //! The embedded store: one SQLite file in the home.
 
+use super::fold::Folded;
+use super::read::is_as_long;
 use super::search::scan;
 use super::summary::{Status, Summary};
 use super::{
     Home, LedgerError, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold, holds_rebuild,
-    index, query, schema, spend, verify,
+    index, query, rest, schema, spend, verify,
 };
+use crate::ledger::Header;
 use crate::model::{SessionId, Timestamp, Writer};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,12 +107,46 @@ impl Sqlite {
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// Whether the journals' files are as long as when they were folded.
-    fn is_folded(&self, session: &SessionId, lengths: &BTreeMap<(String, String), u64>) -> bool {
-        Writer::ALL.iter().all(|writer| {
-            let found = std::fs::symlink_metadata(self.home.journal(session, *writer)).ok().map(|found| found.len());
-            found == lengths.get(&(session.to_string(), writer.as_str().to_owned())).copied()
+    /// Whether the journals' files that can be added to are as long as when they were folded.
+    fn is_folded(&self, session: &SessionId, rested: bool, lengths: &BTreeMap<(String, String), u64>) -> bool {
+        let open = |writer: &&Writer| !rested || !rest::WRITERS.contains(writer);
+        Writer::ALL.iter().filter(open).all(|writer| {
+            let folded = lengths.get(&(session.to_string(), writer.as_str().to_owned())).copied();
+            is_as_long(&self.home, session, *writer, folded)
         })
+    }
+
+    /// Whether nobody has written to a session's own journals for long.
+    fn is_quiet(&self, session: &SessionId) -> bool {
+        let mut found = rest::WRITERS.iter().map(|writer| std::fs::metadata(self.home.journal(session, *writer)));
+        found.all(|found| found.map_or(true, |found| rest::is_quiet(&found)))
+    }
+
+    /// Packs the journals of a session that is over and was folded, and remembers that they need no look any more. Whether
+    /// that is so now: what somebody may still write to, or is damaged, stays as it is.
+    ///
+    /// # Errors
+    /// A [`StoreError`] of the files or the database; the journals are whole all the same.
+    pub fn bring_to_rest(&mut self, session: &SessionId) -> Result<bool, StoreError> {
+        if session.is_of_installation() {
+            return Ok(false);
+        }
+        for writer in rest::WRITERS {
+            match fold::folded(&self.connection, session, writer).map_err(self.failed("read"))? {
+                Some(Folded { position, fault: None }) => {
+                    let header = Header { session: session.clone(), writer };
+                    if !rest::bring_to_rest(&self.home, &header, &position)? {
+                        return Ok(false);
+                    }
+                }
+                Some(_) => return Ok(false),
+                None if self.home.journal(session, writer).exists() => return Ok(false),
+                None => {}
+            }
+        }
+        let text = "INSERT OR IGNORE INTO rested VALUES (?1)";
+        self.connection.execute(text, [session.as_str()]).map_err(self.failed("write to"))?;
+        Ok(true)
     }
 
     pub(super) fn failed(&self, step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
@@ -138,14 +175,24 @@ impl Store for Sqlite {
 
     fn fold_all(&mut self) -> Result<(), StoreError> {
         let lengths = query::lengths(&self.connection).map_err(self.failed("read"))?;
-        let known = query::ids(&self.connection, None).map_err(self.failed("read"))?;
+        let standings = query::standings(&self.connection).map_err(self.failed("read"))?;
         let mut sessions = Self::directories(&self.home)?;
-        sessions.extend(known);
+        sessions.extend(standings.keys().cloned());
+        let mut due = Vec::new();
         for session in sessions {
-            if !self.is_folded(&session, &lengths) {
+            let standing = standings.get(&session);
+            let rested = standing.is_some_and(|standing| standing.rested);
+            if !self.is_folded(&session, rested, &lengths) {
                 self.fold(&session)?;
+            } else if due.len() < rest::SESSIONS_MAX
+                && standing.is_some_and(|standing| standing.ended && !standing.rested)
+                && self.is_quiet(&session)
+            {
+                due.push(session);
             }
         }
+        // What cannot be packed now, for want of space or of the right to write, is another time: it is whole as it is.
+        due.iter().for_each(|session| drop(self.bring_to_rest(session)));
         Ok(())
     }
 

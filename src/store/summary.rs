@@ -100,6 +100,10 @@ pub struct Summary {
     pub name: Option<String>,
     /// The user on whose behalf it ran; none until it started.
     pub user: Option<String>,
+    /// The team on whose behalf it ran, if one was named.
+    pub team: Option<String>,
+    /// The project it was for, if one was named.
+    pub project: Option<String>,
     /// The profile; none until it started.
     pub profile: Option<String>,
     /// The command line inside the sandbox.
@@ -142,6 +146,8 @@ impl Summary {
             session,
             name: None,
             user: None,
+            team: None,
+            project: None,
             profile: None,
             argv: Vec::new(),
             workspace: None,
@@ -182,9 +188,11 @@ impl Summary {
     }
 
     fn begin(&mut self, at: Timestamp, event: &Event) {
-        if let Event::SessionStarted { name, user, profile, argv, workspace, policy_hash, .. } = event {
+        if let Event::SessionStarted { name, user, team, project, profile, argv, workspace, policy_hash, .. } = event {
             self.name.clone_from(name);
             self.user = Some(user.clone());
+            self.team.clone_from(team);
+            self.project.clone_from(project);
             self.profile = Some(profile.clone());
             self.argv.clone_from(argv);
             self.workspace = Some(workspace.clone());

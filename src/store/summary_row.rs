@@ -12,13 +12,14 @@ const SELECT: &str = "SELECT sessions.*, (SELECT group_concat(writer || ': ' || 
 /// Not `OR REPLACE`: that would delete the row first, and make SQLite walk through all events that refer to it.
 const UPSERT: &str = "INSERT INTO sessions VALUES (:session, :name, :user, :profile, :argv, :workspace,
     :policy_hash, :pid, :ticks, :started, :ended, :end_reason, :exit, :events, :allowed, :denied, :refused, :failed,
-    :calls, :inexact, :cost, :input, :cache_read, :cache_write, :cache_write_long, :output, :reasoning, :web_searches)
+    :calls, :inexact, :cost, :input, :cache_read, :cache_write, :cache_write_long, :output, :reasoning, :web_searches,
+    :team, :project)
     ON CONFLICT (session) DO UPDATE SET name = :name, user = :user, profile = :profile, argv = :argv,
     workspace = :workspace, policy_hash = :policy_hash, pid = :pid, pid_started_ticks = :ticks, started = :started,
     ended = :ended, end_reason = :end_reason, exit = :exit, events = :events, allowed = :allowed, denied = :denied,
     refused = :refused, failed = :failed, calls = :calls, inexact = :inexact, cost_nano = :cost, input = :input,
     cache_read = :cache_read, cache_write = :cache_write, cache_write_long = :cache_write_long, output = :output,
-    reasoning = :reasoning, web_searches = :web_searches";
+    reasoning = :reasoning, web_searches = :web_searches, team = :team, project = :project";
 
 impl Summary {
     /// Reads a session's row.
@@ -49,6 +50,7 @@ impl Summary {
             ":cache_read": signed(usage.cache_read), ":cache_write": signed(usage.cache_write),
             ":cache_write_long": signed(usage.cache_write_long), ":output": signed(usage.output),
             ":reasoning": signed(usage.reasoning), ":web_searches": signed(usage.web_searches),
+            ":team": self.team, ":project": self.project,
         })?;
         Ok(())
     }
@@ -63,6 +65,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Summary> {
         session: session.parse().map_err(wrong)?,
         name: row.get("name")?,
         user: row.get("user")?,
+        team: row.get("team")?,
+        project: row.get("project")?,
         profile: row.get("profile")?,
         argv: from_json(row, "argv")?.unwrap_or_default(),
         workspace: row.get("workspace")?,

@@ -7,7 +7,7 @@
 use super::StoredEvent;
 use crate::model::{NanoUsd, SessionId};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most requests of which later events are still known to be meant; of more, the oldest are forgotten.
 const REQUESTS_MAX: usize = 100_000;
@@ -49,6 +49,8 @@ struct Facts {
 #[derive(Debug, Default)]
 pub struct Terms {
     requests: BTreeMap<(SessionId, u64), Vec<String>>,
+    /// The same in the order in which they came.
+    order: VecDeque<(SessionId, u64)>,
 }
 
 impl Terms {
@@ -94,9 +96,13 @@ impl Terms {
     }
 
     fn remember(&mut self, key: (SessionId, u64), terms: Vec<String>) {
-        self.requests.insert(key, terms);
-        if self.requests.len() > REQUESTS_MAX {
-            self.requests.pop_first();
+        if self.requests.insert(key.clone(), terms).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > REQUESTS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.requests.remove(&oldest);
         }
     }
 }

@@ -70,7 +70,7 @@ fn id(byte: u8) -> SessionId {
 const USAGE: Usage =
     Usage { input: 1, cache_read: 2, cache_write: 3, cache_write_long: 4, output: 5, reasoning: 6, web_searches: 7 };
 
-fn started(session: &SessionId, pid: u32, pid_started_ticks: u64) -> Event {
+pub(super) fn started(session: &SessionId, pid: u32, pid_started_ticks: u64) -> Event {
     Event::SessionStarted {
         session: session.clone(),
         name: Some("try".to_owned()),
@@ -220,6 +220,8 @@ fn a_summary_is_the_sum_of_its_events(world: World) {
         session: world.session.clone(),
         name: Some("try".to_owned()),
         user: Some("ada".to_owned()),
+        team: Some("web".to_owned()),
+        project: Some("shop".to_owned()),
         profile: Some("default".to_owned()),
         argv: vec!["true".to_owned()],
         workspace: Some("/work".to_owned()),
@@ -383,11 +385,28 @@ fn a_row_changed_in_the_database_is_found() {
     let world = world();
     let store = world.whole();
     let raw = rusqlite::Connection::open(world.home.database()).unwrap();
-    let text = "UPDATE events SET payload = CAST(replace(CAST(payload AS TEXT), 'no rule', 'by rule') AS BLOB)";
-    raw.execute(&format!("{text} WHERE number = 3"), []).unwrap();
-    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2)]);
-    raw.execute("DELETE FROM events WHERE number >= 3 AND writer = 'proxy'", []).unwrap();
-    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2)]);
+    let rewrite = |change: &dyn Fn(Writer, String) -> Option<String>| {
+        let closed: Vec<u8> = raw.query_row("SELECT events FROM blocks", [], |row| row.get(0)).unwrap();
+        let opened = crate::ledger::open_bundle(&closed).unwrap();
+        let mut bundle = crate::ledger::Bundle::default();
+        for (writer, payload) in crate::ledger::Bundled::of(&opened).map(Option::unwrap) {
+            let changed = change(writer, String::from_utf8(payload.to_vec()).unwrap());
+            changed.into_iter().for_each(|changed| bundle.push(writer, changed.as_bytes()));
+        }
+        raw.execute(
+            "UPDATE blocks SET count = ?1, events = ?2",
+            (i64::try_from(bundle.len()).unwrap(), bundle.close()),
+        )
+        .unwrap();
+    };
+    rewrite(&|_, payload| Some(payload.replace("no rule", "by rule")));
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 2), (Writer::Proxy, 4)]);
+    rewrite(&|writer, payload| Some(payload).filter(|_| writer == Writer::Session));
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Proxy, 1)]);
+    raw.execute("UPDATE blocks SET events = x'00'", []).unwrap();
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Session, 1), (Writer::Proxy, 1)]);
+    raw.execute("DELETE FROM blocks", []).unwrap();
+    assert_eq!(world.faults(store.as_ref()), [(Writer::Session, 1), (Writer::Proxy, 1)]);
 }
 
 fn an_event_of_a_later_version_is_kept_and_named(world: World) {
@@ -432,7 +451,7 @@ fn a_database_of_a_later_version_is_refused() {
     let raw = rusqlite::Connection::open(world.home.database()).unwrap();
     raw.execute_batch("PRAGMA user_version = 99").unwrap();
     let refusal = Sqlite::open(&world.home);
-    assert!(matches!(refusal, Err(StoreError::DatabaseNewer { found: 99, known: 1, .. })), "{refusal:?}");
+    assert!(matches!(refusal, Err(StoreError::DatabaseNewer { found: 99, known: 2, .. })), "{refusal:?}");
 }
 
 fn a_prefix_finds_a_session_and_a_wrong_one_says_what_to_do(mut world: World) {

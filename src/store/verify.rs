@@ -3,8 +3,8 @@
 use super::fold::{Folded, folded};
 use super::read::{Position, Reader};
 use super::summary_row::signed;
-use super::{Home, StoreError};
-use crate::ledger::{Chain, Hash, Header, Tail, event_kind};
+use super::{Home, StoreError, blocks};
+use crate::ledger::{Chain, Hash, Header, Tail, event_kind, frame_number};
 use crate::model::{SessionId, Writer};
 use rusqlite::Connection;
 
@@ -75,6 +75,27 @@ impl Memory {
         self.rows.push(hash);
         true
     }
+
+    /// Takes the next frame of a block in, whose hash follows from it; whether it has the number that follows.
+    fn take_kept(&mut self, payload: &[u8]) -> bool {
+        let mut after = self.chain;
+        after.follow(payload);
+        if frame_number(payload) != Some(after.frames()) {
+            return self.follows(Chain::at(0, Hash([0; 32])));
+        }
+        self.chain = after;
+        self.rows.push(after.head());
+        true
+    }
+
+    /// Whether the rows so far lead to this place.
+    fn follows(&mut self, place: Chain) -> bool {
+        if self.chain != place {
+            let what = format!("the database's rows were changed or have a gap{}", self.mend);
+            self.fault = Some(Finding { seq: self.chain.frames() + 1, what });
+        }
+        self.chain == place
+    }
 }
 
 /// Checks one journal; none when there is neither a file nor a memory of one. `over` says that nobody writes to it.
@@ -129,14 +150,24 @@ fn remember(connection: &Connection, header: &Header) -> rusqlite::Result<Option
     let moment = connection.unchecked_transaction()?;
     let Some(place) = folded(&moment, &header.session, header.writer)? else { return Ok(None) };
     let mut memory = Memory::of_view(&place, header);
-    let text = "SELECT seq, payload, hash FROM events WHERE session = ?1 AND writer = ?2 ORDER BY number";
-    let mut statement = moment.prepare_cached(text)?;
-    let mut rows = statement.query([header.session.as_str(), header.writer.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let (seq, payload, hash): (i64, Vec<u8>, [u8; 32]) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if !memory.take(seq, &payload, Hash(hash)) {
-            break;
+    let read = blocks::of_session(&moment, &header.session, 0, |block| {
+        if let Some(head) = block.head(header.writer)
+            && !memory.follows(head)
+        {
+            return Ok(false);
         }
+        for kept in block.frames() {
+            let kept = kept?;
+            if kept.writer == header.writer && !memory.take_kept(kept.payload) {
+                return Ok(false);
+            }
+        }
+        Ok::<_, rusqlite::Error>(true)
+    });
+    match read {
+        // A block that cannot be opened is what was looked for.
+        Err(rusqlite::Error::InvalidColumnType(..)) => drop(memory.follows(Chain::at(0, Hash([0; 32])))),
+        other => other?,
     }
     Ok(Some(memory))
 }

@@ -7,9 +7,11 @@ use omni::model::{EndReason, Event, ExitStatus, RequestNumber, SessionId, Timest
 use omni::store::{Home, Journal, Recorder};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 /// Calls on files. What else fails is the machine's and the runtime's.
 const FILE_CALLS: [i64; 26] = [
@@ -67,7 +69,11 @@ fn record(home: &Path, byte: u8) {
     supervisor.record(Timestamp(FRAMES.cast_signed() + 1), &ended).unwrap();
 }
 
-/// `omni audit checkpoint` in a home where one session is entered already and another is not.
+fn proxy_journal(home: &Path, byte: u8) -> PathBuf {
+    Home::open(home).unwrap().journal(&SessionId::from_entropy([byte; 10]), Writer::Proxy)
+}
+
+/// `omni audit checkpoint` in a home where one session is entered already, and due to be packed, and another is not.
 #[allow(clippy::zombie_processes, reason = "whoever follows it reaps it")]
 fn checkpoint(home: &Path, target: Option<(Target, Deed)>) -> (Trace, String) {
     let mut command = Command::new("/bin/sh");
@@ -99,6 +105,11 @@ fn prepared() -> tempfile::TempDir {
     let home = place.path().join("home");
     record(&home, 1);
     assert!(omni(&home, &["sessions"]).2);
+    for writer in ["session", "proxy"] {
+        let path = proxy_journal(&home, 1).with_file_name(format!("{writer}.journal"));
+        let long_ago = SystemTime::now() - Duration::from_secs(7_200);
+        File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
     record(&home, 2);
     place
 }
@@ -147,6 +158,8 @@ fn try_each(deed: Deed) {
     let place = prepared();
     let (trace, err) = checkpoint(&place.path().join("home"), None);
     assert_eq!(trace.ended, 0, "{err}");
+    let version = |byte| std::fs::read(proxy_journal(&place.path().join("home"), byte)).unwrap()[9];
+    assert_eq!((version(1), version(2)), (2, 1), "one was packed on the way");
     let targets = targets(&trace.calls, deed);
     let touched = |call| targets.iter().any(|target| target.call == call);
     assert!([libc::SYS_write, libc::SYS_pwrite64, libc::SYS_fsync].into_iter().all(touched));

@@ -23,6 +23,7 @@ pub(super) struct Digest {
     hosts: BTreeMap<String, u64>,
     secrets: BTreeMap<String, u64>,
     spend: BTreeMap<(String, String), (NanoUsd, u64)>,
+    teams: BTreeMap<String, (NanoUsd, u64)>,
     weak: BTreeMap<SessionId, Vec<String>>,
     asked: BTreeMap<(SessionId, u64), Timestamp>,
     answers: BTreeMap<String, Vec<i64>>,
@@ -49,9 +50,15 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, rest: impl FnOnce() -> K) 
     *counts.entry(key).or_default() += 1;
 }
 
+fn spend<K: Ord>(sums: &mut BTreeMap<K, (NanoUsd, u64)>, key: K, cost: NanoUsd, rest: impl FnOnce() -> K) {
+    let key = if sums.len() < COUNTED_MAX || sums.contains_key(&key) { key } else { rest() };
+    let (spent, calls) = sums.entry(key).or_default();
+    (*spent, *calls) = (spent.plus(cost), *calls + 1);
+}
+
 impl Digest {
-    /// Takes an event in. `user` is whose session it is.
-    pub(super) fn take(&mut self, session: &SessionId, user: &str, at: Timestamp, event: &Event) {
+    /// Takes an event in. `whose` is the session's user and team.
+    pub(super) fn take(&mut self, session: &SessionId, whose: (&str, &str), at: Timestamp, event: &Event) {
         if !session.is_of_installation() && self.sessions.insert(session.clone()) {
             self.counts.sessions += 1;
         }
@@ -90,11 +97,10 @@ impl Digest {
             Event::LimitReached(_) => counts.limits_reached += 1,
             Event::UsageMetered { model, cost, .. } => {
                 counts.model_calls += 1;
-                let key = (user.to_owned(), model.clone());
-                let known = self.spend.len() < COUNTED_MAX || self.spend.contains_key(&key);
-                let key = if known { key } else { (REST.to_owned(), REST.to_owned()) };
-                let (spent, calls) = self.spend.entry(key).or_default();
-                (*spent, *calls) = (spent.plus(*cost), *calls + 1);
+                let (user, team) = whose;
+                let rest = || (REST.to_owned(), REST.to_owned());
+                spend(&mut self.spend, (user.to_owned(), model.clone()), *cost, rest);
+                spend(&mut self.teams, team.to_owned(), *cost, || REST.to_owned());
             }
             Event::ApprovalAsked { question, .. } => {
                 counts.questions += 1;
@@ -127,15 +133,19 @@ impl Digest {
             .collect();
         refusals.sort_by(|one, other| other.count.cmp(&one.count).then_with(|| one.what.cmp(&other.what)));
         refusals.truncate(NAMED_MAX);
-        let mut spend: Vec<_> = self.spend.iter().collect();
-        spend.sort_by_key(|(_, (spent, _))| std::cmp::Reverse(*spent));
-        let row = |((user, model), (spent, calls)): (&(String, String), &(NanoUsd, u64))| Spent {
+        let spend = dearest(&self.spend).map(|((user, model), (spent, calls))| Spent {
             user: user.clone(),
             model: model.clone(),
             calls: *calls,
             cost_usd: spent.to_decimal(),
             cost: *spent,
-        };
+        });
+        let teams = dearest(&self.teams).map(|(team, (spent, calls))| TeamSpent {
+            team: team.clone(),
+            calls: *calls,
+            cost_usd: spent.to_decimal(),
+            cost: *spent,
+        });
         Report {
             since: since.to_rfc3339(),
             until: until.to_rfc3339(),
@@ -146,7 +156,8 @@ impl Digest {
             hosts: most(&self.hosts),
             new_hosts: most(&fresh),
             secrets: most(&self.secrets),
-            spend: spend.into_iter().take(NAMED_MAX).map(row).collect(),
+            spend: spend.collect(),
+            spend_by_team: teams.collect(),
             answers: self.answers.iter().map(|(answer, waited)| Answers::of(answer, waited)).collect(),
             weak: self
                 .weak
@@ -207,6 +218,13 @@ fn unusual(now: &Counts, before: &Counts) -> Vec<String> {
     grown.map(|((name, now), (_, before))| format!("{name}: {now}, after {before} in the period before")).collect()
 }
 
+/// The greatest sums, the greatest first.
+fn dearest<K: Ord>(sums: &BTreeMap<K, (NanoUsd, u64)>) -> impl Iterator<Item = (&K, &(NanoUsd, u64))> {
+    let mut sums: Vec<_> = sums.iter().collect();
+    sums.sort_by_key(|(_, (spent, _))| std::cmp::Reverse(*spent));
+    sums.into_iter().take(NAMED_MAX)
+}
+
 /// A report, as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -222,6 +240,7 @@ pub(super) struct Report {
     pub new_hosts: Vec<Named>,
     pub secrets: Vec<Named>,
     pub spend: Vec<Spent>,
+    pub spend_by_team: Vec<TeamSpent>,
     pub answers: Vec<Answers>,
     pub weak: Vec<Weak>,
 }
@@ -246,6 +265,16 @@ pub(super) struct Refusal {
 pub(super) struct Spent {
     pub user: String,
     pub model: String,
+    pub calls: u64,
+    pub cost_usd: String,
+    #[serde(skip)]
+    pub cost: NanoUsd,
+}
+
+/// What one team's calls cost.
+#[derive(Debug, Serialize)]
+pub(super) struct TeamSpent {
+    pub team: String,
     pub calls: u64,
     pub cost_usd: String,
     #[serde(skip)]

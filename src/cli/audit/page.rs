@@ -110,6 +110,12 @@ pub(super) fn page(report: &Report) -> String {
         vec![Cell::Text(one.user.clone()), Cell::Text(one.model.clone()), calls, cost, bar]
     });
     part(&mut page, "Spend", &["user", "model", "calls", "cost", ""], &spend.collect::<Vec<_>>());
+    let dearest = report.spend_by_team.iter().map(|one| one.cost.0.cast_unsigned()).max().unwrap_or_default();
+    let teams = report.spend_by_team.iter().map(|one| {
+        let (calls, cost) = (Cell::Number(one.calls.to_string()), Cell::Number(listing::money(one.cost, 0)));
+        vec![Cell::Text(one.team.clone()), calls, cost, Cell::Bar(one.cost.0.cast_unsigned() / 1000, dearest / 1000)]
+    });
+    part(&mut page, "Spend by team", &["team", "calls", "cost", ""], &teams.collect::<Vec<_>>());
     let answers = report.answers.iter().map(|one| {
         let number = |value: i64| Cell::Number(format!("{value} ms"));
         vec![

@@ -3,7 +3,7 @@
 use crate::cli::listing::{self, Viewer};
 use crate::ledger::{
     Checkpoint, Entry, Hash, Header, RECEIPT_BYTES_MAX, Receipt, VerifierKey, WitnessPolicy, decode, event_json,
-    event_kind,
+    event_kind, unpack,
 };
 use crate::model::{SessionId, Writer};
 use crate::store::{check_signature, read_witness_policy};
@@ -112,6 +112,7 @@ fn check_journal(path: &Path, entry: &Entry) -> anyhow::Result<u64> {
     };
     let bytes = read(path, JOURNAL_BYTES_MAX)?;
     let header = Header { session: session.clone(), writer: *writer };
+    let bytes = unpack(&header, &bytes).unwrap_or(bytes);
     let decoded = decode(&header, &bytes);
     let frame = usize::try_from(*seq).ok().and_then(|seq| decoded.frames.get(seq.checked_sub(1)?));
     let found: Option<Hash> = frame.map(|frame| frame.hash);

@@ -56,10 +56,10 @@ pub(super) fn run(args: &ReportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
     ensure!(since < until, "the period ends before it begins");
     let store = viewer.open()?;
     let before = Timestamp(since.0.saturating_sub(until.0 - since.0));
-    let users = store.sessions()?.into_iter().filter_map(|(summary, _)| Some((summary.session, summary.user?)));
-    let users: BTreeMap<SessionId, String> = users.collect();
-    let report = digest(store.as_ref(), &users, since, until)?.report(
-        &digest(store.as_ref(), &users, before, since)?,
+    let owners = store.sessions()?.into_iter().map(|(summary, _)| (summary.session, [summary.user, summary.team]));
+    let owners: Owners = owners.collect();
+    let report = digest(store.as_ref(), &owners, since, until)?.report(
+        &digest(store.as_ref(), &owners, before, since)?,
         since,
         until,
     );
@@ -72,21 +72,21 @@ pub(super) fn run(args: &ReportArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn digest(
-    store: &dyn Store,
-    users: &BTreeMap<SessionId, String>,
-    since: Timestamp,
-    until: Timestamp,
-) -> anyhow::Result<Digest> {
+/// The user and the team of each session.
+type Owners = BTreeMap<SessionId, [Option<String>; 2]>;
+
+fn digest(store: &dyn Store, owners: &Owners, since: Timestamp, until: Timestamp) -> anyhow::Result<Digest> {
     let (mut digest, mut after) = (Digest::default(), (since, 0));
     loop {
         let events = store.log_between(after, until, PAGE_EVENTS)?;
         let Some(last) = events.last() else { return Ok(digest) };
         after = (last.at, last.entry);
         for stored in &events {
-            let user = users.get(&stored.session).map_or(NOBODY, String::as_str);
+            let [user, team] = owners
+                .get(&stored.session)
+                .map_or([NOBODY; 2], |owner| [&owner[0], &owner[1]].map(|name| name.as_deref().unwrap_or(NOBODY)));
             if let Some(event) = stored.event() {
-                digest.take(&stored.session, user, stored.at, &event);
+                digest.take(&stored.session, (user, team), stored.at, &event);
             }
         }
     }
@@ -114,6 +114,11 @@ fn text(report: &Report) -> String {
         .iter()
         .map(|one| vec![one.user.clone(), one.model.clone(), one.calls.to_string(), listing::money(one.cost, 0)]);
     part("Spend", &["USER", "MODEL", "CALLS", "COST"], &["CALLS", "COST"], spend.collect());
+    let teams = report
+        .spend_by_team
+        .iter()
+        .map(|one| vec![one.team.clone(), one.calls.to_string(), listing::money(one.cost, 0)]);
+    part("Spend by team", &["TEAM", "CALLS", "COST"], &["CALLS", "COST"], teams.collect());
     let answers = report.answers.iter().map(|one| {
         let seconds = |ms: i64| format!("{}.{:03} s", ms / 1000, ms % 1000);
         vec![one.answer.clone(), one.count.to_string(), seconds(one.median_ms), seconds(one.longest_ms)]

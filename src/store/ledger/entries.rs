@@ -1,13 +1,11 @@
 //! Entries of the ledger together with the events that they stand for.
 
-use super::super::query::stored;
-use super::super::summary_row::signed;
-use super::super::{Home, StoreError, StoredEvent};
+use super::super::{Home, StoreError, StoredEvent, blocks};
 use super::files::Files;
 use super::table::{known, place_of};
 use crate::ledger::{ENTRY_BYTES, Entry, Hash, leaf_hash};
 use crate::model::SessionId;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use std::collections::VecDeque;
 
 /// Most bytes of events that are held at once, if it is more than one.
@@ -101,20 +99,25 @@ fn events_of(
     count: u64,
     bytes: &mut usize,
 ) -> rusqlite::Result<VecDeque<StoredEvent>> {
-    let text = "SELECT entry, session, number, writer, seq, at, kind, payload FROM events WHERE session = ?1 \
-                AND number >= ?3 AND writer = ?2 AND seq >= ?3 AND seq < ?4 ORDER BY number LIMIT ?5";
-    let mut statement = connection.prepare_cached(text)?;
-    let end = signed(seq.saturating_add(count));
-    let rows = statement.query_map(params![session.as_str(), writer, signed(seq), end, signed(count)], stored)?;
+    let end = seq.saturating_add(count);
     let mut events = VecDeque::new();
-    for row in rows {
-        let event = row?;
-        *bytes = bytes.saturating_add(event.json.len());
-        events.push_back(event);
-        if *bytes >= BYTES_MAX {
-            break;
+    blocks::of_session(connection, session, seq, |block| {
+        for event in block.events() {
+            let event = event?;
+            if event.writer != writer || event.seq < seq {
+                continue;
+            }
+            if event.seq >= end {
+                return Ok(false);
+            }
+            *bytes = bytes.saturating_add(event.json.len());
+            events.push_back(event);
+            if *bytes >= BYTES_MAX {
+                return Ok(false);
+            }
         }
-    }
+        Ok::<_, rusqlite::Error>((events.len() as u64) < count)
+    })?;
     Ok(events)
 }
 

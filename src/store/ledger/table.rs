@@ -5,7 +5,7 @@
 //! appended again. The database only remembers where things are: it can be made again from the ledger and the journals.
 
 use super::super::summary_row::signed;
-use super::super::{Home, StoreError};
+use super::super::{Home, StoreError, blocks};
 use super::files::Files;
 use super::{LedgerError, checkpoint_size};
 use crate::ledger::{ENTRY_BYTES, Entry, HASH_PLACE, Hash};
@@ -26,8 +26,8 @@ CREATE TABLE IF NOT EXISTS ledger_runs (
 CREATE INDEX IF NOT EXISTS ledger_places ON ledger_runs (place);
 CREATE TABLE IF NOT EXISTS ledger_keys (number INTEGER PRIMARY KEY, place INTEGER NOT NULL, public BLOB NOT NULL) STRICT;
 ";
-/// How many frames are taken from the database at once.
-const BATCH: u32 = 16_384;
+/// How many frames are taken from the database at once, and those of one block more.
+const BATCH: usize = 16_384;
 /// How many entries are read at once of what a crash left.
 const READ_ENTRIES: u64 = 16_384;
 /// Tells one start of the machine from another (proc(5)).
@@ -89,23 +89,22 @@ struct Row {
 }
 
 fn has_more(connection: &Connection, after: u64) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE entry > ?1)")?;
-    statement.query_row([signed(after)], |row| row.get(0))
+    Ok(blocks::last_entry(connection)? > after)
 }
 
 fn folded_after(connection: &Connection, after: u64) -> rusqlite::Result<Vec<Row>> {
-    let text = "SELECT entry, session, writer, seq, hash FROM events WHERE entry > ?1 ORDER BY entry LIMIT ?2";
-    let mut statement = connection.prepare_cached(text)?;
-    let rows = statement.query_map(params![signed(after), BATCH], |row| {
-        let (event, seq): (i64, i64) = (row.get(0)?, row.get(3)?);
-        Ok(Row {
-            event: event.cast_unsigned(),
-            journal: (row.get(1)?, row.get(2)?),
-            seq: seq.cast_unsigned(),
-            hash: Hash(row.get(4)?),
-        })
+    let mut rows = Vec::new();
+    blocks::after(connection, after, |block| {
+        let session = block.extent.session.to_string();
+        for (kept, chain) in block.hashed()? {
+            if kept.entry > after {
+                let journal = (session.clone(), kept.writer.as_str().to_owned());
+                rows.push(Row { event: kept.entry, journal, seq: chain.frames(), hash: chain.head() });
+            }
+        }
+        Ok::<_, rusqlite::Error>(rows.len() < BATCH)
     })?;
-    rows.collect()
+    Ok(rows)
 }
 
 /// The ledger while it is appended to, and the rows about it.
@@ -378,8 +377,15 @@ pub(super) fn number_of(
     writer: &str,
     seq: u64,
 ) -> rusqlite::Result<Option<u64>> {
-    let text = "SELECT number FROM events WHERE session = ?1 AND writer = ?2 AND seq = ?3";
-    let mut statement = connection.prepare_cached(text)?;
-    let row = statement.query_row(params![session.as_str(), writer, signed(seq)], |row| row.get::<_, i64>(0));
-    Ok(row.optional()?.map(i64::cast_unsigned))
+    let mut found = None;
+    // An event has at least its frame's number.
+    blocks::of_session(connection, session, seq, |block| {
+        for (kept, chain) in block.hashed()? {
+            if kept.writer.as_str() == writer && chain.frames() == seq {
+                found = Some(kept.number);
+            }
+        }
+        Ok::<_, rusqlite::Error>(found.is_none())
+    })?;
+    Ok(found)
 }

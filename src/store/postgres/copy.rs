@@ -9,7 +9,7 @@ use crate::ledger::{Frontier, Hash, leaf_hash};
 use crate::model::SessionId;
 use crate::store::ledger::{Files, mark_moved, moved_to, note_files};
 use crate::store::summary_row::signed;
-use crate::store::{Home, Sqlite, Status, Store, StoreError};
+use crate::store::{Home, Sqlite, Status, Store, StoreError, blocks};
 use rusqlite::types::Value;
 use std::path::Path;
 
@@ -47,20 +47,23 @@ struct Table {
     sum: &'static str,
 }
 
+/// The table that the embedded store has in another form.
+const EVENTS: &str = "events";
+
 /// The tables whose rows are taken over as they are, each after those that it refers to.
 const TABLES: [Table; 7] = [
     Table {
         name: "sessions",
         from: "session, name, user, profile, argv, workspace, policy_hash, pid, pid_started_ticks, started, ended, \
                end_reason, exit, events, allowed, denied, refused, failed, calls, inexact, cost_nano, input, cache_read, \
-               cache_write, cache_write_long, output, reasoning, web_searches",
+               cache_write, cache_write_long, output, reasoning, web_searches, team, project",
         to: "session, name, user_name, profile, argv, workspace, policy_hash, pid, pid_started_ticks, started, ended, \
              end_reason, exit, events, allowed, denied, refused, failed, calls, inexact, cost_nano, input, cache_read, \
-             cache_write, cache_write_long, output, reasoning, web_searches",
+             cache_write, cache_write_long, output, reasoning, web_searches, team, project",
         types: &[
             "text", "text", "text", "text", "text", "text", "text", "bigint", "bigint", "bigint", "bigint", "text",
             "text", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint",
-            "bigint", "bigint", "bigint", "bigint", "bigint",
+            "bigint", "bigint", "bigint", "bigint", "bigint", "text", "text",
         ],
         sum: "cost_nano",
     },
@@ -72,8 +75,9 @@ const TABLES: [Table; 7] = [
         sum: "folded_bytes",
     },
     Table {
-        name: "events",
-        from: "entry, session, number, writer, seq, at, kind, payload, hash",
+        name: EVENTS,
+        // Opened from blocks.
+        from: "",
         to: "entry, session, number, writer, seq, at, kind, payload, hash",
         types: &["bigint", "text", "bigint", "text", "bigint", "bigint", "text", "bytea", "bytea"],
         sum: "number",
@@ -186,7 +190,9 @@ impl Source<'_> {
 
     fn send(&mut self, link: &Link) -> Result<(), Fault> {
         for table in &TABLES {
-            if self.has(table.name)? {
+            if table.name == EVENTS {
+                self.send_events(link, table)?;
+            } else if self.has(table.name)? {
                 self.send_table(link, table)?;
             }
         }
@@ -212,6 +218,41 @@ impl Source<'_> {
             }
         }
         page.send(link, table, self.machine)
+    }
+
+    /// The embedded store has them in blocks.
+    fn send_events(&self, link: &Link, table: &Table) -> Result<(), Fault> {
+        let mut page = Page::of(table);
+        let sent = blocks::after(&self.from.connection, 0, |block| {
+            for (kept, chain) in block.hashed()? {
+                let event = block.event(&kept)?;
+                let row = [
+                    Value::Integer(signed(kept.entry)),
+                    Value::Text(event.session.to_string()),
+                    Value::Integer(signed(kept.number)),
+                    Value::Text(event.writer),
+                    Value::Integer(signed(chain.frames())),
+                    Value::Integer(event.at.0),
+                    Value::Text(event.kind),
+                    Value::Blob(kept.payload.to_vec()),
+                    Value::Blob(chain.head().0.to_vec()),
+                ];
+                for (column, value) in page.columns.iter_mut().zip(row) {
+                    page.bytes += column.push(value).unwrap_or_default();
+                }
+                page.rows += 1;
+            }
+            if page.rows >= PAGE_ROWS || page.bytes >= PAGE_BYTES {
+                page.send(link, table, self.machine).map_err(Sending::Server)?;
+                page = Page::of(table);
+            }
+            Ok::<_, Sending>(true)
+        });
+        match sent {
+            Ok(()) => page.send(link, table, self.machine),
+            Err(Sending::Server(fault)) => Err(fault),
+            Err(Sending::Database(error)) => Err(self.from.failed("read")(error).into()),
+        }
     }
 
     fn send_ledger(&mut self, link: &Link) -> Result<(), Fault> {
@@ -285,6 +326,9 @@ impl Source<'_> {
     }
 
     fn totals(&self, table: &Table) -> Result<(u64, i128), Fault> {
+        if table.name == EVENTS {
+            return self.total_events();
+        }
         if !self.has(table.name)? {
             return Ok((0, 0));
         }
@@ -300,6 +344,20 @@ impl Source<'_> {
         Ok((count, sum))
     }
 
+    /// How many there are, and the sum of their numbers, by what the blocks say they have.
+    fn total_events(&self) -> Result<(u64, i128), Fault> {
+        let failed = self.from.failed("read");
+        let mut statement = self.from.connection.prepare("SELECT number, count FROM blocks").map_err(&failed)?;
+        let mut rows = statement.query([]).map_err(&failed)?;
+        let (mut total, mut sum) = (0, 0);
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let (number, count): (i64, i64) = (row.get(0).map_err(&failed)?, row.get(1).map_err(&failed)?);
+            total += count.cast_unsigned();
+            sum += i128::from(count) * (i128::from(number) + i128::from(number) + i128::from(count) - 1) / 2;
+        }
+        Ok((total, sum))
+    }
+
     fn root(&mut self) -> Result<Hash, Fault> {
         let (size, mut frontier) = (self.size(), Frontier::default());
         while let Some(files) = self.files.as_mut().filter(|_| frontier.size() < size) {
@@ -307,6 +365,18 @@ impl Source<'_> {
             entries.iter().for_each(|entry| frontier.push(leaf_hash(entry), |_, _, _| {}));
         }
         Ok(frontier.root())
+    }
+}
+
+/// What kept events from being sent.
+enum Sending {
+    Database(rusqlite::Error),
+    Server(Fault),
+}
+
+impl From<rusqlite::Error> for Sending {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
     }
 }
 

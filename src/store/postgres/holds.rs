@@ -10,13 +10,15 @@
 
 use super::link::{Fault, Link};
 use super::locks::{self, Lock};
+use super::summary_row::plain;
 use super::{Postgres, fold, query, summary_row};
 use crate::meter::{Admission, Budget, admit};
-use crate::model::{NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window};
+use crate::model::{NanoUsd, RequestNumber, Scope, SessionId, Timestamp, Window, Writer};
 use crate::policy::SpendPolicy;
+use crate::store::holds::place_of;
 use crate::store::summary_row::signed;
-use crate::store::told::Told;
-use crate::store::{Account, Claim, HoldBook, Moment, Placed, StoreError, process_start_ticks};
+use crate::store::told::{Outcome, Told};
+use crate::store::{Account, Claim, HoldBook, Journal, Moment, Placed, StoreError, process_start_ticks};
 
 /// How many of a session's last calls tell what the next will probably cost.
 const EXPECTED_BY: i64 = 20;
@@ -63,9 +65,7 @@ impl PostgresHolds {
         let (account, session) = (&self.account, self.account.session.as_str());
         let request = signed(claim.request.0);
         self.store.link.transaction("hold money in", |link| {
-            for (lock, alone) in locks_of(account, policies) {
-                if alone { locks::wait(link, lock)? } else { locks::wait_shared(link, lock)? }
-            }
+            locks::wait_all(link, &locks_of(account, policies))?;
             let mut budgets = Vec::new();
             for (index, policy) in policies.iter().enumerate() {
                 budgets.push(claim.sees(index, &budget(link, account, policy, claim.moment)?));
@@ -91,7 +91,9 @@ impl PostgresHolds {
         let mut any = false;
         for (session, pid, ticks) in open {
             if session != self.account.session && process_start_ticks(pid) != Some(ticks) {
-                self.replay(&session)?;
+                // Its proxy may outlive it by some seconds, let a call go that it has money for, and say what one came to.
+                let over = !Journal::is_written(&self.store.home, &session, Writer::Proxy);
+                self.replay(&session, over)?;
                 any = true;
             }
         }
@@ -109,11 +111,11 @@ impl PostgresHolds {
         Ok(changed > 0)
     }
 
-    /// Settles what a session left open by what its journal tells.
-    fn replay(&self, session: &SessionId) -> Result<(), StoreError> {
+    /// Settles what a session left open by what its journal tells; what that leaves open, only where it is `over`.
+    fn replay(&self, session: &SessionId, over: bool) -> Result<(), StoreError> {
         let Postgres { link, home, machine, .. } = &self.store;
         fold::fold(link, home, machine, session)?;
-        link.transaction("hold money in", |link| settle_by_journal(link, session))
+        link.transaction("hold money in", |link| settle_by_journal(link, session, over))
     }
 }
 
@@ -146,13 +148,17 @@ impl HoldBook for PostgresHolds {
         self.store.link.again("read", budgets)
     }
 
-    /// Every session tells by itself here, each part once.
-    fn reached(&mut self, _: &SpendPolicy, _: u32, _: Moment) -> Result<bool, StoreError> {
-        Ok(true)
+    /// Where a connection is lost in the middle of the commit, it may be that nobody tells: it is told at most once.
+    fn reached(&mut self, policy: &SpendPolicy, percent: u32, moment: Moment) -> Result<bool, StoreError> {
+        let (budget, since) = place_of(&self.account, policy, moment);
+        let (budget, percent) = (plain(&budget), i64::from(percent));
+        let text = "INSERT INTO alerts (budget, since, percent) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let noted = |link: &Link| link.execute(text, &[&budget, &since, &percent]);
+        Ok(self.store.link.again("hold money in", noted)? > 0)
     }
 
     fn close(self: Box<Self>) -> Result<(), StoreError> {
-        self.replay(&self.account.session)
+        self.replay(&self.account.session, true)
     }
 }
 
@@ -197,7 +203,7 @@ fn settle(link: &Link, session: &SessionId, request: RequestNumber, cost: NanoUs
     link.execute(text, &[&session.as_str(), &signed(request.0), &cost.0]).map(drop)
 }
 
-fn settle_by_journal(link: &Link, session: &SessionId) -> Result<(), Fault> {
+fn settle_by_journal(link: &Link, session: &SessionId, over: bool) -> Result<(), Fault> {
     let text = "SELECT request FROM charges WHERE session = $1 AND state <> 'settled'";
     let open = link.query(text, &[&session.as_str()])?;
     // As nearly always: then nobody need read what the session did.
@@ -209,12 +215,10 @@ fn settle_by_journal(link: &Link, session: &SessionId) -> Result<(), Fault> {
     let whole = link.query_one(text, &[&session.as_str()])?.try_get::<_, i64>(0)? == 0;
     for row in open {
         let request = RequestNumber(row.try_get::<_, i64>(0)?.cast_unsigned());
-        let Told { left, settled } = told.get(&request).copied().unwrap_or_default();
-        match settled {
-            Some(cost) => settle(link, session, request, cost)?,
-            // Nothing leaves before it is in the journal.
-            None if !left && whole => settle(link, session, request, NanoUsd::ZERO)?,
-            None => {
+        match told.get(&request).copied().unwrap_or_default().outcome(whole, over) {
+            Outcome::Settled(cost) => settle(link, session, request, cost)?,
+            Outcome::Open => {}
+            Outcome::Lost => {
                 let text = "UPDATE charges SET state = 'lost' WHERE session = $1 AND request = $2";
                 link.execute(text, &[&session.as_str(), &signed(request.0)])?;
             }
@@ -234,8 +238,8 @@ fn budget(link: &Link, account: &Account, policy: &SpendPolicy, moment: Moment) 
         Scope::Session | Scope::Organisation => ("$1::text IS NULL", Some("$1::text IS NULL"), None),
         Scope::Agent => ("agent = $1", Some("profile = $1"), Some(account.agent.clone())),
         Scope::User => ("user_name = $1", Some("user_name = $1"), Some(account.user.clone())),
-        Scope::Team => ("team = $1", None, account.team.clone()),
-        Scope::Project => ("project = $1", None, account.project.clone()),
+        Scope::Team => ("team = $1", Some("team = $1"), account.team.clone()),
+        Scope::Project => ("project = $1", Some("project = $1"), account.project.clone()),
     };
     let text = format!(
         "SELECT least(coalesce(sum(nano) FILTER (WHERE state <> 'held'), 0), {MOST})::bigint, \

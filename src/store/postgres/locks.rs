@@ -1,6 +1,6 @@
 //! What only one may do at a time, across all machines. Every lock ends with its transaction.
 
-use super::link::{Fault, Link};
+use super::link::{Fault, Link, Parameter};
 use sha2::{Digest, Sha256};
 
 /// Sets omni's locks apart from those of others in the same database.
@@ -35,7 +35,13 @@ pub(super) fn wait(link: &Link, lock: Lock) -> Result<(), Fault> {
     link.query_one("SELECT pg_advisory_xact_lock($1)", &[&lock.0]).map(drop)
 }
 
-/// Waits until nobody has the lock alone.
-pub(super) fn wait_shared(link: &Link, lock: Lock) -> Result<(), Fault> {
-    link.query_one("SELECT pg_advisory_xact_lock_shared($1)", &[&lock.0]).map(drop)
+/// Waits for several locks, one after another in their order, each alone or shared: one question to the server.
+pub(super) fn wait_all(link: &Link, locks: &[(Lock, bool)]) -> Result<(), Fault> {
+    let each = (1..).zip(locks).map(|(index, (_, alone))| match alone {
+        true => format!("pg_advisory_xact_lock(${index})"),
+        false => format!("pg_advisory_xact_lock_shared(${index})"),
+    });
+    let text = format!("SELECT {}", each.collect::<Vec<_>>().join(", "));
+    let numbers: Vec<Parameter<'_>> = locks.iter().map(|(lock, _)| &lock.0 as Parameter<'_>).collect();
+    link.query_one(&text, &numbers).map(drop)
 }

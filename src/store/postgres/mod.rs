@@ -29,10 +29,12 @@ pub(super) use holds::PostgresHolds;
 use self::link::Link;
 use self::summary_row::Known;
 use super::ledger::{announce, keep_signatures, sign, submission_of, succeed};
+use super::read::is_as_long;
+use super::search::scan;
 use super::summary::Status;
 use super::{
-    Checkpointed, Exported, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, LedgerStore, Report, SpendBy,
-    SpendRow, Sqlite, Store, StoreError, StoredEvent, Summary,
+    Checkpointed, Exported, Home, LedgerEntry, LedgerError, LedgerKey, LedgerReport, LedgerStore, Report, Search,
+    SpendBy, SpendRow, Sqlite, Store, StoreError, StoredEvent, Summary, Turn,
 };
 use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission};
 use crate::model::{SessionId, Timestamp, Writer};
@@ -76,8 +78,8 @@ impl Postgres {
 
     fn is_folded(&self, session: &SessionId, lengths: &BTreeMap<(String, String), u64>) -> bool {
         Writer::ALL.iter().all(|writer| {
-            let found = std::fs::symlink_metadata(self.home.journal(session, *writer)).ok().map(|found| found.len());
-            found == lengths.get(&(session.to_string(), writer.as_str().to_owned())).copied()
+            let folded = lengths.get(&(session.to_string(), writer.as_str().to_owned())).copied();
+            is_as_long(&self.home, session, *writer, folded)
         })
     }
 
@@ -140,6 +142,13 @@ impl Store for Postgres {
 
     fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
         self.link.again("read", |link| query::log(link, session, self.viewer.as_deref(), entry, count))
+    }
+
+    fn search(&self, search: &Search, turn: Turn, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        match search.groups().is_empty() {
+            true => self.link.again("read", |link| query::search(link, self.viewer.as_deref(), search, turn, count)),
+            false => scan(|entry, count| self.log(search.session.as_ref(), entry, count), search, turn, count),
+        }
     }
 
     fn log_between(

@@ -7,7 +7,7 @@ use crate::ledger::event_json;
 use crate::model::{NanoUsd, SessionId, Timestamp, Usage, Writer};
 use crate::store::query::{StoredEvent, StoredFrame};
 use crate::store::summary_row::signed;
-use crate::store::{SpendBy, SpendRow, StoreError};
+use crate::store::{Search, SpendBy, SpendRow, StoreError, Turn};
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
@@ -69,6 +69,43 @@ pub(super) fn log(
         after = found.last().map_or(after, |event: &StoredEvent| signed(event.entry));
         if !full || found.len() as u64 >= u64::from(count) {
             return Ok(found);
+        }
+    }
+}
+
+/// Events of a session or of all at a time, at most `count` from a place on: what is asked for by no term. Page by page, since what
+/// one answer holds is in memory.
+pub(super) fn search(
+    link: &Link,
+    user: Option<&str>,
+    search: &Search,
+    turn: Turn,
+    count: u32,
+) -> Result<Vec<StoredEvent>, Fault> {
+    let (mut first, mut last, order) = match turn {
+        Turn::After(entry) => (signed(entry).saturating_add(1), i64::MAX, "ASC"),
+        Turn::Before(entry) => (0, signed(entry).saturating_sub(1), "DESC"),
+    };
+    let text = format!(
+        "{COLUMNS} WHERE {OWN} AND ($2::text IS NULL OR session = $2) AND at >= $3 AND at < $4 \
+         AND entry >= $5 AND entry <= $6 ORDER BY entry {order} LIMIT $7"
+    );
+    let session = search.session.as_ref().map(SessionId::as_str);
+    let (since, until) = (search.since.map_or(i64::MIN, |at| at.0), search.until.map_or(i64::MAX, |at| at.0));
+    let mut found = Vec::new();
+    loop {
+        let page = i64::from(PAGE_EVENTS.min(count - u32::try_from(found.len()).unwrap_or(count)));
+        let rows = link.query(&text, &[&user, &session, &since, &until, &first, &last, &page])?;
+        for row in &rows {
+            found.push(stored(row)?);
+        }
+        let Some(end) = found.last().map(|event: &StoredEvent| signed(event.entry)) else { return Ok(found) };
+        if rows.len() as u64 != page.unsigned_abs() || found.len() as u64 >= u64::from(count) {
+            return Ok(found);
+        }
+        match turn {
+            Turn::After(_) => first = end + 1,
+            Turn::Before(_) => last = end - 1,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::locks;
 use crate::store::StoreError;
 
 /// What makes the tables, one version after another. What was shipped is never changed, only followed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// The newest version that this program knows.
 fn known() -> i32 {

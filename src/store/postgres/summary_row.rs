@@ -18,14 +18,15 @@ const SELECT: &str = "SELECT sessions.*, machines.name AS machine_name,
 const UPSERT: &str =
     "INSERT INTO sessions (session, machine, name, user_name, profile, argv, workspace, policy_hash, pid,
     pid_started_ticks, started, ended, end_reason, exit, events, allowed, denied, refused, failed, calls, inexact,
-    cost_nano, input, cache_read, cache_write, cache_write_long, output, reasoning, web_searches)
+    cost_nano, input, cache_read, cache_write, cache_write_long, output, reasoning, web_searches, team,
+    project)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-    $24, $25, $26, $27, $28, $29)
+    $24, $25, $26, $27, $28, $29, $30, $31)
     ON CONFLICT (session) DO UPDATE SET name = $3, user_name = $4, profile = $5, argv = $6, workspace = $7,
     policy_hash = $8, pid = $9, pid_started_ticks = $10, started = $11, ended = $12, end_reason = $13, exit = $14,
     events = $15, allowed = $16, denied = $17, refused = $18, failed = $19, calls = $20, inexact = $21, cost_nano = $22,
     input = $23, cache_read = $24, cache_write = $25, cache_write_long = $26, output = $27, reasoning = $28,
-    web_searches = $29";
+    web_searches = $29, team = $30, project = $31";
 
 /// A session as the store knows it.
 pub(super) struct Known {
@@ -56,6 +57,7 @@ pub(super) fn save(link: &Link, machine: &str, summary: &Summary) -> Result<(), 
     let text = |value: &Option<String>| value.as_deref().map(plain);
     let [name, user, profile] = [&summary.name, &summary.user, &summary.profile].map(text);
     let [workspace, policy_hash] = [&summary.workspace, &summary.policy_hash].map(text);
+    let [team, project] = [&summary.team, &summary.project].map(text);
     let argv = json(&summary.argv).as_deref().map(plain);
     let (end_reason, exit) = (summary.end_reason.as_ref().and_then(json), summary.exit.as_ref().and_then(json));
     let counts = [summary.events, requests.allowed, requests.denied, requests.refused, requests.failed, summary.calls];
@@ -96,6 +98,8 @@ pub(super) fn save(link: &Link, machine: &str, summary: &Summary) -> Result<(), 
             &output,
             &reasoning,
             &searches,
+            &team,
+            &project,
         ],
     )
     .map(drop)
@@ -109,6 +113,8 @@ fn from_row(row: &Row) -> Result<Known, Fault> {
         session: id(row.try_get("session")?)?,
         name: row.try_get("name")?,
         user: row.try_get("user_name")?,
+        team: row.try_get("team")?,
+        project: row.try_get("project")?,
         profile: row.try_get("profile")?,
         argv: from_json(row, "argv")?.unwrap_or_default(),
         workspace: row.try_get("workspace")?,
