@@ -231,7 +231,7 @@ pub(super) fn stored_frame(
         }
         if let Some(frame) = &mut found {
             let of_journal = |pair: &(Kept<'_>, Chain)| pair.0.writer == frame.writer && pair.0.number < number;
-            let before = block.hashed()?.into_iter().filter(of_journal).next_back().map(|(_, chain)| chain);
+            let before = block.hashed()?.into_iter().rfind(of_journal).map(|(_, chain)| chain);
             frame.before = before.or(block.head(frame.writer)).map(|chain| chain.head());
         }
         Ok::<_, rusqlite::Error>(false)
