@@ -1,7 +1,7 @@
 //! What looking for placeholders and for secrets costs: `cargo bench --bench secrets`.
 //!
 //! A request of 100 KiB, as text of a model call and as a picture in base64, is watched with five and with five hundred
-//! placeholders; an answer of 1 MiB in pieces of 16 KiB is scrubbed of as many secrets.
+//! placeholders; an answer of 1 MiB in pieces of 16 KiB is scrubbed of as many secrets; a store with as many is opened for one.
 
 use anyhow::Context;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -9,7 +9,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use omni::policy::Shape;
 use omni::proxy::{Screen, Scrub, Scrubber, Watch};
+use omni::store::{Keyring, SecretStore, StoredSecret};
 use std::hint::black_box;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How long each is measured.
@@ -45,6 +47,51 @@ fn main() -> anyhow::Result<()> {
             tell(&format!("scrub an answer, {name}"), count, took, ANSWER_BYTES);
         }
     }
+    COUNTS.into_iter().try_for_each(open_a_store)
+}
+
+/// A system that keeps no keys, so that the store's is in its file.
+struct NoKeyring;
+
+impl Keyring for NoKeyring {
+    fn get(&self) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+        None
+    }
+    fn keep(&self, _key: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn forget(&self) {}
+    fn of_desktop(&self, _store: &str) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn keep_with_desktop(&self, _store: &str, _key: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn forget_with_desktop(&self, _store: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Reads one value of a store that holds so many.
+fn open_a_store(count: usize) -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let mut store = SecretStore::edit(home.path())?;
+    for number in 0..count {
+        let declared = serde_json::json!({"name": number.to_string(), "preset": "github"});
+        let known = StoredSecret { declared, set_at: "2026-01-01T00:00:00Z".to_owned(), has_value: true };
+        store.set(&number.to_string(), known, Some(zeroize::Zeroizing::new(secret(number))), &NoKeyring)?;
+    }
+    drop(store);
+    let took = per_call(|| {
+        let value = SecretStore::read(home.path()).and_then(|store| store.value("0", &NoKeyring));
+        assert!(black_box(value).is_ok());
+    });
+    tell(
+        "open the store for one value",
+        count,
+        took,
+        std::fs::metadata(home.path().join("secrets"))?.len().try_into()?,
+    );
     Ok(())
 }
 

@@ -202,10 +202,11 @@ fn words_of_installation(event: &Event) -> String {
             format!("{user} keeps the secret {secret} for {}, from {}", sites.join(", "), from.join(", "))
         }
         Event::SecretRemoved { user, secret } => format!("{user} removes the secret {secret}"),
-        Event::SecretStoreGuarded { user, passphrase: true } => format!("{user} has a passphrase guard the secrets"),
-        Event::SecretStoreGuarded { user, passphrase: false } => {
-            format!("{user} takes the passphrase of the secrets away")
+        Event::SecretStoreGuarded { user, passphrase: true, .. } => {
+            format!("{user} has a passphrase guard the secrets")
         }
+        Event::SecretStoreGuarded { user, desktop: true, .. } => format!("{user} has the desktop guard the secrets"),
+        Event::SecretStoreGuarded { user, .. } => format!("{user} takes the passphrase of the secrets away"),
         Event::PricesChanged { user, price_table, sha256: Some(sha256) } => {
             format!("{user} installs the prices of {price_table}, file {sha256}")
         }

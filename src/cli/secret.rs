@@ -3,8 +3,8 @@
 use super::listing::{emit, json_line, printable, record};
 use crate::model::Event;
 use crate::policy::{Preset, SecretSpec, nearest};
-use crate::session::{KernelKeyring, check_secret, user_name};
-use crate::store::{Home, SecretStore, StoredSecret};
+use crate::session::{SystemKeyring, check_secret, user_name};
+use crate::store::{Guard, Home, SecretStore, StoredSecret};
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -66,8 +66,11 @@ enum Verb {
     #[command(after_help = "Example:\n  omni secret passphrase")]
     Passphrase {
         /// Take the passphrase away: whoever can read omni's home can then read the secrets.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "desktop")]
         none: bool,
+        /// Have the desktop's secret service keep the key instead, which gives it while you are logged in there.
+        #[arg(long)]
+        desktop: bool,
     },
 }
 
@@ -83,9 +86,9 @@ struct Set {
     /// The secret's name; that of a known vendor says where it goes.
     name: String,
     /// The vendor, where the name is another.
-    #[arg(long, value_name = "VENDOR", conflicts_with = "host")]
+    #[arg(long, value_name = "VENDOR", conflicts_with = "place")]
     preset: Option<String>,
-    /// The one https host that it is sent to.
+    /// The one https host that it is sent to; of a vendor whose customers have one each, yours.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// The port there. Default: 443.
@@ -115,6 +118,12 @@ struct Set {
     /// It is a client's certificate with its key, as PEM, which the proxy presents there.
     #[arg(long, group = "place", requires = "host")]
     client_certificate: bool,
+    /// It is the value of this field of a form's body.
+    #[arg(long, value_name = "NAME", group = "place", requires = "host")]
+    form: Option<String>,
+    /// It stands there in the first message of a WebSocket, as in `/auth/key`; `*` for wherever in it.
+    #[arg(long, value_name = "POINTER", group = "place", requires = "host")]
+    first_message: Option<String>,
     /// It stands there in a JSON body, as in `/auth/key`.
     #[arg(long, value_name = "POINTER", group = "place", requires = "host")]
     json: Option<String>,
@@ -158,8 +167,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Remove { name } => remove(&name)?,
         Verb::Presets { json } => presets(json)?,
         Verb::Unlock => unlock()?,
-        Verb::Lock => KernelKeyring::of(Home::from_env()?.path()).lock(),
-        Verb::Passphrase { none } => passphrase(none)?,
+        Verb::Lock => SystemKeyring::of(Home::from_env()?.path()).lock(),
+        Verb::Passphrase { none: true, .. } => guard(Guard::File)?,
+        Verb::Passphrase { desktop: true, .. } => guard(Guard::Desktop)?,
+        Verb::Passphrase { .. } => passphrase()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -195,9 +206,11 @@ impl Set {
     /// How a profile would declare it.
     fn declaration(&self) -> anyhow::Result<Value> {
         let mut declared = json!({"name": self.name});
-        match (&self.host, &self.preset) {
-            (Some(host), _) => {
-                declared["host"] = json!(host);
+        if let Some(host) = &self.host {
+            declared["host"] = json!(host);
+        }
+        match (&self.host, self.preset()) {
+            (Some(_), None) => {
                 let keys = [
                     ("port", self.port.map(Value::from)),
                     ("path", self.path.clone().map(Value::from)),
@@ -208,6 +221,8 @@ impl Set {
                     ("query", self.query.clone().map(Value::from)),
                     ("cookie", self.cookie.clone().map(Value::from)),
                     ("json", self.json.clone().map(Value::from)),
+                    ("form", self.form.clone().map(Value::from)),
+                    ("first_message", self.first_message.clone().map(Value::from)),
                     ("client_certificate", self.client_certificate.then_some(true.into())),
                 ];
                 for (key, value) in keys {
@@ -216,10 +231,8 @@ impl Set {
                     }
                 }
             }
-            (None, preset) => {
-                let preset = preset.as_deref().unwrap_or(&self.name);
-                declared["preset"] = json!(Preset::named(preset).ok_or_else(|| unknown(preset))?.name);
-            }
+            (_, Some(preset)) => declared["preset"] = json!(preset.name),
+            (None, None) => return Err(unknown(self.preset.as_deref().unwrap_or(&self.name))),
         }
         if let (Some(app), Some(installation)) = (&self.app, &self.installation) {
             declared["github_app"] = json!({"app": app, "installation": installation});
@@ -239,10 +252,11 @@ impl Set {
     }
 
     fn preset(&self) -> Option<&'static Preset> {
-        match self.host {
-            Some(_) => None,
-            None => Preset::named(self.preset.as_deref().unwrap_or(&self.name)),
-        }
+        let named = Preset::named(self.preset.as_deref().unwrap_or(&self.name));
+        let is_placed = self.header.is_some() || self.bearer || self.basic.is_some() || self.basic_user;
+        let is_placed = is_placed || self.query.is_some() || self.cookie.is_some() || self.json.is_some();
+        let is_placed = is_placed || self.first_message.is_some() || self.form.is_some() || self.client_certificate;
+        named.filter(|preset| self.host.is_none() || (preset.wants_host() && !is_placed))
     }
 }
 
@@ -267,7 +281,7 @@ fn set(wanted: &Set) -> anyhow::Result<()> {
     let (secret, sites) = (spec.name.clone(), spec.sites.iter().map(ToString::to_string).collect());
     let from = spec.from.iter().map(ToString::to_string).collect();
     record(&home, &Event::SecretSet { user: user_name(), secret, sites, from })?;
-    store.set(&spec.name, known, value, &KernelKeyring::of(home.path()))?;
+    store.set(&spec.name, known, value, &SystemKeyring::of(home.path()))?;
     let mut text = format!("{} goes to:\n", spec.name);
     for site in &spec.sites {
         writeln!(text, "  {site}")?;
@@ -312,7 +326,7 @@ fn remove(name: &str) -> anyhow::Result<()> {
     if store.secrets().contains_key(name) {
         record(&home, &Event::SecretRemoved { user: user_name(), secret: name.to_owned() })?;
     }
-    Ok(store.remove(name, &KernelKeyring::of(home.path()))?)
+    Ok(store.remove(name, &SystemKeyring::of(home.path()))?)
 }
 
 fn presets(json: bool) -> anyhow::Result<()> {
@@ -346,18 +360,19 @@ fn unlock() -> anyhow::Result<()> {
         return Ok(());
     }
     let passphrase = read_line("Passphrase: ")?;
-    Ok(store.unlock(&passphrase, &KernelKeyring::of(home.path()))?)
+    Ok(store.unlock(&passphrase, &SystemKeyring::of(home.path()))?)
 }
 
-fn passphrase(none: bool) -> anyhow::Result<()> {
+/// Has another guard the store's key.
+fn guard(by: Guard<'_>) -> anyhow::Result<()> {
     let home = Home::from_env()?;
-    let keyring = KernelKeyring::of(home.path());
-    let guarded = |passphrase| Event::SecretStoreGuarded { user: user_name(), passphrase };
-    if none {
-        let mut store = SecretStore::edit(home.path())?;
-        record(&home, &guarded(false))?;
-        return Ok(store.guard(None, &keyring)?);
-    }
+    let mut store = SecretStore::edit(home.path())?;
+    let (passphrase, desktop) = (matches!(by, Guard::Passphrase(_)), by == Guard::Desktop);
+    record(&home, &Event::SecretStoreGuarded { user: user_name(), passphrase, desktop })?;
+    Ok(store.guard(by, &SystemKeyring::of(home.path()))?)
+}
+
+fn passphrase() -> anyhow::Result<()> {
     let first = read_line("New passphrase: ")?;
     ensure!(
         first.chars().count() >= PASSPHRASE_CHARS_MIN,
@@ -366,9 +381,7 @@ fn passphrase(none: bool) -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
         ensure!(*read_line("The same again: ")? == *first, "the two are not the same: nothing was changed");
     }
-    let mut store = SecretStore::edit(home.path())?;
-    record(&home, &guarded(true))?;
-    Ok(store.guard(Some(&first), &keyring)?)
+    guard(Guard::Passphrase(&first))
 }
 
 /// Reads a value, from the terminal or from standard input to its end.

@@ -618,6 +618,9 @@ pub enum Event {
         user: String,
         /// Whether by a passphrase.
         passphrase: bool,
+        /// Whether by the desktop's secret service; by a file where neither.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        desktop: bool,
     },
     /// Sessions that begin from now on are charged by another table; written before it is there.
     PricesChanged {

@@ -141,12 +141,14 @@ impl CredentialFile {
         shape: Shape,
         approval: Approval,
     ) -> SecretSpec {
+        let presents = sites.iter().any(|site| site.place == Place::ClientCertificate);
+        let mode = if presents { Mode::Inject } else { Mode::Placeholder };
         SecretSpec {
             name,
             from: vec![SecretSource::Credential(self, key)],
             certificate: Vec::new(),
             sites,
-            mode: Mode::Placeholder,
+            mode,
             refresh: Some(LOGIN_REFRESH),
             placeholder_env: Vec::new(),
             placeholder_files: Vec::new(),
@@ -195,16 +197,36 @@ enum Piece {
     Placeholder(usize),
     /// That user and the placeholder in base64, as in basic credentials.
     Basic(usize, String),
+    /// A certificate of nobody's in base64, and its key.
+    Certificate,
+    Key,
+}
+
+/// What stands for a client's certificate and its key where a program insists on some: of no worth, and shown to the proxy alone.
+#[derive(Debug, Default)]
+pub struct Nobody {
+    /// The certificate, as PEM.
+    pub certificate: String,
+    /// Its key, as PEM.
+    pub key: String,
 }
 
 impl Outline {
+    /// Whether a certificate of nobody's stands in what stands for it.
+    #[must_use]
+    pub fn shows_a_certificate(&self) -> bool {
+        self.look_alike.contains(&Piece::Certificate)
+    }
+
     /// What stands for the file, where these stand for its credentials, in their order.
     #[must_use]
-    pub fn look_alike(&self, placeholders: &[&Placeholder]) -> String {
+    pub fn look_alike(&self, placeholders: &[&Placeholder], nobody: &Nobody) -> String {
         let held = |number: &usize| placeholders.get(*number).map_or("", |placeholder| placeholder.as_str());
         let piece = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
             Piece::Placeholder(number) => held(number).to_owned(),
+            Piece::Certificate => BASE64_STANDARD.encode(&nobody.certificate),
+            Piece::Key => BASE64_STANDARD.encode(&nobody.key),
             Piece::Basic(number, user) => BASE64_STANDARD.encode(format!("{user}:{}", held(number))),
         };
         self.look_alike.iter().map(piece).collect()
@@ -264,6 +286,14 @@ impl Contents {
 
     fn stand_in(&mut self, number: usize) {
         self.outline.look_alike.push(Piece::Placeholder(number));
+    }
+
+    fn stand_in_certificate(&mut self) {
+        self.outline.look_alike.push(Piece::Certificate);
+    }
+
+    fn stand_in_key(&mut self) {
+        self.outline.look_alike.push(Piece::Key);
     }
 
     fn stand_in_basic(&mut self, number: usize, user: &str) {

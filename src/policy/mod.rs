@@ -69,7 +69,7 @@ pub use cel::{History, SessionFacts};
 pub use clause::WrittenClause;
 pub use compile::{Policy, RuleSource};
 pub use condition::Particulars;
-pub use credential_file::{Contents, Credential, CredentialFile, Outline, Texts};
+pub use credential_file::{Contents, Credential, CredentialFile, Nobody, Outline, Texts};
 pub use error::{PolicyError, PolicyErrors, nearest};
 pub use exchange::{Endpoint, Exchange, github_claims, google_claims, jwt_form};
 pub use file::{PolicyFile, Publishing, is_policy_file, parse_policy_file, parse_project_file};
@@ -92,12 +92,15 @@ pub use read_secret::is_name as is_secret_name;
 pub use repository_deed::{RepositoryDeed, WhoseRepository};
 pub use rule::{Effect, Level, Rule, WrittenRule};
 pub use secret::{
-    AWS_FILE, AWS_VARIABLES, Approval, Binding, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource,
+    ANYWHERE, AWS_FILE, AWS_VARIABLES, Approval, Binding, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource,
     SecretSpec, Site,
 };
 pub use secret_files::{SecretFiles, SecretNames, is_unseen};
 pub use secret_policy::SecretPolicy;
-pub use shape::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR, Shape, signing_placeholder};
+pub use shape::{
+    PLACEHOLDER_MARK, PLACEHOLDER_MARK_CAPITAL, PLACEHOLDER_OWN, PLACEHOLDER_OWN_CAPITAL, PLACEHOLDER_PAIR, Shape,
+    signing_placeholder,
+};
 pub use spend::{OnHardLimit, OnSoftLimit, OnUnknownModel, SpendPolicy};
 pub use ssh::{SshAccess, SshHost};
 pub use tally::{Allowance, Tally, TooMany, TooMuch, Way};

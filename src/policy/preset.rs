@@ -10,6 +10,34 @@ use std::time::Duration;
 pub(super) const GITHUB_APP: &str = "github-app";
 /// The preset of a Google account, whose key is.
 pub(super) const GOOGLE_ACCOUNT: &str = "gcp-service-account";
+/// What presets are called besides.
+const ALIASES: [(&str, &str); 1] = [("gcp", GOOGLE_ACCOUNT)];
+/// What stands for the host of a site that each customer of the vendor's has of their own.
+const OWN_HOST: &str = "";
+/// What stands in a host for each region in which Amazon Bedrock is. Others share Amazon's domain, and so none is left open.
+const REGION: &str = "REGION";
+const REGIONS: [&str; 20] = [
+    "us-east-1",
+    "us-east-2",
+    "us-west-1",
+    "us-west-2",
+    "ca-central-1",
+    "sa-east-1",
+    "eu-central-1",
+    "eu-central-2",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-south-2",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-northeast-3",
+    "ap-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+];
 /// Where Google's programs keep a user's own.
 const GOOGLE_FILE: &str = "~/.config/gcloud/application_default_credentials.json";
 
@@ -211,12 +239,12 @@ static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "bedrock",
-        about: "an API key of Amazon Bedrock's for us-east-1",
+        about: "an API key of Amazon Bedrock's",
         variables: &["AWS_BEARER_TOKEN_BEDROCK"],
-        shape: Shape::Opaque,
+        shape: Shape::Bedrock,
         sites: &[
-            ("bedrock-runtime.us-east-1.amazonaws.com", "/", At::Bearer),
-            ("bedrock.us-east-1.amazonaws.com", "/", At::Bearer),
+            ("bedrock-runtime.REGION.amazonaws.com", "/", At::Bearer),
+            ("bedrock.REGION.amazonaws.com", "/", At::Bearer),
         ],
         login: None,
         files: &[],
@@ -246,7 +274,7 @@ static PRESETS: &[Preset] = &[
         name: "mistral",
         about: "an API key of Mistral's, from console.mistral.ai",
         variables: &["MISTRAL_API_KEY"],
-        shape: Shape::Opaque,
+        shape: Shape::Mistral,
         sites: &[("api.mistral.ai", "/", At::Bearer)],
         login: None,
         files: &[],
@@ -255,7 +283,7 @@ static PRESETS: &[Preset] = &[
         name: "groq",
         about: "an API key of Groq's, from console.groq.com",
         variables: &["GROQ_API_KEY"],
-        shape: Shape::Opaque,
+        shape: Shape::Groq,
         sites: &[("api.groq.com", "/", At::Bearer)],
         login: None,
         files: &[],
@@ -264,7 +292,7 @@ static PRESETS: &[Preset] = &[
         name: "xai",
         about: "an API key of xAI's, from console.x.ai",
         variables: &["XAI_API_KEY"],
-        shape: Shape::Opaque,
+        shape: Shape::Xai,
         sites: &[("api.x.ai", "/", At::Bearer)],
         login: None,
         files: &[],
@@ -273,7 +301,7 @@ static PRESETS: &[Preset] = &[
         name: "deepseek",
         about: "an API key of DeepSeek's, from platform.deepseek.com",
         variables: &["DEEPSEEK_API_KEY"],
-        shape: Shape::Opaque,
+        shape: Shape::DeepSeek,
         sites: &[("api.deepseek.com", "/", At::Bearer)],
         login: None,
         files: &[],
@@ -282,7 +310,7 @@ static PRESETS: &[Preset] = &[
         name: "stripe",
         about: "a secret key of Stripe's, from dashboard.stripe.com/apikeys",
         variables: &["STRIPE_API_KEY"],
-        shape: Shape::Opaque,
+        shape: Shape::Stripe,
         sites: &[("api.stripe.com", "/", At::Bearer)],
         login: None,
         files: &[],
@@ -291,7 +319,7 @@ static PRESETS: &[Preset] = &[
         name: "cloudflare",
         about: "an API token of Cloudflare's, from dash.cloudflare.com",
         variables: &["CLOUDFLARE_API_TOKEN"],
-        shape: Shape::Opaque,
+        shape: Shape::Cloudflare,
         sites: &[("api.cloudflare.com", "/client/", At::Bearer)],
         login: None,
         files: &[],
@@ -300,7 +328,7 @@ static PRESETS: &[Preset] = &[
         name: "digitalocean",
         about: "a personal access token of DigitalOcean's, from cloud.digitalocean.com",
         variables: &["DIGITALOCEAN_ACCESS_TOKEN"],
-        shape: Shape::Opaque,
+        shape: Shape::DigitalOcean,
         sites: &[("api.digitalocean.com", "/", At::Bearer)],
         login: None,
         files: &[],
@@ -314,10 +342,20 @@ static PRESETS: &[Preset] = &[
     Preset::of_file("gh-login", "your own login of GitHub's command line, in ~/.config/gh/hosts.yml"),
     Preset::of_file("kubeconfig", "your own ~/.kube/config: the tokens of its users"),
     Preset {
+        name: "jira",
+        about: "an API token of Atlassian's, from id.atlassian.com, for a site such as NAME.atlassian.net",
+        variables: &["JIRA_API_TOKEN", "ATLASSIAN_API_TOKEN"],
+        shape: Shape::Atlassian,
+        // The password of its owner's e-mail address; what a server of one's own takes, by itself.
+        sites: &[(OWN_HOST, "/", At::Basic), (OWN_HOST, "/", At::Bearer)],
+        login: None,
+        files: &[],
+    },
+    Preset {
         name: "linear",
         about: "an API key of Linear's, from linear.app",
         variables: &["LINEAR_API_KEY"],
-        shape: Shape::Opaque,
+        shape: Shape::Linear,
         sites: &[("api.linear.app", "/", At::Header("authorization"))],
         login: None,
         files: &[],
@@ -333,6 +371,7 @@ impl Preset {
     /// The preset of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
+        let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
         PRESETS.iter().find(|preset| preset.name == name)
     }
 
@@ -368,10 +407,26 @@ impl Preset {
         PRESETS.iter().map(|preset| preset.name)
     }
 
-    /// Where the secret may be sent to.
+    /// Whether each customer has a host of their own, which only they know.
+    #[must_use]
+    pub fn wants_host(&self) -> bool {
+        self.sites.iter().any(|(host, ..)| *host == OWN_HOST)
+    }
+
+    /// Where the secret may be sent to; nowhere where that is known to its owner alone ([`Preset::sites_at`]).
     #[must_use]
     pub fn sites(&self) -> Vec<Site> {
-        let site = |(host, path, at): &(&str, &str, At)| {
+        self.sites_of(None)
+    }
+
+    /// The same, where this is the owner's own host.
+    #[must_use]
+    pub fn sites_at(&self, own: &HostName) -> Vec<Site> {
+        self.sites_of(Some(own))
+    }
+
+    fn sites_of(&self, own: Option<&HostName>) -> Vec<Site> {
+        let site = |host: &str, (_, path, at): &(&str, &str, At)| {
             let place = match at {
                 At::Header(name) => Place::Header((*name).to_owned()),
                 At::Bearer => Place::Bearer,
@@ -380,10 +435,15 @@ impl Preset {
                 At::Query(name) => Place::Query((*name).to_owned()),
             };
             // Every host of a preset is one: a test parses them all.
-            let host = HostName::parse(host).ok()?;
+            let host = if host == OWN_HOST { own.cloned()? } else { HostName::parse(host).ok()? };
             Some(Site { host, port: Port(443), path: (*path).to_owned(), place })
         };
-        self.sites.iter().filter_map(site).collect()
+        let in_regions = |known: &&(&'static str, _, _)| known.0.contains(REGION);
+        let named = self.sites.iter().filter(|known| !in_regions(known)).filter_map(|known| site(known.0, known));
+        let regional = self.sites.iter().filter(in_regions);
+        let regional = regional
+            .flat_map(|known| REGIONS.iter().filter_map(move |region| site(&known.0.replace(REGION, region), known)));
+        named.chain(regional).collect()
     }
 
     /// Where its value is looked for where nothing else is written: omni's store, then the vendor's own variables, then a login of
@@ -430,6 +490,7 @@ impl Preset {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
@@ -439,7 +500,10 @@ mod tests {
         let mut taken = BTreeSet::new();
         for preset in PRESETS {
             let known_by_file = preset.credential_file().is_some();
-            let sound = preset.sites().len() == preset.sites.len() && preset.sites.is_empty() == known_by_file;
+            let own = HostName::parse("name.example").unwrap();
+            let regional = preset.sites.iter().filter(|(host, ..)| host.contains(REGION)).count();
+            let expected = preset.sites.len() + regional * (REGIONS.len() - 1);
+            let sound = preset.sites_at(&own).len() == expected && preset.sites.is_empty() == known_by_file;
             assert!(sound, "{}", preset.name);
             let held = !preset.variables.is_empty() || !preset.files.is_empty() || preset.is_read_as_it_is();
             assert!(held, "{}: no program inside would find its placeholder", preset.name);

@@ -6,7 +6,9 @@ use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
 use super::exchange::Exchange;
 use super::preset::{GITHUB_APP, GOOGLE_ACCOUNT, Preset};
 use super::quantity::parse_duration;
-use super::secret::{Approval, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site};
+use super::secret::{
+    ANYWHERE, Approval, Mode, PLACEHOLDER_WORD, Place, PlaceholderFile, SecretSource, SecretSpec, Site,
+};
 use super::shape::Shape;
 use super::vault::{VaultField, VaultSettings};
 use crate::model::{HostName, Port};
@@ -26,9 +28,23 @@ const HEADERS_RESERVED: [&str; 10] = [
     "upgrade",
 ];
 
+/// The keys of which a site has one.
+const PLACE_KEYS: [&str; 11] = [
+    "header",
+    "bearer",
+    "basic",
+    "basic_user",
+    "query",
+    "cookie",
+    "json",
+    "form",
+    "first_message",
+    "aws",
+    "client_certificate",
+];
 /// What a secret needs to have a place.
 const PLACE_HINT: &str = "write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, `query: NAME`, \
-                          `cookie: NAME`, `json: /POINTER`, `aws: true` or `client_certificate: true`";
+                          `cookie: NAME`, `json: /POINTER`, `form: NAME`, `first_message: /POINTER`, `aws: true` or `client_certificate: true`";
 
 impl SecretSpec {
     /// Reads a secret that is declared alone, as one entry of `secrets:` is.
@@ -72,7 +88,7 @@ impl SecretSpec {
         let refresh = refresh.or_else(|| preset.and_then(Preset::refresh));
         let sites = match fields.take("sites") {
             Some(node) => read_sites(node, complaints),
-            None if preset.is_some() => Vec::new(),
+            None if let Some(preset) = preset => read_own_host(preset, &mut fields, &whole, complaints),
             None => read_site(&mut fields, &whole, complaints).into_iter().collect(),
         };
         let placeholder = fields.take("placeholder");
@@ -146,6 +162,27 @@ fn read_exchange(
     None
 }
 
+/// Reads the `host` of a vendor whose customers have one each.
+fn read_own_host(
+    preset: &Preset,
+    fields: &mut Fields,
+    whole: &Complaint,
+    complaints: &mut Vec<Complaint>,
+) -> Vec<Site> {
+    if !preset.wants_host() {
+        return Vec::new();
+    }
+    let Some(node) = fields.take("host") else {
+        complaints.push(Complaint {
+            message: format!("the preset `{}` does not know your own site", preset.name),
+            hint: Some(format!("add `host: NAME`, or `omni secret set {} --host NAME`", preset.name)),
+            ..whole.clone()
+        });
+        return Vec::new();
+    };
+    read_host(node, complaints).map(|host| preset.sites_at(&host)).unwrap_or_default()
+}
+
 /// The secret of a preset that is a login, or a file of credentials.
 fn of_login(preset: Option<&Preset>, name: Option<&Node>) -> Option<SecretSpec> {
     let name = read_name(name?.clone(), &mut Vec::new())?;
@@ -213,13 +250,15 @@ fn no_place_for_exchange(
 /// Complains of places that the proxy cannot make where a request has none.
 fn no_place_for_injection(mode: Mode, sites: &[Site], whole: &Complaint, complaints: &mut Vec<Complaint>) {
     let cannot = |site: &&Site| match &site.place {
-        Place::Json(_) | Place::Aws => true,
+        Place::Json(_) | Place::Form(_) | Place::FirstMessage(_) | Place::Aws => true,
         Place::BasicPassword(user) => user.is_none(),
         _ => false,
     };
     if let Some(site) = sites.iter().find(|site| mode == Mode::Inject && cannot(site)) {
         let hint = match site.place {
-            Place::Json(_) | Place::Aws => "use a placeholder there, which is swapped where it stands",
+            Place::Json(_) | Place::Form(_) | Place::FirstMessage(_) | Place::Aws => {
+                "use a placeholder there, which is swapped where it stands"
+            }
             _ => "say whose password it is: `basic: USER`",
         };
         let message = format!("a secret cannot be injected into {}", site.place);
@@ -343,8 +382,7 @@ fn read_port(node: Node, complaints: &mut Vec<Complaint>) -> Option<Port> {
 /// Reads the place of a site, of which there must be one.
 fn read_place(fields: &mut Fields, whole: &Complaint, complaints: &mut Vec<Complaint>) -> Option<Place> {
     let complain = |message: String| Complaint { message, hint: Some(PLACE_HINT.to_owned()), ..whole.clone() };
-    let keys = ["header", "bearer", "basic", "basic_user", "query", "cookie", "json", "aws", "client_certificate"];
-    let mut taken: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.take(key)?))).collect();
+    let mut taken: Vec<_> = PLACE_KEYS.iter().filter_map(|key| Some((*key, fields.take(key)?))).collect();
     match (taken.pop(), taken.pop()) {
         (Some((key, node)), None) => read_place_of(key, node, complaints),
         (Some((last, _)), Some((first, _))) => {
@@ -381,11 +419,12 @@ fn read_place_of(key: &str, node: Node, complaints: &mut Vec<Complaint>) -> Opti
     let sound = match key {
         "basic" => visible && !written.contains(':'),
         "cookie" => visible && !written.contains(['=', ';', ',', '"']),
-        "json" => written.starts_with('/') && !written.contains(char::is_control),
+        "first_message" if written == ANYWHERE => true,
+        "json" | "first_message" => written.starts_with('/') && !written.contains(char::is_control),
         _ => visible && !written.contains(['=', '&', '#', '?', '%', '+']),
     };
     if !sound {
-        let hint = "write `basic: USER` or `basic: \"*\"`, `query: NAME`, `cookie: NAME`, `json: /a/b`";
+        let hint = "write `basic: USER` or `basic: \"*\"`, `query: NAME`, `cookie: NAME`, `json: /a/b`, `form: NAME`, `first_message: /a/b`";
         complaints.push(node.complaint(format!("`{written}` cannot stand behind `{key}`"), hint));
         return None;
     }
@@ -394,6 +433,8 @@ fn read_place_of(key: &str, node: Node, complaints: &mut Vec<Complaint>) -> Opti
         "basic" => Place::BasicPassword(Some(written)),
         "cookie" => Place::Cookie(written),
         "json" => Place::Json(written),
+        "form" => Place::Form(written),
+        "first_message" => Place::FirstMessage(written),
         _ => Place::Query(written),
     })
 }

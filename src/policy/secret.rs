@@ -226,6 +226,9 @@ impl fmt::Display for SecretSource {
     }
 }
 
+/// What stands for every place of a WebSocket's first message.
+pub const ANYWHERE: &str = "*";
+
 /// Where in a request a secret goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
@@ -245,6 +248,10 @@ pub enum Place {
     Json(String),
     /// `Authorization: AWS4-HMAC-SHA256 …`: the request is signed, at the host or one below it.
     Aws,
+    /// The value of this field of a form's body (`application/x-www-form-urlencoded`).
+    Form(String),
+    /// The string at this place of a WebSocket's first message, as a pointer (RFC 6901); [`ANYWHERE`] for wherever in it.
+    FirstMessage(String),
     /// The TLS handshake, as the client's certificate and key.
     ClientCertificate,
 }
@@ -260,6 +267,9 @@ impl fmt::Display for Place {
             Self::Query(name) => write!(f, "the parameter `{name}` of the query"),
             Self::Cookie(name) => write!(f, "the cookie `{name}`"),
             Self::Json(pointer) => write!(f, "`{pointer}` in the JSON body"),
+            Self::Form(name) => write!(f, "the field `{name}` of a form's body"),
+            Self::FirstMessage(pointer) if pointer == ANYWHERE => write!(f, "the first message of a WebSocket"),
+            Self::FirstMessage(pointer) => write!(f, "`{pointer}` in the first message of a WebSocket"),
             Self::Aws => write!(f, "the header `authorization` as the key of an AWS signature"),
             Self::ClientCertificate => write!(f, "the client's certificate"),
         }

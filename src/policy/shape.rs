@@ -17,6 +17,13 @@ pub const PLACEHOLDER_MARK: &[u8; 8] = b"ZXepeqer";
 pub const PLACEHOLDER_PAIR: &[u8; 2] = b"ZX";
 /// How many characters after the mark are the placeholder's own.
 pub const PLACEHOLDER_OWN: usize = 12;
+/// The mark where there is room for little, and for capitals and the digits from `2` to `7` alone, as in the ids of AWS's keys.
+///
+/// Of letters like these no base64 begins a group with the pair, but `V`, `F` or `6` before a `W` ends one with it: so there is one at
+/// every distance from the beginning modulo three here, too.
+pub const PLACEHOLDER_MARK_CAPITAL: &[u8; 8] = b"ZXVWFW6W";
+/// How many characters after that mark are the placeholder's own.
+pub const PLACEHOLDER_OWN_CAPITAL: usize = 8;
 
 /// What a placeholder looks like: a vendor's own keys, so that a harness that checks them is content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +62,28 @@ pub enum Shape {
     HuggingFace,
     /// `xoxb-`, two numbers, 24 letters and digits.
     Slack,
-    /// `AKIA`, 20 letters and digits: the id of a key of AWS's, whose secret is made from it ([`signing_placeholder`]).
+    /// `AKIA`, 16 capitals and digits from `2` to `7`: the id of a key of AWS's, whose secret is made from it ([`signing_placeholder`]).
     AwsKey,
+    /// `ATATT3xFfGF0`, 171 characters, `=`, and the CRC-32 of all that in eight digits of base 16.
+    Atlassian,
+    /// `gsk_`, 52 letters and digits.
+    Groq,
+    /// `xai-`, 80 letters and digits.
+    Xai,
+    /// 32 letters and digits.
+    Mistral,
+    /// `sk-`, 32 letters and digits.
+    DeepSeek,
+    /// `sk_live_`, 99 letters and digits.
+    Stripe,
+    /// 40 characters.
+    Cloudflare,
+    /// `dop_v1_`, 64 letters and digits.
+    DigitalOcean,
+    /// `lin_api_`, 40 letters and digits.
+    Linear,
+    /// `ABSK`, 128 characters: a key of Amazon Bedrock's.
+    Bedrock,
     /// `omni-placeholder-`, the secret's name, 32 characters.
     Opaque,
 }
@@ -70,8 +97,12 @@ enum Alphabet {
     Plain,
     /// Letters and digits, the last six of which are the CRC-32 of the others.
     Checked,
+    /// Those of base32 (RFC 4648, section 6).
+    Base32,
 }
 
+/// Digits of base 32, in order.
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// Digits of base 62, in the order in which GitHub and npm count.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// How many of them a checksum has.
@@ -79,7 +110,7 @@ const CHECK_DIGITS: usize = 6;
 
 impl Shape {
     /// Every shape by the name it is written as.
-    pub(super) const ALL: [(&'static str, Self); 19] = [
+    pub(super) const ALL: [(&'static str, Self); 29] = [
         ("anthropic", Self::Anthropic),
         ("anthropic-token", Self::AnthropicToken),
         ("anthropic-renewal", Self::AnthropicRenewal),
@@ -98,6 +129,16 @@ impl Shape {
         ("hugging-face", Self::HuggingFace),
         ("slack", Self::Slack),
         ("aws", Self::AwsKey),
+        ("atlassian", Self::Atlassian),
+        ("groq", Self::Groq),
+        ("xai", Self::Xai),
+        ("mistral", Self::Mistral),
+        ("deepseek", Self::DeepSeek),
+        ("stripe", Self::Stripe),
+        ("cloudflare", Self::Cloudflare),
+        ("digitalocean", Self::DigitalOcean),
+        ("linear", Self::Linear),
+        ("bedrock", Self::Bedrock),
         ("opaque", Self::Opaque),
     ];
 
@@ -141,7 +182,17 @@ impl Shape {
             Self::DockerHub => ("dckr_pat_", Alphabet::Url, 27, ""),
             Self::HuggingFace => ("hf_", Alphabet::Plain, 34, ""),
             Self::Slack => ("xoxb-100000000000-1000000000000-", Alphabet::Plain, 24, ""),
-            Self::AwsKey => ("AKIA", Alphabet::Plain, 20, ""),
+            Self::AwsKey => ("AKIA", Alphabet::Base32, 16, ""),
+            Self::Atlassian => ("ATATT3xFfGF0", Alphabet::Url, 171, "="),
+            Self::Groq => ("gsk_", Alphabet::Plain, 52, ""),
+            Self::Xai => ("xai-", Alphabet::Plain, 80, ""),
+            Self::Mistral => ("", Alphabet::Plain, 32, ""),
+            Self::DeepSeek => ("sk-", Alphabet::Plain, 32, ""),
+            Self::Stripe => ("sk_live_", Alphabet::Plain, 99, ""),
+            Self::Cloudflare => ("", Alphabet::Url, 40, ""),
+            Self::DigitalOcean => ("dop_v1_", Alphabet::Plain, 64, ""),
+            Self::Linear => ("lin_api_", Alphabet::Plain, 40, ""),
+            Self::Bedrock => ("ABSK", Alphabet::Plain, 128, ""),
             Self::Opaque => {
                 let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
                 let shown: String = name.chars().filter(plain).collect();
@@ -151,7 +202,12 @@ impl Shape {
                 ));
             }
         };
-        Placeholder(format!("{begin}{}{end}", characters(name, entropy, count, alphabet)))
+        let mut text = format!("{begin}{}{end}", characters(name, entropy, count, alphabet));
+        if *self == Self::Atlassian {
+            let check = crc32(text.trim_end_matches('=').as_bytes());
+            text.push_str(&format!("{check:08X}"));
+        }
+        Placeholder(text)
     }
 }
 
@@ -167,16 +223,22 @@ pub fn signing_placeholder(id: &Placeholder) -> String {
 /// Characters drawn from entropy, after the mark.
 fn characters(name: &str, entropy: &[u8; 96], count: usize, alphabet: Alphabet) -> String {
     let drawn = if alphabet == Alphabet::Checked { count - CHECK_DIGITS } else { count };
-    let mut text = String::from_utf8_lossy(PLACEHOLDER_MARK).into_owned();
+    let mark = if alphabet == Alphabet::Base32 { PLACEHOLDER_MARK_CAPITAL } else { PLACEHOLDER_MARK };
+    let mut text = String::from_utf8_lossy(mark).into_owned();
     for block in 0u32.. {
         let mut hash = Sha256::new();
         hash.update(b"omni placeholder 2\0");
         hash.update(entropy);
         hash.update(block.to_be_bytes());
         hash.update(name);
+        let hash = hash.finalize();
         // 30 of the 32 bytes, as those make whole characters.
-        let block = URL_SAFE_NO_PAD.encode(&hash.finalize()[..30]);
-        text.extend(block.chars().filter(|c| alphabet == Alphabet::Url || c.is_ascii_alphanumeric()));
+        let block = URL_SAFE_NO_PAD.encode(&hash[..30]);
+        match alphabet {
+            Alphabet::Base32 => text.extend(hash.iter().map(|byte| char::from(BASE32[usize::from(byte % 32)]))),
+            Alphabet::Url => text.push_str(&block),
+            Alphabet::Plain | Alphabet::Checked => text.extend(block.chars().filter(char::is_ascii_alphanumeric)),
+        }
         if text.len() >= drawn {
             break;
         }
@@ -217,6 +279,8 @@ mod tests {
         assert!(opaque.starts_with("omni-placeholder-mykey-") && opaque.len() == 23 + 32);
         let github = Shape::GitHub.placeholder("a", &entropy).0;
         assert!(github.len() == 40 && github.bytes().skip(4).all(|byte| byte.is_ascii_alphanumeric()), "{github}");
+        let aws = Shape::AwsKey.placeholder("a", &entropy).0;
+        assert!(aws.len() == 20 && aws.starts_with("AKIA") && aws.bytes().all(|byte| BASE32.contains(&byte)), "{aws}");
     }
 
     #[test]
@@ -231,12 +295,16 @@ mod tests {
 
     #[test]
     fn every_secret_and_every_draw_has_its_own_placeholder_with_the_mark_and_enough_of_its_own() {
-        let mark = String::from_utf8_lossy(PLACEHOLDER_MARK).into_owned();
         for (name, shape) in Shape::ALL {
+            let (mark, count) = match shape {
+                Shape::AwsKey => (PLACEHOLDER_MARK_CAPITAL, PLACEHOLDER_OWN_CAPITAL),
+                _ => (PLACEHOLDER_MARK, PLACEHOLDER_OWN),
+            };
+            let mark = String::from_utf8_lossy(mark).into_owned();
             let own = |secret: &str, entropy| {
                 let text = shape.placeholder(secret, &[entropy; 96]).0;
                 let rest = text.split_once(mark.as_str()).map(|(_, rest)| rest.to_owned());
-                rest.and_then(|rest| rest.get(..PLACEHOLDER_OWN).map(str::to_owned))
+                rest.and_then(|rest| rest.get(..count).map(str::to_owned))
             };
             assert!(own("a", 7).is_some() && own("a", 7) == own("a", 7), "{name}");
             assert!(own("a", 7) != own("b", 7) && own("a", 7) != own("a", 8), "{name}");
@@ -246,9 +314,12 @@ mod tests {
     #[test]
     fn the_pair_stands_in_the_marks_base64_wherever_it_begins() {
         for before in 0..9 {
-            let text = [&vec![b'-'; before][..], PLACEHOLDER_MARK, b"x"].concat();
-            for coded in [BASE64_STANDARD.encode(&text), BASE64_URL_SAFE.encode(&text)] {
-                assert!(coded.contains("ZX"), "{before}: {coded}");
+            for mark in [PLACEHOLDER_MARK, PLACEHOLDER_MARK_CAPITAL] {
+                assert!(mark.starts_with(PLACEHOLDER_PAIR));
+                let text = [&vec![b'-'; before][..], mark, b"x"].concat();
+                for coded in [BASE64_STANDARD.encode(&text), BASE64_URL_SAFE.encode(&text)] {
+                    assert!(coded.contains("ZX"), "{before}: {coded}");
+                }
             }
         }
     }

@@ -127,14 +127,14 @@ fn complains_about_every_flaw_of_a_secret() {
             "p.yaml:4:54: `host` says how a request travels (a secret goes into a header of its own)",
             "p.yaml:5:90: `antropic` is not a shape of placeholders (did you mean `anthropic`?)",
             "p.yaml:6:5: the secret has both a `header` and a `bearer` (write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, \
-             `query: NAME`, `cookie: NAME`, `json: /POINTER`, `aws: true` or `client_certificate: true`)",
+             `query: NAME`, `cookie: NAME`, `json: /POINTER`, `form: NAME`, `first_message: /POINTER`, `aws: true` or `client_certificate: true`)",
             "p.yaml:6:33: the command is empty (write it like `command:pass show key`)",
             "p.yaml:6:53: `*.a.com` holds '*', which no host name has (a secret is sent to one host, by its plain name)",
             "p.yaml:7:5: there are two secrets named `b` (give each a name of its own)",
             "p.yaml:7:5: the variable `B` of the secret `b` is set twice \
              (a variable holds one placeholder, or one value of `set`)",
             "p.yaml:8:5: the secret has no place in a request (write `header: NAME`, `bearer: true`, `basic: USER`, `basic_user: true`, \
-             `query: NAME`, `cookie: NAME`, `json: /POINTER`, `aws: true` or `client_certificate: true`)",
+             `query: NAME`, `cookie: NAME`, `json: /POINTER`, `form: NAME`, `first_message: /POINTER`, `aws: true` or `client_certificate: true`)",
             "p.yaml:8:5: the secret has no `host` (a secret is sent to one host: add `host: NAME`)",
             "p.yaml:8:5: the secret has no `name` (add `name: NAME`)",
             "p.yaml:8:5: the secret has no `from` \

@@ -302,7 +302,8 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
         return Err(refused(Denied::of(&grant, *status, (*reason).to_owned())));
     }
     let plan = match shared.vault.plan(grant.line(), &target, asked.headers) {
-        Ok(plan) => plan,
+        Ok(plan) if matches!(asked.offer, Offer::WebSocket(_)) => plan,
+        Ok(plan) => Plan { message_sites: Vec::new(), ..plan },
         Err(misplaced) => return Err(refused(Denied::of(&grant, 403, misplaced.to_string()))),
     };
     match admit(shared, &grant, asked.length) {
@@ -403,7 +404,7 @@ async fn forward(
     }
     let handshake = handshake.map(|handshake| {
         let standing = Standing::of_request(&grant, &target, &headers, act, shared.policy.done());
-        handshake.standing(standing).funded(MessageCalls::of(shared, &allowed))
+        handshake.standing(standing).funded(MessageCalls::of(shared, &allowed)).putting(plan.message_sites.clone())
     });
     let line = match allowed {
         Event::RequestAllowed { line, .. } => line,

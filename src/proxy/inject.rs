@@ -73,6 +73,16 @@ impl Held {
     }
 }
 
+/// How a text writes what stands in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum TextKind {
+    #[default]
+    Json,
+    Form,
+    /// As it is.
+    Plain,
+}
+
 /// Which secrets go where in one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -80,8 +90,12 @@ pub(super) struct Plan {
     pub(super) injections: Vec<(usize, usize)>,
     /// The client certificates that its connection may present.
     pub(super) certificates: Vec<usize>,
+    /// The sites in the first message of the WebSocket that it begins.
+    pub(super) message_sites: Vec<(usize, usize)>,
     /// The sites in the body that its secrets may go to.
     pub(super) body_sites: Vec<(usize, usize)>,
+    /// What of it is a form's, rather than JSON's.
+    pub(super) body_kind: TextKind,
     /// What of the body is swapped, in order.
     pub(super) body_swaps: Vec<(usize, Range<usize>)>,
     /// Whether a signature takes in the body's hash, and the hash once it is known.
@@ -233,6 +247,7 @@ impl Vault {
     pub(super) fn used(&self, plan: &Plan) -> Vec<usize> {
         let swapped = plan.swaps.iter().map(|(index, _)| *index);
         let injected = plan.injections.iter().map(|(index, _)| *index).chain(plan.certificates.iter().copied());
+        let injected = injected.chain(plan.message_sites.iter().map(|(index, _)| *index));
         let mut used: Vec<usize> =
             swapped.chain(injected).chain(plan.body_swaps.iter().map(|(index, _)| *index)).collect();
         used.sort_unstable();
@@ -267,18 +282,33 @@ impl Vault {
         if plan.body_swaps.is_empty() {
             return body;
         }
-        let (mut swapped, mut at) = (Vec::with_capacity(body.len()), 0);
-        for (index, range) in &plan.body_swaps {
-            swapped.extend_from_slice(&body[at..range.start]);
-            let quoted = serde_json::Value::from(self.entries[*index].held().secret.expose()).to_string();
-            swapped.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
-            at = range.end;
-        }
-        swapped.extend_from_slice(&body[at..]);
+        let swapped = self.swapped(&plan.body_swaps, &body, plan.body_kind);
         if headers.contains_key(CONTENT_LENGTH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(swapped.len()));
         }
         swapped.into()
+    }
+
+    /// A text with secrets where their placeholders stood, written as such texts write them.
+    pub(super) fn swapped(&self, swaps: &[(usize, Range<usize>)], text: &[u8], kind: TextKind) -> Vec<u8> {
+        let (mut swapped, mut at) = (Vec::with_capacity(text.len()), 0);
+        for (index, range) in swaps {
+            swapped.extend_from_slice(&text[at..range.start]);
+            let held = self.entries[*index].held();
+            match kind {
+                TextKind::Json => {
+                    let quoted = serde_json::Value::from(held.secret.expose()).to_string();
+                    swapped.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+                }
+                TextKind::Form => {
+                    swapped.extend_from_slice(spot::percent_encoded(held.secret.expose()).as_bytes());
+                }
+                TextKind::Plain => swapped.extend_from_slice(held.secret.expose().as_bytes()),
+            }
+            at = range.end;
+        }
+        swapped.extend_from_slice(&text[at..]);
+        swapped
     }
 
     /// Takes the session's secrets out of an answer's headers: a secret becomes its placeholder again, and a value with
@@ -534,7 +564,7 @@ impl Entry {
                 None
             }
             // Refused where it is written.
-            Place::Json(_) | Place::Aws | Place::ClientCertificate => None,
+            Place::Json(_) | Place::Form(_) | Place::FirstMessage(_) | Place::Aws | Place::ClientCertificate => None,
         };
         if let Some((name, value)) = header {
             headers.insert(name, sensitive(value));

@@ -1,7 +1,7 @@
 //! A connection to an upstream, plain or in TLS, as the pool sees it, which overhears how many requests it takes.
 
 use super::ahead::{Ahead, Gathered};
-use super::client_certificate::explained;
+use super::client_certificate::{explained, is_explained};
 use super::lanes::{Lanes, Told};
 use std::io;
 use std::pin::Pin;
@@ -20,9 +20,14 @@ const SETTINGS_BYTES_MAX: usize = 16 * 1024;
 /// The setting that says how many requests at a time are taken (RFC 9113, section 6.5.2).
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 
+/// Most bytes that are read of what a server said before it closed a connection that is written to.
+const LAST_WORDS_BYTES_MAX: usize = 16 * 1024;
+
 /// A connection to an upstream.
 pub(super) struct Leg {
     stream: Stream,
+    /// What the server said last, where that was read when it took no more.
+    last_words: Vec<u8>,
     overhearing: Option<Overhearing>,
     /// Keeps the lane from making another connection while this one lasts.
     told: Option<Told>,
@@ -53,18 +58,42 @@ impl Leg {
     /// Plain TCP.
     pub(super) fn plain(stream: TcpStream, errand: &Errand) -> Self {
         errand.lanes.tell_single(&errand.host);
-        Self { stream: Stream::Plain(stream), overhearing: None, told: None }
+        Self { stream: Stream::Plain(stream), last_words: Vec::new(), overhearing: None, told: None }
     }
 
     /// Verified TLS.
     pub(super) fn tls(stream: TlsStream<Ahead<TcpStream>>, errand: Errand) -> Self {
-        let mut leg = Self { stream: Stream::Tls(Box::new(Gathered::new(stream))), overhearing: None, told: None };
+        let stream = Stream::Tls(Box::new(Gathered::new(stream)));
+        let mut leg = Self { stream, last_words: Vec::new(), overhearing: None, told: None };
         if leg.is_http2() {
             leg.overhearing = Some(Overhearing { errand, frame: Vec::new() });
         } else {
             errand.lanes.tell_single(&errand.host);
         }
         leg
+    }
+
+    /// Why nothing more can be written: the server's alert about the client's certificate, where there is one. In the newest TLS it comes
+    /// after the handshake, with the end of the connection right behind it, which a client that writes hears of first.
+    fn explain_write(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let Stream::Tls(stream) = &mut self.stream else { return error };
+        if !self.last_words.is_empty() {
+            return error;
+        }
+        let mut room = vec![0; LAST_WORDS_BYTES_MAX];
+        let mut out = ReadBuf::new(&mut room);
+        match Pin::new(stream).poll_read(cx, &mut out) {
+            Poll::Ready(Err(said)) => Some(explained(said)).filter(is_explained).unwrap_or(error),
+            _ => {
+                self.last_words = out.filled().to_vec();
+                error
+            }
+        }
+    }
+
+    /// What came of writing.
+    fn written<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        polled.map_err(|error| self.explain_write(cx, error))
     }
 
     /// Whether HTTP/2 is spoken on it.
@@ -104,6 +133,12 @@ impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let leg = self.get_mut();
         let before = out.filled().len();
+        if !leg.last_words.is_empty() {
+            let count = leg.last_words.len().min(out.remaining());
+            out.put_slice(&leg.last_words[..count]);
+            leg.last_words.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
         ready!(match &mut leg.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, out),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, out).map_err(explained),
@@ -119,10 +154,12 @@ impl AsyncRead for Leg {
 
 impl AsyncWrite for Leg {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let leg = self.get_mut();
+        let polled = match &mut leg.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        leg.written(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -130,10 +167,12 @@ impl AsyncWrite for Leg {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let leg = self.get_mut();
+        let polled = match &mut leg.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
+        };
+        leg.written(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -144,10 +183,12 @@ impl AsyncWrite for Leg {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let leg = self.get_mut();
+        let polled = match &mut leg.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        };
+        leg.written(cx, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,8 +200,64 @@ impl AsyncWrite for Leg {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use rustls::pki_types::ServerName;
+    use rustls::server::WebPkiClientVerifier;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that demands a client's certificate, and the settings of a client that has none.
+    fn demanding() -> (rustls::ServerConfig, rustls::ClientConfig) {
+        let made = rcgen::generate_simple_self_signed(vec!["server.example".to_owned()]).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let (roots, provider) = (Arc::new(roots), super::super::roots::provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (server, client)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_before_it_closed_is_why_nothing_can_be_written() {
+        let (server, client) = demanding();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refusing = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            assert!(tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(stream).await.is_err());
+        });
+        let name = ServerName::try_from("server.example").unwrap();
+        let stream = Ahead::new(tokio::net::TcpStream::connect(address).await.unwrap());
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let mut leg = Leg {
+            stream: Stream::Tls(Box::new(Gathered::new(connector.connect(name, stream).await.unwrap()))),
+            last_words: Vec::new(),
+            overhearing: None,
+            told: None,
+        };
+        refusing.await.unwrap();
+        // What the server does not read any more has its system cut the connection off.
+        let error = loop {
+            if let Err(error) = leg.write_all(&[0; 4096]).await {
+                break error;
+            }
+        };
+        assert!(is_explained(&error) && error.to_string().contains("wants a client's certificate"), "{error}");
+        assert!(leg.read(&mut [0; 16]).await.is_err());
+    }
 
     #[test]
     fn a_servers_first_frame_says_how_many_requests_it_takes() {

@@ -26,6 +26,7 @@ mod error;
 mod exchange;
 mod explicit;
 mod facts;
+mod first_message;
 mod frames;
 mod funds;
 #[cfg(any(test, fuzzing))]

@@ -1,12 +1,13 @@
 //! Which secrets go where in one request, found out before anything of it has left.
 
-use super::inject::{Misplaced, Plan, Vault};
+use super::inject::{Misplaced, Plan, TextKind, Vault};
 use super::screen::{Screen, Stop};
 use super::signing;
 use super::spot::{self, Slot, Spot};
+use super::watch::percent_decoded;
 use crate::model::{Host, RequestLine};
-use crate::policy::{LoginToken, Mode, Place, RENEWAL_GRANT, Site};
-use http::header::{AUTHORIZATION, HeaderMap};
+use crate::policy::{ANYWHERE, LoginToken, Mode, Place, RENEWAL_GRANT, Site};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use std::ops::Range;
 
 impl Vault {
@@ -21,7 +22,8 @@ impl Vault {
             match (entry.binding.mode, place) {
                 (_, Place::ClientCertificate) => plan.certificates.push(index),
                 (Mode::Inject, _) => plan.injections.push((index, number)),
-                (Mode::Placeholder, Place::Json(_)) => plan.body_sites.push((index, number)),
+                (Mode::Placeholder, Place::FirstMessage(_)) => plan.message_sites.push((index, number)),
+                (Mode::Placeholder, Place::Json(_) | Place::Form(_)) => plan.body_sites.push((index, number)),
                 (Mode::Placeholder, place) => {
                     let placeholder = entry.binding.placeholder.as_str();
                     let spots = spot::spots(place, placeholder, target, headers).into_iter();
@@ -141,9 +143,11 @@ impl Vault {
     /// Finds out which secrets a whole body is to get, or that it must not go.
     pub(super) fn plan_body(&self, plan: &mut Plan, headers: &HeaderMap, body: &[u8]) -> Result<(), Misplaced> {
         let Some(mut screen) = self.screen(headers)? else { return Ok(()) };
-        for (index, range) in self.body_swaps(&plan.body_sites, body) {
-            plan.body_swaps.push((index, range));
-        }
+        plan.body_kind = if is_form(headers) { TextKind::Form } else { TextKind::Json };
+        plan.body_swaps = match plan.body_kind {
+            TextKind::Form => self.form_swaps(&plan.body_sites, body),
+            TextKind::Json | TextKind::Plain => self.body_swaps(&plan.body_sites, body),
+        };
         plan.body_swaps.sort_by_key(|(_, range)| range.start);
         if plan.body_swaps.is_empty() {
             return self.look(&mut screen, body);
@@ -153,18 +157,52 @@ impl Vault {
         self.look(&mut screen, &rest)
     }
 
+    /// Puts secrets into the first message of a WebSocket; none where none belongs there. What is misplaced in it stays, and is met with
+    /// where all messages are watched.
+    pub(super) fn put_into_message(&self, sites: &[(usize, usize)], text: &[u8]) -> Option<Vec<u8>> {
+        let mut swaps = self.body_swaps(sites, text);
+        swaps.sort_by_key(|(_, range)| range.start);
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+        let kind = if is_json { TextKind::Json } else { TextKind::Plain };
+        (!swaps.is_empty()).then(|| self.swapped(&swaps, text, kind))
+    }
+
+    /// Where placeholders stand as the whole value of their fields of a form.
+    fn form_swaps(&self, sites: &[(usize, usize)], body: &[u8]) -> Vec<(usize, Range<usize>)> {
+        let Ok(text) = std::str::from_utf8(body) else { return Vec::new() };
+        let mut swaps: Vec<(usize, Range<usize>)> = Vec::new();
+        for (index, number) in sites {
+            let Place::Form(name) = &self.site(*index, *number).place else { continue };
+            let placeholder = self.entries[*index].binding.placeholder.as_str();
+            let is_it = |(found, value): &(&str, Range<usize>)| {
+                percent_decoded(found.as_bytes()) == name.as_bytes()
+                    && percent_decoded(text[value.clone()].as_bytes()) == placeholder.as_bytes()
+            };
+            // One of them goes: what stands there again is met with where the body is watched.
+            if let Some((_, range)) = spot::fields(text, 0).find(is_it)
+                && !swaps.iter().any(|(_, taken)| *taken == range)
+            {
+                swaps.push((*index, range));
+            }
+        }
+        swaps
+    }
+
     fn body_swaps(&self, sites: &[(usize, usize)], body: &[u8]) -> Vec<(usize, Range<usize>)> {
         if sites.is_empty() {
             return Vec::new();
         }
-        let Ok(document) = serde_json::from_slice::<serde_json::Value>(body) else { return Vec::new() };
+        let document = serde_json::from_slice(body).unwrap_or(serde_json::Value::Null);
         let mut swaps: Vec<(usize, Range<usize>)> = Vec::new();
         for (index, number) in sites {
-            let Place::Json(pointer) = &self.site(*index, *number).place else { continue };
+            let (Place::Json(pointer) | Place::FirstMessage(pointer)) = &self.site(*index, *number).place else {
+                continue;
+            };
             let placeholder = self.entries[*index].binding.placeholder.as_str();
             let stands = |at: &str, text: &str| document.pointer(at).and_then(serde_json::Value::as_str) == Some(text);
             let renews = self.entries[*index].binding.login.is_some_and(LoginToken::renews);
-            let there = stands(pointer, placeholder) && (!renews || stands(RENEWAL_GRANT.0, RENEWAL_GRANT.1));
+            let there = (pointer == ANYWHERE || stands(pointer, placeholder))
+                && (!renews || stands(RENEWAL_GRANT.0, RENEWAL_GRANT.1));
             // Once in the whole text, so that this is where it stands.
             let mut found = memchr::memmem::find_iter(body, placeholder.as_bytes());
             let (first, second) = (found.next(), found.next());
@@ -176,6 +214,12 @@ impl Vault {
         }
         swaps
     }
+}
+
+/// Whether a body is a form's.
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+    kind.is_some_and(|kind| kind.starts_with(b"application/x-www-form-urlencoded"))
 }
 
 /// The first of what was found that was not planned.

@@ -37,6 +37,7 @@ pub(super) enum Slot {
     Query(String),
     Cookie(String),
     Body(String),
+    Message(String),
     Handshake,
 }
 
@@ -49,6 +50,8 @@ impl Slot {
             Place::Query(name) => Self::Query(name.clone()),
             Place::Cookie(name) => Self::Cookie(name.clone()),
             Place::Json(pointer) => Self::Body(pointer.clone()),
+            Place::Form(name) => Self::Body(name.clone()),
+            Place::FirstMessage(pointer) => Self::Message(pointer.clone()),
             Place::ClientCertificate => Self::Handshake,
         })
     }
@@ -93,7 +96,7 @@ pub(super) fn spots(place: &Place, placeholder: &str, target: &str, headers: &He
             let values = headers.get_all(AUTHORIZATION).iter().enumerate();
             values.filter(|(_, value)| signs(value)).map(|(nth, _)| Spot::Signature(nth)).collect()
         }
-        Place::Json(_) | Place::ClientCertificate => Vec::new(),
+        Place::Json(_) | Place::Form(_) | Place::FirstMessage(_) | Place::ClientCertificate => Vec::new(),
     }
 }
 
@@ -150,7 +153,12 @@ pub(super) fn cookies(value: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// The parameters of a target's query: each name, and where in the target its value is.
 pub(super) fn parameters(target: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
-    let mut at = target.find('?').map_or(target.len(), |at| at + 1);
+    let at = target.find('?').map_or(target.len(), |at| at + 1);
+    fields(target, at)
+}
+
+/// The fields of a form that begins here: each name, and where its value is.
+pub(super) fn fields(target: &str, mut at: usize) -> impl Iterator<Item = (&str, Range<usize>)> {
     target[at..].split('&').filter_map(move |pair| {
         let start = at;
         at += pair.len() + 1;

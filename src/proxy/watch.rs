@@ -2,14 +2,16 @@
 //!
 //! Every placeholder holds a mark whose first two characters stand in its base64 too (`policy::shape`), so that one search
 //! for two rare characters finds them all, however many there are. What it finds is then read: plain, with characters
-//! percent-encoded or escaped as JSON does, or in base64.
+//! percent-encoded or escaped as JSON does, or in base64. There are two marks, one of which has capitals and digits alone.
 
 use super::rare::Rare;
-use crate::policy::{PLACEHOLDER_MARK, PLACEHOLDER_OWN, PLACEHOLDER_PAIR};
+use crate::policy::{
+    PLACEHOLDER_MARK, PLACEHOLDER_MARK_CAPITAL, PLACEHOLDER_OWN, PLACEHOLDER_OWN_CAPITAL, PLACEHOLDER_PAIR,
+};
 use memchr::memmem::Finder;
 use std::collections::HashMap;
 
-/// Bytes of the mark.
+/// Bytes of a mark.
 const MARK: usize = PLACEHOLDER_MARK.len();
 /// Bytes of the mark and what is the placeholder's own behind it.
 const KNOWN: usize = MARK + PLACEHOLDER_OWN;
@@ -20,7 +22,21 @@ const TAIL: usize = FORM_BYTES_MAX - 1;
 /// How many times over a text may be percent-encoded and still be found.
 pub(super) const ENCODINGS_MAX: usize = 3;
 
+/// The marks, and how many characters behind each are the placeholder's own.
+const MARKS: [(&[u8; MARK], usize); 2] =
+    [(PLACEHOLDER_MARK, PLACEHOLDER_OWN), (PLACEHOLDER_MARK_CAPITAL, PLACEHOLDER_OWN_CAPITAL)];
+/// How much of the mark of capitals there may be behind what ends a group of base64 with the pair.
+const CAPITAL_ENDS: [usize; 3] = [4, 6, 8];
+
+/// What is a placeholder's own, with zeros behind it where that is less.
 type Own = [u8; PLACEHOLDER_OWN];
+
+/// So many bytes of what is a placeholder's own; none where there are less.
+fn own(bytes: &[u8], count: usize) -> Option<Own> {
+    let mut own = [0; PLACEHOLDER_OWN];
+    own[..count].copy_from_slice(bytes.get(..count)?);
+    Some(own)
+}
 
 /// The session's placeholders, by what is their own.
 #[derive(Debug)]
@@ -39,9 +55,11 @@ impl Watch {
     pub fn new<'a>(placeholders: impl Iterator<Item = &'a str>) -> Result<Self, usize> {
         let mut by_own: HashMap<Own, usize> = HashMap::new();
         for (index, placeholder) in placeholders.enumerate() {
-            let mark = Finder::new(PLACEHOLDER_MARK).find(placeholder.as_bytes()).ok_or(index)?;
-            let own = placeholder.as_bytes().get(mark + MARK..mark + KNOWN).ok_or(index)?;
-            by_own.insert(own.try_into().map_err(|_| index)?, index);
+            let own = MARKS.iter().find_map(|(mark, count)| {
+                let at = Finder::new(*mark).find(placeholder.as_bytes())?;
+                own(&placeholder.as_bytes()[at + MARK..], *count)
+            });
+            by_own.insert(own.ok_or(index)?, index);
         }
         let lowered = by_own.iter().map(|(own, index)| (own.map(|byte| byte.to_ascii_lowercase()), *index)).collect();
         Ok(Self { pair: Rare::new(PLACEHOLDER_PAIR), placeholders: by_own, lowered })
@@ -77,33 +95,40 @@ impl Watch {
 
     /// A placeholder in the name of a host or a header, which has no capitals and, of a host, may be cut by dots.
     pub(super) fn in_lowered(&self, name: &str) -> Option<usize> {
-        let mark = PLACEHOLDER_MARK.map(|byte| byte.to_ascii_lowercase());
         let joined: Vec<u8> = name.bytes().filter(|byte| *byte != b'.').map(|byte| byte.to_ascii_lowercase()).collect();
-        let at = Finder::new(&mark).find(&joined)?;
-        self.lowered.get(joined.get(at + MARK..at + KNOWN)?).copied()
+        MARKS.iter().find_map(|(mark, count)| {
+            let at = Finder::new(&mark.map(|byte| byte.to_ascii_lowercase())).find(&joined)?;
+            self.lowered.get(&own(&joined[at + MARK..], *count)?).copied()
+        })
     }
 
     /// The placeholder whose mark begins here, or in whose base64 the pair stands here.
     fn read(&self, bytes: &[u8]) -> Option<usize> {
-        self.read_plain(bytes).or_else(|| self.read_coded(bytes))
+        if !bytes.get(PLACEHOLDER_PAIR.len()).copied().is_some_and(may_follow) {
+            return None;
+        }
+        self.read_plain(bytes).or_else(|| self.read_coded(bytes)).or_else(|| self.read_coded_capital(bytes))
     }
 
     fn read_plain(&self, bytes: &[u8]) -> Option<usize> {
-        if let Some(known) = bytes.get(..KNOWN)
-            && known.starts_with(PLACEHOLDER_MARK)
-        {
-            return self.placeholders.get(&known[MARK..]).copied();
+        if let Some(index) = self.read_marked(bytes) {
+            return Some(index);
         }
         let near = &bytes[..bytes.len().min(FORM_BYTES_MAX)];
         if !near.contains(&b'%') && !near.contains(&b'\\') {
             return None;
         }
-        let mut known = [0; KNOWN];
-        let mut plain = Plain(near);
-        for byte in &mut known {
-            *byte = plain.next()?;
+        let (mut known, mut length) = ([0; KNOWN], 0);
+        for (byte, plain) in known.iter_mut().zip(Plain(near)) {
+            (*byte, length) = (plain, length + 1);
         }
-        known.starts_with(PLACEHOLDER_MARK).then(|| self.placeholders.get(&known[MARK..]).copied())?
+        self.read_marked(&known[..length])
+    }
+
+    /// The placeholder whose mark begins here, as it is.
+    fn read_marked(&self, bytes: &[u8]) -> Option<usize> {
+        let (_, count) = MARKS.iter().find(|(mark, _)| bytes.starts_with(*mark))?;
+        self.placeholders.get(&own(&bytes[MARK..], *count)?).copied()
     }
 
     fn read_coded(&self, bytes: &[u8]) -> Option<usize> {
@@ -126,6 +151,44 @@ impl Watch {
         let own = known[..length].strip_prefix(&PLACEHOLDER_MARK[cut..])?;
         self.placeholders.get(own).copied()
     }
+
+    /// The same of the mark of capitals, of which the pair ends a group: the next begins right behind it.
+    fn read_coded_capital(&self, bytes: &[u8]) -> Option<usize> {
+        const WANTED: usize = MARK - CAPITAL_ENDS[0] + PLACEHOLDER_OWN_CAPITAL;
+        let mut sextets = Plain(&bytes[..bytes.len().min(FORM_BYTES_MAX)]).filter_map(sextet).skip(2);
+        let mut known = [0; WANTED];
+        let (mut bits, mut count, mut length) = (0, 0, 0);
+        while length < WANTED
+            && let Some(Some(sextet)) = sextets.next()
+        {
+            bits = bits << 6 | u32::from(sextet);
+            count += 6;
+            if count >= 8 {
+                count -= 8;
+                known[length] = (bits >> count).to_be_bytes()[3];
+                if !is_capital(known[length]) {
+                    break;
+                }
+                length += 1;
+            }
+        }
+        CAPITAL_ENDS.iter().find_map(|end| {
+            let behind = known[..length].strip_prefix(&PLACEHOLDER_MARK_CAPITAL[*end..])?;
+            self.placeholders.get(&own(behind, PLACEHOLDER_OWN_CAPITAL)?).copied()
+        })
+    }
+}
+
+/// Whether a character can stand behind the pair in any form of a placeholder, so that hardly anything else is read. As it is, each mark goes
+/// on with its own; in base64, with what the next six bits of it and of what is behind it come to; otherwise there is an escape or the end of
+/// a line.
+fn may_follow(byte: u8) -> bool {
+    matches!(byte, b'e' | b'V' | b'B' | b'F' | b'I' | b'J' | b'M' | b'N' | b'Q'..=b'W' | b'%' | b'\\' | b'\r' | b'\n')
+}
+
+/// Whether a byte can be of the mark of capitals or behind it (base32, RFC 4648).
+fn is_capital(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'2'..=b'7')
 }
 
 /// What a character of base64 stands for: none outside of it for one that ends it, and nothing at all for a line break.
@@ -245,14 +308,22 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        let texts = ["a", "b", "c"].map(placeholder);
+        let texts = ["a", "b", "c"].map(placeholder).into_iter().chain([capital()]).collect::<Vec<_>>();
         Watch::new(texts.iter().map(String::as_str)).unwrap()
+    }
+
+    /// The fourth, of capitals and digits.
+    fn capital() -> String {
+        Shape::AwsKey.placeholder("d", &[5; 96]).0
     }
 
     /// A placeholder in every form in which it is found.
     fn forms(text: &str) -> Vec<String> {
         let escaped = |form: fn(u8) -> String| text.bytes().map(form).collect::<String>();
-        let mut forms = vec![text.to_owned(), text.replace('e', "%65"), text.replace('e', "\\u0065")];
+        let mut forms = vec![text.to_owned()];
+        for (plain, code) in [('e', "65"), ('W', "57")] {
+            forms.extend([text.replace(plain, &format!("%{code}")), text.replace(plain, &format!("\\u00{code}"))]);
+        }
         // Where the pair itself is in disguise, the whole is decoded first.
         assert!(!escaped(|byte| format!("%{byte:02x}")).contains("ZX"));
         for user in ["", "u", "us", "user", "x-access-token"] {
@@ -271,13 +342,16 @@ mod tests {
     #[test]
     fn a_placeholder_is_found_in_every_form_and_however_it_is_cut() {
         let watch = watch();
-        for form in forms(&placeholder("b")) {
+        let all = [(placeholder("b"), Some(1)), (capital(), Some(3))];
+        for (form, index) in
+            all.iter().flat_map(|(text, index)| forms(text).into_iter().map(move |form| (form, *index)))
+        {
             let text = format!("some text before {form} and behind");
-            assert_eq!(watch.find(text.as_bytes()), Some(1), "{text}");
+            assert_eq!(watch.find(text.as_bytes()), index, "{text}");
             for size in [1, 2, 7, 64, 119, 120] {
                 let mut trail = Trail::default();
                 let found = text.as_bytes().chunks(size).find_map(|piece| trail.next(&watch, piece));
-                assert_eq!(found, Some(1), "{size}: {text}");
+                assert_eq!(found, index, "{size}: {text}");
             }
         }
     }
@@ -288,6 +362,10 @@ mod tests {
         let (first, last) = text.split_at(text.len() - 1);
         let mut trail = Trail::default();
         assert_eq!(trail.next(&watch, first.as_bytes()).or_else(|| trail.next(&watch, last.as_bytes())), Some(2));
+        let (text, mut trail) = (capital(), Trail::default());
+        let (first, last) = text.split_at(text.len() - 1);
+        assert_eq!(trail.next(&watch, first.as_bytes()), None);
+        assert_eq!(trail.next(&watch, last.as_bytes()), Some(3));
     }
 
     #[test]
@@ -296,8 +374,18 @@ mod tests {
         let other = Shape::Anthropic.placeholder("a", &[6; 96]).0;
         let own = placeholder("a");
         let cut = &own[..own.find("ZX").unwrap() + KNOWN - 1];
-        for text in [other.as_str(), cut, "ZX", "ZXZXZXepeqer", "ZXAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "ZXE=", "ZX\\u00"]
-        {
+        let others = Shape::AwsKey.placeholder("d", &[6; 96]).0;
+        let short = capital()[..19].to_owned();
+        let more = [others.as_str(), &short, "ZXVWFW6W", "ZXFW6W"];
+        for text in more.into_iter().chain([
+            other.as_str(),
+            cut,
+            "ZX",
+            "ZXZXZXepeqer",
+            "ZXAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "ZXE=",
+            "ZX\\u00",
+        ]) {
             assert_eq!(watch.find(text.as_bytes()), None, "{text}");
             assert_eq!(watch.find(BASE64_STANDARD.encode(text).as_bytes()), None, "{text}");
         }
@@ -326,6 +414,7 @@ mod tests {
         let own = &plain[plain.find("zx").unwrap() + MARK..][..PLACEHOLDER_OWN];
         assert_eq!(watch.in_lowered(&cut), (!own.contains('_')).then_some(1), "{cut}");
         assert_eq!(watch.in_lowered("api.example.com"), None);
+        assert_eq!(watch.in_lowered(&format!("{}.evil.example", capital().to_lowercase())), Some(3));
     }
 
     #[test]

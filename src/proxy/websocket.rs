@@ -4,6 +4,7 @@
 //! can hide behind a handshake. What passes is never changed; model calls on it are read by the way.
 
 use super::Shared;
+use super::first_message::{FirstMessage, Sites};
 use super::frames::{Deflate, Frames, Piece};
 use super::governed_socket::MessageCalls;
 use super::inject::Misplaced;
@@ -38,6 +39,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What follows on a connection once HTTP is over.
 pub(super) type Relaying = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A client's side of one.
+type Client = FirstMessage<TokioIo<Upgraded>>;
 
 /// How a connection is handed from HTTP to what follows on it.
 #[derive(Clone, Default)]
@@ -82,6 +86,8 @@ pub(super) struct Handshake {
     standing: Option<Box<Standing>>,
     /// What holds money for each call on it, where that is wanted.
     calls: Option<Box<MessageCalls>>,
+    /// The places in its first message that secrets go to.
+    sites: Sites,
 }
 
 impl Offer {
@@ -100,8 +106,8 @@ impl Offer {
         };
         match head.extensions.remove::<OnUpgrade>() {
             Some(client) => {
-                let (standing, calls) = (None, None);
-                Self::WebSocket(Handshake { key, client, handoff, standing, calls })
+                let (standing, calls, sites) = (None, None, Sites::new());
+                Self::WebSocket(Handshake { key, client, handoff, standing, calls, sites })
             }
             None => Self::Refused(400, "its connection cannot become a WebSocket"),
         }
@@ -158,10 +164,15 @@ impl Handshake {
     /// Asks the next server for a WebSocket.
     pub(super) fn ask(&self, headers: &mut HeaderMap) {
         ask(headers);
-        if self.calls.is_some() {
-            // What is compressed would have to be read with all that was said before it.
+        if self.calls.is_some() || !self.sites.is_empty() {
+            // What is compressed would have to be read with all that was said before it, and could not be changed.
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         }
+    }
+
+    /// The same, whose first message may get secrets.
+    pub(super) fn putting(self, sites: Sites) -> Self {
+        Self { sites, ..self }
     }
 
     /// Whether the upstream agreed to this very handshake; why not, for a person.
@@ -170,7 +181,8 @@ impl Handshake {
         if !one(&head.headers, &UPGRADE).is_some_and(websocket) || !names(&head.headers, &CONNECTION, "upgrade") {
             return Err("the upstream switched to something that is no WebSocket");
         }
-        if self.calls.is_some() && head.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        let asked_for_none = self.calls.is_some() || !self.sites.is_empty();
+        if asked_for_none && head.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
             return Err("the upstream agreed to an extension that was not asked for");
         }
         let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
@@ -193,8 +205,8 @@ impl Handshake {
         socket: Socket,
     ) {
         passage.leave();
-        let (client, standing, calls) = (self.client, self.standing, self.calls);
-        self.handoff.to(Box::pin(async move {
+        let Self { client, standing, calls, sites, handoff, .. } = self;
+        handoff.to(Box::pin(async move {
             let _passage = passage;
             // What is dropped settles itself.
             if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
@@ -211,6 +223,7 @@ impl Handshake {
                     }
                     None => {
                         let relay = Box::new(Relay { open, socket, ways: Default::default() });
+                        let client = FirstMessage::new(TokioIo::new(client), &shared, sites);
                         Box::pin(relay.run(client, upstream, refused))
                     }
                 };
@@ -329,8 +342,8 @@ struct Relay {
 }
 
 impl Relay {
-    async fn run(mut self: Box<Self>, client: Upgraded, upstream: Upgraded, refused: impl Future<Output = ()>) {
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    async fn run(mut self: Box<Self>, mut client: Client, upstream: Upgraded, refused: impl Future<Output = ()>) {
+        let mut upstream = TokioIo::new(upstream);
         let end = tokio::select! {
             end = self.pass(&mut client, &mut upstream) => end,
             () = refused => BodyEnd::RuleAdded,
@@ -338,7 +351,7 @@ impl Relay {
         self.open.end(end);
     }
 
-    async fn pass(&mut self, client: &mut TokioIo<Upgraded>, upstream: &mut TokioIo<Upgraded>) -> BodyEnd {
+    async fn pass(&mut self, client: &mut Client, upstream: &mut TokioIo<Upgraded>) -> BodyEnd {
         let Self { open, socket, ways: (up, down) } = self;
         let upload = open.upload();
         // Ended by whoever said so first, and then within a time.

@@ -5,7 +5,7 @@ use super::error::SessionError;
 use super::login_file::apart;
 use super::prepare::SessionRequest;
 use crate::model::Placeholder;
-use crate::policy::{Contents, CredentialFile, Outline, SecretSource, SecretSpec, Texts, expand_home};
+use crate::policy::{Contents, CredentialFile, Nobody, Outline, SecretSource, SecretSpec, Texts, expand_home};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -67,13 +67,27 @@ impl CredentialFiles {
         &self,
         present: &[(SecretSpec, Placeholder)],
         look_alikes: &mut BTreeMap<String, String>,
-    ) {
-        for Opened { file, outline, secrets, .. } in &self.0 {
+    ) -> Result<(), SessionError> {
+        for Opened { file, whole, outline, secrets } in &self.0 {
             let of = |name: &String| Some(&present.iter().find(|(spec, _)| spec.name == *name)?.1);
             let placeholders: Vec<&Placeholder> = secrets.iter().filter_map(of).collect();
-            look_alikes.insert(file.path.to_owned(), outline.look_alike(&placeholders));
+            let nobody = if outline.shows_a_certificate() { nobody() } else { Ok(Nobody::default()) };
+            let nobody = nobody.map_err(|error| {
+                let why = format!("no certificate can be made in its place: {error}");
+                SessionError::Credentials { secret: whole.name.clone(), file: file.path, why }
+            })?;
+            look_alikes.insert(file.path.to_owned(), outline.look_alike(&placeholders, &nobody));
         }
+        Ok(())
     }
+}
+
+/// A certificate that nobody knows, with its key, for this session alone.
+fn nobody() -> Result<Nobody, rcgen::Error> {
+    let key = rcgen::KeyPair::generate()?;
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "a placeholder of omni's");
+    Ok(Nobody { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
 }
 
 /// The file that a secret is the whole of.

@@ -1,5 +1,6 @@
-//! The kernel's keyring, where the key of the secret store is kept once its passphrase was given.
+//! Who keeps the key of the secret store: the kernel, once it was given, and the desktop.
 
+use super::secret_service::SecretService;
 use crate::store::Keyring;
 use crate::sys;
 use std::ffi::CString;
@@ -12,14 +13,14 @@ use zeroize::Zeroizing;
 /// How long the kernel keeps the key: a working day.
 const KEPT_FOR: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Where the kernel keeps the key of one home's store.
+/// Where the system keeps the key of one home's store.
 #[derive(Debug)]
-pub struct KernelKeyring {
+pub struct SystemKeyring {
     /// None for a home whose path no key can be named by.
     description: Option<CString>,
 }
 
-impl KernelKeyring {
+impl SystemKeyring {
     /// The place of this home's key.
     #[must_use]
     pub fn of(home: &Path) -> Self {
@@ -33,7 +34,7 @@ impl KernelKeyring {
     }
 }
 
-impl Keyring for KernelKeyring {
+impl Keyring for SystemKeyring {
     fn get(&self) -> Option<Zeroizing<Vec<u8>>> {
         sys::kept_key(self.description.as_deref()?).ok().map(Zeroizing::new)
     }
@@ -48,5 +49,17 @@ impl Keyring for KernelKeyring {
             // There may be none.
             let _ = sys::forget_key(description);
         }
+    }
+
+    fn of_desktop(&self, store: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+        SecretService::reach()?.get(store)
+    }
+
+    fn keep_with_desktop(&self, store: &str, key: &[u8]) -> io::Result<()> {
+        SecretService::reach()?.keep(store, key)
+    }
+
+    fn forget_with_desktop(&self, store: &str) -> io::Result<()> {
+        SecretService::reach()?.forget(store)
     }
 }

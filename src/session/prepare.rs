@@ -200,7 +200,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     request.mounts.extend(repository);
     let inner_home = private.as_ref().map_or_else(|| home.clone(), PrivatePlace::home);
     let (ssh, mut look_alikes) = stand_ins(&request, &present, &home, private.is_some())?;
-    credentials.add_look_alikes(&present, &mut look_alikes);
+    credentials.add_look_alikes(&present, &mut look_alikes)?;
     let launch = launch(&request, &program, &inner_home, &workspace, &present, &look_alikes);
     let layer = layer(&request, &session)?;
     let (names, hidden) = secret_files(&request, &workspace, private.is_none())?;

@@ -2,7 +2,7 @@
 
 use super::aws;
 use super::credential_file;
-use super::keyring::KernelKeyring;
+use super::keyring::SystemKeyring;
 use super::vault;
 use crate::model::Secret;
 use crate::policy::{SecretSource, SecretSpec, expand_home};
@@ -126,7 +126,7 @@ fn within(file: File, pointer: &str) -> Result<String, String> {
 
 fn stored(name: &str) -> Result<String, StoreError> {
     let home = Home::path_from_env()?;
-    let value = SecretStore::read(&home)?.value(name, &KernelKeyring::of(&home))?;
+    let value = SecretStore::read(&home)?.value(name, &SystemKeyring::of(&home))?;
     Ok(value.to_string())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The file is `omni secrets`, a line break, a version of two bytes, the length of a head in four, the head as JSON, and the
 //! values as JSON under AES-256-GCM; all that comes before is authenticated with them. The head tells which secrets there
-//! are, so that a start need not open what it does not use. The key is 32 random bytes: in a file of its own beside it, or
-//! wrapped by a passphrase (PBKDF2 with HMAC-SHA-256) and, once that was given, kept by the kernel.
+//! are, so that a start need not open what it does not use. The key is 32 random bytes: with the desktop's secret service, in a
+//! file of its own beside it, or wrapped by a passphrase (PBKDF2 with HMAC-SHA-256); the kernel keeps it once it was given.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::pbkdf2;
@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8] = b"omni secrets\n";
-/// The version of the format that this omni writes, and the newest that it reads.
-const VERSION: u16 = 1;
+/// The version of the format where the key is in a file or under a passphrase.
+const VERSION_PLAIN: u16 = 1;
+/// Where the desktop keeps it, which older ones do not know of: the newest that is read.
+const VERSION: u16 = 2;
 /// Largest file that is read: hundreds of the longest secrets.
 const FILE_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of a key.
@@ -29,6 +31,8 @@ const KEY_BYTES: usize = 32;
 const ROUNDS: u32 = 600_000;
 /// Most rounds that a file may ask for, so that a foreign one cannot keep omni busy for minutes.
 const ROUNDS_MAX: u32 = 10_000_000;
+/// Bytes of what a store is called with the desktop.
+const NAME_BYTES: usize = 16;
 /// Bytes of a salt.
 const SALT_BYTES: usize = 16;
 
@@ -81,6 +85,21 @@ pub enum SecretStoreError {
         /// Why.
         cause: io::Error,
     },
+    /// The desktop does not give the key.
+    #[error(
+        "the desktop's secret service keeps the key of the secret store, and does not give it: {cause}; log in to the desktop, or \
+             run omni where its message bus is, and `omni secret passphrase` there to do without it"
+    )]
+    Desktop {
+        /// Why.
+        cause: io::Error,
+    },
+    /// The desktop does not keep the key.
+    #[error("the desktop's secret service cannot keep the key of the secret store: {cause}; nothing was changed")]
+    NoDesktop {
+        /// Why.
+        cause: io::Error,
+    },
     /// No such secret.
     #[error("there is no secret `{name}` in the store: add it by `omni secret set {name}`")]
     Missing {
@@ -105,8 +124,11 @@ pub struct StoredSecret {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Head {
-    /// None where the key is in a file.
+    /// None where the key is with the desktop or in a file.
     passphrase: Option<Wrapped>,
+    /// What the store is called with the desktop's secret service, where that has the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    desktop: Option<String>,
     nonce: String,
     secrets: BTreeMap<String, StoredSecret>,
 }
@@ -123,7 +145,18 @@ struct Wrapped {
 type Values = BTreeMap<String, Zeroizing<String>>;
 type Key = Zeroizing<Vec<u8>>;
 
-/// Where the kernel keeps a key for a while.
+/// Who guards the key of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard<'a> {
+    /// A passphrase; the kernel keeps the key for a while.
+    Passphrase(&'a str),
+    /// The desktop's secret service.
+    Desktop,
+    /// A file for its owner alone.
+    File,
+}
+
+/// Where the system keeps a key: the kernel for a while, the desktop for good.
 pub trait Keyring {
     /// The key, if it is kept.
     fn get(&self) -> Option<Zeroizing<Vec<u8>>>;
@@ -134,6 +167,21 @@ pub trait Keyring {
     fn keep(&self, key: &[u8]) -> io::Result<()>;
     /// Forgets it.
     fn forget(&self);
+    /// The key that the desktop keeps of a store.
+    ///
+    /// # Errors
+    /// Why it does not give it.
+    fn of_desktop(&self, store: &str) -> io::Result<Zeroizing<Vec<u8>>>;
+    /// Has the desktop keep the key of a store, and makes sure that it does.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn keep_with_desktop(&self, store: &str, key: &[u8]) -> io::Result<()>;
+    /// Has the desktop forget it.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn forget_with_desktop(&self, store: &str) -> io::Result<()>;
 }
 
 /// The store of one home, locked while this is held for writing.
@@ -217,6 +265,16 @@ impl SecretStore {
         self.head.passphrase.is_some()
     }
 
+    /// Who guards its key, for a person.
+    #[must_use]
+    pub fn guardian(&self) -> &'static str {
+        match (&self.head.passphrase, &self.head.desktop) {
+            (Some(_), _) => "a passphrase",
+            (None, Some(_)) => "the desktop's secret service",
+            (None, None) => "a file for you alone",
+        }
+    }
+
     /// The value of a secret.
     ///
     /// # Errors
@@ -263,30 +321,43 @@ impl SecretStore {
         self.write(&key, &values)
     }
 
-    /// Has a passphrase guard the store from now on, or the file of its key where there is none.
+    /// Has another guard its key from now on.
     ///
     /// # Errors
     /// As [`SecretStore::set`].
-    pub fn guard(&mut self, passphrase: Option<&str>, keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
+    pub fn guard(&mut self, guard: Guard<'_>, keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
         let old = self.key_or_new(keyring)?;
         let values = self.open(&old)?;
         // A new key: who knew the old one, from a copy of its file, knows nothing of what is written from now on.
         let key = random(KEY_BYTES)?;
-        match passphrase {
-            Some(passphrase) => {
+        let before = self.head.desktop.take();
+        let wrapped = self.head.passphrase.take();
+        match guard {
+            Guard::Passphrase(passphrase) => {
                 // A kernel that keeps no keys could never open it again for a session.
                 keyring.keep(&key).map_err(|cause| SecretStoreError::Keyring { cause })?;
                 self.head.passphrase = Some(wrap(&key, passphrase)?);
-                self.write(&key, &values)?;
-                let _ = fs::remove_file(&self.key_file);
             }
-            None => {
-                self.head.passphrase = None;
-                self.write_key(&key)?;
-                self.write(&key, &values)?;
-                keyring.forget();
-            }
+            Guard::Desktop => self.keep_with_desktop(&key, keyring)?,
+            Guard::File => self.write_key(&key)?,
         }
+        self.write(&key, &values)?;
+        if guard != Guard::File {
+            let _ = fs::remove_file(&self.key_file);
+        }
+        if wrapped.is_some() && !matches!(guard, Guard::Passphrase(_)) {
+            keyring.forget();
+        }
+        // What the desktop goes on keeping opens nothing any more.
+        let _ = before.map(|store| keyring.forget_with_desktop(&store));
+        Ok(())
+    }
+
+    /// Has the desktop keep a key, under a name that no other store has.
+    fn keep_with_desktop(&mut self, key: &[u8], keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
+        let name = random(NAME_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        keyring.keep_with_desktop(&name, key).map_err(|cause| SecretStoreError::NoDesktop { cause })?;
+        self.head.desktop = Some(name);
         Ok(())
     }
 
@@ -305,6 +376,9 @@ impl SecretStore {
         if self.head.passphrase.is_some() {
             return keyring.get().ok_or(SecretStoreError::Locked);
         }
+        if let Some(store) = &self.head.desktop {
+            return keyring.of_desktop(store).map_err(|cause| SecretStoreError::Desktop { cause });
+        }
         let failed = |cause| SecretStoreError::File { path: self.key_file.clone(), cause };
         let mut file = File::open(&self.key_file).map_err(failed)?;
         if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
@@ -315,10 +389,14 @@ impl SecretStore {
         Ok(key)
     }
 
-    fn key_or_new(&self, keyring: &dyn Keyring) -> Result<Key, SecretStoreError> {
-        if self.sealed.is_empty() && self.head.passphrase.is_none() && !self.key_file.exists() {
+    fn key_or_new(&mut self, keyring: &dyn Keyring) -> Result<Key, SecretStoreError> {
+        let is_new = self.sealed.is_empty() && self.head.passphrase.is_none() && self.head.desktop.is_none();
+        if is_new && !self.key_file.exists() {
             let key = random(KEY_BYTES)?;
-            self.write_key(&key)?;
+            // Where there is no desktop, or it keeps nothing, the key is a file.
+            if self.keep_with_desktop(&key, keyring).is_err() {
+                self.write_key(&key)?;
+            }
             return Ok(key);
         }
         self.key(keyring)
@@ -329,9 +407,12 @@ impl SecretStore {
             return Ok(Values::new());
         }
         let opened = open(key, &self.head.nonce, &self.authenticated, &self.sealed);
-        let wrong = || match self.head.passphrase {
-            Some(_) => SecretStoreError::Locked,
-            None => SecretStoreError::WrongKey { path: self.key_file.clone() },
+        let wrong = || match (&self.head.passphrase, &self.head.desktop) {
+            (Some(_), _) => SecretStoreError::Locked,
+            (None, Some(_)) => {
+                SecretStoreError::Desktop { cause: io::Error::other("what it keeps does not open the store") }
+            }
+            (None, None) => SecretStoreError::WrongKey { path: self.key_file.clone() },
         };
         let damaged = |_| SecretStoreError::Damaged { path: self.file.clone(), what: "its values cannot be read" };
         serde_json::from_slice(&opened.ok_or_else(wrong)?).map_err(damaged)
@@ -344,7 +425,8 @@ impl SecretStore {
         let head = serde_json::to_vec(&self.head).map_err(encoded)?;
         let plain = Zeroizing::new(serde_json::to_vec(values).map_err(encoded)?);
         let length = u32::try_from(head.len()).map_err(|error| self.failed(io::Error::other(error)))?;
-        self.authenticated = [MAGIC, &VERSION.to_be_bytes(), &length.to_be_bytes(), &head].concat();
+        let version = if self.head.desktop.is_some() { VERSION } else { VERSION_PLAIN };
+        self.authenticated = [MAGIC, &version.to_be_bytes(), &length.to_be_bytes(), &head].concat();
         self.sealed = seal(key, &nonce, &self.authenticated, &plain).ok_or(SecretStoreError::Entropy)?;
         let whole = [&self.authenticated[..], &self.sealed].concat();
         replace(&self.file, &whole).map_err(|cause| self.failed(cause))
@@ -418,8 +500,9 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
+    /// A system whose kernel keeps one key, and a desktop, where there is one, any of them.
     #[derive(Default)]
-    struct Kept(RefCell<Option<Vec<u8>>>);
+    struct Kept(RefCell<Option<Vec<u8>>>, RefCell<Option<BTreeMap<String, Vec<u8>>>>);
 
     impl Keyring for Kept {
         fn get(&self) -> Option<Zeroizing<Vec<u8>>> {
@@ -431,6 +514,21 @@ mod tests {
         }
         fn forget(&self) {
             *self.0.borrow_mut() = None;
+        }
+        fn of_desktop(&self, store: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+            let kept = self.1.borrow();
+            let key = kept.as_ref().and_then(|kept| kept.get(store));
+            key.cloned().map(Zeroizing::new).ok_or_else(|| io::Error::other("nothing is kept"))
+        }
+        fn keep_with_desktop(&self, store: &str, key: &[u8]) -> io::Result<()> {
+            let mut kept = self.1.borrow_mut();
+            let kept = kept.as_mut().ok_or_else(|| io::Error::other("there is no desktop"))?;
+            kept.insert(store.to_owned(), key.to_vec());
+            Ok(())
+        }
+        fn forget_with_desktop(&self, store: &str) -> io::Result<()> {
+            self.1.borrow_mut().as_mut().map(|kept| kept.remove(store));
+            Ok(())
         }
     }
 
@@ -473,7 +571,7 @@ mod tests {
     #[test]
     fn a_passphrase_opens_it_and_no_other_does() {
         let (home, keyring) = filled();
-        SecretStore::edit(home.path()).unwrap().guard(Some("correct horse"), &keyring).unwrap();
+        SecretStore::edit(home.path()).unwrap().guard(Guard::Passphrase("correct horse"), &keyring).unwrap();
         assert!(!home.path().join("secrets.key").exists());
         keyring.forget();
         let store = SecretStore::read(home.path()).unwrap();
@@ -481,8 +579,34 @@ mod tests {
         assert!(matches!(store.unlock("wrong horse", &keyring), Err(SecretStoreError::WrongPassphrase)));
         store.unlock("correct horse", &keyring).unwrap();
         assert_eq!(*store.value("a", &keyring).unwrap(), "the value");
-        SecretStore::edit(home.path()).unwrap().guard(None, &keyring).unwrap();
+        SecretStore::edit(home.path()).unwrap().guard(Guard::File, &keyring).unwrap();
         assert_eq!(*SecretStore::read(home.path()).unwrap().value("a", &keyring).unwrap(), "the value");
+    }
+
+    #[test]
+    fn a_desktop_keeps_the_key_where_there_is_one_and_gives_it_up_again() {
+        let (home, keyring) = (tempfile::tempdir().unwrap(), Kept::default());
+        *keyring.1.borrow_mut() = Some(BTreeMap::new());
+        let kept = || keyring.1.borrow().as_ref().map_or(0, BTreeMap::len);
+        SecretStore::edit(home.path()).unwrap().set("a", known(), text("the value"), &keyring).unwrap();
+        let value = || SecretStore::read(home.path()).and_then(|store| store.value("a", &keyring));
+        let has_file = || home.path().join("secrets.key").exists();
+        assert_eq!((value().unwrap().as_str(), has_file(), kept()), ("the value", false, 1));
+        assert_eq!(fs::read(home.path().join("secrets")).unwrap()[MAGIC.len()..][..2], VERSION.to_be_bytes());
+        let guard = |guard| SecretStore::edit(home.path()).and_then(|mut store| store.guard(guard, &keyring));
+        for (by, file, keys) in [(Guard::File, true, 0), (Guard::Desktop, false, 1), (Guard::Desktop, false, 1)] {
+            guard(by).unwrap();
+            assert_eq!((value().unwrap().as_str(), has_file(), kept()), ("the value", file, keys), "{by:?}");
+        }
+        let desktop = keyring.1.take();
+        assert!(matches!(value(), Err(SecretStoreError::Desktop { .. })));
+        *keyring.1.borrow_mut() = desktop;
+        guard(Guard::Passphrase("correct horse")).unwrap();
+        assert_eq!((value().unwrap().as_str(), kept()), ("the value", 0));
+        assert_eq!(fs::read(home.path().join("secrets")).unwrap()[MAGIC.len()..][..2], VERSION_PLAIN.to_be_bytes());
+        *keyring.1.borrow_mut() = None;
+        assert!(matches!(guard(Guard::Desktop), Err(SecretStoreError::NoDesktop { .. })));
+        assert_eq!(value().unwrap().as_str(), "the value");
     }
 
     #[test]

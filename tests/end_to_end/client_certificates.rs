@@ -4,6 +4,7 @@
 use crate::host;
 use crate::server::certified;
 use crate::stage::{Actor, Stage, text};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -247,4 +248,51 @@ fn a_key_that_is_not_its_certificates_is_refused_before_anything_runs() {
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     let expected = "the secret `stranger` cannot be used: its key is not the key of its certificate";
     assert!(!output.status.success() && said.contains(expected) && !said.contains("executed"), "{said}");
+}
+
+#[test]
+fn kubectl_by_a_certificate_of_its_kubeconfig() {
+    for actor in Actor::all() {
+        if host::has_sandboxes() && host::has(*actor, "kubectl") {
+            kubectl(*actor);
+        }
+    }
+}
+
+fn kubectl(actor: Actor) {
+    let (stage, known) = (Stage::new(actor), Authority::new("of clients"));
+    let servers = Servers::start(&known);
+    stage.write(&stage.path("roots.pem"), &servers.ca_pem);
+    let (certificate, key) = known.client(2055);
+    let coded = |pem: &str| BASE64_STANDARD.encode(pem);
+    let config = format!(
+        "current-context: work\nclusters:\n- name: own\n  cluster: {{server: \"https://mesh.example\"}}\ncontexts:\n- name: work\n  \
+        context: {{cluster: own, user: me}}\nusers:\n- name: me\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
+        coded(&certificate),
+        coded(&key)
+    );
+    let directory = stage.path("home").join(".kube");
+    std::fs::create_dir(&directory).unwrap();
+    stage.hand_over(&directory);
+    stage.write(&directory.join("config"), &config);
+    let (to, ca) = (format!("mesh.example:443:{}", servers.demanding), stage.path("roots.pem").display().to_string());
+    let arguments = ["exec", "--allow", "GET mesh.example/**", "--connect-to", &to, "--upstream-ca", &ca];
+    let script =
+        "kubectl get --raw /hello; echo; env; cat ~/.kube/config; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '";
+    let ask = |flags: &[&str]| {
+        let output = stage.run(&[&arguments[..], flags, &["--", "sh", "-c", script]].concat());
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    };
+    let said = ask(&["--secret", "kubeconfig"]);
+    assert!(said.contains("certificates shown: 1"), "{actor:?}: {said}");
+    assert!(said.contains("client-certificate-data") && said.contains("client-key-data"), "{actor:?}: {said}");
+    // In the middle of each, where nothing of their beginnings is alike.
+    for part in [&certificate, &key] {
+        let (plain, coded) = (part.lines().nth(2).unwrap_or(part), coded(part));
+        assert!(!said.contains(plain) && !said.contains(&coded[80..120]), "{actor:?}: {said}");
+    }
+    let log = text(&stage.run(&["audit", "log", "--session", "last"]).stdout);
+    assert!(log.contains("with kubeconfig-me"), "{log}");
+    // Without it nobody is let in.
+    assert!(!ask(&[]).contains("certificates shown"), "{actor:?}");
 }

@@ -13,6 +13,7 @@ mod exchanges;
 mod explained;
 mod harnesses;
 mod host;
+mod identity_tokens;
 mod learning;
 mod login_files;
 mod logins;

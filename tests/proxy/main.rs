@@ -6,6 +6,7 @@ mod bodies;
 mod cases;
 mod cut;
 mod early;
+mod first_message;
 mod flow;
 mod funded_sockets;
 mod git;

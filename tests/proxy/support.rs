@@ -199,6 +199,8 @@ pub struct Wanted<'a> {
     pub trust: Option<&'a str>,
     pub recorder: Option<Box<dyn Recorder>>,
     pub secret_host: &'a str,
+    /// The place that its secret goes to, unless that is the header `x-api-key`.
+    pub place: Option<Place>,
     /// How long the session has lasted already.
     pub age: Duration,
     pub amendments: Option<std::os::fd::OwnedFd>,
@@ -222,6 +224,7 @@ impl Default for Wanted<'_> {
             trust,
             recorder,
             secret_host: "api.example.com",
+            place: None,
             age: Duration::ZERO,
             amendments,
             funded: false,
@@ -238,6 +241,7 @@ impl Proxy {
     pub fn start(upstream: Option<&Upstream>, wanted: Wanted<'_>) -> Self {
         let session = SessionId::from_entropy([9; 10]);
         let effects = [(Effect::Allow, wanted.rules), (Effect::Deny, wanted.denials), (Effect::Limit, wanted.limits)];
+        let place = wanted.place.clone().unwrap_or_else(|| Place::Header("x-api-key".to_owned()));
         let written = |(effect, texts): &(Effect, &[&str])| {
             texts.iter().map(|text| WrittenRule::alone(*effect, text)).collect::<Vec<_>>()
         };
@@ -262,7 +266,7 @@ impl Proxy {
             facts: SessionFacts::default(),
             host_keys: HostKeys::default(),
             upstream_proxies: wanted.upstream_proxies,
-            bindings: vec![(binding(wanted.secret_host, wanted.keeper.is_some()), Secret::new(REAL.to_owned()))],
+            bindings: vec![(binding(wanted.secret_host, place, wanted.keeper.is_some()), Secret::new(REAL.to_owned()))],
             authority,
             roots: Roots::from_pem(Vec::new(), trusted.as_deref().map(str::as_bytes)).unwrap(),
             connect_to: connect_to.into_iter().collect(),
@@ -372,15 +376,10 @@ impl Proxy {
     }
 }
 
-fn binding(host: &str, refreshed: bool) -> Binding {
+fn binding(host: &str, place: Place, refreshed: bool) -> Binding {
     Binding {
         secret: "vendor".to_owned(),
-        sites: vec![Site {
-            host: HostName::parse(host).unwrap(),
-            port: Port(443),
-            path: "/".to_owned(),
-            place: Place::Header("x-api-key".to_owned()),
-        }],
+        sites: vec![Site { host: HostName::parse(host).unwrap(), port: Port(443), path: "/".to_owned(), place }],
         mode: Mode::Placeholder,
         refresh: refreshed.then_some(Duration::ZERO),
         placeholder: Placeholder(PLACEHOLDER.to_owned()),

@@ -461,7 +461,7 @@ async fn how_it_ended_is_recorded() {
 }
 
 /// A text frame of a server, or, with a mask, of a client.
-fn frame(text: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
+pub fn frame(text: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let masked = if mask.is_some() { 0x80 } else { 0 };
     let mut bytes = vec![0x81, masked | 126];
     bytes.extend(u16::try_from(text.len()).unwrap().to_be_bytes());

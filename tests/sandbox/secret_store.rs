@@ -82,10 +82,10 @@ attack! {
         let store = world.omni_home().join("secrets");
         let whole = std::fs::read(&store).unwrap();
         let mut newer = whole.clone();
-        newer["omni secrets\n".len() + 1] = 2;
+        newer["omni secrets\n".len() + 1] = 3;
         let mut changed = whole.clone();
         *changed.last_mut().unwrap() ^= 1;
-        for (bytes, reason) in [(newer, "of version 2"), (changed, "does not open the secret store")] {
+        for (bytes, reason) in [(newer, "of version 3"), (changed, "does not open the secret store")] {
             std::fs::write(&store, bytes).unwrap();
             let outcome = finish(with_key(world, &provider, &["echo", "started"]), b"");
             assert!(outcome.code() == Some(125) && outcome.stderr.contains(reason), "{reason}: {outcome:?}");
@@ -192,5 +192,50 @@ attack! {
         world.write(&world.workspace().join("stop"), "");
         assert!(answers.count() < 20, "it goes on");
         assert_eq!(collect(child, b"").code(), Some(0));
+    }
+}
+
+attack! {
+    fn a_wrong_passphrase_opens_nothing_and_the_right_one_does(world) {
+        let key = fresh_key();
+        assert!(secret(world, &["set", "anthropic"], &key).status.success());
+        let guarded = secret(world, &["passphrase"], "correct horse\n");
+        if guarded.stderr.contains("the kernel keeps no key here") {
+            println!("skipped: {}", guarded.stderr);
+            return;
+        }
+        assert!(guarded.status.success() && !world.omni_home().join("secrets.key").exists(), "{guarded:?}");
+        let start = || finish(world.exec(&["--secret", "anthropic"], &["sh", "-c", "echo held $ANTHROPIC_API_KEY"]), b"");
+        assert!(start().text().starts_with("held sk-ant-api03-"), "the kernel keeps the key");
+        assert!(secret(world, &["lock"], "").status.success());
+        let locked = start();
+        assert!(locked.code() == Some(125) && locked.stderr.contains("run `omni secret unlock`"), "{locked:?}");
+        let wrong = secret(world, &["unlock"], "wrong horse\n");
+        assert!(wrong.code() == Some(1) && wrong.stderr.contains("this is not the passphrase"), "{wrong:?}");
+        assert!(!wrong.stderr.contains("wrong horse") && start().code() == Some(125), "{wrong:?}");
+        assert!(secret(world, &["unlock"], "correct horse\n").status.success());
+        assert!(start().text().starts_with("held sk-ant-api03-"));
+        // So that the kernel keeps nothing of this test.
+        assert!(secret(world, &["lock"], "").status.success());
+    }
+}
+
+attack! {
+    fn two_secrets_for_one_place_are_refused_and_one_without_a_value_is_left_out(world) {
+        let profile = world.place().join("odd.yaml");
+        let start = |secrets: &str| {
+            world.write(&profile, &format!("name: odd\nsecrets:\n{secrets}"));
+            let mut command = world.exec(&["--profile", profile.to_str().unwrap()], &["sh", "-c", "echo started ${GONE:-without}"]);
+            command.env("ONE", "canary-one-of-two").env("TWO", "canary-two-of-two");
+            finish(command, b"")
+        };
+        let one = |name: &str| format!("  - {{ name: {name}, from: 'env:{}', inject: true, host: a.example, bearer: true }}\n", name.to_uppercase());
+        let both = start(&format!("{}{}", one("one"), one("two")));
+        assert_eq!((both.code(), both.text().as_str()), (Some(125), ""), "{both:?}");
+        assert!(both.stderr.contains("`one`") && both.stderr.contains("`two`") && !both.stderr.contains("canary"), "{both:?}");
+        let gone = start("  - { name: gone, from: ['env:NOT_THERE', 'file:/none/such'], host: a.example, bearer: true, placeholder: { env: GONE } }\n");
+        assert_eq!(gone.text(), "started without\n", "{gone:?}");
+        let told = world.list(&["audit", "log", "--session", "last"]).into_iter().find(|event| event["event"] == "secret_missing");
+        assert_eq!(told.expect("it is recorded")["secret"], "gone");
     }
 }

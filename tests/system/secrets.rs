@@ -212,3 +212,26 @@ fn secrets_that_others_could_read_are_not_used() {
         assert!(outcome.stderr.contains("can be read by others than root"), "{outcome:?}");
     });
 }
+
+#[test]
+fn logins_and_agents_of_a_users_own_stay_with_the_user_and_omni_says_how_they_work() {
+    on_a_machine(Files::default(), |machine| {
+        let home = &machine.ada.home;
+        machine.ada.write(&home.join(".netrc"), "machine a.example login me password canary\n");
+        std::fs::create_dir(home.join(".claude")).unwrap();
+        let login =
+            r#"{"claudeAiOauth": {"accessToken": "canary", "refreshToken": "canary", "expiresAt": 4102444800000}}"#;
+        machine.ada.write(&home.join(".claude/.credentials.json"), login);
+        let own = "is in a file of yours, which the machine's server does not read: run omni without it";
+        let agent = "the machine's server does not reach your agent: run omni without it";
+        for (flags, why) in
+            [(["--secret", "netrc"], own), (["--secret", "claude-login"], own), (["--ssh", "git.example"], agent)]
+        {
+            let outcome = machine.shell(&machine.ada, &flags, "echo out");
+            assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(125), ""), "{flags:?}: {outcome:?}");
+            assert!(outcome.stderr.contains(why) && !outcome.stderr.contains("canary"), "{flags:?}: {outcome:?}");
+        }
+        let kept = Command::new("grep").args(["-r", "-l", "canary"]).arg(machine.path("records")).output().unwrap();
+        assert!(kept.stdout.is_empty(), "{kept:?}");
+    });
+}

@@ -182,3 +182,15 @@ enclosed! {
         assert!(gaps.contains("/.tool is withheld"), "{gaps}");
     }
 }
+
+enclosed! {
+    fn a_login_in_a_file_is_a_placeholder_here_too_and_the_agent_is_out_of_reach(world) {
+        world.write(&world.home().join(".netrc"), "machine a.example login me password canary\n");
+        let outcome = stage::shell(world, &["--secret", "netrc"], "cat ~/.netrc");
+        let said = outcome.text();
+        assert!(said.starts_with("machine a.example login me password omni-placeholder-"), "{outcome:?}");
+        let outcome = stage::shell(world, &["--ssh", "git.example"], "echo out");
+        assert_eq!((outcome.code(), outcome.text().as_str()), (Some(125), ""), "{outcome:?}");
+        assert!(outcome.stderr.contains("the tier `landlock` has no place for an agent's socket"), "{outcome:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! `omni audit ship`: the ledger, sent to where a team gathers its logs.
 
 use crate::cli::listing::{self, Viewer};
-use crate::session::KernelKeyring;
+use crate::session::SystemKeyring;
 use crate::shipping::{Shipment, Target, TokenSource, ship};
 use crate::store::{Home, SecretStore};
 use anyhow::{Context, ensure};
@@ -90,6 +90,6 @@ fn read_token(source: &TokenSource, home: &Home) -> anyhow::Result<Zeroizing<Str
             );
             read(path, TOKEN_BYTES_MAX)
         }
-        TokenSource::Store(name) => Ok(SecretStore::read(home.path())?.value(name, &KernelKeyring::of(home.path()))?),
+        TokenSource::Store(name) => Ok(SecretStore::read(home.path())?.value(name, &SystemKeyring::of(home.path()))?),
     }
 }

@@ -13,9 +13,13 @@ fn read(name: &str, file: &str, beside: &str) -> (Vec<String>, String, Vec<Strin
         format!("{} {} {}", credential.key, *value, sites.join(" + "))
     });
     let held: Vec<_> = (0..outline.credentials.len()).map(|number| Placeholder(format!("P{number}"))).collect();
-    let look_alike = outline.look_alike(&held.iter().collect::<Vec<_>>());
+    let look_alike = outline.look_alike(&held.iter().collect::<Vec<_>>(), &nobody());
     assert!(!look_alike.contains("canary"), "{look_alike}");
     (told.collect(), look_alike, outline.left_out.clone())
+}
+
+fn nobody() -> Nobody {
+    Nobody { certificate: "a certificate".to_owned(), key: "its key".to_owned() }
 }
 
 fn basic(user: &str, place: &str) -> String {
@@ -109,20 +113,25 @@ fn docker_login() {
     let auth = |text: &str| BASE64_STANDARD.encode(text);
     let file = format!(
         r#"{{"auths": {{"https://index.docker.io/v1/": {{"auth": "{}"}}, "own.example:5000": {{"auth": "{}", "email": "canary"}},
+            "azure.example": {{"auth": "{}", "identitytoken": "canary3"}},
             "kept.example": {{}}}}, "credsStore": "canary"}}"#,
         auth("me:canary1"),
-        auth("you:canary:2")
+        auth("you:canary:2"),
+        auth("id:")
     );
     let (told, look_alike, left_out) = read("docker-login", &file, "");
     let hub = [basic("me", "auth.docker.io:443/token"), basic("me", "index.docker.io:443")].join(" + ");
+    let form = "the field `refresh_token` of a form's body of requests to https://azure.example:443";
     let expected = [
+        format!("azure.example canary3 {form}"),
         format!("index.docker.io canary1 {hub}"),
         format!("own.example-5000 canary:2 {}", basic("you", "own.example:5000")),
     ];
     assert_eq!((told, left_out.len()), (expected.to_vec(), 1));
     let made: serde_json::Value = serde_json::from_str(&look_alike).unwrap();
-    let expected = serde_json::json!({"auths": {"https://index.docker.io/v1/": {"auth": auth("me:P0")},
-        "own.example:5000": {"auth": auth("you:P1")}}});
+    let expected = serde_json::json!({"auths": {"https://index.docker.io/v1/": {"auth": auth("me:P1")},
+        "own.example:5000": {"auth": auth("you:P2")},
+        "azure.example": {"auth": auth("id:"), "identitytoken": "P0"}}});
     assert_eq!(made, expected);
 }
 
@@ -162,6 +171,56 @@ fn kubeconfig() {
         serde_json::json!({"name": "c", "cluster": {"server": "https://k8s.example:6443"}})
     );
     assert_eq!((&made["current-context"], &made["contexts"][0]["context"]["user"]), (&"work".into(), &"me".into()));
+}
+
+/// A kubeconfig in which two users have certificates for one cluster, one a token, and one is at a cluster of their own.
+fn kubeconfig_of_certificates(current: &str) -> String {
+    let pem = |what: &str| BASE64_STANDARD.encode(format!("canary {what}"));
+    let user = |name: &str| {
+        format!(
+            "- name: {name}\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
+            pem(&format!("certificate of {name}")),
+            pem(&format!("key of {name}"))
+        )
+    };
+    let context =
+        |user: &str, cluster: &str| format!("- name: {user}\n  context: {{cluster: {cluster}, user: {user}}}\n");
+    let cluster =
+        |name: &str, rest: &str| format!("- name: {name}\n  cluster: {{server: \"https://{name}.example{rest}\"}}\n");
+    format!(
+        "current-context: {current}\nclusters:\n{}{}contexts:\n{}{}{}{}users:\n{}{}{}- name: token\n  user: {{token: canary}}\n\
+        - name: files\n  user: {{client-certificate: /c.pem, client-key: /k.pem}}\n",
+        cluster("one", ":6443"),
+        cluster("two", "/k8s/clusters/a"),
+        context("a", "one"),
+        context("b", "one"),
+        context("token", "one"),
+        context("c", "two"),
+        user("a"),
+        user("b"),
+        user("c")
+    )
+}
+
+#[test]
+fn a_kubeconfigs_certificates_are_presented_to_their_clusters_and_a_certificate_of_nobodys_is_inside() {
+    let (told, look_alike, left_out) = read("kubeconfig", &kubeconfig_of_certificates("b"), "");
+    let place = |port: &str| format!("the client's certificate of requests to https://{port}");
+    let pem = |user: &str| format!("canary key of {user}\ncanary certificate of {user}\n");
+    let expected = [
+        format!("b {} {}", pem("b"), place("one.example:6443")),
+        format!("c {} {}", pem("c"), place("two.example:443")),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(left_out.len(), 3, "{left_out:?}");
+    let made: serde_json::Value = serde_json::from_str(&look_alike).unwrap();
+    let coded = |text: &str| BASE64_STANDARD.encode(text);
+    let shown =
+        serde_json::json!({"client-certificate-data": coded("a certificate"), "client-key-data": coded("its key")});
+    assert_eq!(made["users"], serde_json::json!([{"name": "b", "user": shown}, {"name": "c", "user": shown}]));
+    let (told, _, left_out) = read("kubeconfig", &kubeconfig_of_certificates("token"), "");
+    assert!(told.len() == 2 && told[0].starts_with("token canary the header"), "{told:?}");
+    assert!(left_out.iter().any(|why| why.starts_with("a: ")) && left_out.iter().any(|why| why.starts_with("b: ")));
 }
 
 #[test]
