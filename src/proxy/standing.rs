@@ -3,7 +3,7 @@
 
 use crate::model::{RequestLine, Scheme};
 use crate::policy::{Act, Grant, History, Particulars, Policy, RequestFacts, SessionFacts, Verdict};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// What is known of what was let through, as it was judged.
 pub(super) struct Standing {
@@ -32,7 +32,7 @@ impl Standing {
         done: Vec<Act>,
     ) -> Self {
         let query = target.split_once('?').map(|(_, query)| query.to_owned());
-        Self { query, headers: headers.clone(), act, done, ..Self::of_connection(grant) }
+        Self { query, headers: copied(headers), act, done, ..Self::of_connection(grant) }
     }
 
     /// Whether it would be let through now.
@@ -55,5 +55,40 @@ impl Standing {
             Verdict::Ask(question) => question.rule.text == *rule,
             Verdict::Deny(_) => false,
         }
+    }
+}
+
+/// The same headers by themselves: as it was read, a value is a part of the whole buffer that it came in, and holds on to that.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let mut own = headers.clone();
+    for value in own.values_mut() {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
+    own
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_is_kept_of_headers_holds_on_to_no_buffer() {
+        let buffer = Bytes::from(vec![b'a'; 8192]);
+        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x-one", value(0..3));
+        headers.append("x-one", value(4..8));
+        headers.append("authorization", value(8..9));
+        headers.get_mut("authorization").unwrap().set_sensitive(true);
+        let own = copied(&headers);
+        assert_eq!(own, headers);
+        assert!(own["authorization"].is_sensitive() && !own["x-one"].is_sensitive());
+        drop(headers);
+        assert!(buffer.is_unique());
     }
 }
