@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
         for count in COUNTS {
             let rules: Vec<WrittenRule> =
                 (0..count).map(rule).map(|(effect, text)| WrittenRule::alone(effect, &text)).collect();
-            let source = RuleSource { level: Level::Profile, label: "bench", rules: &rules };
+            let source = RuleSource { level: Level::Profile, label: "bench", rules: &rules, clauses: &[] };
             let started = Instant::now();
             let policy = Policy::compile(&[source])?;
             let compiled = started.elapsed();

@@ -118,9 +118,8 @@ fn words(event: &Event) -> String {
         Event::RecordingStopped { reason } => format!("recording stopped: {reason}"),
         Event::LimitReached(reached) => reached.to_string(),
         Event::SecretFilesHidden { count, paths, incomplete } => hidden_words(*count, paths, *incomplete),
-        Event::HiddenFileReplaced { path } => {
-            format!("{path}, which is hidden, was replaced outside, and is hidden again")
-        }
+        Event::SecretFileRead { path } => format!("a secret file was read: {path}"),
+        Event::HiddenFileReplaced { path } => replaced_words(path),
         Event::FileRefused { act, path, rule } => refused_file(*act, path, rule),
         Event::FileRefusalsUntold { count } => format!("REFUSED {count} more changes of protected files"),
         Event::HarnessExited { status } => format!("harness ended, {}", exit(*status)),
@@ -324,6 +323,10 @@ fn hidden_words(count: u64, paths: &[String], incomplete: bool) -> String {
     let more = if (paths.len() as u64) < count { ", …" } else { "" };
     let rest = if incomplete { "; not all of the workspace was looked at, and deeper ones are visible" } else { "" };
     format!("{count} files hidden that look like secrets{some}{more}{rest}")
+}
+
+fn replaced_words(path: &str) -> String {
+    format!("{path}, which is hidden, was replaced outside, and is hidden again")
 }
 
 fn refused_file(act: FileAct, path: &str, rule: &str) -> String {

@@ -54,7 +54,7 @@ mod tests {
         for (name, text) in shipped() {
             let profile = Profile::parse(name, text).unwrap_or_else(|errors| panic!("{errors}"));
             assert_eq!(profile.name, *name);
-            let source = RuleSource { level: Level::Profile, label: name, rules: &profile.egress };
+            let source = RuleSource { level: Level::Profile, label: name, rules: &profile.egress, clauses: &[] };
             Policy::compile(&[source]).unwrap_or_else(|errors| panic!("{errors}"));
         }
     }
@@ -96,8 +96,8 @@ mod tests {
             crate::policy::WrittenRule::alone(effect, text)
         });
         let sources = [
-            RuleSource { level: Level::Profile, label: "offline", rules: &offline.egress },
-            RuleSource { level: Level::Session, label: "flags", rules: &session },
+            RuleSource { level: Level::Profile, label: "offline", rules: &offline.egress, clauses: &[] },
+            RuleSource { level: Level::Session, label: "flags", rules: &session, clauses: &[] },
         ];
         let policy = Policy::compile(&sources).expect("rules");
         for (scheme, host, port) in

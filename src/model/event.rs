@@ -521,6 +521,12 @@ pub enum Event {
         /// the start; what the look came to is told again.
         incomplete: bool,
     },
+    /// A file was opened that looks like a secret and is shown to the harness; each is told once.
+    SecretFileRead {
+        /// Which: relative to the workspace, or where it is shown outside that. Or why it counts as read that one was, which
+        /// cannot be known.
+        path: String,
+    },
     /// A program outside put something else in the place of what is hidden from the harness; it was hidden at once, but for a
     /// moment could be read.
     HiddenFileReplaced {

@@ -45,6 +45,7 @@ impl Event {
             Self::RecordingStopped { .. } => "recording_stopped",
             Self::LimitReached(_) => "limit_reached",
             Self::SecretFilesHidden { .. } => "secret_files_hidden",
+            Self::SecretFileRead { .. } => "secret_file_read",
             Self::HiddenFileReplaced { .. } => "hidden_file_replaced",
             Self::FileRefused { .. } => "file_refused",
             Self::FileRefusalsUntold { .. } => "file_refusals_untold",

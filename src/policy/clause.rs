@@ -2,6 +2,7 @@
 //! refuse; they never allow. A condition that has no value refuses.
 
 use super::cel::{Cel, CelError, Facts};
+use super::compile::each;
 use super::condition::Particulars;
 use super::document::{Fields, Node, Value, list, text};
 use super::error::{Complaint, hint_of};
@@ -9,6 +10,7 @@ use super::rule::{Effect, Level, Rule, WrittenRule};
 use super::verdict::NamedRule;
 use crate::model::{Host, Port, RequestLine};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The keys of the type, beyond `name` and `type`.
@@ -88,6 +90,21 @@ impl Clause {
         &self.named
     }
 
+    /// Whether it asks which secret files were read.
+    pub(super) fn asks_about_secret_files(&self) -> bool {
+        self.cel.asks_about_secret_files() || self.about.iter().any(|rule| rule.matcher().asks_about_secret_files())
+    }
+
+    /// What of a request that it could be about it asks and no record holds, in a person's words.
+    pub(super) fn unrecorded(&self, line: &RequestLine, by: &Particulars<'_>) -> BTreeSet<String> {
+        let scope = self.about.iter().filter(|rule| each(by.updates).any(|update| rule.could_match(line, by, update)));
+        let mut asked: BTreeSet<String> = scope.clone().flat_map(Rule::unrecorded).collect();
+        if self.about.is_empty() || scope.count() > 0 {
+            asked.extend(self.cel.unrecorded().map(str::to_owned));
+        }
+        asked
+    }
+
     /// Whether some request to a place is for it to judge.
     pub(super) fn concerns_place(&self, host: &Host, port: Port) -> bool {
         self.about.is_empty() || self.about.iter().any(|rule| rule.matcher().concerns_place(host, port))
@@ -98,9 +115,8 @@ impl Clause {
     /// # Errors
     /// Why that cannot be said.
     pub(super) fn holds(&self, line: &RequestLine, by: &Particulars<'_>) -> Result<bool, String> {
-        let updates = || by.updates.iter().map(Some).chain(by.updates.is_empty().then_some(None));
         let about = self.about.is_empty()
-            || self.about.iter().any(|rule| updates().any(|update| rule.matches(line, by, update)));
+            || self.about.iter().any(|rule| each(by.updates).any(|update| rule.matches(line, by, update)));
         if !about {
             return Ok(false);
         }

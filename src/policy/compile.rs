@@ -20,7 +20,7 @@ const ALSO_MAX: usize = 16;
 /// What the hashed text of a policy begins with, so that it is taken for nothing else.
 const HASH_DOMAIN: &str = "omni policy 1\n";
 
-/// Rules of one origin.
+/// What one origin says of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleSource<'a> {
     /// Who they come from.
@@ -29,6 +29,57 @@ pub struct RuleSource<'a> {
     pub label: &'a str,
     /// The rules.
     pub rules: &'a [WrittenRule],
+    /// The conditions on what rules let through.
+    pub clauses: &'a [WrittenClause],
+}
+
+/// The rules that are about one request, the strictest first.
+struct About<'p, 'u> {
+    rules: Vec<&'p Rule>,
+    /// For each reference that the request changes, or once for none, the rule that decides.
+    deciding: Vec<(Option<&'u RefUpdate>, Option<&'p Rule>)>,
+}
+
+impl<'p, 'u> About<'p, 'u> {
+    /// The strictest of the rules that decide about each reference, with that reference; or the first reference about which
+    /// none does.
+    fn decides(&self) -> Result<(&'p Rule, Option<&'u RefUpdate>), Option<&'u RefUpdate>> {
+        let mut strictest: Option<(&Rule, Option<&RefUpdate>)> = None;
+        for (update, rule) in &self.deciding {
+            if let Some(rule) = rule
+                && strictest.is_none_or(|(other, _)| rule.effect() > other.effect())
+            {
+                strictest = Some((rule, *update));
+            }
+        }
+        let missing = self.deciding.iter().find(|(_, rule)| rule.is_none()).map(|(update, _)| *update);
+        match (strictest, missing) {
+            // A refusal that a rule makes is told rather than one for want of a rule.
+            (Some((rule, update)), missing) if rule.effect() == Effect::Deny || missing.is_none() => Ok((rule, update)),
+            (_, missing) => Err(missing.flatten()),
+        }
+    }
+
+    /// Those besides the one that decides, for a person.
+    fn also(&self, decides: &Rule) -> Vec<String> {
+        let others = self.rules.iter().filter(|rule| !std::ptr::eq(**rule, decides));
+        let told = |rule: &&Rule| format!("{} {} ({} {})", rule.effect(), rule.text(), rule.level(), rule.place());
+        others.take(ALSO_MAX).map(told).collect()
+    }
+
+    /// Those that ask.
+    fn asking(&self) -> BTreeSet<String> {
+        self.rules.iter().filter(|rule| rule.effect() == Effect::Ask).map(ToString::to_string).collect()
+    }
+
+    /// What they cap, each once.
+    fn quota(&self) -> Vec<(Arc<str>, Quota)> {
+        let capping = self.rules.iter().filter(|rule| !rule.quota().is_none());
+        let mut quota: Vec<_> = capping.map(|rule| (rule.canonical().clone(), rule.quota().clone())).collect();
+        quota.sort();
+        quota.dedup();
+        quota
+    }
 }
 
 /// A compiled set of rules: canonical, immutable, cheap to clone. The order of what it was made from changes nothing.
@@ -56,47 +107,38 @@ impl PartialEq for Policy {
 impl Eq for Policy {}
 
 impl Policy {
-    /// Compiles rules of any number of origins.
+    /// Compiles what any number of origins say.
     ///
     /// # Errors
     /// Everything that is wrong with any of them, each with its place and a hint.
     pub fn compile(sources: &[RuleSource<'_>]) -> Result<Self, PolicyErrors> {
-        let mut rules = Vec::new();
+        Self::of(Vec::new(), Vec::new()).extended(sources)
+    }
+
+    /// The same policy with what further origins say.
+    fn extended(&self, sources: &[RuleSource<'_>]) -> Result<Self, PolicyErrors> {
+        let (mut rules, mut clauses) = (self.rules.to_vec(), self.clauses.to_vec());
         let mut errors = Vec::new();
         for source in sources {
             match parsed(source) {
-                Ok(more) => rules.extend(more),
+                Ok((more, further)) => {
+                    rules.extend(more);
+                    clauses.extend(further);
+                }
                 Err(PolicyErrors(more)) => errors.extend(more),
             }
         }
-        if errors.is_empty() { Ok(Self::of(rules)) } else { Err(PolicyErrors(errors)) }
+        let besides = self.besides.clone();
+        if errors.is_empty() { Ok(Self { besides, ..Self::of(rules, clauses) }) } else { Err(PolicyErrors(errors)) }
     }
 
-    /// The same policy with further rules. What it refused by a rule it still refuses: the strictest rule wins, whenever it
-    /// came.
+    /// The same policy with further rules and conditions. What it refused by a rule it still refuses: the strictest wins,
+    /// whenever it came.
     ///
     /// # Errors
     /// Everything that is wrong with them, each with its place and a hint.
     pub fn adding(&self, source: &RuleSource<'_>) -> Result<Self, PolicyErrors> {
-        let (besides, clauses) = (self.besides.clone(), self.clauses.clone());
-        Ok(Self { besides, clauses, ..Self::of(self.rules.iter().cloned().chain(parsed(source)?).collect()) })
-    }
-
-    /// The same policy with further conditions on what it lets through.
-    ///
-    /// # Errors
-    /// Everything that is wrong with them, each with its place and a hint.
-    pub fn with_clauses(self, level: Level, label: &str, written: &[WrittenClause]) -> Result<Self, PolicyErrors> {
-        let (mut clauses, mut complaints) = (self.clauses.to_vec(), Vec::new());
-        for clause in written {
-            match Clause::compile(level, label, clause) {
-                Ok(clause) => clauses.push(clause),
-                Err(complaint) => complaints.push(complaint),
-            }
-        }
-        refuse_any(label, complaints)?;
-        clauses.sort_by_key(|clause| (std::cmp::Reverse(clause.effect()), clause.to_string()));
-        Ok(Self { clauses: clauses.into(), hash: Arc::default(), ..self })
+        self.extended(std::slice::from_ref(source))
     }
 
     /// The same rules and conditions, beside what else another policy holds the session to.
@@ -105,19 +147,14 @@ impl Policy {
         Self { besides: other.besides.clone(), hash: Arc::default(), ..self }
     }
 
-    /// Whether what the session did by now can change a verdict.
-    #[must_use]
-    pub fn has_clauses(&self) -> bool {
-        !self.clauses.is_empty()
-    }
-
     /// The same rules, with a hash that covers further policies, such as those about money.
     #[must_use]
     pub fn covering(self, besides: impl IntoIterator<Item = String>) -> Self {
         Self { besides: besides.into_iter().collect(), hash: Arc::default(), ..self }
     }
 
-    fn of(mut rules: Vec<Rule>) -> Self {
+    fn of(mut rules: Vec<Rule>, mut clauses: Vec<Clause>) -> Self {
+        clauses.sort_by_key(|clause| (std::cmp::Reverse(clause.effect()), clause.to_string()));
         rules.sort_by(|a, b| a.rank().cmp(&b.rank()));
         rules.dedup_by(|later, earlier| later.means(earlier));
         let mut index = Index::default();
@@ -125,7 +162,7 @@ impl Policy {
             index.add(number, rule.matcher());
         }
         let has_opaque = rules.iter().any(|rule| rule.matcher().scheme().is_opaque());
-        let (besides, clauses, hash) = (Arc::new([]), Arc::new([]), Arc::default());
+        let (besides, clauses, hash) = (Arc::new([]), clauses.into(), Arc::default());
         Self { rules: rules.into(), index: Arc::new(index), has_opaque, besides, clauses, hash }
     }
 
@@ -167,8 +204,7 @@ impl Policy {
         // A path that can be read in several ways leaves out no rule for its path.
         let (method, path) = ("CONNECT".to_owned(), "//".to_owned());
         let line = RequestLine { method, scheme: Scheme::Tcp, host: host.clone(), port, path };
-        let rules = self.index.candidates(&line).into_iter().filter_map(|number| self.rules.get(number));
-        rules.filter(|rule| rule.matcher().concerns_place(host, port)).collect()
+        self.candidates(&line).filter(|rule| rule.matcher().concerns_place(host, port)).collect()
     }
 
     /// Judges a request of which nothing is known but its line.
@@ -257,105 +293,79 @@ impl Policy {
     }
 
     fn decide_by_rules(&self, line: RequestLine, by: &Particulars<'_>) -> Verdict {
-        let candidates = self.index.candidates(&line);
-        let found = self.of_updates(&candidates, &line, by);
-        match found {
+        let about = self.about(&line, by);
+        let (rule, update) = match about.decides() {
+            Ok(found) => found,
             Err(update) => {
                 let what = update.map_or_else(String::new, |update| format!(" to {update}"));
                 let reason = format!("no rule allows {}{what}", url_line(&line));
                 let rule_to_add = rule_to_add(&line, update);
-                Verdict::Deny(Refusal { line, rule: None, also: Vec::new(), reason, rule_to_add })
+                return Verdict::Deny(Refusal { line, rule: None, also: Vec::new(), reason, rule_to_add });
             }
-            Ok((rule, update)) => match rule.effect() {
-                Effect::Allow | Effect::Limit => {
-                    let quota = self.quota(&candidates, &line, by);
-                    let also = self.also(&candidates, &line, by, rule);
-                    Verdict::Allow(Grant::new(line, named(rule), quota, also))
-                }
-                Effect::Ask => {
-                    let (quota, asked_by) = (self.quota(&candidates, &line, by), self.asking(&candidates, &line, by));
-                    let covers = narrowest(&line, by.updates);
-                    let also = self.also(&candidates, &line, by, rule);
-                    Verdict::Ask(Question::new(line, named(rule), asked_by, covers, self.hash(), quota, also))
-                }
-                Effect::Deny => {
-                    let it = update.map_or_else(|| "it".to_owned(), ToString::to_string);
-                    let reason = format!("the rule `{rule}` of the {} ({}) refuses {it}", rule.level(), rule.place());
-                    let also = self.also(&candidates, &line, by, rule);
-                    Verdict::Deny(Refusal { line, rule: Some(named(rule)), also, reason, rule_to_add: None })
-                }
-            },
-        }
-    }
-
-    /// The strictest of the rules that decide about each reference, with that reference; or the first reference about which
-    /// none does.
-    fn of_updates<'p, 'u>(
-        &'p self,
-        candidates: &[usize],
-        line: &RequestLine,
-        by: &Particulars<'u>,
-    ) -> Result<(&'p Rule, Option<&'u RefUpdate>), Option<&'u RefUpdate>> {
-        let decides = |update| self.among(candidates, line, by, update).find(|rule| rule.effect() != Effect::Limit);
-        let mut strictest: Option<(&Rule, Option<&RefUpdate>)> = None;
-        let mut missing = None;
-        for update in each(by.updates) {
-            let Some(rule) = decides(update) else {
-                missing.get_or_insert(update);
-                continue;
-            };
-            if strictest.is_none_or(|(other, _)| rule.effect() > other.effect()) {
-                strictest = Some((rule, update));
+        };
+        let also = about.also(rule);
+        match rule.effect() {
+            Effect::Allow | Effect::Limit => Verdict::Allow(Grant::new(line, named(rule), about.quota(), also)),
+            Effect::Ask => {
+                let (quota, asked_by, covers) = (about.quota(), about.asking(), narrowest(&line, by.updates));
+                Verdict::Ask(Question::new(line, named(rule), asked_by, covers, self.hash(), quota, also))
+            }
+            Effect::Deny => {
+                let it = update.map_or_else(|| "it".to_owned(), ToString::to_string);
+                let reason = format!("the rule `{rule}` of the {} ({}) refuses {it}", rule.level(), rule.place());
+                Verdict::Deny(Refusal { line, rule: Some(named(rule)), also, reason, rule_to_add: None })
             }
         }
-        match (strictest, missing) {
-            // A refusal that a rule makes is told rather than one for want of a rule.
-            (Some((rule, update)), missing) if rule.effect() == Effect::Deny || missing.is_none() => Ok((rule, update)),
-            (_, missing) => Err(missing.flatten()),
+    }
+
+    /// The rules that could be about a request, as far as its host and path tell.
+    pub(super) fn candidates(&self, line: &RequestLine) -> impl Iterator<Item = &Rule> {
+        self.index.candidates(line).into_iter().filter_map(|number| self.rules.get(number))
+    }
+
+    /// The rules that are about a request, each matched once.
+    fn about<'p, 'u>(&'p self, line: &RequestLine, by: &Particulars<'u>) -> About<'p, 'u> {
+        let mut deciding: Vec<_> = each(by.updates).map(|update| (update, None)).collect();
+        let mut rules = Vec::new();
+        for rule in self.candidates(line) {
+            let mut matches = false;
+            for (update, decides) in &mut deciding {
+                if rule.matches(line, by, *update) {
+                    matches = true;
+                    if rule.effect() != Effect::Limit {
+                        decides.get_or_insert(rule);
+                    }
+                }
+            }
+            if matches {
+                rules.push(rule);
+            }
         }
-    }
-
-    /// The rules that are about a request besides the one that decides.
-    fn also(&self, candidates: &[usize], line: &RequestLine, by: &Particulars<'_>, decides: &Rule) -> Vec<String> {
-        let rules = candidates.iter().filter_map(|number| self.rules.get(*number));
-        let others = rules.filter(|rule| !std::ptr::eq(*rule, decides));
-        let about = others.filter(|rule| each(by.updates).any(|update| rule.matches(line, by, update)));
-        let told = |rule: &Rule| format!("{} {} ({} {})", rule.effect(), rule.text(), rule.level(), rule.place());
-        about.take(ALSO_MAX).map(told).collect()
-    }
-
-    /// Every rule that asks about a request.
-    fn asking(&self, candidates: &[usize], line: &RequestLine, by: &Particulars<'_>) -> BTreeSet<String> {
-        let rules = each(by.updates).flat_map(|update| self.among(candidates, line, by, update));
-        rules.filter(|rule| rule.effect() == Effect::Ask).map(ToString::to_string).collect()
-    }
-
-    /// What rules cap of a request that may go, each once.
-    fn quota(&self, candidates: &[usize], line: &RequestLine, by: &Particulars<'_>) -> Vec<(Arc<str>, Quota)> {
-        let rules = each(by.updates).flat_map(|update| self.among(candidates, line, by, update));
-        let capping = rules.filter(|rule| !rule.quota().is_none());
-        let mut quota: Vec<_> = capping.map(|rule| (rule.canonical().clone(), rule.quota().clone())).collect();
-        quota.sort();
-        quota.dedup();
-        quota
-    }
-
-    fn among<'p>(
-        &'p self,
-        candidates: &[usize],
-        line: &RequestLine,
-        by: &Particulars<'_>,
-        update: Option<&RefUpdate>,
-    ) -> impl Iterator<Item = &'p Rule> {
-        let rules = candidates.iter().filter_map(|number| self.rules.get(*number));
-        rules.filter(move |rule| rule.matches(line, by, update))
+        About { rules, deciding }
     }
 
     /// The rules that match a request, the one that decides first unless it is a limit.
+    #[must_use]
     pub fn matching(&self, line: &RequestLine, by: &Particulars<'_>) -> Vec<&Rule> {
-        let candidates = self.index.candidates(line);
-        let rules = candidates.iter().filter_map(|number| self.rules.get(*number));
-        rules.filter(|rule| each(by.updates).any(|update| rule.matches(line, by, update))).collect()
+        self.about(line, by).rules
+    }
+
+    /// Its conditions, the strictest first.
+    pub(super) fn clauses(&self) -> &[Clause] {
+        &self.clauses
+    }
+
+    /// The same policy with those of its conditions for which this holds.
+    pub(super) fn with_clauses_that(&self, keep: impl Fn(&Clause) -> bool) -> Self {
+        let clauses = self.clauses.iter().filter(|clause| keep(clause)).cloned().collect();
+        Self { clauses, hash: Arc::default(), ..self.clone() }
+    }
+
+    /// Whether a verdict depends on which files were read that look like secrets.
+    #[must_use]
+    pub fn asks_about_secret_files(&self) -> bool {
+        self.rules.iter().any(|rule| rule.matcher().asks_about_secret_files())
+            || self.clauses.iter().any(Clause::asks_about_secret_files)
     }
 
     /// The rules that match some request to a host, the strictest first.
@@ -384,17 +394,16 @@ impl Policy {
     }
 }
 
-fn parsed(source: &RuleSource<'_>) -> Result<Vec<Rule>, PolicyErrors> {
-    let mut rules = Vec::new();
+fn parsed(source: &RuleSource<'_>) -> Result<(Vec<Rule>, Vec<Clause>), PolicyErrors> {
+    let RuleSource { level, label, rules, clauses } = source;
     let mut complaints: Vec<Complaint> = Vec::new();
-    for written in source.rules {
-        match Rule::parse(source.level, source.label, written) {
-            Ok(rule) => rules.push(rule),
-            Err(complaint) => complaints.push(complaint),
-        }
-    }
-    refuse_any(source.label, complaints)?;
-    Ok(rules)
+    let rules = rules.iter().map(|written| Rule::parse(*level, label, written));
+    let rules: Vec<_> = rules.filter_map(|rule| rule.map_err(|complaint| complaints.push(complaint)).ok()).collect();
+    let clauses = clauses.iter().map(|written| Clause::compile(*level, label, written));
+    let clauses: Vec<_> =
+        clauses.filter_map(|clause| clause.map_err(|complaint| complaints.push(complaint)).ok()).collect();
+    refuse_any(label, complaints)?;
+    Ok((rules, clauses))
 }
 
 /// What took part in a verdict that a condition outweighs.
@@ -415,7 +424,7 @@ fn named(rule: &Rule) -> NamedRule {
 }
 
 /// Each reference, or once none.
-fn each(updates: &[RefUpdate]) -> impl Iterator<Item = Option<&RefUpdate>> {
+pub(super) fn each(updates: &[RefUpdate]) -> impl Iterator<Item = Option<&RefUpdate>> {
     let none = updates.is_empty().then_some(None);
     none.into_iter().chain(updates.iter().map(Some))
 }

@@ -17,6 +17,9 @@ use std::fmt;
 /// Most conditions of one rule.
 const CONDITIONS_MAX: usize = 32;
 
+/// What `after` calls that a file was read that looks like a secret.
+pub(super) const SECRET_FILE: &str = "secret-file";
+
 /// What a request says beyond its line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Particulars<'a> {
@@ -28,13 +31,11 @@ pub struct Particulars<'a> {
     pub act: Option<Act>,
     /// The references that it changes, where it is a push.
     pub updates: &'a [RefUpdate],
-    /// What the session did before.
-    pub done: &'a [Act],
     /// Bytes of its body, where it says how many.
     pub upload: Option<u64>,
     /// What of the session does not change.
     pub session: Option<&'a SessionFacts>,
-    /// What else the session did before.
+    /// What the session did before.
     pub history: Option<&'a History>,
 }
 
@@ -51,7 +52,7 @@ enum Condition {
     /// What the request does: one of these.
     Act { written: String, acts: BTreeSet<Act> },
     /// What the session did before: one of these.
-    After { written: String, acts: BTreeSet<Act> },
+    After { written: String, acts: BTreeSet<Act>, secret_file: bool },
     /// The references of a push, by their full names, and what becomes of them; no change written is any.
     Push { changes: BTreeSet<Change>, names: BTreeSet<PathGlob> },
 }
@@ -77,7 +78,7 @@ impl Conditions {
                 return wrong(format!("`{kind}` names none"), format!("write `{kind}:NAME=VALUE`"));
             }
             ("act", None) => Condition::Act { acts: acts(value)?, written: value.to_owned() },
-            ("after", None) => Condition::After { acts: acts(value)?, written: value.to_owned() },
+            ("after", None) => after(value)?,
             ("push", changes) => push(changes, value)?,
             _ => return Ok(false),
         };
@@ -86,6 +87,27 @@ impl Conditions {
             return wrong(format!("a rule has at most {CONDITIONS_MAX} conditions"), "write several rules");
         }
         Ok(true)
+    }
+
+    /// Whether what is met depends on which secret files were read.
+    pub(super) fn ask_about_secret_files(&self) -> bool {
+        self.0.iter().any(|condition| matches!(condition, Condition::After { secret_file: true, .. }))
+    }
+
+    /// What of a request they ask about that no record holds, in a person's words.
+    pub(super) fn unrecorded(&self) -> BTreeSet<String> {
+        let told = |condition: &Condition| match condition {
+            Condition::Header(name, _) => Some(format!("the header {name}")),
+            Condition::Query(name, _) => Some(format!("the parameter {name}")),
+            _ => None,
+        };
+        self.0.iter().filter_map(told).collect()
+    }
+
+    /// The same conditions without those on headers and queries.
+    pub(super) fn without_unrecorded(&self) -> Self {
+        let kept = |condition: &&Condition| !matches!(condition, Condition::Header(..) | Condition::Query(..));
+        Self(self.0.iter().filter(kept).cloned().collect())
     }
 
     /// Whether all are met, by one of the references where it is a push.
@@ -109,7 +131,9 @@ impl Condition {
                 }
             },
             Self::Act { acts, .. } => by.act.is_some_and(|act| acts.contains(&act)),
-            Self::After { acts, .. } => by.done.iter().any(|act| acts.contains(act)),
+            Self::After { acts, secret_file, .. } => by.history.is_some_and(|history| {
+                !history.acts.is_disjoint(acts) || (*secret_file && !history.secret_files.is_empty())
+            }),
             Self::Push { changes, names } => match update {
                 _ if !matches!(by.act, Some(Act::GitPush | Act::LfsUpload)) => false,
                 // Asking what the references are belongs to pushing, and changes none. Large files may be of any.
@@ -159,6 +183,12 @@ fn acts(value: &str) -> Result<BTreeSet<Act>, ConditionError> {
         }
     }
     Ok(acts)
+}
+
+fn after(value: &str) -> Result<Condition, ConditionError> {
+    let (files, named): (Vec<&str>, Vec<&str>) = value.split(',').partition(|word| *word == SECRET_FILE);
+    let acts = if named.is_empty() { BTreeSet::new() } else { acts(&named.join(","))? };
+    Ok(Condition::After { acts, secret_file: !files.is_empty(), written: value.to_owned() })
 }
 
 fn push(changes: Option<&str>, value: &str) -> Result<Condition, ConditionError> {

@@ -13,7 +13,7 @@ fn https(method: &str, host: &str, path: &str) -> RequestLine {
 
 fn compile(rules: &[(Effect, &str)]) -> Result<Policy, PolicyErrors> {
     let rules: Vec<WrittenRule> = rules.iter().map(|(effect, text)| WrittenRule::alone(*effect, text)).collect();
-    Policy::compile(&[RuleSource { level: Level::Session, label: "test", rules: &rules }])
+    Policy::compile(&[RuleSource { level: Level::Session, label: "test", rules: &rules, clauses: &[] }])
 }
 
 fn policy(rules: &[(Effect, &str)]) -> Policy {
@@ -222,6 +222,7 @@ fn rules_have_one_form_whatever_order_their_words_come_in() {
         level: Level::Session,
         label: "more",
         rules: &[WrittenRule::alone(Effect::Allow, "GET a.com/x")],
+        clauses: &[],
     });
     assert_eq!(both.unwrap().rules().count(), 2);
 }

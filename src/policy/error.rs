@@ -61,7 +61,11 @@ impl Complaint {
 
 /// Turns complaints into the error of one file, in the order of the text; nothing wrong is no error.
 pub(super) fn refuse_any(label: &str, complaints: Vec<Complaint>) -> Result<(), PolicyErrors> {
-    let mut errors: Vec<PolicyError> = complaints.into_iter().map(|complaint| complaint.labelled(label)).collect();
+    refuse_all(complaints.into_iter().map(|complaint| complaint.labelled(label)).collect())
+}
+
+/// The same of errors of one file, wherever they were found.
+pub(super) fn refuse_all(mut errors: Vec<PolicyError>) -> Result<(), PolicyErrors> {
     errors.sort_by_key(|error| (error.line, error.column));
     errors.dedup();
     if errors.is_empty() { Ok(()) } else { Err(PolicyErrors(errors)) }

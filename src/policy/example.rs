@@ -3,9 +3,8 @@
 
 use super::act::Act;
 use super::cel::History;
-use super::clause::WrittenClause;
 use super::compile::{Policy, RuleSource};
-use super::condition::Particulars;
+use super::condition::{Particulars, SECRET_FILE};
 use super::document::{Node, Value, list, text};
 use super::error::{Complaint, PolicyErrors, hint_of};
 use super::git_push::{Change, RefUpdate};
@@ -19,6 +18,9 @@ use http::HeaderMap;
 const EXAMPLES_MAX: usize = 1_000;
 /// What can be said of a request; `leaves` is that the file says nothing of it.
 const OUTCOMES: [&str; 4] = ["allow", "ask", "deny", "leaves"];
+
+/// What the file is called that an example was told of with `after=secret-file`.
+const A_SECRET_FILE: &str = ".env";
 
 /// An example as a person wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,62 +65,65 @@ struct Request {
     line: RequestLine,
     query: Option<String>,
     act: Option<Act>,
-    done: Vec<Act>,
     updates: Vec<RefUpdate>,
     upload: u64,
     history: History,
 }
 
 impl Example {
-    /// What is wrong with it, or with what the file says.
-    pub(super) fn complaint(&self, rules: &[WrittenRule], clauses: &[WrittenClause]) -> Option<Complaint> {
-        let told = |message: String, hint: &str| {
-            Some(Complaint { line: self.line, column: self.column, message, hint: Some(hint.to_owned()) })
-        };
-        let request = match request(&self.text) {
-            Ok(request) => request,
-            Err((message, hint)) => return told(message, &hint),
-        };
-        match said(&request, rules, clauses) {
-            Ok((outcome, _)) if outcome == self.outcome => None,
-            Ok((outcome, by)) => {
-                let by = by.map_or_else(String::new, |by| format!(" by `{by}`"));
-                let message = format!("the example should end as `{}`, and ends as `{outcome}`{by}", self.outcome);
-                told(message, "change the example, or what the file says of it")
-            }
-            Err(errors) => told(errors.to_string(), "write another request"),
-        }
+    fn told(&self, message: String, hint: &str) -> Complaint {
+        Complaint { line: self.line, column: self.column, message, hint: Some(hint.to_owned()) }
     }
 }
 
-/// What a file says of a request, and by which rule.
-fn said(
-    request: &Request,
-    rules: &[WrittenRule],
-    clauses: &[WrittenClause],
-) -> Result<(&'static str, Option<String>), PolicyErrors> {
-    let source = |rules| RuleSource { level: Level::Session, label: "", rules };
-    let own = Policy::compile(&[source(rules)])?.with_clauses(Level::Session, "", clauses)?;
-    match judged(&own, request) {
-        // The conditions of a file that says nothing else of it are asked as well.
-        ("none", _) => {
-            let all = [Scheme::Https, Scheme::Http].map(|scheme| {
-                let line = RequestLine { scheme, ..request.line.clone() };
-                WrittenRule::alone(Effect::Allow, &everything_at(&line))
-            });
-            let all = Policy::compile(&[source(rules), source(&all)])?.with_clauses(Level::Session, "", clauses)?;
-            match judged(&all, request) {
-                ("allow" | "none", _) => Ok(("leaves", None)),
-                other => Ok(other),
+/// What is wrong with examples, or with what the file says: `own` is that.
+pub(super) fn complaints(examples: &[Example], own: &Policy) -> Vec<Complaint> {
+    let (mut requests, mut all, mut complaints) = (Vec::new(), Vec::new(), Vec::new());
+    for example in examples {
+        let understood = request(&example.text).and_then(|request| {
+            let opened = everything_at(&request.line);
+            let wrong = |errors: PolicyErrors| (errors.to_string(), "write another request".to_owned());
+            Policy::compile(&[source(&opened)]).map(|_| (request, opened)).map_err(wrong)
+        });
+        match understood {
+            Ok((request, opened)) => {
+                requests.push((example, request));
+                all.extend(opened);
             }
+            Err((message, hint)) => complaints.push(example.told(message, &hint)),
         }
-        other => Ok(other),
+    }
+    // The conditions of a file that says nothing else of a request are asked as well. An allowance outweighs nothing.
+    let Ok(all) = own.adding(&source(&all)) else { return complaints };
+    for (example, request) in requests {
+        let (outcome, by) = said(&request, own, &all);
+        if outcome != example.outcome {
+            let by = by.map_or_else(String::new, |by| format!(" by `{by}`"));
+            let message = format!("the example should end as `{}`, and ends as `{outcome}`{by}", example.outcome);
+            complaints.push(example.told(message, "change the example, or what the file says of it"));
+        }
+    }
+    complaints
+}
+
+/// What a file says of a request, and by which rule. `all` says of what the file says nothing that it may go.
+fn said(request: &Request, own: &Policy, all: &Policy) -> (&'static str, Option<String>) {
+    match judged(own, request) {
+        ("none", _) => match judged(all, request) {
+            ("allow" | "none", _) => ("leaves", None),
+            other => other,
+        },
+        other => other,
     }
 }
 
-fn everything_at(line: &RequestLine) -> String {
-    let scheme = if line.scheme == Scheme::Http { "http://" } else { "" };
-    format!("* {scheme}{}:{}/**", line.host, line.port.0)
+fn source(rules: &[WrittenRule]) -> RuleSource<'_> {
+    RuleSource { level: Level::Session, label: "", rules, clauses: &[] }
+}
+
+fn everything_at(line: &RequestLine) -> [WrittenRule; 2] {
+    ["", "http://"]
+        .map(|scheme| WrittenRule::alone(Effect::Allow, &format!("* {scheme}{}:{}/**", line.host, line.port.0)))
 }
 
 fn judged(policy: &Policy, request: &Request) -> (&'static str, Option<String>) {
@@ -128,7 +133,6 @@ fn judged(policy: &Policy, request: &Request) -> (&'static str, Option<String>) 
         headers: Some(&headers),
         act: request.act,
         updates: &request.updates,
-        done: &request.done,
         upload: Some(request.upload),
         session: None,
         history: Some(&request.history),
@@ -150,8 +154,7 @@ fn request(text: &str) -> Result<Request, Wrong> {
     let (method, url) = words.next().zip(words.next()).ok_or_else(form)?;
     let (line, query) = url_of(method, url).ok_or_else(form)?;
     let act = Act::of(&line, query.as_deref(), &HeaderMap::new());
-    let mut request =
-        Request { line, query, act, done: Vec::new(), updates: Vec::new(), upload: 0, history: History::default() };
+    let mut request = Request { line, query, act, updates: Vec::new(), upload: 0, history: History::default() };
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         let wrong = |hint: &str| (format!("`{word}` says nothing of an example"), hint.to_owned());
@@ -159,7 +162,10 @@ fn request(text: &str) -> Result<Request, Wrong> {
             "act" => request.act = Act::named(value).map_err(|hint| wrong(&hint))?.into_iter().next(),
             "after" => {
                 for name in value.split(',') {
-                    request.done.extend(Act::named(name).map_err(|hint| wrong(&hint))?);
+                    match name {
+                        SECRET_FILE => _ = request.history.secret_files.insert(A_SECRET_FILE.to_owned()),
+                        name => request.history.acts.extend(Act::named(name).map_err(|hint| wrong(&hint))?),
+                    }
                 }
             }
             "push" => {
@@ -178,7 +184,6 @@ fn request(text: &str) -> Result<Request, Wrong> {
             _ => return Err(wrong("known are act, after, push, upload, spent and hosts")),
         }
     }
-    request.history.acts = request.done.iter().map(|act| act.as_str().to_owned()).collect();
     Ok(request)
 }
 
@@ -212,6 +217,7 @@ policies:
   - type: gate
     before: [git-push, new-host]
     after: package-install
+  - { type: gate, rule: 'POST later.example/**', after: [secret-file, cargo-install] }
   - type: condition
     name: small
     effect: deny
@@ -227,6 +233,8 @@ examples:
   - ask: POST http://git.example/it.git/git-receive-pack act=git-push after=npm-install hosts=git.example
   - ask: POST http://new.example/ after=npm-install hosts=git.example
   - leaves: POST http://git.example/it.git/git-receive-pack act=git-push
+  - ask: POST https://later.example/x after=secret-file
+  - leaves: POST https://later.example/x after=npm-install hosts=later.example
 ";
 
     #[test]

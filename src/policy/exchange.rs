@@ -256,7 +256,7 @@ mod tests {
         let line = || Endpoint::parse("https://token.example/t").unwrap().line();
         let judged = |effect, text: &str| {
             let rules = [WrittenRule::alone(effect, text)];
-            let source = RuleSource { level: Level::Organisation, label: "test", rules: &rules };
+            let source = RuleSource { level: Level::Organisation, label: "test", rules: &rules, clauses: &[] };
             let granted = Policy::compile(&[source]).unwrap().decide_exchange(line(), "bot");
             granted.map(|grant| grant.rule_from().to_owned()).map_err(|refusal| refusal.rule.unwrap().text)
         };

@@ -1,12 +1,13 @@
 //! Reads policy files: one document of one policy, or a list of policies.
 
 use super::clause::{self, WrittenClause};
+use super::compile::{Policy, RuleSource};
 use super::document::{self, Fields, Node, Value, list, text};
-use super::error::{Complaint, PolicyErrors, hint_of, refuse_any};
+use super::error::{Complaint, PolicyErrors, hint_of, refuse_all, refuse_any};
 use super::example::{self, Example};
 use super::gate;
 use super::read::{rules, shipped_within, tier};
-use super::rule::{Effect, Level, Rule, WrittenRule};
+use super::rule::{Effect, Level, WrittenRule};
 use super::secret_policy::{self, SecretPolicy};
 use super::spend::{self, SpendPolicy};
 use crate::model::Tier;
@@ -57,6 +58,14 @@ pub enum Publishing {
     Loopback,
 }
 
+impl PolicyFile {
+    /// What it says of requests, to be compiled. `label` is what it is called.
+    #[must_use]
+    pub fn source<'a>(&'a self, level: Level, label: &'a str) -> RuleSource<'a> {
+        RuleSource { level, label, rules: &self.rules, clauses: &self.clauses }
+    }
+}
+
 impl Publishing {
     const NAMES: [&str; 2] = ["none", "loopback"];
 
@@ -82,13 +91,13 @@ pub fn parse_policy_file(label: &str, text: &str) -> Result<PolicyFile, PolicyEr
     for node in policies(root, &mut examples, &mut complaints) {
         policy(node, &mut file, &mut examples, &mut complaints);
     }
-    complaints.extend(file.clauses.iter().filter_map(WrittenClause::complaint));
-    complaints.extend(file.rules.iter().filter_map(|rule| Rule::parse(Level::Session, label, rule).err()));
-    if complaints.is_empty() {
-        file.examples = examples.len();
-        let wrong = examples.iter().filter_map(|example| example.complaint(&file.rules, &file.clauses));
-        complaints.extend(wrong);
-    }
+    let (own, further) = match Policy::compile(&[file.source(Level::Session, label)]) {
+        Ok(own) => (Some(own), Vec::new()),
+        Err(PolicyErrors(errors)) => (None, errors),
+    };
+    refuse_all(complaints.into_iter().map(|complaint| complaint.labelled(label)).chain(further).collect())?;
+    file.examples = examples.len();
+    let complaints = own.map(|own| example::complaints(&examples, &own)).unwrap_or_default();
     refuse_any(label, complaints)?;
     Ok(file)
 }

@@ -40,5 +40,5 @@ fn one(line: &str) -> Option<WrittenRule> {
 }
 
 fn compile(rules: &[WrittenRule]) -> Result<Policy, super::PolicyErrors> {
-    Policy::compile(&[RuleSource { level: Level::Profile, label: "fuzz", rules }])
+    Policy::compile(&[RuleSource { level: Level::Profile, label: "fuzz", rules, clauses: &[] }])
 }

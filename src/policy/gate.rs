@@ -100,21 +100,24 @@ fn named(word: &str) -> &str {
 mod tests {
     use crate::model::{Host, Port, RequestLine, Scheme};
     use crate::policy::parse_policy_file;
-    use crate::policy::{Act, Effect, Level, Particulars, Policy, RequestFacts, RuleSource, Verdict, WrittenRule};
+    use crate::policy::{
+        Act, Effect, History, Level, Particulars, Policy, RequestFacts, RuleSource, Verdict, WrittenRule,
+    };
 
     fn asks(policy: &Policy, scheme: Scheme, act: Act, done: &[Act]) -> bool {
         let host = Host::parse("git.example.com").unwrap();
         let (method, path, port) = ("POST".to_owned(), "/x".to_owned(), scheme.default_port());
         let line = RequestLine { method, scheme, host, port: Port(port.0), path };
-        let by = Particulars { act: Some(act), done, ..Particulars::default() };
+        let history = History { acts: done.iter().copied().collect(), ..History::default() };
+        let by = Particulars { act: Some(act), history: Some(&history), ..Particulars::default() };
         matches!(policy.decide_with(RequestFacts { line, disagreement: None }, &by), Verdict::Ask(_))
     }
 
     fn policy(text: &str) -> Policy {
         let file = parse_policy_file("gate.yaml", text).unwrap();
         let allow = [WrittenRule::alone(Effect::Allow, "* git.example.com/**")];
-        let source = |label, rules| RuleSource { level: Level::Session, label, rules };
-        Policy::compile(&[source("gate.yaml", &file.rules), source("test", &allow)]).unwrap()
+        let test = RuleSource { level: Level::Session, label: "test", rules: &allow, clauses: &[] };
+        Policy::compile(&[file.source(Level::Session, "gate.yaml"), test]).unwrap()
     }
 
     #[test]

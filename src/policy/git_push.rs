@@ -4,6 +4,7 @@
 //! Whatever git's own `receive-pack` could read in another way is refused. Whether an update only moves forward is a matter
 //! of the repository's history; where the push brings the commits between, it is seen from them (`proxy::pack`).
 
+use crate::model::hex_byte;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -164,11 +165,8 @@ type Line<'a> = Option<&'a [u8]>;
 /// The next line and what follows it; none while it is not whole.
 fn next_line(rest: &[u8]) -> Result<Option<(Line<'_>, &[u8])>, PushError> {
     let Some((digits, _)) = rest.split_at_checked(LENGTH_BYTES) else { return Ok(None) };
-    let text = std::str::from_utf8(digits).map_err(|_| PushError::Malformed)?;
-    if !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(PushError::Malformed);
-    }
-    let length = usize::from_str_radix(text, 16).map_err(|_| PushError::Malformed)?;
+    let length = hex_byte(&digits[..2]).zip(hex_byte(&digits[2..])).ok_or(PushError::Malformed)?;
+    let length = usize::from(u16::from_be_bytes([length.0, length.1]));
     match length {
         0 => Ok(Some((None, &rest[LENGTH_BYTES..]))),
         // Delimiters belong to a protocol that pushes do not speak, and no line of a push is empty.

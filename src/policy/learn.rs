@@ -239,7 +239,7 @@ secrets:
 
     fn drawn(requests: &[(&str, &str)]) -> Lesson {
         let profile = Profile::parse("trial", PROFILE).expect("a profile");
-        let source = RuleSource { level: Level::Profile, label: "trial", rules: &profile.egress };
+        let source = RuleSource { level: Level::Profile, label: "trial", rules: &profile.egress, clauses: &[] };
         let policy = Policy::compile(&[source]).expect("rules");
         let refused = requests.iter().filter_map(|(method, url)| {
             let line = line(method, url);

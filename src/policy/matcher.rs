@@ -106,6 +106,21 @@ impl Matcher {
         &self.path
     }
 
+    /// Whether what it is about depends on which secret files were read.
+    pub(super) fn asks_about_secret_files(&self) -> bool {
+        self.conditions.ask_about_secret_files()
+    }
+
+    /// What of requests it asks about that no record holds, in a person's words.
+    pub(super) fn unrecorded(&self) -> BTreeSet<String> {
+        self.conditions.unrecorded()
+    }
+
+    /// The same without those conditions.
+    pub(super) fn without_unrecorded(&self) -> Self {
+        Self { conditions: self.conditions.without_unrecorded(), ..self.clone() }
+    }
+
     /// Whether what the request says beyond its line is as the rule has it.
     pub(super) fn conditions_are_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
         self.conditions.are_met(by, update, strictly)

@@ -46,6 +46,7 @@ mod read;
 mod read_model_hosts;
 mod read_secret;
 mod read_terminal;
+mod recorded;
 mod repository_deed;
 mod rule;
 mod secret;

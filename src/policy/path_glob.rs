@@ -2,6 +2,8 @@
 //!
 //! Matching takes at most as many steps as the pattern is long times the path is long, whatever either holds.
 
+use crate::model::hex_byte;
+
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;
 
@@ -231,10 +233,7 @@ fn canonical(written: &str) -> Result<String, GlobError> {
 /// The canonical spelling of one percent-encoded byte, given its two digits; none for what servers read in different
 /// ways.
 fn decoded(digits: &str) -> Option<String> {
-    if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let byte = u8::from_str_radix(digits, 16).ok()?;
+    let byte = hex_byte(digits.as_bytes())?;
     if matches!(byte, b'/' | b'\\' | 0..=0x1f | 0x7f) {
         return None;
     }

@@ -1,5 +1,7 @@
 //! A URL's query as servers read it.
 
+use crate::model::percent_decode;
+
 /// A name and its value, decoded.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
@@ -16,19 +18,8 @@ pub(super) fn pairs(query: &str) -> Option<Vec<Pair>> {
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    Some(out)
+    percent_decode(text.replace('+', " ").as_bytes(), &mut out).map(|()| out)
 }
 
 /// Whether a query mentions a word in small letters in some value, or cannot be read, so that it may.

@@ -10,6 +10,7 @@ use super::matcher::Matcher;
 use super::quota::Quota;
 use crate::model::{Host, RequestLine};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -181,6 +182,17 @@ impl Rule {
             false => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
         };
         about && self.matcher.conditions_are_met(by, update, strictly)
+    }
+
+    /// What of requests it asks about that no record holds, in a person's words.
+    pub(super) fn unrecorded(&self) -> BTreeSet<String> {
+        self.matcher.unrecorded()
+    }
+
+    /// Whether it would be about this request if what no record holds were as it asks.
+    pub(super) fn could_match(&self, line: &RequestLine, by: &Particulars<'_>, update: Option<&RefUpdate>) -> bool {
+        let rest = Self { matcher: self.matcher.without_unrecorded(), ..self.clone() };
+        rest.matches(line, by, update)
     }
 
     /// Whether it limits all requests of its hosts and ports, and with them connections that are not read: nothing else is

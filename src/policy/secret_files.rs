@@ -88,16 +88,18 @@ impl SecretNames {
     /// Whether a file or directory of the workspace is hidden; its names are folded and start there.
     #[must_use]
     pub fn hides(&self, path: &[String], directory: bool) -> bool {
+        // What is in a directory that stays visible stays so.
+        let allowed =
+            (1..=path.len()).any(|end| self.visible_by_profile.iter().any(|pattern| pattern.matches(&path[..end])));
+        !allowed && self.looks_secret(path, directory)
+    }
+
+    /// Whether a file or directory looks like a secret by its name, hidden or not.
+    #[must_use]
+    pub fn looks_secret(&self, path: &[String], directory: bool) -> bool {
         let meant = |patterns: &[FilePattern]| {
             patterns.iter().any(|pattern| (directory || !pattern.is_of_directories()) && pattern.matches(path))
         };
-        // What is in a directory that stays visible stays so.
-        let allowed = |patterns: &[FilePattern]| {
-            (1..=path.len()).any(|end| patterns.iter().any(|pattern| pattern.matches(&path[..end])))
-        };
-        if allowed(&self.visible_by_profile) {
-            return false;
-        }
         meant(&self.hidden_by_profile) || (meant(&self.hidden) && !meant(&self.visible))
     }
 

@@ -41,7 +41,7 @@ fn https(method: &str, host: &str, path: &str) -> RequestLine {
 
 fn compile(rules: &[(Effect, &str)]) -> Result<Policy, PolicyErrors> {
     let rules: Vec<WrittenRule> = rules.iter().map(|(effect, text)| WrittenRule::alone(*effect, text)).collect();
-    Policy::compile(&[RuleSource { level: Level::Session, label: "test", rules: &rules }])
+    Policy::compile(&[RuleSource { level: Level::Session, label: "test", rules: &rules, clauses: &[] }])
 }
 
 fn policy(rules: &[(Effect, &str)]) -> Policy {
@@ -313,7 +313,7 @@ fn a_denial_may_be_of_every_port_and_an_allowance_not() {
 fn rules_of_connections_that_are_not_read_name_a_place_and_nothing_else() {
     let profile = |rules: &str| Profile::parse("p.yaml", &format!("name: x\negress:\n{rules}"));
     let read = profile("  - tcp: DB.internal:5432\n  - passthrough: a.example\n  - host_port: 6379\n").expect("rules");
-    let source = RuleSource { level: Level::Profile, label: "p.yaml", rules: &read.egress };
+    let source = RuleSource { level: Level::Profile, label: "p.yaml", rules: &read.egress, clauses: &[] };
     let canonical: Vec<_> = Policy::compile(&[source]).expect("rules").rules().map(ToString::to_string).collect();
     assert_eq!(
         canonical,

@@ -42,6 +42,7 @@ pub struct Grant {
     rule: NamedRule,
     quota: Vec<(Arc<str>, Quota)>,
     also: Vec<String>,
+    asked_by: BTreeSet<String>,
 }
 
 /// The rule that a verdict rests on.
@@ -55,7 +56,13 @@ pub struct NamedRule {
 
 impl Grant {
     pub(super) fn new(line: RequestLine, rule: NamedRule, quota: Vec<(Arc<str>, Quota)>, also: Vec<String>) -> Self {
-        Self { line, rule, quota, also }
+        Self { line, rule, quota, also, asked_by: BTreeSet::new() }
+    }
+
+    /// The rules that asked, each in its canonical form, where a person said yes.
+    #[must_use]
+    pub fn asked_by(&self) -> &BTreeSet<String> {
+        &self.asked_by
     }
 
     /// The other rules and conditions that are about it, each with its effect and where it stands.
@@ -125,7 +132,10 @@ impl Question {
     /// The question, which is still open.
     pub fn consented(self: Box<Self>, asked_by: &BTreeSet<String>) -> Result<Grant, Box<Self>> {
         match self.asked_by.is_subset(asked_by) {
-            true => Ok(Grant::new(self.line, self.rule, self.quota, self.also)),
+            true => {
+                let Self { line, rule, quota, also, asked_by, .. } = *self;
+                Ok(Grant { line, rule, quota, also, asked_by })
+            }
             false => Err(self),
         }
     }

@@ -37,9 +37,9 @@ pub struct PolicySource {
 }
 
 impl PolicySource {
-    /// Its rules, to be compiled.
-    pub(super) fn rules(&self) -> RuleSource<'_> {
-        RuleSource { level: self.level, label: &self.label, rules: &self.rules }
+    /// The same, to be compiled.
+    pub(super) fn said(&self) -> RuleSource<'_> {
+        RuleSource { level: self.level, label: &self.label, rules: &self.rules, clauses: &self.clauses }
     }
 }
 

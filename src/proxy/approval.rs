@@ -64,7 +64,7 @@ impl Vault {
             if approved.covers(approval, &line.host) {
                 continue;
             }
-            let inquiry = consent::of_secret(shared, number, line, &entry.name());
+            let inquiry = consent::of_secret(shared, number, line, &entry.name(), approval);
             let Consent { lasting } = patience.wait(consent::ask(shared, inquiry)).await?;
             approved.take(approval, &line.host, lasting);
         }

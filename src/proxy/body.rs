@@ -8,6 +8,7 @@ use super::remainder::Attended;
 use super::rinse::Rinse;
 use super::screen::Screen;
 use super::settle::{Open, Upload};
+use super::standing::Standing;
 use crate::model::BodyEnd;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -107,17 +108,27 @@ pub(super) struct RequestBody {
     upload: Arc<Upload>,
     /// What looks for placeholders in it, unless it was read whole.
     screen: Option<(Arc<Shared>, Screen)>,
+    /// What is judged again where secret files are watched.
+    goes_on: Option<(Arc<Shared>, Arc<Standing>)>,
 }
 
 impl RequestBody {
-    /// Lets `upload` see what passes, and `screen` stop it. In a box, since hyper makes room for many requests at a time on
-    /// each connection.
-    pub(super) fn new(inner: Held, upload: Arc<Upload>, screen: Option<(Arc<Shared>, Screen)>) -> Box<Self> {
-        Box::new(Self { inner, upload, screen })
+    /// Lets `upload` see what passes, and `screen` and `goes_on` stop it. In a box, since hyper makes room for many requests at
+    /// a time on each connection.
+    pub(super) fn new(
+        inner: Held,
+        upload: Arc<Upload>,
+        screen: Option<(Arc<Shared>, Screen)>,
+        goes_on: Option<(Arc<Shared>, Arc<Standing>)>,
+    ) -> Box<Self> {
+        Box::new(Self { inner, upload, screen, goes_on })
     }
 
     /// Whether a frame may pass.
     fn look(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        if let Some((shared, standing)) = &self.goes_on {
+            shared.policy.goes_on(standing).inspect_err(|why| self.upload.stop((*why).to_owned()))?;
+        }
         if let Some(bytes) = frame.data_ref() {
             self.upload.chunk(bytes)?;
         }

@@ -5,10 +5,11 @@ use super::hold::{Broken, whole};
 use super::line::{Answer, Ask, Cut, Doubt, Inquiry};
 use super::{Shared, refusal};
 use crate::model::{RequestLine, RequestNumber};
-use crate::policy::{Push, Question};
+use crate::policy::{Approval, Push, Question};
 use bytes::Bytes;
 use hyper::body::Body;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How much of a body a person is shown, in bytes.
@@ -56,6 +57,23 @@ pub(super) struct Consent {
     pub lasting: bool,
 }
 
+/// What a person said yes to: what these rules of this policy ask of a request.
+pub(super) struct Yes {
+    pub policy: String,
+    pub asked_by: BTreeSet<String>,
+}
+
+impl Yes {
+    /// Takes a person's yes to a question, which stands for the rest of the session where they say so.
+    pub(super) fn to(question: Question, Consent { lasting }: Consent, shared: &Shared) -> Self {
+        if lasting {
+            shared.policy.consent(&question);
+        }
+        let Question { policy, asked_by, .. } = question;
+        Self { policy, asked_by }
+    }
+}
+
 /// What a person is asked since a policy on money says so.
 pub(super) fn of_budget(
     shared: &Shared,
@@ -86,22 +104,41 @@ pub(super) fn of_rule(
 }
 
 /// What a person is asked since a secret wants that.
-pub(super) fn of_secret(shared: &Shared, request: RequestNumber, line: &RequestLine, secret: &str) -> Inquiry {
+pub(super) fn of_secret(
+    shared: &Shared,
+    request: RequestNumber,
+    line: &RequestLine,
+    secret: &str,
+    approval: Approval,
+) -> Inquiry {
     let why = format!("the secret `{secret}` would be used, which wants a person's answer");
     let subject = Subject { line, query: None, body: None, push: None };
-    Inquiry { why, ..inquiry(request, &shared.policy.hash(), subject) }
+    let to = if approval == Approval::Host { format!(" to {}", line.host) } else { String::new() };
+    let (asked_by, covers) =
+        (asks(&format!("the secret {secret}"), approval), vec![format!("the secret {secret}{to}")]);
+    Inquiry { why, asked_by, covers, ..inquiry(request, &shared.policy.hash(), subject) }
+}
+
+/// What asks before something is used, as consents name it. Whoever wants to be asked at each use takes none for later.
+fn asks(what: &str, approval: Approval) -> Vec<String> {
+    match approval {
+        Approval::Never | Approval::Use => Vec::new(),
+        Approval::Session => vec![format!("{what} asks in each session")],
+        Approval::Host => vec![format!("{what} asks for each host")],
+    }
 }
 
 /// What a person is asked before a login with SSH is signed. `what` says which.
-pub(super) fn of_login(shared: &Shared, what: String) -> Inquiry {
+pub(super) fn of_login(shared: &Shared, what: String, approval: Approval) -> Inquiry {
+    let (asked_by, covers) = (asks("ssh", approval), vec![what.clone()]);
     let digest = Sha256::new_with_prefix(format!("omni login 1\n{}\n{what}\n", shared.policy.hash())).finalize();
     Inquiry {
         request: shared.books.clerk.next_request(),
         what,
         why: "the profile wants a person's answer before a key of yours is used".to_owned(),
         rule: None,
-        asked_by: Vec::new(),
-        covers: Vec::new(),
+        asked_by,
+        covers,
         preview: String::new(),
         digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         doubt: None,

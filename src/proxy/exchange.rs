@@ -206,7 +206,7 @@ async fn send(
     let own = [(ACCEPT, "application/json"), (USER_AGENT, concat!("omni/", env!("CARGO_PKG_VERSION")))];
     let own = own.map(|(name, value)| (name, HeaderValue::from_static(value)));
     let headers = HeaderMap::from_iter(own.into_iter().chain(headers));
-    let body = RequestBody::new(Held::made_here(body), open.upload(), None);
+    let body = RequestBody::new(Held::made_here(body), open.upload(), None, None);
     let sent = shared.upstream.send(grant, &line.path, headers, body, false, None).await;
     let (response, mut passage) = match sent {
         Ok(sent) => sent,

@@ -70,7 +70,10 @@ async fn socks(shared: Arc<Shared>, mut stream: Rewound<TcpStream>, local: Socke
         Some(Err(reason)) => return shared.refuse(RefusalKind::Protocol, local.to_string(), reason).await,
         None => return,
     };
-    let foreseen = opaque::foresee(&shared, &place).await;
+    // It says nothing more before it is answered.
+    let Some((foreseen, mut stream)) = opaque::while_there(stream, opaque::foresee(&shared, &place)).await else {
+        return;
+    };
     let told = match foreseen {
         Foreseen::Ended => return,
         Foreseen::Nothing | Foreseen::Reached(_) => Answer::Speak,

@@ -10,6 +10,7 @@ use super::conversation::{Conversation, Heard, MessageCall, OUTRAN, Wanted, refu
 use super::funds::{self, Unfunded};
 use super::screen::Screen;
 use super::settle::Open;
+use super::standing::Standing;
 use crate::meter::{Endpoint, Meter};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
 use bytes::Bytes;
@@ -57,6 +58,8 @@ pub(super) struct MessageCalls {
     /// The record of the request that the socket began with, which each call's is like.
     allowed: Event,
     line: RequestLine,
+    /// What is judged again once a secret file was read.
+    standing: Option<Arc<Standing>>,
 }
 
 /// A call that may go.
@@ -68,10 +71,15 @@ struct Granted {
 
 impl MessageCalls {
     /// Those of a socket that begins with this request; none where it calls no models, or nobody limits what they cost.
-    pub(super) fn of(shared: &Arc<Shared>, allowed: &Event) -> Option<Self> {
+    pub(super) fn of(shared: &Arc<Shared>, allowed: &Event, standing: Option<Arc<Standing>>) -> Option<Self> {
         let Event::RequestAllowed { line, .. } = allowed else { return None };
         let endpoint = shared.books.model_hosts.websocket(line).filter(|_| shared.books.governed)?;
-        Some(Self { shared: shared.clone(), endpoint, allowed: allowed.clone(), line: line.clone() })
+        Some(Self { shared: shared.clone(), endpoint, allowed: allowed.clone(), line: line.clone(), standing })
+    }
+
+    /// Whether more may leave, now that secret files may have been read.
+    fn goes_on(&self) -> Result<(), &'static str> {
+        self.standing.as_ref().map_or(Ok(()), |standing| self.shared.policy.goes_on(standing))
     }
 
     /// Passes on what both sides say until one of them is done, or until it is refused.
@@ -294,6 +302,11 @@ impl Carried {
             return Ok(());
         }
         let Some(text) = self.waiting.pop_front() else { return Ok(()) };
+        if let Err(why) = self.calls.goes_on() {
+            self.open.upload().stop(why.to_owned());
+            self.close(CloseCode::Policy, why);
+            return Err(BodyEnd::QuotaReached);
+        }
         match Wanted::of(&text) {
             Ok(Wanted::Call { stream, goes_on }) => {
                 let before = if goes_on { self.talk.last() } else { None };

@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::body::{self, Held, RequestBody, ResponseBody};
-use super::consent::{self, Consent, Subject};
+use super::consent::{self, Subject, Yes};
 use super::early::Teller;
 use super::facts::{self, Claim, Judged, Malformed};
 use super::funds::{self, Funds, Unfunded, asks_for_stream};
@@ -20,16 +20,18 @@ use super::refusal::{self, Audience, Reply};
 use super::renewal::{self, Turn};
 use super::rinse::Rinse;
 use super::screen::Screen;
+use super::secret_reads;
 use super::settle::Open;
 use super::standing::Standing;
 use super::upstream::SendError;
 use super::websocket::{self, Handshake, Offer, Socket};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
-use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
+use crate::policy::{
+    Act, Allowance, Grant, NamedRule, Particulars, Push, Question, RefUpdate, Refusal, TooMany, Verdict, Way,
+};
 use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,8 @@ struct Cleared {
     funds: Option<Funds>,
     /// Where it renews a login.
     renews: Option<Turn>,
+    /// How many secret files were known to have been read when it was judged.
+    reads: u64,
 }
 
 /// What cannot, with all that is said about it.
@@ -115,7 +119,9 @@ async fn answer_to(
                 Offer::WebSocket(handshake) => Some(handshake),
                 Offer::None | Offer::Refused(..) => None,
             };
-            forward(shared, number, Cleared { handshake, teller, ..cleared }, head.headers, held, &audience).await
+            let updates = push.map(|push| push.updates).unwrap_or_default();
+            let cleared = Cleared { handshake, teller, ..cleared };
+            forward(shared, number, cleared, (head.headers, updates), held, &audience).await
         }
         Err(denied) => {
             let reply = Box::pin(deny(shared, number, *denied, push.as_ref())).await;
@@ -179,12 +185,6 @@ struct Asked<'a> {
     length: Option<u64>,
 }
 
-/// What a person said yes to: what these rules of this policy ask of the request.
-struct Yes {
-    policy: String,
-    asked_by: BTreeSet<String>,
-}
-
 /// Why a request cannot go as things are.
 enum Stop {
     Denied(Box<Denied>),
@@ -223,13 +223,7 @@ async fn clear(
         let subject = Subject { line: &question.line, query: asked.query, body: read.as_deref(), push: asked.push };
         let inquiry = consent::of_rule(number, &question, act, subject);
         match Box::pin(patience.wait(consent::ask(shared, inquiry))).await {
-            Ok(Consent { lasting }) => {
-                if lasting {
-                    shared.policy.consent(&question);
-                }
-                let Question { policy, asked_by, .. } = *question;
-                consent = Some(Yes { policy, asked_by });
-            }
+            Ok(said) => consent = Some(Yes::to(*question, said, shared)),
             Err(why) => {
                 let Question { line, rule, also, .. } = *question;
                 let denied = Denied { also, rule: Some(rule), act: judged.act, ..Denied::because(line, 403, why) };
@@ -265,34 +259,18 @@ async fn fund(
     (cleared, held)
 }
 
-/// Decides. Nothing has left and nothing is recorded yet. A `consent` counts as long as the policy is the one that asked.
+/// Decides. Nothing has left and nothing is recorded yet.
 fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Yes>) -> Result<Cleared, Stop> {
     let Judged { facts, target, act } = judged;
     let disagreed = facts.disagreement.is_some();
     let updates = asked.push.map_or(&[][..], |push| &push.updates);
-    let done = shared.policy.done();
-    let history = shared.policy.history(shared.books.spent());
-    let by = Particulars {
-        query: asked.query,
-        headers: Some(asked.headers),
-        act,
-        updates,
-        done: &done,
-        upload: asked.length,
-        session: Some(shared.policy.session()),
-        history: history.as_ref(),
-    };
+    let (query, headers, upload) = (asked.query, Some(asked.headers), asked.length);
+    let by = Particulars { query, headers, act, updates, upload, ..Particulars::default() };
     let refused = |denied: Denied| Stop::Denied(Box::new(Denied { act, ..denied }));
-    let consented = |question: Box<Question>| match consent {
-        Some(yes) if yes.policy == question.policy => question.consented(&yes.asked_by),
-        _ => shared.policy.consented(question, &by),
-    };
-    let grant = match shared.policy.decide_with(facts, &by) {
+    let reads = shared.policy.attend();
+    let grant = match shared.policy.decide(facts, &by) {
         Verdict::Allow(grant) => grant,
-        Verdict::Ask(question) => match consented(Box::new(question)) {
-            Ok(grant) => grant,
-            Err(question) => return Err(Stop::Ask(question)),
-        },
+        Verdict::Ask(question) => shared.policy.permit(Box::new(question), consent, &by).map_err(Stop::Ask)?,
         Verdict::Deny(refusal) => {
             let status = if disagreed { 421 } else { 403 };
             return Err(refused(Denied { status, ..refusal.into() }));
@@ -308,19 +286,8 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
     };
     match admit(shared, &grant, asked.length) {
         Ok(allowance) => {
-            shared.policy.remember(act, grant.line(), asked.length, shared.vault.planned(&plan));
-            Ok(Cleared {
-                grant,
-                allowance,
-                plan,
-                target,
-                act,
-                screen: None,
-                handshake: None,
-                teller: None,
-                funds: None,
-                renews: None,
-            })
+            let (screen, handshake, teller, funds, renews) = (None, None, None, None, None);
+            Ok(Cleared { grant, allowance, plan, target, act, screen, handshake, teller, funds, renews, reads })
         }
         Err(denied) => Err(refused(*denied)),
     }
@@ -383,12 +350,15 @@ async fn forward(
     shared: &Arc<Shared>,
     number: RequestNumber,
     cleared: Cleared,
-    mut headers: HeaderMap,
+    (mut headers, updates): (HeaderMap, Vec<RefUpdate>),
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, teller, funds, renews } = cleared;
-    let secrets = shared.vault.planned(&plan);
+    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, teller, funds, renews, reads } = cleared;
+    let (secrets, length) = (shared.vault.planned(&plan), body.size_hint().exact());
+    secret_reads::tell(shared).await;
+    // Whatever is judged from now on comes after it, and what was judged before did not see what it brings.
+    shared.policy.remember(act, grant.line(), length, &secrets);
     let allowed = Event::RequestAllowed {
         request: number,
         line: grant.line().clone(),
@@ -402,9 +372,11 @@ async fn forward(
         Box::pin(body::drain(body)).await;
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
+    let standing = (handshake.is_some() || shared.policy.watches_files())
+        .then(|| Arc::new(Standing::of_request(&grant, reads, &target, &headers, act, updates, length)));
     let handshake = handshake.map(|handshake| {
-        let standing = Standing::of_request(&grant, &target, &headers, act, shared.policy.done());
-        handshake.standing(standing).funded(MessageCalls::of(shared, &allowed)).putting(plan.message_sites.clone())
+        let calls = MessageCalls::of(shared, &allowed, standing.clone());
+        handshake.standing(standing.clone()).funded(calls).putting(plan.message_sites.clone())
     });
     let line = match allowed {
         Event::RequestAllowed { line, .. } => line,
@@ -422,7 +394,8 @@ async fn forward(
         handshake.ask(&mut headers);
     }
     let body = body.made(|begun| shared.vault.apply_to_body(&plan, &mut headers, begun));
-    let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)));
+    let goes_on = standing.filter(|_| shared.policy.watches_files()).map(|standing| (shared.clone(), standing));
+    let body = RequestBody::new(body, open.upload(), screen.map(|screen| (shared.clone(), screen)), goes_on);
     if let Some(turn) = renews {
         let errand = renewal::Errand { grant, target, headers, body, open, number, turn };
         return Box::pin(renewal::carry(shared, errand, audience.clone())).await;
@@ -523,6 +496,7 @@ async fn deny(shared: &Shared, number: RequestNumber, denied: Denied, push: Opti
     let (rule, rule_from) = rule.map(|NamedRule { text, from }| (text, from)).unzip();
     let act = act.map(|act| act.to_string());
     let denied = Event::RequestDenied { request: number, line, rule, rule_from, act, reason, also };
+    secret_reads::tell(shared).await;
     let _ = shared.books.clerk.record(denied).await;
     let report = push.and_then(|push| push::refusal(push, &message));
     Reply::refused(status, message).after(retry_after).reporting(report)

@@ -4,12 +4,15 @@
 //! ever put into it.
 
 use super::Shared;
+use super::consent::{self, Subject, Yes};
+use super::detect::Rewound;
+use super::secret_reads;
 use super::serve::Place;
 use super::settle::Open;
 use super::ssh::KeyCheck;
 use super::standing::Standing;
 use super::upstream::SendError;
-use crate::model::{BodyEnd, Event, RefusalKind, RequestLine, Scheme};
+use crate::model::{BodyEnd, Event, RefusalKind, RequestLine, RequestNumber, Scheme};
 use crate::policy::{Allowance, Grant, NamedRule, Particulars, Question, Refusal, RequestFacts, TooMany, Verdict};
 use std::fmt;
 use std::io;
@@ -19,6 +22,8 @@ use tokio::net::TcpStream;
 
 /// Bytes of each way that may wait here.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Most that is read of what a client says while a person decides.
+const SAID_BYTES_MAX: usize = 64 * 1024;
 
 /// What goes between the two sides, and which of them gave up.
 pub(super) enum Broken {
@@ -32,20 +37,49 @@ pub(super) enum Broken {
     Refused(&'static str),
 }
 
-/// Carries a connection, if a rule lets it. `looked` says whether its first bytes were looked at.
+/// Carries a connection, if a rule lets it, or a person. `looked` says whether its first bytes were looked at.
 pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, place: Place, scheme: Scheme, looked: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match judge(&shared, line(&place, scheme), looked) {
-        Ok((grant, allowance)) => {
+    let judged = judge(&shared, line(&place, scheme), looked);
+    match while_there(stream, shared.unless_drained(judged)).await {
+        Some((Some(Ok(judged)), stream)) => {
             // What failed is recorded.
-            if let Some(Ok(reached)) = reach(&shared, grant, allowance).await {
+            if let Some(Ok(reached)) = reach(&shared, judged).await {
                 reached.carry(stream).await;
             }
         }
-        Err(refused) => refuse(&shared, place.to_string(), *refused).await,
+        Some((Some(Err(refused)), _)) => refuse(&shared, place.to_string(), *refused).await,
+        // The session ended, or the client left.
+        Some((None, _)) | None => {}
     }
+}
+
+/// Does something for a client as long as it is there. What it says meanwhile is given out again; none where it left.
+pub(super) async fn while_there<S, T>(mut stream: S, work: impl Future<Output = T>) -> Option<(T, Rewound<S>)>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut said = Vec::new();
+    let done = {
+        let left = async {
+            while said.len() < SAID_BYTES_MAX {
+                let room = (SAID_BYTES_MAX - said.len()) as u64;
+                if !matches!((&mut stream).take(room).read_buf(&mut said).await, Ok(1..)) {
+                    return;
+                }
+            }
+            // There is no room to hear of it.
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = left => None,
+        }
+    };
+    done.map(|done| (done, Rewound::new(said, stream)))
 }
 
 /// What the host and port of a connection alone say of it.
@@ -69,13 +103,14 @@ pub(super) async fn foresee(shared: &Arc<Shared>, place: &Place) -> Foreseen {
     if !shared.policy.carries_unread(host, *port) && !shared.policy.refuses_place(host, *port) {
         return Foreseen::Nothing;
     }
-    match judge(shared, line(place, Scheme::Tcp), false) {
-        Ok((grant, allowance)) => match reach(shared, grant, allowance).await {
+    match shared.unless_drained(judge(shared, line(place, Scheme::Tcp), false)).await {
+        None => Foreseen::Ended,
+        Some(Ok(judged)) => match reach(shared, judged).await {
             None => Foreseen::Ended,
             Some(Err(error)) => Foreseen::Failed(error),
             Some(Ok(reached)) => Foreseen::Reached(Box::new(reached)),
         },
-        Err(refused) => {
+        Some(Err(refused)) => {
             let why = refused.to_string();
             refuse(shared, place.to_string(), *refused).await;
             Foreseen::Refused(why)
@@ -92,8 +127,8 @@ fn line(place: &Place, scheme: Scheme) -> RequestLine {
 async fn refuse(shared: &Shared, target: String, refused: Refused) {
     match refused {
         Refused::ByNone { .. } => shared.refuse(RefusalKind::Protocol, target, refused.to_string()).await,
-        Refused::ByRule { line, rule, reason, also } => {
-            let request = shared.books.clerk.next_request();
+        Refused::ByRule { request, line, rule, reason, also } => {
+            secret_reads::tell(shared).await;
             let NamedRule { text, from } = rule;
             let (rule, rule_from) = (Some(text), Some(from));
             let denied = Event::RequestDenied { request, line, rule, rule_from, act: None, reason, also };
@@ -105,7 +140,7 @@ async fn refuse(shared: &Shared, target: String, refused: Refused) {
 /// Why a connection may not be.
 enum Refused {
     ByNone { reason: String, rule_to_add: Option<String> },
-    ByRule { line: RequestLine, rule: NamedRule, reason: String, also: Vec<String> },
+    ByRule { request: RequestNumber, line: RequestLine, rule: NamedRule, reason: String, also: Vec<String> },
 }
 
 impl fmt::Display for Refused {
@@ -117,37 +152,64 @@ impl fmt::Display for Refused {
     }
 }
 
-fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<(Grant, Allowance), Box<Refused>> {
-    let grant = match shared.policy.decide_with(RequestFacts { line, disagreement: None }, &Particulars::default()) {
-        Verdict::Allow(grant) => grant,
-        Verdict::Ask(Question { line, rule, also, .. }) => {
-            let text = &rule.text;
-            let reason = format!("the rule `ask {text}` wants a person's answer, and this version cannot ask for one");
-            return Err(Box::new(Refused::ByRule { line, rule, reason, also }));
-        }
-        Verdict::Deny(Refusal { line, rule: Some(rule), reason, also, .. }) => {
-            return Err(Box::new(Refused::ByRule { line, rule, reason, also }));
-        }
-        Verdict::Deny(Refusal { rule: None, reason, rule_to_add, .. }) => {
-            let reason =
-                if looked { format!("its first bytes are neither TLS nor HTTP, and {reason}") } else { reason };
-            return Err(Box::new(Refused::ByNone { reason, rule_to_add }));
+/// What may be opened.
+struct Judged {
+    request: RequestNumber,
+    grant: Grant,
+    allowance: Allowance,
+    /// How many secret files were known to have been read when it was judged.
+    reads: u64,
+}
+
+/// Decides, and has a person decide where a rule wants that. What they said yes to is judged again, by the policy as it is
+/// then.
+async fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<Judged, Box<Refused>> {
+    let request = shared.books.clerk.next_request();
+    let mut yes = None;
+    let (grant, reads) = loop {
+        let reads = shared.policy.attend();
+        let by = Particulars::default();
+        let question = match shared.policy.decide(RequestFacts { line: line.clone(), disagreement: None }, &by) {
+            Verdict::Allow(grant) => break (grant, reads),
+            Verdict::Ask(question) => match shared.policy.permit(Box::new(question), yes.as_ref(), &by) {
+                Ok(grant) => break (grant, reads),
+                Err(question) => question,
+            },
+            Verdict::Deny(Refusal { line, rule: Some(rule), reason, also, .. }) => {
+                return Err(Box::new(Refused::ByRule { request, line, rule, reason, also }));
+            }
+            Verdict::Deny(Refusal { rule: None, reason, rule_to_add, .. }) => {
+                let reason =
+                    if looked { format!("its first bytes are neither TLS nor HTTP, and {reason}") } else { reason };
+                return Err(Box::new(Refused::ByNone { reason, rule_to_add }));
+            }
+        };
+        // Nothing is known of it but where it goes: all to one place are alike.
+        let subject = Subject { line: &question.line, query: None, body: Some(&[]), push: None };
+        match consent::ask(shared, consent::of_rule(request, &question, None, subject)).await {
+            Ok(said) => yes = Some(Yes::to(*question, said, shared)),
+            Err(reason) => {
+                let Question { line, rule, also, .. } = *question;
+                return Err(Box::new(Refused::ByRule { request, line, rule, reason, also }));
+            }
         }
     };
     match shared.policy.admit(&grant) {
-        Ok(allowance) => Ok((grant, allowance)),
+        Ok(allowance) => Ok(Judged { request, grant, allowance, reads }),
         Err(TooMany { rule, .. }) => {
             let reason = format!("the rule `{rule}` lets no more connections through for now");
             let rule = NamedRule { text: rule.to_string(), from: grant.rule_from().to_owned() };
-            Err(Box::new(Refused::ByRule { line: grant.line().clone(), rule, reason, also: Vec::new() }))
+            Err(Box::new(Refused::ByRule { request, line: grant.line().clone(), rule, reason, also: Vec::new() }))
         }
     }
 }
 
 /// Records the permission, then uses it. None where the session ends, or where nothing can be recorded.
-async fn reach(shared: &Arc<Shared>, grant: Grant, allowance: Allowance) -> Option<Result<Reached, SendError>> {
-    let request = shared.books.clerk.next_request();
-    let (line, standing) = (grant.line().clone(), Standing::of_connection(&grant));
+async fn reach(shared: &Arc<Shared>, judged: Judged) -> Option<Result<Reached, SendError>> {
+    let Judged { request, grant, allowance, reads } = judged;
+    let (line, standing) = (grant.line().clone(), Standing::of_connection(&grant, reads));
+    secret_reads::tell(shared).await;
+    shared.policy.remember(None, &line, None, &[]);
     let allowed = Event::RequestAllowed {
         request,
         line: line.clone(),
@@ -190,7 +252,10 @@ impl Reached {
         let Self { shared, mut open, upstream, mut check, standing } = self;
         open.answered(&http::Response::new(()).into_parts().0);
         let upload = open.upload();
-        let up = |bytes: &[u8]| upload.chunk(bytes).map_err(|_| Broken::Quota);
+        let up = |bytes: &[u8]| {
+            shared.policy.goes_on(&standing).map_err(Broken::Refused)?;
+            upload.chunk(bytes).map_err(|_| Broken::Quota)
+        };
         let down = |bytes: &[u8]| {
             check.as_mut().map_or(Ok(()), |check| check.next(bytes)).map_err(Broken::Refused)?;
             open.chunk(bytes).map_err(|_| Broken::Quota)

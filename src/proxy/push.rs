@@ -3,7 +3,7 @@
 
 use super::body::{self, Held};
 use super::pack::{PACK_BYTES_MAX, Pack};
-use crate::model::{Event, RequestLine, RequestNumber};
+use crate::model::{Event, RequestLine, RequestNumber, hex_byte};
 use crate::policy::{
     Act, BATCH_BYTES_MAX, Change, LfsBatch, Push, PushError, PushReader, RefUpdate, UPDATES_BYTES_MAX,
 };
@@ -178,7 +178,8 @@ fn pack_begin(rest: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         let head = rest.get(at..at + 4)?;
-        let length = std::str::from_utf8(head).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let length = hex_byte(&head[..2]).zip(hex_byte(&head[2..]));
+        let length = length.map(|(high, low)| usize::from(u16::from_be_bytes([high, low])));
         match length {
             // What is no length is a pack, or nothing that is read.
             None => return Some(at),

@@ -181,6 +181,7 @@ pub(super) fn explain(line: &RequestLine, reason: &str, rule_to_add: Option<&str
 pub(super) fn url(line: &RequestLine) -> String {
     let RequestLine { method, scheme, host, port, path } = line;
     let port = if *port == scheme.default_port() { String::new() } else { format!(":{port}") };
+    let path = if scheme.is_opaque() { "" } else { path };
     format!("{method} {scheme}://{host}{port}{path}")
 }
 

@@ -1,15 +1,18 @@
 //! The session's policy as it stands, and what its rules have let through by now.
 
 use super::amend::PolicySource;
+use super::consent::Yes;
+use super::secret_reads::SecretFiles;
+use super::settle::Tab;
 use super::standing::Standing;
-use crate::model::{Host, NanoUsd, Port, RequestLine};
+use crate::model::{Host, Port, RequestLine};
 use crate::policy::{
     Act, Allowance, Effect, Grant, History, Level, Particulars, Policy, PolicyErrors, Question, Refusal, RequestFacts,
     RuleSource, SessionFacts,
 };
 use crate::policy::{Tally, TooMany, Verdict, WrittenRule};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -17,6 +20,12 @@ use tokio::sync::watch;
 const CONSENTS_MAX: usize = 1_000;
 /// Most hosts that are remembered; those beyond stay new.
 const HOSTS_MAX: usize = 10_000;
+/// Most secret files that are told to have been read; more change nothing.
+const SECRET_FILES_MAX: usize = 1_000;
+/// What counts as read where it cannot be known what was.
+const UNWATCHED: &str = "(not every file that looks like a secret could be watched)";
+/// Why what was let through is cut.
+const READ_MEANWHILE: &str = "a secret file was read since it began, after which it would not be let through";
 /// What rules are called that were added while the session ran.
 const ADDED: &str = "added while it runs";
 
@@ -29,51 +38,87 @@ pub(super) struct Ruling {
     /// The rules that were added while the session runs.
     added: Mutex<Vec<WrittenRule>>,
     /// What the session did by now.
-    done: Mutex<BTreeSet<Act>>,
-    /// What else it did, for conditions to ask about.
-    history: Mutex<History>,
+    past: Mutex<Past>,
     /// What of it does not change.
     session: SessionFacts,
+    /// What it spent.
+    tab: Arc<Tab>,
     started: Instant,
+    /// What says which secret files were read.
+    files: OnceLock<SecretFiles>,
     /// Tells those that stay open that a rule came.
     changed: watch::Sender<()>,
+}
+
+/// What a session did by now.
+struct Past {
+    history: History,
+    /// Secret files that were read, and that the record does not say yet.
+    untold: Vec<String>,
 }
 
 impl Ruling {
     /// Begins with this policy, nothing let through yet.
     pub(super) fn new(policy: Policy) -> Self {
+        // Until somebody watches, nobody knows.
+        let secret_files = BTreeSet::from([UNWATCHED.to_owned()]);
+        let past = Past { history: History { secret_files, ..History::default() }, untold: Vec::new() };
         Self {
             policy: RwLock::new(policy),
             tally: Mutex::default(),
             consents: Mutex::default(),
             added: Mutex::default(),
-            done: Mutex::default(),
-            history: Mutex::default(),
+            past: Mutex::new(past),
             session: SessionFacts::default(),
+            tab: Arc::default(),
             started: Instant::now(),
+            files: OnceLock::new(),
             changed: watch::Sender::default(),
         }
     }
 
-    /// The same, for a session of which this is known.
-    pub(super) fn of(self, session: SessionFacts) -> Self {
-        Self { session, ..self }
+    /// The same, for a session of which this is known, and whose model calls are entered there.
+    pub(super) fn of(self, session: SessionFacts, tab: Arc<Tab>) -> Self {
+        Self { session, tab, ..self }
     }
 
-    /// What of the session does not change.
-    pub(super) fn session(&self) -> &SessionFacts {
-        &self.session
+    /// Knows from now on which secret files are read. Before the harness begins.
+    pub(super) fn watch(&self, files: SecretFiles) {
+        let mut past = self.past();
+        match (files.complete, files.wanted) {
+            (true, _) => past.history.secret_files.clear(),
+            (false, true) => past.untold.push(UNWATCHED.to_owned()),
+            (false, false) => {}
+        }
+        // There is one watch.
+        let _ = self.files.set(files);
     }
 
-    /// What the session did by now, and spent, where a condition could ask about it.
-    pub(super) fn history(&self, (spent, calls): (NanoUsd, u64)) -> Option<History> {
-        let asks = self.policy.read().unwrap_or_else(PoisonError::into_inner).has_clauses();
-        let seconds = self.started.elapsed().as_secs();
-        asks.then(|| History { spent, calls, seconds, ..self.past().clone() })
+    /// Whether something says which secret files are read.
+    pub(super) fn watches_files(&self) -> bool {
+        self.files.get().is_some()
     }
 
-    fn past(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes in which secret files were read by now; how many are known to have been.
+    pub(super) fn attend(&self) -> u64 {
+        let Some(files) = self.files.get() else { return 0 };
+        let mut past = self.past();
+        let Past { history, untold } = &mut *past;
+        for path in files.opened() {
+            if history.secret_files.len() < SECRET_FILES_MAX && history.secret_files.insert(path.clone()) {
+                untold.push(path);
+            }
+        }
+        history.secret_files.len() as u64
+    }
+
+    /// The secret files that were read and that the record does not say yet: the caller has it say so.
+    pub(super) fn untold_reads(&self) -> Vec<String> {
+        if self.watches_files() { std::mem::take(&mut self.past().untold) } else { Vec::new() }
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hash of the policy as it is now.
@@ -82,33 +127,55 @@ impl Ruling {
     }
 
     /// The policy as it is now.
-    fn policy(&self) -> Policy {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn policy(&self) -> RwLockReadGuard<'_, Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges one request.
-    pub(super) fn decide_with(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).decide_with(facts, by)
+    /// Judges one request, by what the session is, did and spent as well.
+    pub(super) fn decide(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
+        self.attend();
+        let (policy, mut past) = (self.policy(), self.past());
+        let history = &mut past.history;
+        (history.spent, history.calls) = self.tab.sum();
+        history.seconds = self.started.elapsed().as_secs();
+        policy.decide_with(facts, &Particulars { session: Some(&self.session), history: Some(history), ..*by })
+    }
+
+    /// The permission for what a rule asks about: a person said yes to it, or to what is like it for the rest of the session.
+    ///
+    /// # Errors
+    /// The question, which is still open.
+    pub(super) fn permit(
+        &self,
+        question: Box<Question>,
+        yes: Option<&Yes>,
+        by: &Particulars<'_>,
+    ) -> Result<Grant, Box<Question>> {
+        match yes {
+            // It counts as long as the policy is the one that asked.
+            Some(yes) if yes.policy == question.policy => question.consented(&yes.asked_by),
+            _ => self.consented(question, by),
+        }
     }
 
     /// Judges the request that exchanges a secret's key for a token.
     pub(super) fn decide_exchange(&self, line: RequestLine, secret: &str) -> Result<Grant, Box<Refusal>> {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).decide_exchange(line, secret)
+        self.policy().decide_exchange(line, secret)
     }
 
     /// Whether connections to a place go by `tcp` rules from their first byte on.
     pub(super) fn carries_unread(&self, host: &Host, port: Port) -> bool {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).carries_unread(host, port)
+        self.policy().carries_unread(host, port)
     }
 
     /// Whether TLS to a place goes by `passthrough` rules, unopened.
     pub(super) fn refuses_place(&self, host: &Host, port: Port) -> bool {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).refuses_place(host, port)
+        self.policy().refuses_place(host, port)
     }
 
     /// As [`Policy::passes_tls`], by the rules of now.
     pub(super) fn passes_tls(&self, host: &Host, port: Port) -> bool {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).passes_tls(host, port)
+        self.policy().passes_tls(host, port)
     }
 
     /// Counts a request that was granted.
@@ -116,30 +183,25 @@ impl Ruling {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).admit(grant, self.started.elapsed())
     }
 
-    /// What the session did by now.
-    pub(super) fn done(&self) -> Vec<Act> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
-    }
-
     /// Remembers what a request does that is let through, where it goes, how long its body says it is, and what secrets go with
     /// it.
-    pub(super) fn remember(&self, act: Option<Act>, line: &RequestLine, length: Option<u64>, secrets: Vec<String>) {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(act);
+    pub(super) fn remember(&self, act: Option<Act>, line: &RequestLine, length: Option<u64>, secrets: &[String]) {
         let mut past = self.past();
-        past.requests += 1;
-        past.uploaded = past.uploaded.saturating_add(length.unwrap_or_default());
-        past.acts.extend(act.map(|act| act.to_string()));
-        past.secrets.extend(secrets);
-        let is_known = matches!(&line.host, Host::Name(name) if past.hosts.contains(name.as_str()));
-        if !is_known && past.hosts.len() < HOSTS_MAX {
-            past.hosts.insert(line.host.to_string());
+        let history = &mut past.history;
+        history.requests += 1;
+        history.uploaded = history.uploaded.saturating_add(length.unwrap_or_default());
+        history.acts.extend(act);
+        history.secrets.extend(secrets.iter().cloned());
+        let is_known = matches!(&line.host, Host::Name(name) if history.hosts.contains(name.as_str()));
+        if !is_known && history.hosts.len() < HOSTS_MAX {
+            history.hosts.insert(line.host.to_string());
         }
     }
 
     /// Lets what a person said yes to stay so, for requests like this one.
     pub(super) fn consent(&self, question: &Question) {
         let rules: Vec<_> = question.covers.iter().map(|rule| WrittenRule::alone(Effect::Allow, rule)).collect();
-        let source = RuleSource { level: Level::Session, label: ADDED, rules: &rules };
+        let source = RuleSource { level: Level::Session, label: ADDED, rules: &rules, clauses: &[] };
         if let Ok(policy) = Policy::compile(&[source]) {
             let mut consents = self.consents.lock().unwrap_or_else(PoisonError::into_inner);
             if consents.len() < CONSENTS_MAX {
@@ -148,8 +210,7 @@ impl Ruling {
         }
     }
 
-    /// The permission, where a person said yes for the rest of the session.
-    pub(super) fn consented(&self, question: Box<Question>, by: &Particulars<'_>) -> Result<Grant, Box<Question>> {
+    fn consented(&self, question: Box<Question>, by: &Particulars<'_>) -> Result<Grant, Box<Question>> {
         let consents = self.consents.lock().unwrap_or_else(PoisonError::into_inner);
         let covers = |(asked_by, policy): &&(BTreeSet<String>, Policy)| {
             let facts = RequestFacts { line: question.line.clone(), disagreement: None };
@@ -163,7 +224,8 @@ impl Ruling {
 
     /// The policy with one more rule of the session's level, which does not count yet, and that rule's canonical form.
     pub(super) fn with(&self, rule: &WrittenRule) -> Result<(Policy, String), PolicyErrors> {
-        let source = RuleSource { level: Level::Session, label: ADDED, rules: std::slice::from_ref(rule) };
+        let source =
+            RuleSource { level: Level::Session, label: ADDED, rules: std::slice::from_ref(rule), clauses: &[] };
         let alone = Policy::compile(&[source])?;
         let canonical = alone.rules().map(ToString::to_string).collect();
         Ok((self.policy().adding(&source)?, canonical))
@@ -177,13 +239,9 @@ impl Ruling {
     /// A policy of these files in place of the one that counts, with the rules that were added; it does not count yet.
     pub(super) fn made_of(&self, files: &[PolicySource]) -> Result<Policy, PolicyErrors> {
         let added = self.added.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut sources: Vec<RuleSource<'_>> = files.iter().map(PolicySource::rules).collect();
-        sources.push(RuleSource { level: Level::Session, label: ADDED, rules: &added });
-        let mut policy = Policy::compile(&sources)?.in_place_of(&self.policy());
-        for PolicySource { level, label, clauses, .. } in files {
-            policy = policy.with_clauses(*level, label, clauses)?;
-        }
-        Ok(policy)
+        let mut sources: Vec<RuleSource<'_>> = files.iter().map(PolicySource::said).collect();
+        sources.push(RuleSource { level: Level::Session, label: ADDED, rules: &added, clauses: &[] });
+        Ok(Policy::compile(&sources)?.in_place_of(&self.policy()))
     }
 
     /// Lets a policy count from the next request on, on every connection.
@@ -196,9 +254,88 @@ impl Ruling {
     pub(super) async fn until_refused(&self, standing: &Standing) {
         let mut changes = self.changed.subscribe();
         // A rule may have come since it was judged.
-        while standing.passes(&self.policy(), &self.session, self.history(Default::default()).as_ref()) {
+        while self.passes(standing) {
             // The sender is this very value.
             let _ = changes.changed().await;
         }
+    }
+
+    /// Whether more of what is open may leave, now that secret files may have been read since it was judged.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn goes_on(&self, standing: &Standing) -> Result<(), &'static str> {
+        let reads = self.attend();
+        if standing.knew_of(reads) {
+            return Ok(());
+        }
+        if !self.passes(standing) {
+            return Err(READ_MEANWHILE);
+        }
+        standing.judged(reads);
+        Ok(())
+    }
+
+    /// Whether what is open would be let through now.
+    fn passes(&self, standing: &Standing) -> bool {
+        if standing.is_to_be_read(&self.policy()) {
+            return false;
+        }
+        let by = standing.particulars();
+        match self.decide(RequestFacts { line: standing.line.clone(), disagreement: None }, &by) {
+            Verdict::Allow(_) => true,
+            Verdict::Ask(question) => {
+                question.asked_by.is_subset(&standing.asked_by) || self.consented(Box::new(question), &by).is_ok()
+            }
+            Verdict::Deny(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{NanoUsd, Scheme};
+    use crate::policy::parse_policy_file;
+
+    const FILE: &str = "
+policies:
+  - { type: egress, rules: [{ allow: 'tcp://db.example:5432' }] }
+  - { type: condition, effect: deny, condition: spend.session > 1.0 || session.user == 'eve' }
+  - { type: condition, effect: deny, condition: '\"key\" in history.secrets' }
+";
+
+    fn ruling(user: &str) -> (Ruling, Arc<Tab>, RequestLine) {
+        let file = parse_policy_file("test", FILE).unwrap();
+        let policy = Policy::compile(&[file.source(Level::Organisation, "test")]).unwrap();
+        let (tab, facts) =
+            (Arc::new(Tab::default()), SessionFacts { user: user.to_owned(), ..SessionFacts::default() });
+        let (host, port) = (Host::parse("db.example").unwrap(), Port(5432));
+        let line = RequestLine { method: "CONNECT".to_owned(), scheme: Scheme::Tcp, host, port, path: "/".to_owned() };
+        (Ruling::new(policy).of(facts, tab.clone()), tab, line)
+    }
+
+    fn judged(ruling: &Ruling, line: &RequestLine) -> Verdict {
+        ruling.decide(RequestFacts { line: line.clone(), disagreement: None }, &Particulars::default())
+    }
+
+    #[test]
+    fn a_connection_that_is_not_read_is_judged_by_session_and_spend_and_again_while_it_is_open() {
+        let (ruling, tab, line) = ruling("ann");
+        let Verdict::Allow(grant) = judged(&ruling, &line) else { panic!("allowed") };
+        let standing = Standing::of_connection(&grant, ruling.attend());
+        assert!(ruling.passes(&standing));
+        tab.enter(NanoUsd(2_000_000_000));
+        assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)) && !ruling.passes(&standing));
+        let (ruling, _, line) = self::ruling("eve");
+        assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)));
+    }
+
+    #[test]
+    fn what_went_along_is_history_from_then_on() {
+        let (ruling, _, line) = ruling("ann");
+        ruling.remember(None, &line, Some(3), &["key".to_owned()]);
+        assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)));
     }
 }

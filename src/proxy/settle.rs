@@ -45,8 +45,25 @@ pub(super) struct Books {
     pub keeper: Option<Arc<BodyKeeper>>,
     /// How long the conversations are that vendors keep.
     pub contexts: KeptContexts,
-    /// What model calls came to by now, in nanodollars, and how many there were.
-    pub tab: (AtomicI64, AtomicU64),
+    /// What model calls came to by now.
+    pub tab: Arc<Tab>,
+}
+
+/// What model calls of a session came to, in nanodollars, and how many there were.
+#[derive(Debug, Default)]
+pub(super) struct Tab(AtomicI64, AtomicU64);
+
+impl Tab {
+    /// Enters what one call cost.
+    pub(super) fn enter(&self, cost: NanoUsd) {
+        self.0.fetch_add(cost.0, Ordering::Relaxed);
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Both, as they are now.
+    pub(super) fn sum(&self) -> (NanoUsd, u64) {
+        (NanoUsd(self.0.load(Ordering::Relaxed)), self.1.load(Ordering::Relaxed))
+    }
 }
 
 impl Books {
@@ -63,14 +80,8 @@ impl Books {
             ending: AtomicBool::new(false),
             keeper: None,
             contexts: KeptContexts::default(),
-            tab: Default::default(),
+            tab: Arc::default(),
         }
-    }
-
-    /// What model calls came to by now, and how many there were.
-    pub(super) fn spent(&self) -> (NanoUsd, u64) {
-        let (spent, calls) = &self.tab;
-        (NanoUsd(spent.load(Ordering::Relaxed)), calls.load(Ordering::Relaxed))
     }
 
     /// Whether the session is ending.
@@ -79,8 +90,7 @@ impl Books {
     }
 
     fn spend(&self, cost: NanoUsd) {
-        self.tab.0.fetch_add(cost.0, Ordering::Relaxed);
-        self.tab.1.fetch_add(1, Ordering::Relaxed);
+        self.tab.enter(cost);
     }
 
     /// A model call was read: its record, and what it costs.

@@ -31,7 +31,8 @@ async fn an_upstream_may_think_for_hours_before_it_answers_and_between_its_words
     });
     let memory = Memory::new();
     let rules = [WrittenRule::alone(Effect::Allow, "GET http://api.example.com/**")];
-    let policy = Policy::compile(&[RuleSource { level: Level::Profile, label: "test", rules: &rules }]).unwrap();
+    let policy =
+        Policy::compile(&[RuleSource { level: Level::Profile, label: "test", rules: &rules, clauses: &[] }]).unwrap();
     let to = format!("::127.0.0.1:{port}").parse().unwrap();
     let (shared, _end) = Shared::rehearsal_by(&memory, policy, vec![to]);
     let (mut client, server) = duplex(64 * 1024);

@@ -144,7 +144,7 @@ impl Post {
             return Ok(());
         }
         let what = format!("ssh {}@{} by the key {key}", wanted.user, wanted.host);
-        let Consent { lasting } = consent::ask(shared, consent::of_login(shared, what)).await?;
+        let Consent { lasting } = consent::ask(shared, consent::of_login(shared, what, self.approval)).await?;
         if lasting || self.approval != Approval::Use {
             approved.insert(scope);
         }

@@ -1,60 +1,82 @@
-//! What was let through and stays open without being read as requests: connections that pass unread, and WebSockets. It is
-//! judged again whenever a rule is added, and cut where it would not be let through any more.
+//! What was let through and goes on: connections that pass unread, WebSockets, and bodies on their way. It is judged again
+//! whenever a rule is added, and before more of it leaves once a secret file was read, and cut where it would not be let
+//! through any more.
 
 use crate::model::{RequestLine, Scheme};
-use crate::policy::{Act, Grant, History, Particulars, Policy, RequestFacts, SessionFacts, Verdict};
+use crate::policy::{Act, Grant, Particulars, Policy, RefUpdate};
 use http::{HeaderMap, HeaderValue};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is known of what was let through, as it was judged.
 pub(super) struct Standing {
-    line: RequestLine,
+    pub(super) line: RequestLine,
     query: Option<String>,
     headers: HeaderMap,
     act: Option<Act>,
-    done: Vec<Act>,
-    /// The rule that let it through; where that asks, a person said yes.
-    rule: String,
+    updates: Vec<RefUpdate>,
+    length: Option<u64>,
+    /// The rules that asked, where a person said yes.
+    pub(super) asked_by: BTreeSet<String>,
+    /// How many secret files were known to have been read when it was judged last.
+    reads: AtomicU64,
 }
 
 impl Standing {
-    /// A connection that is not read.
-    pub(super) fn of_connection(grant: &Grant) -> Self {
-        let (line, rule) = (grant.line().clone(), grant.rule().to_owned());
-        Self { line, query: None, headers: HeaderMap::new(), act: None, done: Vec::new(), rule }
+    /// A connection that is not read; `reads` is how many secret files were known to have been read before.
+    pub(super) fn of_connection(grant: &Grant, reads: u64) -> Self {
+        Self {
+            line: grant.line().clone(),
+            query: None,
+            headers: HeaderMap::new(),
+            act: None,
+            updates: Vec::new(),
+            length: None,
+            asked_by: grant.asked_by().clone(),
+            reads: AtomicU64::new(reads),
+        }
     }
 
     /// What follows a request with this target and these headers.
     pub(super) fn of_request(
         grant: &Grant,
+        reads: u64,
         target: &str,
         headers: &HeaderMap,
         act: Option<Act>,
-        done: Vec<Act>,
+        updates: Vec<RefUpdate>,
+        length: Option<u64>,
     ) -> Self {
         let query = target.split_once('?').map(|(_, query)| query.to_owned());
-        Self { query, headers: copied(headers), act, done, ..Self::of_connection(grant) }
+        let of_connection = Self::of_connection(grant, reads);
+        Self { query, headers: copied(headers), act, updates, length, ..of_connection }
     }
 
-    /// Whether it would be let through now.
-    pub(super) fn passes(&self, policy: &Policy, session: &SessionFacts, history: Option<&History>) -> bool {
-        let Self { line, query, headers, act, done, rule } = self;
-        if line.scheme == Scheme::Tls && !policy.passes_tls(&line.host, line.port) {
-            return false;
-        }
-        let by = Particulars {
-            query: query.as_deref(),
-            headers: Some(headers),
-            act: *act,
-            done,
-            session: Some(session),
-            history,
+    /// What it was judged by beyond its line.
+    pub(super) fn particulars(&self) -> Particulars<'_> {
+        Particulars {
+            query: self.query.as_deref(),
+            headers: Some(&self.headers),
+            act: self.act,
+            updates: &self.updates,
+            upload: self.length,
             ..Particulars::default()
-        };
-        match policy.decide_with(RequestFacts { line: line.clone(), disagreement: None }, &by) {
-            Verdict::Allow(_) => true,
-            Verdict::Ask(question) => question.rule.text == *rule,
-            Verdict::Deny(_) => false,
         }
+    }
+
+    /// Whether a policy reads what this passes unread.
+    pub(super) fn is_to_be_read(&self, policy: &Policy) -> bool {
+        self.line.scheme == Scheme::Tls && !policy.passes_tls(&self.line.host, self.line.port)
+    }
+
+    /// Whether it was judged when so many secret files were known to have been read.
+    pub(super) fn knew_of(&self, reads: u64) -> bool {
+        self.reads.load(Ordering::Relaxed) == reads
+    }
+
+    /// It was judged again.
+    pub(super) fn judged(&self, reads: u64) {
+        self.reads.store(reads, Ordering::Relaxed);
     }
 }
 

@@ -17,7 +17,8 @@ use super::throttle::Throttle;
 use super::upstream::Upstream;
 use super::upstream_proxy::UpstreamProxies;
 use super::{
-    Authority, ConnectTo, ProxyError, ResolverConfig, Roots, Shared, SshAgent, handed, line, lookup, ssh_agent,
+    Authority, ConnectTo, ProxyError, ResolverConfig, Roots, SecretFiles, Shared, SshAgent, handed, line, lookup,
+    secret_reads, ssh_agent,
 };
 use crate::meter::{ModelHosts, PriceTable};
 use crate::model::{Durability, Event, Secret, SessionId, Window};
@@ -62,6 +63,8 @@ pub struct Listeners {
     pub ssh: Option<std::os::unix::net::UnixListener>,
     /// Give connections that were made to the gateway, one a datagram, and tell of others that were refused.
     pub handed: Vec<OwnedFd>,
+    /// Says which files were opened that look like secrets, where any are watched.
+    pub secret_files: Option<SecretFiles>,
     /// Take connections from the host to ports of the sandbox, where any are published.
     pub published: Option<PublishedPorts>,
 }
@@ -166,7 +169,7 @@ impl Proxy {
             let dialer = Dialer::new(setup.resolver, setup.roots, setup.connect_to, setup.upstream_proxies);
             let dialer = dialer.with_certificates(vault.client_certificates());
             Ok::<_, ProxyError>(Shared {
-                policy: Ruling::new(setup.policy).of(setup.facts),
+                policy: Ruling::new(setup.policy).of(setup.facts, books.tab.clone()),
                 host_keys: setup.host_keys,
                 vault: vault.with_keeper(keeper),
                 authority: setup.authority,
@@ -228,6 +231,8 @@ async fn run(
     shutdown.set_nonblocking(true).map_err(start("the shutdown socket"))?;
     let shutdown = tokio::net::UnixStream::from_std(shutdown).map_err(start("the shutdown socket"))?;
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let notices = listeners.secret_files.map(|files| secret_reads::begin(&shared, files)).transpose();
+    let notices = notices.map_err(start("the watch of secret files"))?;
     let (mut doors, mut lanes) = (JoinSet::new(), JoinSet::new());
     let started = Event::ProxyStarted {
         session,
@@ -236,9 +241,13 @@ async fn run(
         secrets: shared.vault.names(),
     };
     shared.books.clerk.record(started).await.map_err(|_| ProxyError::NotRecorded)?;
-    // What is handed over tells of refusals too, of which nothing is known here until they are read.
-    if listeners.handed.is_empty() {
+    // What is handed over tells of refusals too, of which nothing is known here until they are read; and so does the kernel of
+    // files.
+    if listeners.handed.is_empty() && notices.is_none() {
         shared.quiet.serves();
+    }
+    if let Some(notices) = notices {
+        doors.spawn(secret_reads::serve(shared.clone(), notices));
     }
     for listener in listeners.tcp {
         listener.set_nonblocking(true).map_err(start("a listener"))?;
@@ -274,6 +283,7 @@ async fn run(
         let _ = room.acquire_many(CONNECTIONS_MAX).await;
     };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    secret_reads::attend(&shared).await;
     Ok(())
 }
 

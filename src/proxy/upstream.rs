@@ -166,7 +166,7 @@ mod tests {
         let to = format!("model.example:80:127.0.0.1:{}", listener.local_addr().unwrap().port());
         let thinking = tokio::spawn(think(listener));
         let rules = [WrittenRule::alone(Effect::Allow, "POST http://model.example/**")];
-        let source = RuleSource { level: Level::Session, label: "test", rules: &rules };
+        let source = RuleSource { level: Level::Session, label: "test", rules: &rules, clauses: &[] };
         let memory = Memory::new();
         let policy = Policy::compile(&[source]).unwrap();
         let (shared, _end) = Shared::rehearsal_by(&memory, policy, vec![to.parse().unwrap()]);

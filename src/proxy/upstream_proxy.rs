@@ -4,7 +4,7 @@
 //! It is told a name and resolves it, so that whether an address is public is for it to say; an address that a request
 //! names itself is checked here, and with [`UpstreamProxy::resolving_here`] every one is.
 
-use crate::model::{Host, Port, Scheme};
+use crate::model::{Host, Port, Scheme, hex_byte};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
@@ -214,8 +214,7 @@ fn decode(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let value = digits.filter(|_| *byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let value = after.get(..2).filter(|_| *byte == b'%').and_then(hex_byte);
         decoded.push(value.unwrap_or(*byte));
         rest = if value.is_some() { &after[2..] } else { after };
     }

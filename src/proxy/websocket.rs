@@ -83,7 +83,7 @@ pub(super) struct Handshake {
     client: OnUpgrade,
     handoff: Handoff,
     /// What is judged again while it is open.
-    standing: Option<Box<Standing>>,
+    standing: Option<Arc<Standing>>,
     /// What holds money for each call on it, where that is wanted.
     calls: Option<Box<MessageCalls>>,
     /// The places in its first message that secrets go to.
@@ -152,8 +152,8 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 
 impl Handshake {
     /// The same, of which this is judged again while it is open.
-    pub(super) fn standing(self, standing: Standing) -> Self {
-        Self { standing: Some(Box::new(standing)), ..self }
+    pub(super) fn standing(self, standing: Option<Arc<Standing>>) -> Self {
+        Self { standing, ..self }
     }
 
     /// The same, on which money is held for each call.
@@ -216,13 +216,14 @@ impl Handshake {
                         None => std::future::pending().await,
                     }
                 };
+                let goes_on = standing.clone().map(|standing| (shared.clone(), standing));
                 let carried: Pin<Box<dyn Future<Output = ()> + Send + '_>> = match calls {
                     Some(calls) => {
                         let screen = socket.screen.map(|(_, screen)| screen);
                         Box::pin(calls.carry(client, upstream, open, screen, refused))
                     }
                     None => {
-                        let relay = Box::new(Relay { open, socket, ways: Default::default() });
+                        let relay = Box::new(Relay { open, socket, ways: Default::default(), goes_on });
                         let client = FirstMessage::new(TokioIo::new(client), &shared, sites);
                         Box::pin(relay.run(client, upstream, refused))
                     }
@@ -339,6 +340,8 @@ struct Relay {
     open: Open,
     socket: Socket,
     ways: (Way, Way),
+    /// What is judged again where secret files are watched.
+    goes_on: Option<(Arc<Shared>, Arc<Standing>)>,
 }
 
 impl Relay {
@@ -352,13 +355,18 @@ impl Relay {
     }
 
     async fn pass(&mut self, client: &mut Client, upstream: &mut TokioIo<Upgraded>) -> BodyEnd {
-        let Self { open, socket, ways: (up, down) } = self;
+        let Self { open, socket, ways: (up, down), goes_on } = self;
         let upload = open.upload();
         // Ended by whoever said so first, and then within a time.
         let mut first: Option<BodyEnd> = None;
         let mut closing = pin!(None);
         poll_fn(|cx| {
             let sent = up.poll(cx, client, upstream, &mut |bytes| {
+                let goes_on = goes_on.as_ref().map_or(Ok(()), |(shared, standing)| shared.policy.goes_on(standing));
+                goes_on.map_err(|why| {
+                    upload.stop(why.to_owned());
+                    Stop::TooMuch
+                })?;
                 upload.chunk(bytes).map_err(|_| Stop::TooMuch)?;
                 socket.sent(bytes).map_err(|misplaced| {
                     upload.stop(misplaced.to_string());

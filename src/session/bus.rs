@@ -53,18 +53,8 @@ fn address(text: &str) -> Option<SocketAddrUnix> {
 }
 
 fn unescaped(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        (bytes, rest) = match (byte, after) {
-            (b'%', [high, low, more @ ..]) => {
-                let code = std::str::from_utf8(&[*high, *low]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok())?;
-                ([bytes, vec![code]].concat(), more)
-            }
-            _ => ([bytes, vec![*byte]].concat(), after),
-        };
-    }
-    Some(bytes)
+    let mut bytes = Vec::with_capacity(text.len());
+    percent_decode(text.as_bytes(), &mut bytes).map(|()| bytes)
 }
 
 /// Who we are, which the kernel confirms, and the call that makes us a member of the bus. A bus reads all of it at once.

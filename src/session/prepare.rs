@@ -13,7 +13,8 @@ use super::program::{self, Program};
 use super::project_policy::project_policy;
 use super::publishing;
 use super::repository;
-use super::secret_look::{Hidden, look};
+use super::secret_look::{Hidden, Look, NAMES_AT_START_MAX, Seen, look};
+use super::shown_secrets::{NAMES_WANTED_MAX, ShownSecrets};
 use super::ssh::{self, SshSide};
 use super::tier::{self, Demand};
 use super::upstream;
@@ -162,6 +163,8 @@ pub struct Prepared {
     pub demand: Demand,
     /// What of the workspace is hidden since it looks like a secret.
     pub hidden: Hidden,
+    /// What looks like a secret and is shown.
+    pub shown: ShownSecrets,
     /// By which names.
     pub names: SecretNames,
 }
@@ -203,7 +206,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
     credentials.add_look_alikes(&present, &mut look_alikes)?;
     let launch = launch(&request, &program, &inner_home, &workspace, &present, &look_alikes);
     let layer = layer(&request, &session)?;
-    let (names, hidden) = secret_files(&request, &workspace, private.is_none())?;
+    let (names, hidden, seen) = secret_files(&request, &workspace, private.is_none(), &policy)?;
     let plan = make_plan(
         &request,
         &Stage {
@@ -219,6 +222,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         &program,
         launch,
     )?;
+    let shown = ShownSecrets::find(&request, &names, seen, (&home, &workspace), &plan, &policy);
     Ok(Prepared {
         session,
         plan,
@@ -235,6 +239,7 @@ pub fn prepare(mut request: SessionRequest) -> Result<Prepared, SessionError> {
         request,
         demand,
         hidden,
+        shown,
         names,
     })
 }
@@ -254,17 +259,28 @@ fn bindings(present: Vec<(SecretSpec, Placeholder)>) -> Vec<(SecretSpec, Binding
     bound.collect()
 }
 
-/// By which names files look like secrets, and those that are there. Without mounts nothing can be hidden, as the tier says of
-/// itself.
+/// By which names files look like secrets, and those that are there, hidden and shown. Without mounts nothing can be hidden, as
+/// the tier says of itself. Where a policy wants to know what is read, all of them are found before the start.
 fn secret_files(
     request: &SessionRequest,
     workspace: &Path,
     has_mounts: bool,
-) -> Result<(SecretNames, Hidden), SessionError> {
+    policy: &Policy,
+) -> Result<(SecretNames, Hidden, Seen), SessionError> {
     let names = SecretNames::compile(&request.profile.filesystem.secret_files);
     let names = names.map_err(|(pattern, hint)| PlanError::Pattern { pattern, hint })?;
-    let hidden = if has_mounts { look(&names, workspace) } else { Hidden::default() };
-    Ok((names, hidden))
+    let wanted = policy.asks_about_secret_files();
+    let names_max = if wanted { NAMES_WANTED_MAX } else { NAMES_AT_START_MAX };
+    let (hidden, seen) = match (has_mounts, wanted) {
+        (true, _) => look(&names, workspace, names_max),
+        (false, true) => {
+            let mut look = Look::of_given(&names, workspace, Vec::new(), false);
+            look.go_on(names_max);
+            (Hidden::default(), look.seen())
+        }
+        (false, false) => (Hidden::default(), Seen::default()),
+    };
+    Ok((names, hidden, seen))
 }
 
 /// What of the user's own SSH the session may use, and what stands for files of theirs, by their paths as `~/…`.
@@ -320,22 +336,13 @@ fn compile(
     files: &PolicyFiles<'_>,
     project: Option<&(String, PolicyFile)>,
 ) -> Result<Policy, SessionError> {
-    let mut sources: Vec<RuleSource<'_>> = files
-        .iter()
-        .map(|(label, file)| RuleSource { level: Level::Organisation, label, rules: &file.rules })
-        .collect();
-    sources.extend(project.map(|(label, file)| RuleSource { level: Level::Project, label, rules: &file.rules }));
+    let mut sources: Vec<RuleSource<'_>> =
+        files.iter().map(|(label, file)| file.source(Level::Organisation, label)).collect();
+    sources.extend(project.map(|(label, file)| file.source(Level::Project, label)));
     let profile = &request.profile;
-    sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
-    sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules });
-    let mut policy = Policy::compile(&sources)?;
-    for (label, file) in files {
-        policy = policy.with_clauses(Level::Organisation, label, &file.clauses)?;
-    }
-    if let Some((label, file)) = project {
-        policy = policy.with_clauses(Level::Project, label, &file.clauses)?;
-    }
-    Ok(policy)
+    sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress, clauses: &[] });
+    sources.push(RuleSource { level: Level::Session, label: "the command line", rules: &request.rules, clauses: &[] });
+    Ok(Policy::compile(&sources)?)
 }
 
 /// Every policy about money. A limit by team or project is none for a session that names neither.

@@ -5,6 +5,7 @@ use super::error::SessionError;
 use super::keeper;
 use super::prepare::Prepared;
 use super::publishing::{Dialer, Published};
+use super::shown_secrets::Numbers;
 use super::signals::Signals;
 use super::ssh::SshSide;
 use crate::meter::{ModelHosts, PriceTable};
@@ -52,6 +53,8 @@ struct Serve {
     published: Vec<Port>,
     /// Whether the last is where programs ask for an SSH agent.
     ssh: bool,
+    /// What the kernel's notices are about that come behind all others, where files are watched.
+    secret_files: Option<Numbers>,
 }
 
 /// The session's side of the proxy.
@@ -125,13 +128,15 @@ impl ProxyProcess {
         &mut self,
         listeners: Listeners,
         published: Option<Published>,
+        watch: Option<(OwnedFd, Numbers)>,
         signals: &Signals,
     ) -> Result<(), SessionError> {
+        let (notices, secret_files) = watch.unzip();
         let of_published = published.iter().flat_map(|published| {
             published.listeners.iter().map(|(listener, _)| listener.as_fd()).chain([published.line.as_fd()])
         });
         let own = listeners.tcp.iter().chain(&listeners.dns);
-        let last = listeners.handed.iter().chain(&listeners.ssh).map(AsFd::as_fd);
+        let last = listeners.handed.iter().chain(&listeners.ssh).chain(&notices).map(AsFd::as_fd);
         let descriptors: Vec<_> = own.map(AsFd::as_fd).chain(of_published).chain(last).collect();
         let ports = published.iter().flat_map(|published| published.listeners.iter().map(|(_, port)| *port));
         let serve = Serve {
@@ -139,6 +144,7 @@ impl ProxyProcess {
             dns: listeners.dns.len(),
             published: ports.collect(),
             ssh: listeners.ssh.is_some(),
+            secret_files,
         };
         match wire::send(self.control.as_fd(), &serve, &descriptors) {
             // It is gone; what it said on its way is the reason.
@@ -300,7 +306,7 @@ fn live(prepared: &Prepared, site: Site<'_>) -> Result<(), ()> {
     let setup = prepare(prepared, prices, &control, shutdown, certificates, (journal, bodies), quiet)
         .map_err(|error| told(error.to_string()))?;
     let proxy = Proxy::new(setup).map_err(|error| told(error.to_string()))?;
-    let listeners = receive_listeners(&control).map_err(|error| told(error.to_string()))?;
+    let listeners = receive_listeners(prepared, &control).map_err(|error| told(error.to_string()))?;
     wire::send(control.as_fd(), &Word::Ready, &[]).map_err(drop)?;
     // From here on the session's end is heard through the shutdown socket, so that what is under way can be settled.
     rustix::process::set_parent_process_death_signal(None).map_err(drop)?;
@@ -415,11 +421,14 @@ fn load_secrets(prepared: &Prepared, journal: &mut Journal) -> Result<Vec<(Bindi
     Ok(loaded)
 }
 
-fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError> {
+fn receive_listeners(prepared: &Prepared, control: &OwnedFd) -> Result<proxy::Listeners, SessionError> {
     let message = wire::receive::<Serve>(control.as_fd()).map_err(SessionError::preparing("receive the listeners"))?;
-    let Some((Serve { tcp, dns, published, ssh }, mut descriptors)) = message else {
+    let Some((Serve { tcp, dns, published, ssh, secret_files }, mut descriptors)) = message else {
         return Err(SessionError::ProxyFailed("the session ended".to_owned()));
     };
+    let notices = secret_files.and_then(|numbers| Some((descriptors.pop()?, numbers)));
+    let secret_files =
+        notices.map(|(notices, numbers)| prepared.shown.told(notices, &numbers, &prepared.plan.directory));
     let ssh = if ssh { descriptors.pop().map(Into::into) } else { None };
     let mut descriptors = descriptors.into_iter();
     let tcp = descriptors.by_ref().take(tcp).map(Into::into).collect();
@@ -429,5 +438,5 @@ fn receive_listeners(control: &OwnedFd) -> Result<proxy::Listeners, SessionError
         true => None,
         false => descriptors.next().map(|dialer| proxy::PublishedPorts { listeners, dialer }),
     };
-    Ok(proxy::Listeners { tcp, dns, handed: descriptors.collect(), published, ssh })
+    Ok(proxy::Listeners { tcp, dns, handed: descriptors.collect(), published, ssh, secret_files })
 }

@@ -155,7 +155,9 @@ fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Jour
     let mut standing = building.finish()?;
     let published = Published::open(&prepared.plan, &standing.sandbox, &prepared.request.publish, listeners)?;
     let told = published.as_ref().map(Published::told).transpose()?;
-    proxy.serve(std::mem::take(&mut standing.listeners), published, signals)?;
+    let watch = prepared.shown.watch(standing.sandbox.init());
+    let watch = watch.map_err(SessionError::preparing("watch the files that look like secrets"))?;
+    proxy.serve(std::mem::take(&mut standing.listeners), published, watch, signals)?;
     journal.record(clock::now(), &started)?;
     told.iter().flatten().try_for_each(|event| journal.record(clock::now(), event))?;
     record_hidden(prepared, journal)?;

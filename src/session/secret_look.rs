@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub(super) const NAMES_AT_START_MAX: usize = 1024;
 /// Most files that are hidden in one session, each of which takes a mount.
 pub(super) const FOUND_MAX: usize = 512;
+/// Most files and directories that are told to be shown, and are watched.
+pub(super) const SHOWN_MAX: usize = 1024;
 /// Largest index of git's that is read.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// Most directories that wait to be looked into.
@@ -27,6 +29,14 @@ pub struct Hidden {
     pub incomplete: bool,
 }
 
+/// What else a look came to: what looks like a secret and is shown, each with whether it is a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub shown: Vec<(PathBuf, bool)>,
+    /// Whether there is more than was looked at.
+    pub incomplete: bool,
+}
+
 impl Hidden {
     /// How many there are, and the first of them relative to the workspace, for the record.
     pub(super) fn told(&self, workspace: &Path) -> (u64, Vec<String>) {
@@ -40,24 +50,37 @@ impl Hidden {
 #[derive(Debug)]
 pub(super) struct Look<'a> {
     names: &'a SecretNames,
-    ahead: VecDeque<(PathBuf, Vec<String>)>,
+    /// Whether what looks like a secret is hidden there, but for what the profile excepts.
+    hides: bool,
+    ahead: VecDeque<Ahead>,
     /// What was found.
     pub found: Vec<SecretFile>,
+    /// What looks like a secret and is shown, each with whether it is a directory.
+    shown: Vec<(PathBuf, bool)>,
+    /// Whether there is more of that.
+    more_shown: bool,
     /// Whether something was left out, by one of the bounds or since it could not be read.
     pub incomplete: bool,
 }
 
 impl<'a> Look<'a> {
     pub(super) fn begin(names: &'a SecretNames, workspace: &Path) -> Self {
-        let ahead = VecDeque::from([(workspace.to_owned(), Vec::new())]);
-        Self { names, ahead, found: Vec::new(), incomplete: false }
+        let ahead = VecDeque::from([Ahead { directory: workspace.to_owned(), names: Vec::new(), secret: false }]);
+        Self { names, hides: true, ahead, found: Vec::new(), shown: Vec::new(), more_shown: false, incomplete: false }
+    }
+
+    /// A look at what is given to the sandbox by these names, where nothing is hidden by its own. `secret` says whether all of
+    /// it counts as a secret.
+    pub(super) fn of_given(names: &'a SecretNames, place: &Path, called: Vec<String>, secret: bool) -> Self {
+        let ahead = VecDeque::from([Ahead { directory: place.to_owned(), names: called, secret }]);
+        Self { hides: false, ahead, ..Self::begin(names, place) }
     }
 
     /// Goes on for so many names, to the end of the directory that the last of them is in.
     pub(super) fn go_on(&mut self, names_max: usize) {
         let mut seen = 0;
         while seen < names_max
-            && let Some((directory, mut above)) = self.ahead.pop_front()
+            && let Some(Ahead { directory, names: mut above, secret }) = self.ahead.pop_front()
         {
             // What omni may not read, its harness may not either.
             let Ok(entries) = std::fs::read_dir(&directory) else { continue };
@@ -68,26 +91,46 @@ impl<'a> Look<'a> {
                     self.incomplete = true;
                     break;
                 }
-                self.consider(&entry, &mut above);
+                self.consider(&entry, &mut above, secret);
             }
         }
         self.incomplete |= !self.ahead.is_empty();
     }
 
+    /// What it came to beside what is hidden.
+    pub(super) fn seen(self) -> Seen {
+        Seen { shown: self.shown, incomplete: self.incomplete || self.more_shown }
+    }
+
+    fn show(&mut self, path: PathBuf, directory: bool) {
+        if self.shown.len() < SHOWN_MAX {
+            self.shown.push((path, directory));
+        } else {
+            self.more_shown = true;
+        }
+    }
+
     /// `path` is the directory's, and so again afterwards.
-    fn consider(&mut self, entry: &std::fs::DirEntry, path: &mut Vec<String>) {
+    fn consider(&mut self, entry: &std::fs::DirEntry, path: &mut Vec<String>, within: bool) {
         let Ok(kind) = entry.file_type() else { return };
         let name = entry.file_name();
         path.push(fold(name.as_bytes()));
-        if self.names.hides(path, kind.is_dir()) {
+        let secret = within || self.names.looks_secret(path, kind.is_dir());
+        if self.hides && self.names.hides(path, kind.is_dir()) {
             if self.found.len() < FOUND_MAX {
                 self.found.push(SecretFile { path: entry.path(), directory: kind.is_dir(), tracked: false });
             } else {
                 self.incomplete = true;
             }
-        } else if kind.is_dir() && !is_unseen(name.as_bytes()) {
+            path.pop();
+            return;
+        }
+        if secret {
+            self.show(entry.path(), kind.is_dir());
+        }
+        if kind.is_dir() && (secret || !is_unseen(name.as_bytes())) {
             if self.ahead.len() < AHEAD_MAX {
-                self.ahead.push_back((entry.path(), path.clone()));
+                self.ahead.push_back(Ahead { directory: entry.path(), names: path.clone(), secret });
             } else {
                 self.incomplete = true;
             }
@@ -96,11 +139,22 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Looks before the start. What git keeps is told from what it does not, where there is something to tell.
-pub(super) fn look(names: &SecretNames, workspace: &Path) -> Hidden {
+/// A directory to look into.
+#[derive(Debug)]
+struct Ahead {
+    directory: PathBuf,
+    /// Its path, as names are compared.
+    names: Vec<String>,
+    /// Whether it is a secret as a whole.
+    secret: bool,
+}
+
+/// Looks before the start, at so many names. What git keeps is told from what it does not, where there is something to tell.
+pub(super) fn look(names: &SecretNames, workspace: &Path, names_max: usize) -> (Hidden, Seen) {
     let mut look = Look::begin(names, workspace);
-    look.go_on(NAMES_AT_START_MAX);
-    let mut found = look.found;
+    look.go_on(names_max);
+    let (mut found, incomplete) = (std::mem::take(&mut look.found), look.incomplete);
+    let seen = look.seen();
     if !found.is_empty() {
         let relative = |file: &SecretFile| {
             file.path.strip_prefix(workspace).map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default()
@@ -111,7 +165,7 @@ pub(super) fn look(names: &SecretNames, workspace: &Path) -> Hidden {
             file.tracked = tracked.contains(&relative(file));
         }
     }
-    Hidden { files: found, incomplete: look.incomplete }
+    (Hidden { files: found, incomplete }, seen)
 }
 
 /// Those of the paths that git keeps; all where its index cannot be understood.

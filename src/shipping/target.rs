@@ -2,6 +2,7 @@
 
 use super::TargetError;
 use crate::export::SplunkPlace;
+use crate::model::percent_decode;
 use std::path::PathBuf;
 
 /// Longest name of a place.
@@ -232,18 +233,7 @@ impl Settings {
 /// What is written with `%` and two digits (RFC 3986, section 2.1).
 fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(value.ok_or_else(|| format!("`{text}` has a `%` without two digits"))?);
-        rest = &rest[2..];
-    }
+    percent_decode(text.as_bytes(), &mut bytes).ok_or_else(|| format!("`{text}` has a `%` without two digits"))?;
     String::from_utf8(bytes).map_err(|_| format!("`{text}` is no text"))
 }
 

@@ -253,6 +253,7 @@ impl Summary {
             | Event::RecordingStopped { .. }
             | Event::LimitReached(_)
             | Event::SecretFilesHidden { .. }
+            | Event::SecretFileRead { .. }
             | Event::HiddenFileReplaced { .. }
             | Event::FileRefused { .. }
             | Event::FileRefusalsUntold { .. }

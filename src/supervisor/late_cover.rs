@@ -54,6 +54,15 @@ impl WayIn {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(openat2(&self.root, path.strip_prefix("/").unwrap_or(path), flags, Mode::empty(), how)?)
     }
+
+    /// Takes a file or directory as the sandbox shows it, by its path there and through links, without opening it.
+    ///
+    /// # Errors
+    /// The call's error.
+    pub fn place(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        Ok(openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)?)
+    }
 }
 
 /// Whether there is something of this name in a directory with nothing mounted in front of it. What cannot be looked at may be.

@@ -246,7 +246,7 @@ impl Proxy {
             texts.iter().map(|text| WrittenRule::alone(*effect, text)).collect::<Vec<_>>()
         };
         let rules: Vec<WrittenRule> = effects.iter().flat_map(written).collect();
-        let source = RuleSource { level: Level::Profile, label: "test", rules: &rules };
+        let source = RuleSource { level: Level::Profile, label: "test", rules: &rules, clauses: &[] };
         let authority = Authority::generate(&session, SystemTime::now() - wanted.age).unwrap();
         let ca_pem = authority.certificate_pem().to_owned();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -290,7 +290,14 @@ impl Proxy {
             resolver: ResolverConfig::default(),
             rest: || {},
         };
-        let listeners = Listeners { tcp: vec![tcp], dns: vec![dns], handed: Vec::new(), published: None, ssh: None };
+        let listeners = Listeners {
+            tcp: vec![tcp],
+            dns: vec![dns],
+            handed: Vec::new(),
+            published: None,
+            ssh: None,
+            secret_files: None,
+        };
         let thread = std::thread::spawn(move || omni::proxy::Proxy::new(setup).unwrap().serve(listeners).unwrap());
         Self { address, dns: dns_address, memory, ca_pem, shutdown: Some(shutdown), thread: Some(thread) }
     }

@@ -371,3 +371,72 @@ attack! {
         assert_eq!(upstream.came().len(), 2);
     }
 }
+
+/// Speaks first on each connection that a line names, and says what came back before the end.
+const UNREAD_CLIENT: &str = r#"
+import socket, threading
+opened = []
+def speak(host):
+    with socket.create_connection((host, 7000)) as connection:
+        opened.append(connection)
+        connection.sendall(b"SSH-2.0-hello\r\n")
+        said = b""
+        try:
+            while chunk := connection.recv(4096): said += chunk
+        except OSError: pass
+        say([host, said.decode(), 0, ""])
+for line in sys.stdin:
+    if line.strip() == "leave": opened[-1].shutdown(socket.SHUT_RDWR)
+    else: threading.Thread(target=speak, args=(line.strip(),)).start()
+"#;
+
+attack! {
+    fn a_connection_that_is_not_read_waits_for_a_person_before_its_first_byte_goes_out(world) {
+        let answering = crate::support::Witness::listen();
+        let flags = ["--await-approvals", "--ask", "tcp://db.example:7000", "--ask", "tcp://other.example:7000"];
+        let to = format!("::127.0.0.1:{}", answering.port());
+        let start = || {
+            let source = format!("{}\n{UNREAD_CLIENT}", crate::support::PRELUDE);
+            let mut command = world.exec(&[&["--connect-to", &to], &flags[..]].concat(), &["/usr/bin/python3", "-I", "-c", &source]);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let said = BufReader::new(child.stdout.take().unwrap());
+            Harness { child, said }
+        };
+        let mut harness = start();
+        harness.send("db.example");
+        let [asked] = &questions(world, 1)[..] else { panic!("one") };
+        assert_eq!(asked["what"], "CONNECT tcp://db.example:7000");
+        assert_eq!(asked["rule"], "tcp://db.example:7000");
+        harness.send("db.example");
+        recorded(world, "approval_joined", 1);
+        assert_eq!(answering.visitors(), 0, "nobody was called before somebody said yes");
+        assert!(omni(world, &["approve", "last", "--session"]).status.success());
+        harness.send("db.example");
+        let (mut met, deadline) = (0, Instant::now() + PATIENCE);
+        while met < 3 {
+            assert!(Instant::now() < deadline, "{met} of 3 connections came");
+            std::thread::sleep(GLANCE);
+            met += answering.visitors();
+        }
+        let came = [harness.hear().0, harness.hear().0, harness.hear().0];
+        assert_eq!((came, met), (["db.example "; 3].map(str::to_owned), 3));
+        harness.send("other.example");
+        questions(world, 1);
+        assert!(omni(world, &["deny", "last", "--reason", "not there"]).status.success());
+        assert_eq!(harness.hear().0, "other.example ");
+        assert_eq!(answering.visitors(), 0);
+        let denied = events(world, "request_denied");
+        assert!(denied[0]["reason"].as_str().unwrap().contains("said no: not there"), "{denied:?}");
+        harness.end();
+        // Whoever asks and leaves takes the question along.
+        let mut harness = start();
+        harness.send("db.example");
+        questions(world, 1);
+        harness.send("leave");
+        assert_eq!(harness.hear().0, "db.example ");
+        assert_eq!(recorded(world, "approval_answered", 1)[0]["answer"], "cancelled");
+        assert_eq!(questions(world, 0).len(), 0);
+        harness.end();
+        assert_eq!(answering.visitors(), 0);
+    }
+}

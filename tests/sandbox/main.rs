@@ -31,6 +31,7 @@ mod repositories;
 mod rules;
 mod secret_attacks;
 mod secret_files;
+mod secret_reads;
 mod secret_service;
 mod secret_store;
 mod secrets;

@@ -132,13 +132,9 @@ fn compiled(profile: &Profile, args: &Args) -> anyhow::Result<Policy> {
     let own = session::project_policy(&workspace)?;
     files.extend(own.map(|(label, file)| (Level::Project, label, file)));
     let mut sources: Vec<RuleSource<'_>> =
-        files.iter().map(|(level, label, file)| RuleSource { level: *level, label, rules: &file.rules }).collect();
-    sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress });
-    let mut policy = Policy::compile(&sources)?;
-    for (level, label, file) in &files {
-        policy = policy.with_clauses(*level, label, &file.clauses)?;
-    }
-    Ok(policy)
+        files.iter().map(|(level, label, file)| file.source(*level, label)).collect();
+    sources.push(RuleSource { level: Level::Profile, label: &profile.name, rules: &profile.egress, clauses: &[] });
+    Ok(Policy::compile(&sources)?)
 }
 
 /// What becomes of requests to one host.

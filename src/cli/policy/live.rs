@@ -25,7 +25,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, effect: Effect, viewer: &Viewer) -> anyhow::Result<String> {
     // What is wrong with it is told even where no session runs; the session checks again.
     let rules = [WrittenRule::alone(effect, &args.rule)];
-    let policy = Policy::compile(&[RuleSource { level: Level::Session, label: "the rule", rules: &rules }])?;
+    let policy =
+        Policy::compile(&[RuleSource { level: Level::Session, label: "the rule", rules: &rules, clauses: &[] }])?;
     let session = viewer.open()?.find(&args.session)?;
     session::amend(viewer.home(), &session, (effect, &args.rule), viewer.user())?;
     let rule: String = policy.rules().map(ToString::to_string).collect();

@@ -32,8 +32,7 @@ pub(super) fn explain(
     let headers = args.header.iter().map(|text| header(text)).collect::<anyhow::Result<HeaderMap>>()?;
     let updates = args.references.iter().map(|text| reference(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let act = Act::of(&line, query, &headers);
-    let by =
-        Particulars { query, headers: Some(&headers), act, updates: &updates, done: &[], ..Particulars::default() };
+    let by = Particulars { query, headers: Some(&headers), act, updates: &updates, ..Particulars::default() };
     let rules = policy.matching(&line, &by);
     let mut deciding = rules.iter().filter(|rule| rule.effect() != Effect::Limit);
     let first = deciding.next();

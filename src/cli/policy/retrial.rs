@@ -1,7 +1,7 @@
 //! `omni policy test`: a file's own examples, and what it would have said of requests that sessions made.
 //!
-//! What was not recorded cannot be judged again: headers and queries. Rules of the command line count as far as the record names
-//! them.
+//! Headers and queries are not recorded. A request about which the verdict hangs on one is told as unknown, and not as judged.
+//! Rules of the command line count as far as the record names them.
 
 use crate::cli::listing::{Viewer, emit, json_line, printable};
 use crate::cli::profile;
@@ -34,7 +34,10 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A request that would be judged otherwise.
+/// What becomes of a request where that hangs on what is not recorded.
+const UNKNOWN: &str = "unknown";
+
+/// A request that would be judged otherwise, or could be.
 #[derive(Serialize)]
 struct Changed {
     session: String,
@@ -52,6 +55,10 @@ struct Past {
     line: RequestLine,
     act: Option<Act>,
     verdict: &'static str,
+    /// The secrets that went with it.
+    secrets: Vec<String>,
+    /// How many secret files were read before.
+    files_read: usize,
 }
 
 /// What a session's record says.
@@ -61,6 +68,8 @@ struct Record {
     updates: BTreeMap<RequestNumber, Vec<RefUpdate>>,
     bytes: BTreeMap<RequestNumber, u64>,
     spent: BTreeMap<RequestNumber, crate::model::NanoUsd>,
+    /// The secret files that were read, in their order.
+    files_read: Vec<String>,
     /// Rules of the session's level, with what they say.
     rules: Vec<WrittenRule>,
     /// How many requests were refused for something that no rule says.
@@ -93,7 +102,7 @@ pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
         [] => store.sessions()?.into_iter().take(SESSIONS_MAX).map(|(summary, _)| summary.session).collect(),
         named => named.iter().map(|named| store.find(named)).collect::<Result<_, _>>()?,
     };
-    let (mut judged, mut unjudged, mut changed) = (0, 0, 0);
+    let (mut judged, mut unjudged, mut changed, mut unknown) = (0, 0, 0, 0);
     for session in &wanted {
         let (summary, _) = store.session(session)?;
         let events: Vec<Event> = store.events(session)?.iter().filter_map(|stored| stored.event()).collect();
@@ -101,21 +110,29 @@ pub(super) fn run(args: &Args, viewer: &Viewer) -> anyhow::Result<ExitCode> {
         let policy = policy(&file, &summary, &record)?;
         (judged, unjudged) = (judged + record.past.len(), unjudged + record.unjudged);
         for one in retry(&policy, &summary, record) {
-            changed += 1;
+            match one.now {
+                UNKNOWN => unknown += 1,
+                _ => changed += 1,
+            }
             emit(&if args.json { json_line(&one)? } else { human(&one) })?;
         }
     }
     let sessions = wanted.len();
+    let hang = match unknown {
+        0 => String::new(),
+        count => format!(", and of {count} it cannot be said, since headers and queries are not recorded"),
+    };
     eprintln!(
-        "{examples} examples hold; of {judged} requests of {sessions} sessions, {changed} would be judged otherwise \
+        "{examples} examples hold; of {judged} requests of {sessions} sessions, {changed} would be judged otherwise{hang} \
          ({unjudged} more were refused for what no rule says)"
     );
-    Ok(if changed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHANGED) })
+    Ok(if changed + unknown == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHANGED) })
 }
 
 fn human(changed: &Changed) -> String {
     let Changed { session, request, method, url, was, now, by } = changed;
-    format!("{}\n", printable(&format!("{session} #{request} {method} {url}: {was} -> {now}, by {by}")))
+    let by = if *now == UNKNOWN { format!(": the file reads {by}") } else { format!(", by {by}") };
+    format!("{}\n", printable(&format!("{session} #{request} {method} {url}: {was} -> {now}{by}")))
 }
 
 fn record(events: &[Event]) -> Record {
@@ -130,10 +147,13 @@ fn record(events: &[Event]) -> Record {
                 let updates = updates.iter().filter_map(|update| reference(update)).collect();
                 record.updates.insert(*request, updates);
             }
-            Event::RequestAllowed { request, line, rule, rule_from, act, also, .. } => {
+            Event::RequestAllowed { request, line, rule, rule_from, act, secrets, also } => {
                 record.name_also(also);
                 let verdict = if asked.contains(request) { "ask" } else { "allow" };
                 record.enter(*request, line, act.as_deref(), verdict);
+                if let Some(past) = record.past.last_mut() {
+                    past.secrets.clone_from(secrets);
+                }
                 record.name(verdict, rule, rule_from.as_deref());
             }
             Event::RequestDenied { request, line, rule, rule_from, act, reason, also } => {
@@ -148,6 +168,7 @@ fn record(events: &[Event]) -> Record {
                 rule.iter().for_each(|rule| record.name(verdict, rule, rule_from.as_deref()));
             }
             Event::RequestCompleted { request, request_bytes, .. } => _ = record.bytes.insert(*request, *request_bytes),
+            Event::SecretFileRead { path } => record.files_read.push(path.clone()),
             Event::UsageMetered { request, cost, .. } => _ = record.spent.insert(*request, *cost),
             Event::RuleAdded { rule, .. } => {
                 if let Some((effect, text)) =
@@ -165,7 +186,8 @@ fn record(events: &[Event]) -> Record {
 impl Record {
     fn enter(&mut self, number: RequestNumber, line: &RequestLine, act: Option<&str>, verdict: &'static str) {
         let act = act.and_then(Act::parse);
-        self.past.push(Past { number, line: line.clone(), act, verdict });
+        let files_read = self.files_read.len();
+        self.past.push(Past { number, line: line.clone(), act, verdict, secrets: Vec::new(), files_read });
     }
 
     /// Remembers the rules that took part beside the one that decided, as the record names them.
@@ -202,7 +224,7 @@ fn policy(file: &File, summary: &Summary, record: &Record) -> anyhow::Result<Pol
     let own = summary.profile.as_deref().and_then(|name| profile::load(name).ok());
     let mut sources = Vec::new();
     if let File::Policy(label, file) = file {
-        sources.push(RuleSource { level: Level::Organisation, label, rules: &file.rules });
+        sources.push(file.source(Level::Organisation, label));
     }
     let profile = match file {
         File::Profile(profile) => Some(&**profile),
@@ -212,23 +234,33 @@ fn policy(file: &File, summary: &Summary, record: &Record) -> anyhow::Result<Pol
         level: Level::Profile,
         label: &profile.name,
         rules: &profile.egress,
+        clauses: &[],
     }));
     // What was a rule once may be none to this version.
     let sound = |rule: &&WrittenRule| Policy::compile(&[recorded(std::slice::from_ref(*rule))]).is_ok();
     let rules: Vec<WrittenRule> = record.rules.iter().filter(sound).cloned().collect();
     sources.push(recorded(&rules));
-    let policy = Policy::compile(&sources)?;
-    Ok(match file {
-        File::Policy(label, file) => policy.with_clauses(Level::Organisation, label, &file.clauses)?,
-        File::Profile(_) => policy,
-    })
+    Ok(Policy::compile(&sources)?)
 }
 
 fn recorded(rules: &[WrittenRule]) -> RuleSource<'_> {
-    RuleSource { level: Level::Session, label: "the record", rules }
+    RuleSource { level: Level::Session, label: "the record", rules, clauses: &[] }
 }
 
-/// Judges a session's requests again, in their order, and gives those that would end otherwise.
+/// What a verdict is called, and what it rests on.
+fn said(judged: Result<Verdict, BTreeSet<String>>) -> (&'static str, String) {
+    match judged {
+        Ok(Verdict::Allow(grant)) => ("allow", format!("`{}` ({})", grant.rule(), grant.rule_from())),
+        Ok(Verdict::Ask(question)) => ("ask", format!("`{}` ({})", question.rule.text, question.rule.from)),
+        Ok(Verdict::Deny(refusal)) => {
+            let rule = refusal.rule.map(|rule| format!("`{}` ({})", rule.text, rule.from));
+            ("deny", rule.unwrap_or_else(|| "no rule that allows it".to_owned()))
+        }
+        Err(names) => (UNKNOWN, names.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Judges a session's requests again, in their order, and gives those that would end otherwise, or could.
 fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let session = SessionFacts {
@@ -238,8 +270,9 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
         workspace: text(&summary.workspace),
         ..SessionFacts::default()
     };
-    let (mut history, mut done, mut changed) = (History::default(), Vec::new(), Vec::new());
-    for Past { number, line, act, verdict: was } in record.past {
+    let (mut history, mut changed) = (History::default(), Vec::new());
+    for Past { number, line, act, verdict: was, secrets, files_read } in record.past {
+        history.secret_files.extend(record.files_read.iter().take(files_read).cloned());
         let updates = record.updates.get(&number).map_or(&[][..], Vec::as_slice);
         let upload = record.bytes.get(&number).copied().unwrap_or_default();
         let by = Particulars {
@@ -247,19 +280,11 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
             headers: None,
             act,
             updates,
-            done: &done,
             upload: Some(upload),
             session: Some(&session),
             history: Some(&history),
         };
-        let (now, rule) = match policy.decide_with(RequestFacts { line: line.clone(), disagreement: None }, &by) {
-            Verdict::Allow(grant) => ("allow", format!("`{}` ({})", grant.rule(), grant.rule_from())),
-            Verdict::Ask(question) => ("ask", format!("`{}` ({})", question.rule.text, question.rule.from)),
-            Verdict::Deny(refusal) => {
-                let rule = refusal.rule.map(|rule| format!("`{}` ({})", rule.text, rule.from));
-                ("deny", rule.unwrap_or_else(|| "no rule that allows it".to_owned()))
-            }
-        };
+        let (now, rule) = said(policy.decide_recorded(RequestFacts { line: line.clone(), disagreement: None }, &by));
         if now != was {
             let url = format!("{}://{}:{}{}", line.scheme, line.host, line.port.0, line.path);
             let (session, request, method) = (summary.session.to_string(), number.0, line.method.clone());
@@ -268,12 +293,12 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
         if was != "deny" {
             history.requests += 1;
             history.hosts.insert(line.host.to_string());
-            history.acts.extend(act.map(|act| act.to_string()));
+            history.acts.extend(act);
+            history.secrets.extend(secrets);
             history.uploaded += upload;
             if let Some(cost) = record.spent.get(&number) {
                 (history.spent, history.calls) = (history.spent.plus(*cost), history.calls + 1);
             }
-            done.extend(act);
         }
     }
     changed

@@ -57,6 +57,9 @@ pub(super) fn shape(event: &Event, frame: &Frame) -> Option<Shape> {
             .blocked()
             .with("count", json!(count.max(&1)))
             .detail(paths.join(", ")),
+        Event::SecretFileRead { path } => {
+            finding("A file that looks like a secret was read", frame).severity(Severity::Low).detail(path.clone())
+        }
         Event::FileRefused { act, path, rule } => Shape::new(Class::FileSystem, activity(*act))
             .severity(Severity::Medium)
             .failed("a protected name")

@@ -1,5 +1,6 @@
 //! What a condition can ask about, by name.
 
+use super::super::act::Act;
 use super::super::condition::Particulars;
 use super::eval::Value;
 use super::parse::Type;
@@ -29,12 +30,14 @@ pub struct SessionFacts {
 /// What a session did by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// What requests did that were let through, by the names of acts.
-    pub acts: BTreeSet<String>,
+    /// What requests did that were let through.
+    pub acts: BTreeSet<Act>,
     /// The hosts that they went to.
     pub hosts: BTreeSet<String>,
     /// The secrets that went with them.
     pub secrets: BTreeSet<String>,
+    /// The files that look like secrets, are shown, and were read.
+    pub secret_files: BTreeSet<String>,
     /// How many were let through.
     pub requests: u64,
     /// Bytes of their bodies, as far as they said how long these are.
@@ -72,12 +75,13 @@ pub(super) enum Fact {
     Acts,
     Hosts,
     Secrets,
+    SecretFiles,
     Requests,
     Uploaded,
 }
 
 /// Every fact: of what, by which name, of which type.
-pub(super) const FACTS: [(&str, &str, Type, Fact); 24] = [
+pub(super) const FACTS: [(&str, &str, Type, Fact); 25] = [
     ("request", "method", Type::Text, Fact::Method),
     ("request", "scheme", Type::Text, Fact::Scheme),
     ("request", "host", Type::Text, Fact::Host),
@@ -100,6 +104,7 @@ pub(super) const FACTS: [(&str, &str, Type, Fact); 24] = [
     ("history", "acts", Type::Texts, Fact::Acts),
     ("history", "hosts", Type::Texts, Fact::Hosts),
     ("history", "secrets", Type::Texts, Fact::Secrets),
+    ("history", "secret_files", Type::Texts, Fact::SecretFiles),
     ("history", "requests", Type::Int, Fact::Requests),
     ("history", "uploaded", Type::Int, Fact::Uploaded),
 ];
@@ -126,7 +131,7 @@ impl Facts<'_> {
             Fact::Path => text(&self.line.path),
             Fact::Query => text(self.by.query.unwrap_or_default()),
             Fact::Headers => Value::Map(self.headers()),
-            Fact::Act => text(self.by.act.map_or("", super::super::Act::as_str)),
+            Fact::Act => text(self.by.act.map_or("", Act::as_str)),
             Fact::Push => Value::List(self.by.updates.iter().map(|update| text(&update.name)).collect()),
             Fact::Upload => Value::Int(self.by.upload.map_or(-1, whole)),
             Fact::User => text(&session.user),
@@ -139,9 +144,10 @@ impl Facts<'_> {
             #[allow(clippy::cast_precision_loss, reason = "a condition on dollars needs no more than 53 bits of them")]
             Fact::Spent => Value::Double(history.spent.0 as f64 / NANO_PER_USD),
             Fact::Calls => Value::Int(whole(history.calls)),
-            Fact::Acts => texts(&history.acts),
+            Fact::Acts => Value::List(history.acts.iter().map(|act| text(act.as_str())).collect()),
             Fact::Hosts => texts(&history.hosts),
             Fact::Secrets => texts(&history.secrets),
+            Fact::SecretFiles => texts(&history.secret_files),
             Fact::Requests => Value::Int(whole(history.requests)),
             Fact::Uploaded => Value::Int(whole(history.uploaded)),
         }

@@ -14,6 +14,7 @@ mod parse;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 
+use facts::Fact;
 pub(super) use facts::Facts;
 pub use facts::{History, SessionFacts};
 
@@ -54,6 +55,19 @@ impl Cel {
             return Err(CelError::at(0, message, "write several"));
         }
         parse::condition(&lex::tokens(text)?).map(Self)
+    }
+
+    /// Whether it asks which secret files were read.
+    pub(super) fn asks_about_secret_files(&self) -> bool {
+        self.0.asks(&|fact| fact == Fact::SecretFiles)
+    }
+
+    /// What of a request it asks about that no record holds, in a person's words.
+    pub(super) fn unrecorded(&self) -> Option<&'static str> {
+        [(Fact::Headers, "headers"), (Fact::Query, "the query")]
+            .into_iter()
+            .find(|(fact, _)| self.0.asks(&|asked| asked == *fact))
+            .map(|(_, words)| words)
     }
 
     /// Whether it holds.

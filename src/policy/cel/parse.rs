@@ -93,6 +93,23 @@ pub(super) enum Expr {
     },
 }
 
+impl Expr {
+    /// Whether a fact of this kind is asked for.
+    pub(super) fn asks(&self, about: &impl Fn(Fact) -> bool) -> bool {
+        match self {
+            Self::Literal(_) | Self::Local(_) => false,
+            Self::Fact(fact) => about(*fact),
+            Self::Not(inner) | Self::Negative(inner) | Self::Size(inner) => inner.asks(about),
+            Self::Operation(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {
+                left.asks(about) || right.asks(about)
+            }
+            Self::Choice(condition, yes, no) => [condition, yes, no].into_iter().any(|part| part.asks(about)),
+            Self::List(elements) => elements.iter().any(|element| element.asks(about)),
+            Self::Quantified { list, body, .. } => list.asks(about) || body.asks(about),
+        }
+    }
+}
+
 type Typed = (Expr, Type);
 
 const RELATIONS: [(&str, Operator); 6] = [

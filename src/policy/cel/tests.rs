@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Host, NanoUsd, Port, RequestLine, Scheme};
+use crate::policy::Act;
 use crate::policy::condition::Particulars;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ fn said(text: &str) -> Result<bool, Fault> {
     headers.insert("x-team", "blue".parse().unwrap());
     let session = SessionFacts { profile: "codex".to_owned(), ..SessionFacts::default() };
     let history = History {
-        acts: BTreeSet::from(["npm-install".to_owned()]),
+        acts: BTreeSet::from([Act::NpmInstall]),
         hosts: BTreeSet::from(["a.example".to_owned(), "b.example".to_owned()]),
         requests: 3,
         spent: NanoUsd(2_500_000_000),
@@ -55,6 +56,7 @@ fn what_is_true_holds_and_what_is_not_does_not() {
         ("'a\\u00e9\\'\\n' == \"a\u{e9}'\\n\"", true),
         ("session.profile == 'codex' && session.team == ''", true),
         ("request.act != '' || size(request.push) > 0", false),
+        ("size(history.secret_files) == 0 || '.env' in history.secret_files", true),
     ] {
         assert_eq!(said(text), Ok(expected), "{text}");
     }

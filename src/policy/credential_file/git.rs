@@ -1,6 +1,7 @@
 //! `~/.git-credentials`, as git-credential-store(1) keeps it: one URL a line, with user and password in it.
 
 use super::{Contents, Texts, authority};
+use crate::model::percent_decode;
 use crate::policy::{Place, Site};
 use zeroize::Zeroizing;
 
@@ -33,16 +34,6 @@ pub(super) fn read(texts: &Texts<'_>, contents: &mut Contents) -> Option<()> {
 /// Percent-decodes a text; none where it is not one.
 fn decode(text: &str) -> Option<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text.as_bytes();
-    while let Some((first, others)) = rest.split_first() {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(others.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &others[2..];
-        } else {
-            bytes.push(*first);
-            rest = others;
-        }
-    }
+    percent_decode(text.as_bytes(), &mut bytes)?;
     Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned()))
 }

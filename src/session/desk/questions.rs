@@ -107,11 +107,15 @@ pub(in crate::session) struct News {
     pub discreet: String,
 }
 
-/// Method and host of what is asked about, and nothing of what is sent.
+/// Method and host of what is asked about, of a login with SSH its host, and nothing of what is sent.
 fn discreet(what: &str) -> String {
-    let method = what.split(' ').next().unwrap_or_default();
-    let host = what.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-    format!("{method} {host}")
+    let mut words = what.split(' ');
+    let (act, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let host = match target.split_once("://") {
+        Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
+        None => target.rsplit('@').next().unwrap_or_default(),
+    };
+    format!("{act} {host}")
 }
 
 /// All that is asked.
@@ -314,10 +318,19 @@ impl Desk<'_> {
                 return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
             }
             Reply::Always if inquiry.doubt.is_some() => {
-                return Err("what may be spent from now on is said in a policy: change its limit there".to_owned());
+                return Err(
+                    "what may be spent in later sessions is said in a policy: raise its limit there; for this \
+                            session answer with --session"
+                        .to_owned(),
+                );
             }
             Reply::Always if !of_a_kind => {
                 return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
+            }
+            Reply::Always if inquiry.asked_by.is_empty() => {
+                return Err("it is to be asked about at each use, as `approve: use` says: write `approve: host` or \
+                            `session` there; for this session answer with --session"
+                    .to_owned());
             }
             Reply::Always => self.consent(question, &inquiry, by, journal).map_err(|error| error.to_string())?,
             _ => {}
@@ -498,7 +511,7 @@ impl Desk<'_> {
             waiters: first.waiters.len(),
             questions: open.len(),
             session: first.inquiry.doubt.is_some() || of_a_kind,
-            always: first.inquiry.doubt.is_none() && of_a_kind,
+            always: first.inquiry.doubt.is_none() && of_a_kind && !first.inquiry.asked_by.is_empty(),
             place: format!("{} in {}", request.profile.name, plan.directory.display()),
         })
     }
@@ -511,4 +524,16 @@ impl Desk<'_> {
 
 fn failed(error: StoreError) -> String {
     format!("a person must say, and nobody can be asked: {}", printable(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::discreet;
+
+    #[test]
+    fn what_others_may_see_names_the_host_and_nothing_of_what_is_sent() {
+        assert_eq!(discreet("POST https://api.example.com/secret?key=1"), "POST api.example.com");
+        assert_eq!(discreet("CONNECT tcp://db.example.com:5432"), "CONNECT db.example.com:5432");
+        assert_eq!(discreet("ssh git@github.com by the key SHA256:abc"), "ssh github.com");
+    }
 }
