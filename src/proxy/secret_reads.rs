@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 
 /// Room for what is read of the kernel's notices at a time.
-const NOTICES_BYTES: usize = 64 * 1024;
+const NOTICES_BYTES: usize = 4096;
 /// Longest notice (inotify(7)): its head, and a name with the byte that ends it.
 const NOTICE_BYTES_MAX: usize = HEAD_BYTES + 256;
 /// What counts as reading, of what the watches ask for: only where opening would not show, for more than that.
@@ -23,7 +23,7 @@ const COUNTS: u32 = libc::IN_OPEN | libc::IN_ATTRIB | libc::IN_MOVE_SELF;
 /// Bytes of a notice before the name.
 const HEAD_BYTES: usize = 16;
 /// Most that is read at once; the kernel keeps far less.
-const READS_MAX: usize = 1024;
+const READS_MAX: usize = 16 * 1024;
 /// How long to wait for more before what came is told.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What is told where the kernel had more notices than it could keep.
@@ -55,9 +55,9 @@ impl SecretFiles {
     /// What was opened since, as far as it matters, by name.
     pub(super) fn opened(&self) -> BTreeSet<String> {
         let mut opened = BTreeSet::new();
-        let mut room = vec![0; NOTICES_BYTES];
+        let mut room = [0; NOTICES_BYTES];
         for _ in 0..READS_MAX {
-            let count = match rustix::io::read(&self.notices, room.as_mut_slice()) {
+            let count = match rustix::io::read(&self.notices, &mut room) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return opened,

@@ -55,7 +55,7 @@ impl ShownSecrets {
         plan: &Plan,
         policy: &Policy,
     ) -> Self {
-        let covered = plan.covers().map(Path::to_owned).collect();
+        let covered = plan.covers().map(|(_, path)| path.to_owned()).collect();
         Self::of(request, names, seen, places, &covered, policy.asks_about_secret_files())
     }
 
@@ -143,11 +143,17 @@ impl ShownSecrets {
         all
     }
 
-    /// Watches it, of a sandbox that stands, before the go; none where nobody asks and there is nothing.
+    /// Watches it, of a sandbox that stands, before the go; none where nobody asks, and there is nothing or it cannot be
+    /// watched: to a policy that asks later one was read, then.
     pub(super) fn watch(&self, init: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Numbers)>> {
-        if !self.wanted && !self.is_any() {
-            return Ok(None);
+        match (self.wanted, self.is_any()) {
+            (true, _) => self.begin(init).map(Some),
+            (false, true) => Ok(self.begin(init).ok()),
+            (false, false) => Ok(None),
         }
+    }
+
+    fn begin(&self, init: BorrowedFd<'_>) -> io::Result<(OwnedFd, Numbers)> {
         let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let (mut directories, mut files, mut complete) = (Vec::new(), Vec::new(), self.complete);
         let way = WayIn::open(init)?;
@@ -165,7 +171,7 @@ impl ShownSecrets {
             complete &= known;
             files.push(watch);
         }
-        Ok(Some((notices, Numbers { directories, files, complete })))
+        Ok((notices, Numbers { directories, files, complete }))
     }
 
     /// The watch of a file, and whether it holds for each of its names. Behind an overlay a further name is another file to
