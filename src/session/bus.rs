@@ -1,5 +1,6 @@
 //! The user's own message bus, as far as omni speaks to it (D-Bus specification).
 
+use crate::model::percent_decode;
 use rustix::net::SocketAddrUnix;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
