@@ -27,11 +27,11 @@ attack! {
         let key = fresh_key();
         world.write(&world.place().join("key"), &key);
         let script = "$OMNI secret set anthropic < $KEY && ls $OMNI_HOME && \
-            $OMNI exec --secret anthropic -- sh -c 'echo held $ANTHROPIC_API_KEY; ls $XDG_RUNTIME_DIR/bus' && echo again";
+            $OMNI exec --secret anthropic -- sh -c 'echo held $ANTHROPIC_API_KEY; env | grep DBUS; true' && echo again";
         let first = on_a_desktop(world, script);
         let (said, names) = (first.text(), |text: &str| text.lines().any(|line| line == "secrets.key"));
         assert!(first.code() == Some(0) && said.contains("held sk-ant-api03-"), "{first:?}");
-        assert!(!names(&said) && said.contains("again") && !said.contains(&key), "{first:?}");
+        assert!(!names(&said) && said.contains("again") && !said.contains("DBUS") && !said.contains(&key), "{first:?}");
         // Another desktop of the same user's, later.
         let later = on_a_desktop(world, "$OMNI exec --secret anthropic -- sh -c 'echo held $ANTHROPIC_API_KEY'");
         assert!(later.text().contains("held sk-ant-api03-"), "{later:?}");
