@@ -1,10 +1,10 @@
 //! What of a journal is left when it is packed, and of a database of version 1.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::super::{Home, Journal, LedgerStore, Recorder, Sqlite, Store, check_journal_files, check_ledger_files};
 use super::*;
 use crate::ledger::{Bundled, Chain, HEADER_BYTES, PACKED_HEADER_BYTES, open_bundle, unpack};
 use crate::model::{EndReason, Event, ExitStatus, RequestNumber, SessionId, Timestamp};
+use crate::store::{Home, Journal, LedgerStore, Recorder, Sqlite, Store, check_journal_files, check_ledger_files};
 use std::fs;
 
 const FRAMES: u64 = 1_000;
