@@ -37,10 +37,9 @@ async fn heard(pointer: &str, said: &[u8], size: usize, length: usize) -> (Vec<u
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_message_of_a_websocket_gets_the_secret() {
-    let json = |key: &str| format!("{{\"op\": 2, \"d\": {{\"token\": \"{key}\"}}}}");
-    let pass = |key: &str| format!("PASS oauth:{key}\r\n");
-    let cases: [(&str, &dyn Fn(&str) -> String); 2] = [("/d/token", &json), ("*", &pass)];
-    for (pointer, text) in cases {
+    let json: fn(&str) -> String = |key| format!("{{\"op\": 2, \"d\": {{\"token\": \"{key}\"}}}}");
+    let pass: fn(&str) -> String = |key| format!("PASS oauth:{key}\r\n");
+    for (pointer, text) in [("/d/token", json), ("*", pass)] {
         for size in [1, 7, 4096] {
             let second = frame("and more", MASK);
             let said = [frame(&text(PLACEHOLDER), MASK), second.clone()].concat();
