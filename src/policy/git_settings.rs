@@ -13,18 +13,25 @@ pub enum GitSettings<'a> {
     Hosts(&'a [u8]),
     /// One that the session made.
     Own,
+    /// A submodule's, which the session made, with where its files lie as git writes that.
+    Module(&'a str),
 }
 
 impl GitSettings<'_> {
     /// Whether they may become these. In a repository of the session's own all are known and name nothing to run. In one of
-    /// the host's, branches that had no upstream get one of the remotes that are there, and what is said of a branch goes as a whole; all else
+    /// the host's, branches that had no upstream get one of the remotes that are there, and what is said of a branch goes as a whole;
+    /// submodules of which nothing was said get where they come from, and are active; all else
     /// stays as it is, byte by byte: a remote that led elsewhere would be pushed to by whoever trusts its name.
     #[must_use]
     pub fn may_become(self, after: &[u8]) -> bool {
         let Some(after) = read(after) else { return false };
         match self {
             Self::Own => after.iter().all(Line::is_known),
-            Self::Hosts(before) => read(before).is_some_and(|before| only_branches_changed(&before, &after)),
+            Self::Module(worktree) => after.iter().all(|line| {
+                let own = line.section == "[core]" && line.entry() == Some(("worktree", worktree));
+                own || line.is_known()
+            }),
+            Self::Hosts(before) => read(before).is_some_and(|before| only_additions(&before, &after)),
         }
     }
 }
@@ -77,6 +84,9 @@ impl<'a> Line<'a> {
         if self.name_in("branch").is_some() {
             return is_header || self.entry().is_some_and(|(key, value)| of_branch(key, value));
         }
+        if self.name_in("submodule").is_some() {
+            return is_header || self.entry().is_some_and(|(key, value)| of_submodule(key, value));
+        }
         let known = ["[core]", "[extensions]", "[user]", "[init]", "[pull]", "[push]"];
         known.contains(&self.section)
             && (is_header || self.entry().is_some_and(|(key, value)| of_section(self.section, key, value)))
@@ -116,6 +126,14 @@ fn of_branch(key: &str, value: &str) -> bool {
     }
 }
 
+fn of_submodule(key: &str, value: &str) -> bool {
+    match key {
+        "url" => is_location(value),
+        "active" => matches!(value, "true" | "false"),
+        _ => false,
+    }
+}
+
 /// A name of a branch, a remote or a reference that is nothing else to any program (git-check-ref-format(1)).
 fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/+@-".contains(&byte);
@@ -147,30 +165,37 @@ fn is_location(text: &str) -> bool {
     )
 }
 
-/// Whether nothing but branches' upstreams differs.
-fn only_branches_changed(before: &[Line<'_>], after: &[Line<'_>]) -> bool {
+/// Whether nothing but branches' upstreams differs, and what is said of submodules of which nothing was.
+fn only_additions(before: &[Line<'_>], after: &[Line<'_>]) -> bool {
+    let subject = |line: &Line<'_>| -> Option<(&'static str, String)> {
+        ["branch", "submodule"].into_iter().find_map(|kind| Some((kind, line.name_in(kind)?.to_owned())))
+    };
     let others = |lines: &[Line<'_>]| -> Vec<String> {
-        let others = lines.iter().filter(|line| line.name_in("branch").is_none());
+        let others = lines.iter().filter(|line| subject(line).is_none());
         others.map(|line| format!("{}\n{}", line.section, line.text)).collect()
     };
     let known: BTreeSet<Line<'_>> = before.iter().copied().collect();
-    // What a branch has already stays; git writes one key at a time.
-    let said: BTreeSet<_> = before.iter().filter_map(|line| Some((line.name_in("branch")?, line.entry()?.0))).collect();
+    // What is said already stays; git writes one key at a time.
+    let said: BTreeSet<_> = before.iter().filter_map(|line| Some((subject(line)?, line.entry()?.0))).collect();
     let remotes: BTreeSet<&str> = before.iter().filter_map(|line| line.name_in("remote")).collect();
     let added = |line: &Line<'_>| {
-        let Some(branch) = line.name_in("branch") else { return true };
-        let is_upstream = match line.entry() {
-            Some(("remote", value)) => value == "." || remotes.contains(value),
-            Some((key, value)) => of_branch(key, value),
-            None => line.text == line.section,
+        let Some(subject) = subject(line) else { return true };
+        let is_fine = match (subject.0, line.entry()) {
+            ("branch", Some(("remote", value))) => value == "." || remotes.contains(value),
+            ("branch", Some((key, value))) => of_branch(key, value),
+            (_, Some((key, value))) => of_submodule(key, value),
+            (_, None) => line.text == line.section,
         };
-        let is_new = line.entry().is_none_or(|(key, _)| !said.contains(&(branch, key)));
-        known.contains(line) || (is_new && is_upstream)
+        let is_new = line.entry().is_none_or(|(key, _)| !said.contains(&(subject, key)));
+        known.contains(line) || (is_new && is_fine)
     };
     let left: BTreeSet<&str> = after.iter().filter_map(|line| line.name_in("branch")).collect();
-    // A branch is removed as a whole.
-    let kept =
-        |line: &Line<'_>| !line.name_in("branch").is_some_and(|name| left.contains(name)) || after.contains(line);
+    // A branch is removed as a whole, and a submodule not at all.
+    let kept = |line: &Line<'_>| match subject(line) {
+        Some(("branch", name)) if !left.contains(name.as_str()) => true,
+        Some(_) => after.contains(line),
+        None => true,
+    };
     others(before) == others(after) && after.iter().all(added) && before.iter().all(kept)
 }
 

@@ -112,3 +112,37 @@ fn in_the_hosts_repository_only_new_branches_get_an_upstream() {
         assert!(!hosts(&with(more)), "{more}");
     }
 }
+
+#[test]
+fn a_submodule_gets_where_it_comes_from_and_nothing_that_is_run() {
+    let module = "[submodule \"libs/sub\"]\n\turl = https://example.com/sub.git\n\tactive = true\n";
+    assert!(hosts(&format!("{HOSTS}{module}")) && own(&format!("{CLONED}{module}")));
+    for line in [
+        "update = !touch ran",
+        "update = checkout",
+        "url = ext::sh -c x",
+        "url = ssh://-oProxyCommand=x/y",
+        "path = ../x",
+        "active = maybe",
+    ] {
+        assert!(!hosts(&format!("{HOSTS}[submodule \"sub\"]\n\t{line}\n")), "{line}");
+    }
+    let there = format!("{HOSTS}{module}");
+    let become_of_there = |after: &str| GitSettings::Hosts(there.as_bytes()).may_become(after.as_bytes());
+    assert!(become_of_there(&there) && !become_of_there(HOSTS));
+    assert!(!become_of_there(&there.replace("example.com/sub", "evil.example/sub")));
+    assert!(!become_of_there(&format!("{there}\turl = https://evil.example/sub.git\n")));
+}
+
+#[test]
+fn a_submodules_files_lie_where_it_is_and_nowhere_else() {
+    let worktree = "../../../libs/sub";
+    let module = |after: &str| GitSettings::Module(worktree).may_become(after.as_bytes());
+    let with = |value: &str| CLONED.replace("\tbare = false\n", &format!("\tbare = false\n\tworktree = {value}\n"));
+    assert!(module(CLONED) && module(&with(worktree)));
+    assert!(!own(&with(worktree)) && !hosts(&with(worktree)));
+    for value in ["/", "../../..", "../../../libs", "../../../libs/sub/..", "\"../../../libs/sub\""] {
+        assert!(!module(&with(value)), "{value}");
+    }
+    assert!(!module(&format!("{CLONED}[core]\n\tfsmonitor = x\n")));
+}

@@ -13,6 +13,11 @@ const REFERENCES: &str = "refs";
 const COMMON: &str = "commondir";
 /// The name of a repository's own directory.
 const GIT: &str = ".git";
+/// In it, the directories of its linked worktrees (git-worktree(1)), and those of its submodules, whose names may have slashes.
+const WORKTREES: &str = "worktrees";
+const MODULES: &str = "modules";
+/// What lies in a submodule's directory, and is no part of its name.
+const IN_A_MODULE: [&str; 7] = [OBJECTS, REFERENCES, "logs", "hooks", "info", "branches", WORKTREES];
 /// The rule that keeps a directory from becoming a git directory, or ceasing to be one.
 const GIT_DIRECTORY: &str = "git directory";
 const GIT_DIRECTORY_REASON: &str = "a directory with these names is a repository, whose settings and hooks git runs";
@@ -66,6 +71,30 @@ impl JudgedPath {
         Some((at + 1, self.names.get(at + 1..)?))
     }
 
+    /// The names from the one that is so many names into it.
+    #[must_use]
+    pub fn below(&self, depth: usize) -> &[String] {
+        self.names.get(depth..).unwrap_or_default()
+    }
+
+    /// How many names there are.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether it is the directory of a linked worktree.
+    #[must_use]
+    pub fn is_worktree(&self) -> bool {
+        self.below_git().is_some_and(|(_, below)| matches!(below, [kind, _] if kind == WORKTREES))
+    }
+
+    /// Whether it may be the directory of a submodule.
+    #[must_use]
+    pub fn may_be_module(&self) -> bool {
+        self.below_git().is_some_and(|(_, below)| is_module(below))
+    }
+
     /// Whether a directory above the one that it lies in has an entry called `.git`, of those in the shared place.
     pub fn lies_in_repository(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
         (self.given..self.names.len().saturating_sub(1)).any(|depth| has(depth, GIT))
@@ -79,6 +108,14 @@ pub struct ProtectedBy<'a> {
     pub rule: &'a str,
     /// Why it is there.
     pub reason: &'a str,
+}
+
+impl ProtectedBy<'_> {
+    /// Whether it is since a directory would become one of git's, or cease to be one.
+    #[must_use]
+    pub fn is_about_a_git_directory(&self) -> bool {
+        self.rule == GIT_DIRECTORY
+    }
 }
 
 impl Protection {
@@ -190,20 +227,34 @@ impl Rule {
     }
 }
 
-/// Whether the directory that is so many names into the path is one of git's.
+/// Whether the directory that is so many names into the path is one of git's: by its name, by the place that git makes such in, so
+/// that it is one before it is whole, or by what it holds.
 fn is_git_directory(path: &JudgedPath, depth: usize, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
-    let named = depth.checked_sub(1).and_then(|at| path.names.get(at)).is_some_and(|name| name == GIT);
-    named || makes_git_directory(&mut |name| has(depth, name))
+    let above = path.names.get(..depth).unwrap_or_default();
+    let named = above.last().is_some_and(|name| name == GIT);
+    let within = above.iter().rposition(|name| name == GIT).and_then(|at| above.get(at + 1..)).unwrap_or_default();
+    let placed = matches!(within, [kind, _] if kind == WORKTREES) || is_module(within);
+    named || placed || makes_git_directory(&mut |name| has(depth, name))
+}
+
+/// Whether these names below a `.git` may be those of a submodule's directory.
+fn is_module(below: &[String]) -> bool {
+    let named = |names: &[String]| !names.is_empty() && !names.iter().any(|name| IN_A_MODULE.contains(&name.as_str()));
+    matches!(below, [kind, names @ ..] if kind == MODULES && named(names))
 }
 
 fn makes_git_directory(has: &mut dyn FnMut(&str) -> bool) -> bool {
     has(HEAD) && (has(COMMON) || (has(OBJECTS) && has(REFERENCES)))
 }
 
-/// Whether an act makes a directory one of git's, or takes from one what it is known by.
+/// Whether an act makes a directory one of git's, or takes from one what it is known by, or puts one elsewhere: what it says of
+/// where its settings are would mean another place there.
 fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
     let Some((name, above)) = path.names.split_last() else { return false };
     let depth = above.len();
+    if act.moves_what_is_below() && path.names.len() > path.given && places_git_directories(path, has) {
+        return true;
+    }
     let pieces = [HEAD, OBJECTS, REFERENCES, COMMON];
     let Some(piece) = pieces.iter().find(|piece| piece.eq_ignore_ascii_case(name)).filter(|_| depth >= path.given)
     else {
@@ -217,6 +268,15 @@ fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(
             !before && makes_git_directory(&mut |name| name == *piece || has(depth, name))
         }
     }
+}
+
+/// Whether a name is a git directory's, or holds those of linked worktrees or submodules.
+fn places_git_directories(path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+    let length = path.names.len();
+    let holds = |at: usize| path.names.get(at).is_some_and(|name| name == WORKTREES || name == MODULES);
+    let mut in_git = |at: usize| holds(at) && is_git_directory(path, at, has);
+    let placed = [1, 2].iter().filter_map(|back| length.checked_sub(*back)).any(&mut in_git);
+    placed || makes_git_directory(&mut |name| has(length, name))
 }
 
 #[cfg(test)]

@@ -72,7 +72,6 @@ fn ordinary_work_is_not() {
         "/w/.github/workflows/x.yml",
         "/w/x/deploy/keys",
         "/w/objects",
-        "/w/.git/modules",
     ] {
         for act in [FileAct::Write, FileAct::Make, FileAct::MoveHere, FileAct::Link, FileAct::Attributes] {
             assert_eq!(judge(act, text), Ok(()), "{act:?} {text}");
@@ -132,4 +131,45 @@ fn what_was_given_by_name_is_given() {
         Ok(()),
         "a profile's patterns are the workspace's"
     );
+}
+
+#[test]
+fn a_git_directory_goes_nowhere_else_and_is_one_before_it_is_whole() {
+    // What it says of where its settings are is relative.
+    for path in ["/m/.git/worktrees/x", "/m/.git/worktrees", "/m/.git/modules", "/m/.git/modules/lib"] {
+        for act in [FileAct::MoveAway, FileAct::MoveHere, FileAct::Link] {
+            assert_eq!(judge_in(WORKTREE, act, path, 1), Err("git directory".to_owned()), "{act:?} {path}");
+        }
+        assert_eq!(judge_in(WORKTREE, FileAct::Make, path, 1), Ok(()), "{path}");
+    }
+    assert_eq!(judge_in(BARE, FileAct::MoveAway, "/w/bare.git", 1), Err("git directory".to_owned()));
+    assert_eq!(judge_in(BARE, FileAct::MoveHere, "/w/bare.git/worktrees", 1), Err("git directory".to_owned()));
+    assert_eq!(judge_in(SUBMODULE, FileAct::MoveAway, "/w/.git/modules/lib/sub", 1), Err("git directory".to_owned()));
+    for path in [
+        "/w/modules/x",
+        "/w/worktrees",
+        "/w/.git/worktrees/x/HEAD.lock",
+        "/w/.git/modules/a/b/index.lock",
+        "/w/.git/refs/heads/worktrees",
+    ] {
+        let judged = judge_in(NOTHING, FileAct::MoveAway, path, 1);
+        assert!(judged.is_ok() || judged == Err("*.lock".to_owned()), "{path}: {judged:?}");
+    }
+    for path in [
+        "/w/.git/modules/a/config",
+        "/w/.git/modules/a/b/hooks/x",
+        "/w/.git/worktrees/x/commondir",
+        "/w/.git/worktrees/x/gitdir",
+        "/w/.git/modules/a/modules/b/info/attributes",
+    ] {
+        assert!(judge_in(NOTHING, FileAct::Write, path, 1).is_err(), "{path}");
+    }
+    for path in [
+        "/w/.git/modules/a/refs/heads/config",
+        "/w/.git/modules/a/logs/refs/heads/hooks",
+        "/w/.git/modules/a/description",
+        "/w/.git/worktrees/x/locked",
+    ] {
+        assert_eq!(judge_in(NOTHING, FileAct::Write, path, 1), Ok(()), "{path}");
+    }
 }

@@ -1,8 +1,6 @@
 //! What a session may do in git's directories although their names are protected: begin a repository, and change settings
 //! that name nothing to run.
 
-use super::protect::JudgedPath;
-
 /// A deed that a name's protection would forbid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepositoryDeed {
@@ -29,13 +27,12 @@ pub struct WhoseRepository {
 const MODES_NEVER: u32 = 0o7022;
 
 impl RepositoryDeed {
-    /// Whether the deed is let happen to this path, by its names below the last `.git` of it.
+    /// Whether the deed is let happen to a path, by its names below the git directory that it lies in.
     ///
     /// `hooks` and `branches` are made for a new repository, and its hooks that are samples, which git never runs. The
     /// lock of the settings is made in every repository: what becomes of it is judged when it is to take their place.
     #[must_use]
-    pub fn is_let(self, path: &JudgedPath, whose: WhoseRepository) -> bool {
-        let Some((_, below)) = path.below_git() else { return false };
+    pub fn is_let(self, below: &[String], whose: WhoseRepository) -> bool {
         let below: Vec<&str> = below.iter().map(String::as_str).collect();
         let harmless = |mode: u32| mode & MODES_NEVER == 0;
         match (self, below.as_slice()) {
@@ -53,6 +50,7 @@ impl RepositoryDeed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protect::JudgedPath;
     use super::*;
 
     const THEIRS: WhoseRepository = WhoseRepository { own: false, own_file: false };
@@ -60,7 +58,8 @@ mod tests {
     const OWN: WhoseRepository = WhoseRepository { own: true, own_file: false };
 
     fn is_let(deed: RepositoryDeed, path: &str, whose: WhoseRepository) -> bool {
-        deed.is_let(&JudgedPath::new(path.as_bytes(), 1, Some(1)), whose)
+        let path = JudgedPath::new(path.as_bytes(), 1, Some(1));
+        path.below_git().is_some_and(|(_, below)| deed.is_let(below, whose))
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod files;
 mod kernel;
 mod life;
 mod limits;
+mod linked;
 mod namespaces;
 mod nested;
 mod network;

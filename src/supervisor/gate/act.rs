@@ -106,6 +106,7 @@ impl Gate<'_> {
         };
         let mask = self.callers.mask(caller)?;
         rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(mode & !mask))?;
+        self.made_for_git(caller, &place)?;
         done(if is_let { self.began(&place) } else { Ok(()) })
     }
 
@@ -290,6 +291,9 @@ impl Gate<'_> {
                 && rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW)
                     .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
             return if linked { Err(Errno::LOOP) } else { Ok(Answer::Kernel) };
+        }
+        if let Some(answer) = self.write_link(caller, place, flags)? {
+            return Ok(answer);
         }
         // What makes a new file, and follows no link.
         let exclusive = flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL;

@@ -10,6 +10,7 @@ mod act;
 mod call;
 mod caller;
 mod callers;
+mod links;
 mod place;
 mod refusals;
 mod repositories;
@@ -22,6 +23,7 @@ use crate::policy::RepositoryDeed;
 use crate::sys::{self, CallAnswer, NotifiedCall};
 use caller::Caller;
 use callers::Callers;
+use links::Links;
 use refusals::Refusals;
 use repositories::Repositories;
 use rustix::event::Timespec;
@@ -39,6 +41,7 @@ pub(super) struct Gate<'a> {
     refusals: Refusals,
     callers: Callers,
     repositories: Repositories,
+    links: Links,
     /// When it took over.
     since: Timespec,
     /// Calls whose time has not come: opening a named pipe that nobody reads.
@@ -80,10 +83,11 @@ impl<'a> Gate<'a> {
         rustix::process::umask(Mode::empty());
         // Only quicker.
         let _ = sys::wake_callers_in_place(listener.as_fd());
-        let (refusals, callers, repositories) = (Refusals::default(), Callers::default(), Repositories::default());
+        let (refusals, callers) = (Refusals::default(), Callers::default());
+        let (repositories, links) = (Repositories::default(), Links::default());
         // The clock that files are dated by.
         let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        Self { listener, plan, refusals, callers, repositories, since, waiting: Vec::new() }
+        Self { listener, plan, refusals, callers, repositories, links, since, waiting: Vec::new() }
     }
 
     /// Readable when a call waits.
@@ -180,6 +184,9 @@ impl<'a> Gate<'a> {
         };
         if deed.is_some_and(|deed| self.lets(deed, act, path, &judged)) {
             return Ok(true);
+        }
+        if by.is_about_a_git_directory() && self.is_piece_of_own(act, path, &judged) {
+            return Ok(false);
         }
         self.refusals.note(act, path, by.rule);
         Err(Errno::ACCESS)

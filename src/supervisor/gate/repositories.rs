@@ -21,7 +21,7 @@ const GIT: &CStr = c".git";
 /// The rule that is named where settings are refused.
 const SETTINGS_RULE: &str = ".git/config";
 /// Most repositories that a session makes, and most locks that it holds at a time; what comes beyond is refused.
-const OWN_MAX: usize = 128;
+pub(super) const OWN_MAX: usize = 128;
 
 /// What the session made, held open so that nothing else can be taken for it.
 #[derive(Debug, Default)]
@@ -33,21 +33,27 @@ pub(super) struct Repositories {
 impl Repositories {
     /// Locks that were removed, or whose contents took the settings' place, are none any more.
     fn forget_removed_locks(&mut self) {
-        self.locks.retain(|held| rustix::fs::fstat(&held.file).is_ok_and(|stat| stat.st_nlink > 0));
+        self.locks.retain(Held::is_there);
     }
 }
 
+/// Something that is held open, and known by that.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     file: OwnedFd,
     device: u64,
     inode: u64,
 }
 
 impl Held {
-    fn new(file: OwnedFd) -> Result<Self, Errno> {
+    pub(super) fn new(file: OwnedFd) -> Result<Self, Errno> {
         let stat = rustix::fs::fstat(&file)?;
         Ok(Self { file, device: stat.st_dev, inode: stat.st_ino })
+    }
+
+    /// Whether it was not removed.
+    pub(super) fn is_there(&self) -> bool {
+        rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
     fn is(&self, stat: &Stat) -> bool {
@@ -56,9 +62,22 @@ impl Held {
 }
 
 /// Whether what is there now is one of these.
-fn is_among(held: &[Held], path: &[u8]) -> bool {
+pub(super) fn is_among(held: &[Held], path: &[u8]) -> bool {
+    is_one(held.iter(), path)
+}
+
+/// The same.
+pub(super) fn is_one<'a>(mut held: impl Iterator<Item = &'a Held>, path: &[u8]) -> bool {
     let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| held.iter().any(|one| one.is(&stat)))
+    stat.is_ok_and(|stat| held.any(|one| one.is(&stat)))
+}
+
+/// Whose the settings are.
+enum Owner {
+    Host,
+    Session,
+    /// The session's, of a submodule whose files lie there from its directory.
+    Module(String),
 }
 
 impl Gate<'_> {
@@ -69,16 +88,36 @@ impl Gate<'_> {
         }
         match judged.below_git() {
             Some((_, [])) if deed == RepositoryDeed::MakeDirectory => self.may_begin(path, judged),
+            Some((_, [])) if deed == RepositoryDeed::Remove && self.links.has_file(path) => true,
+            // The directory of a worktree lies two names below.
+            Some((depth, [_, ..]))
+                if deed == RepositoryDeed::Remove && self.links.has_worktree(&prefix(path, depth + 2)) =>
+            {
+                true
+            }
             Some((depth, _)) => {
-                let own = is_among(&self.repositories.directories, &prefix(path, depth));
-                deed.is_let(judged, WhoseRepository { own, own_file: is_among(&self.repositories.locks, path) })
+                let own = self.own_above(path, judged);
+                let whose = WhoseRepository { own: own.is_some(), own_file: is_among(&self.repositories.locks, path) };
+                deed.is_let(judged.below(own.map_or(depth, |(depth, _)| depth)), whose)
             }
             None => false,
         }
     }
 
+    /// The innermost git directory of the session's own that a path lies in: how many names into it, and whose it is.
+    fn own_above(&self, path: &[u8], judged: &JudgedPath) -> Option<(usize, Owner)> {
+        let (first, _) = judged.below_git()?;
+        (first..=judged.depth()).rev().find_map(|depth| {
+            let place = prefix(path, depth);
+            if let Some(worktree) = self.links.worktree_of(&place) {
+                return Some((depth, Owner::Module(worktree.to_owned())));
+            }
+            is_among(&self.repositories.directories, &place).then_some((depth, Owner::Session))
+        })
+    }
+
     /// Whether a repository may begin here: where it is part of no other, or where nothing lies that could be another's.
-    fn may_begin(&self, path: &[u8], judged: &JudgedPath) -> bool {
+    pub(super) fn may_begin(&self, path: &[u8], judged: &JudgedPath) -> bool {
         let Some(above) = path.strip_suffix(b"/.git").filter(|_| self.repositories.directories.len() < OWN_MAX) else {
             return false;
         };
@@ -135,10 +174,13 @@ impl Gate<'_> {
             return None;
         }
         let judged = self.plan.judged(super::as_path(&to))?;
-        let (depth, _) = judged.below_git().filter(|(_, below)| below.len() == 1)?;
+        let (depth, _) = judged.below_git()?;
+        let (depth, owner) = self.own_above(&to, &judged).unwrap_or((depth, Owner::Host));
+        if judged.below(depth).len() != 1 {
+            return None;
+        }
         self.plan.protection.judge_beside_git(FileAct::MoveHere, &judged).ok()?;
-        let own = is_among(&self.repositories.directories, &prefix(&to, depth));
-        let taken = replace(target, own);
+        let taken = replace(target, &owner);
         self.repositories.forget_removed_locks();
         if taken == Err(Errno::ACCESS) {
             self.refusals.note(FileAct::MoveHere, &to, SETTINGS_RULE);
@@ -149,14 +191,14 @@ impl Gate<'_> {
 
 /// Writes what the lock holds to a file of the gate's own, under the lock's name, and gives that the settings' name. What may
 /// not be taken is left as it is.
-fn replace(place: &Place, own: bool) -> Result<(), Errno> {
+fn replace(place: &Place, owner: &Owner) -> Result<(), Errno> {
     let (after, of_lock) = read(place, LOCK)?.ok_or(Errno::NOENT)?;
-    judged(place, own, &after)?;
+    judged(place, owner, &after)?;
     rustix::fs::unlinkat(&place.directory, LOCK, AtFlags::empty())?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // Whoever else wants to change the settings waits for this name from here on.
     let made = rustix::fs::openat(&place.directory, LOCK, flags, Mode::from_raw_mode(0o600))?;
-    let written = judged(place, own, &after).and_then(|mode| {
+    let written = judged(place, owner, &after).and_then(|mode| {
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode.unwrap_or(of_lock & 0o755) & 0o777))?;
         File::from(made).write_all(&after).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         rustix::fs::renameat(&place.directory, LOCK, &place.directory, SETTINGS)
@@ -168,12 +210,13 @@ fn replace(place: &Place, own: bool) -> Result<(), Errno> {
 }
 
 /// Judges what is to become of the settings; says what mode their file has, if there is one.
-fn judged(place: &Place, own: bool, after: &[u8]) -> Result<Option<u32>, Errno> {
+fn judged(place: &Place, owner: &Owner, after: &[u8]) -> Result<Option<u32>, Errno> {
     let before = read(place, SETTINGS)?;
-    let settings = match &before {
-        _ if own => GitSettings::Own,
-        Some((before, _)) => GitSettings::Hosts(before),
-        None => return Err(Errno::ACCESS),
+    let settings = match (owner, &before) {
+        (Owner::Session, _) => GitSettings::Own,
+        (Owner::Module(worktree), _) => GitSettings::Module(worktree),
+        (Owner::Host, Some((before, _))) => GitSettings::Hosts(before),
+        (Owner::Host, None) => return Err(Errno::ACCESS),
     };
     if settings.may_become(after) { Ok(before.map(|(_, mode)| mode)) } else { Err(Errno::ACCESS) }
 }
