@@ -138,7 +138,6 @@ const RESPONSES: &[(Path, Slot)] = &[
     (&["type"], Slot::Kind),
     (&["id"], Slot::Id),
     (&["response", "id"], Slot::Id),
-    (&["response", "status"], Slot::Status),
     (&["model"], Slot::Model),
     (&["response", "model"], Slot::Model),
     (&["usage"], Slot::Usage),
@@ -252,11 +251,6 @@ impl Body {
     /// What the vendor calls the answer in the document that is being read.
     pub(super) fn id(&self) -> Option<&str> {
         self.document.id.as_deref()
-    }
-
-    /// Whether the document that is being read says that the answer is still to be made.
-    pub(super) fn is_pending(&self) -> bool {
-        !self.is_stream() && matches!(self.document.status.as_deref(), Some("queued" | "in_progress"))
     }
 
     /// Whether the body is a stream of events.

@@ -29,6 +29,7 @@ mod sse;
 mod table;
 mod turn_track;
 mod turns;
+mod unmetered;
 mod vendor;
 
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use rewrite::{clamp, with_model};
 pub use table::{PriceError, PriceTable, Source, undated};
 pub use turn_track::{Answered, Part, Said, TurnTrack, said};
 pub use turns::Turns;
+pub use unmetered::{IN_BACKGROUND, unmetered};
 pub use vendor::Vendor;
 
 use crate::model::Usage;
@@ -168,15 +170,6 @@ impl Meter {
         match (&self.tally, &self.answer) {
             (Tally::OpenAi(tally), Answer::Read(body)) => body.id().or_else(|| tally.id()),
             _ => None,
-        }
-    }
-
-    /// Whether the answer is still to be made, as the vendor said last.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        match (&self.tally, &self.answer) {
-            (Tally::OpenAi(tally), Answer::Read(body)) => body.is_pending() || tally.is_pending(),
-            _ => false,
         }
     }
 

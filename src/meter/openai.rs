@@ -15,8 +15,6 @@ pub(super) struct Tally {
     dialect: Dialect,
     vendor: Vendor,
     id: Option<String>,
-    /// Whether the answer is still to be made, as it was last said.
-    pending: bool,
     model: Option<String>,
     tier: Option<String>,
     usage: Option<Usage>,
@@ -71,7 +69,6 @@ impl Tally {
             dialect,
             vendor,
             id: None,
-            pending: false,
             model: None,
             tier: None,
             usage: None,
@@ -96,10 +93,6 @@ impl Tally {
         let failure = matches!(document.kind.as_deref(), Some("error" | "response.failed"));
         self.failed |= failure || document.error || document.status.as_deref() == Some("failed");
         self.id = document.id.or(self.id.take());
-        self.pending = match document.status.as_deref() {
-            Some(status) => matches!(status, "queued" | "in_progress"),
-            None => self.pending && !last,
-        };
         self.model = document.model.or(self.model.take());
         self.tier = document.tier.or(self.tier.take());
         self.unpriced |= document.unpriced;
@@ -140,11 +133,6 @@ impl Tally {
     /// What the vendor calls the answer.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
-    }
-
-    /// Whether the answer is still to be made, as it was last said.
-    pub(super) fn is_pending(&self) -> bool {
-        self.pending
     }
 
     /// The model that the answer names, if it did.

@@ -8,7 +8,9 @@ use super::line::{Answer, Ask, Cut, Doubt};
 use super::record::now;
 use super::settle::Books;
 use super::{Patience, Shared};
-use crate::meter::{Answered, Asked, Bound, Dialect, Endpoint, Meter, Progress, Wish, clamp, with_model};
+use crate::meter::{
+    Answered, Asked, Bound, Dialect, Endpoint, IN_BACKGROUND, Meter, Progress, Wish, clamp, unmetered, with_model,
+};
 use crate::model::{Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -58,6 +60,8 @@ struct Read<'a> {
     prompt: u64,
     /// Whether nothing is to be answered.
     warms_up: bool,
+    /// Whether the answer is to be made after it was said that it will be.
+    in_background: bool,
     streams: bool,
     /// The model that it names, or nothing.
     model: String,
@@ -96,6 +100,9 @@ pub(super) async fn reserve_message(
 ) -> Result<Funded, Unfunded> {
     let turn = InTurn::begin(&shared.books, number, endpoint.dialect, &body);
     let mut read = read(shared, number, line, endpoint, body, Form::Message(goes_on_from));
+    if read.in_background {
+        return Err(Unfunded { status: 402, reason: IN_BACKGROUND.to_owned() });
+    }
     let funds = ask(shared, &mut read, turn, &Patience::default()).await?;
     let body = fit(shared, &read, &funds);
     let Read { prompt, warms_up, model, .. } = read;
@@ -111,10 +118,11 @@ pub(super) async fn reserve(
     mut held: Held,
     patience: &Patience,
 ) -> (Result<Option<Funds>, Unfunded>, Held) {
-    let Some(endpoint) = shared.books.model_hosts.endpoint(line).filter(|_| shared.books.governed) else {
-        return (Ok(None), held);
-    };
     let no = |status, reason: &str| Err(Unfunded { status, reason: reason.to_owned() });
+    let Some(endpoint) = shared.books.model_hosts.endpoint(line).filter(|_| shared.books.governed) else {
+        let unmetered = unmetered(line).filter(|_| shared.books.governed);
+        return (unmetered.map_or(Ok(None), |why| no(402, why)), held);
+    };
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return (no(415, "its body is compressed, so that nobody could say what it may cost"), held);
     }
@@ -126,6 +134,9 @@ pub(super) async fn reserve(
     };
     let turn = InTurn::begin(&shared.books, number, endpoint.dialect, &body);
     let mut read = read(shared, number, line, endpoint, body, Form::Request);
+    if read.in_background {
+        return (no(402, IN_BACKGROUND), held.with(read.body, trailers));
+    }
     patience.may_stream(read.endpoint.dialect, read.streams);
     let funds = match ask(shared, &mut read, turn, patience).await {
         Ok(funds) => funds,
@@ -158,8 +169,9 @@ fn read<'a>(
     let bound = shared.books.prices.bound(&endpoint, &asked, &body, kept, &now().to_day());
     let prompt = (body.len() as u64).saturating_add(kept);
     let streams = form != Form::Request || streams(&meter, line);
+    let in_background = asked.background && endpoint.dialect == Dialect::OpenAiResponses;
     let model = endpoint.model.clone().or(asked.model).unwrap_or_default();
-    Read { number, line, endpoint, body, bound, prompt, warms_up, streams, model, form }
+    Read { number, line, endpoint, body, bound, prompt, warms_up, in_background, streams, model, form }
 }
 
 /// Whether a call's answer is to be a stream.

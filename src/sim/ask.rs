@@ -19,6 +19,8 @@ pub(super) struct Ask {
     pub(super) tools: Vec<Tool>,
     /// Size of the request's body.
     pub(super) bytes: usize,
+    /// Whether a stream is of Amazon's framing.
+    pub(super) by_amazon: bool,
 }
 
 /// A tool the model may call.
@@ -74,6 +76,7 @@ impl Ask {
             first: spoken.is_none(),
             tools,
             bytes,
+            by_amazon: false,
         })
     }
 }

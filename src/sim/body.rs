@@ -34,8 +34,8 @@ impl Paced {
     }
 
     /// A stream of chunks with a pause before each.
-    pub(super) fn chunks(chunks: Vec<String>, pause: Duration) -> Self {
-        let chunks = chunks.into_iter().map(Bytes::from).filter(|chunk| !chunk.is_empty()).collect();
+    pub(super) fn chunks(chunks: impl IntoIterator<Item = impl Into<Bytes>>, pause: Duration) -> Self {
+        let chunks = chunks.into_iter().map(Into::into).filter(|chunk: &Bytes| !chunk.is_empty()).collect();
         Self { chunks, length: None, pause, timer: None, cut: false, flushed: false }
     }
 

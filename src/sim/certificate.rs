@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The names and addresses that the certificate is good for.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "api.anthropic.com",
     "platform.claude.com",
     "api.openai.com",
     "chatgpt.com",
     "generativelanguage.googleapis.com",
+    "bedrock-runtime.us-east-1.amazonaws.com",
     "localhost",
     "127.0.0.1",
     "::1",

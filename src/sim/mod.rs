@@ -7,6 +7,7 @@
 mod answer;
 mod anthropic;
 mod ask;
+mod bedrock;
 mod body;
 mod certificate;
 mod chat;

@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::ask::Ask;
 use super::body::Paced;
 use super::script::{Reply, Script};
-use super::{anthropic, chat, gemini, openai};
+use super::{anthropic, bedrock, chat, gemini, openai};
 use crate::meter::Dialect;
 use crate::model::Usage;
 use serde_json::{Value, json};
@@ -73,6 +73,10 @@ impl Stage {
                 "streamGenerateContent" => self.answer(dialect, Ask::parse_named(dialect, model, true, request.body)),
                 _ => self.answer(dialect, Ask::parse_named(dialect, model, false, request.body)),
             };
+        }
+        if let Some(bedrock::Call { model, dialect, stream }) = bedrock::call(request.method, request.path) {
+            let ask = Ask::parse_named(dialect, &model, stream, request.body);
+            return self.answer(dialect, ask.map(|ask| Ask { by_amazon: true, ..ask }));
         }
         let responses = is_responses(request.path);
         match (request.method, request.path) {
@@ -162,28 +166,45 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
     if ask.dialect == Dialect::GoogleGenerate {
         answer.usage = gemini::sayable(answer.usage);
     }
+    if ask.dialect == Dialect::BedrockConverse {
+        answer.usage = bedrock::sayable(answer.usage);
+    }
     let silent = ask.dialect == Dialect::OpenAiChat && ask.stream && !ask.include_usage;
     let usage = (!silent).then_some(answer.usage);
     if !ask.stream {
         let whole = match ask.dialect {
-            // Bedrock is not simulated, and no path here leads to its dialect.
-            Dialect::AnthropicMessages | Dialect::BedrockConverse => anthropic::whole(&answer),
+            Dialect::AnthropicMessages => anthropic::whole(&answer),
+            Dialect::BedrockConverse => bedrock::whole(&answer),
             Dialect::OpenAiResponses => openai::whole(&answer),
             Dialect::OpenAiChat => chat::whole(&answer),
             Dialect::GoogleGenerate => gemini::whole(&answer),
         };
         return Response { usage, ..json_response(200, whole) };
     }
+    let pause = Duration::from_millis(reply.chunk_delay_ms);
+    let broken = answer.error.is_some();
+    let streamed = |content_type, body| Response {
+        content_type,
+        body,
+        stream: true,
+        usage,
+        broken,
+        ..json_response(200, Value::Null)
+    };
     let events = match ask.dialect {
-        Dialect::AnthropicMessages | Dialect::BedrockConverse => anthropic::stream(&answer),
+        Dialect::BedrockConverse => {
+            return streamed(bedrock::CONTENT_TYPE, Paced::chunks(bedrock::stream(&answer), pause));
+        }
+        Dialect::AnthropicMessages if ask.by_amazon => {
+            let chunks = bedrock::chunks(&anthropic::stream(&answer));
+            return streamed(bedrock::CONTENT_TYPE, Paced::chunks(chunks, pause));
+        }
+        Dialect::AnthropicMessages => anthropic::stream(&answer),
         Dialect::OpenAiResponses => openai::stream(&answer),
         Dialect::OpenAiChat => chat::stream(&answer, ask.include_usage),
         Dialect::GoogleGenerate => gemini::stream(&answer),
     };
-    let body = Paced::chunks(events, Duration::from_millis(reply.chunk_delay_ms));
-    let content_type = "text/event-stream; charset=utf-8";
-    let broken = answer.error.is_some();
-    Response { content_type, body, stream: true, usage, broken, ..json_response(200, Value::Null) }
+    streamed("text/event-stream; charset=utf-8", Paced::chunks(events, pause))
 }
 
 fn refusal(dialect: Dialect, status: u16, kind: Option<&str>, message: &str) -> Value {

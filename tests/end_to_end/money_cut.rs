@@ -84,7 +84,7 @@ fn a_policy_that_clamps_has_the_vendor_end_the_answer_itself() {
 const SLOW: &str = "
 turns:
   - when: { contains: 'slowly' }
-    reply: { text: 'One word after the other. ', repeat: 40, chunk_delay_ms: 20, usage: { input: 10, output: 1000 } }
+    reply: { text: 'One word after the other. ', repeat: 10, chunk_delay_ms: 20, usage: { input: 10, output: 1000 } }
   - when: { contains: 'for ever' }
     reply: { text: 'One word after the other. ', repeat: 4000, chunk_delay_ms: 50, usage: { input: 10, output: 9000 } }
 ";

@@ -27,7 +27,58 @@ const BUDGET: &str =
 const BUDGET_NANO: i64 = 600_000_000;
 
 const PROFILE: &str = "name: trial\negress:\n- allow: POST api.anthropic.com/**\n- allow: POST api.openai.com/**\n\
-                       - allow: POST generativelanguage.googleapis.com/**\n";
+                       - allow: POST generativelanguage.googleapis.com/**\n- allow: GET api.openai.com/v1/responses\n\
+                       - allow: POST bedrock-runtime.us-east-1.amazonaws.com/**\n";
+
+const HOSTS: [&str; 4] = [
+    "api.anthropic.com",
+    "api.openai.com",
+    "generativelanguage.googleapis.com",
+    "bedrock-runtime.us-east-1.amazonaws.com",
+];
+
+/// How many of the calls are made over WebSockets besides, each so many on one.
+const ON_SOCKETS: usize = 4;
+const EACH_SOCKET: usize = 25;
+
+/// Makes each call of a file as a message of a WebSocket (RFC 6455), one after the other, and prints how each ended.
+const TALK: &str = r#"
+import base64, json, os, socket, ssl, struct, sys
+
+def opened():
+    tls = ssl.create_default_context().wrap_socket(socket.create_connection(("api.openai.com", 443)), server_hostname="api.openai.com")
+    key = base64.b64encode(os.urandom(16)).decode()
+    tls.sendall((f"GET /v1/responses HTTP/1.1\r\nHost: api.openai.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                 f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n").encode())
+    read = tls.makefile("rb")
+    assert b" 101 " in read.readline()
+    while read.readline() != b"\r\n":
+        pass
+    return tls, read
+
+def say(tls, text):
+    body, mask = text.encode(), os.urandom(4)
+    size = struct.pack("!BBH", 0x81, 0xfe, len(body)) if len(body) < 65536 else struct.pack("!BBQ", 0x81, 0xff, len(body))
+    tls.sendall(size + mask + bytes(byte ^ mask[at & 3] for at, byte in enumerate(body)))
+
+def heard(read):
+    first, second = read.read(2)
+    assert first == 0x81, first
+    size = second & 0x7f
+    size = struct.unpack("!H", read.read(2))[0] if size == 126 else struct.unpack("!Q", read.read(8))[0] if size == 127 else size
+    return json.loads(read.read(size))
+
+calls = open(sys.argv[1]).read().splitlines()
+for start in range(0, len(calls), int(sys.argv[2])):
+    tls, read = opened()
+    for call in calls[start:start + int(sys.argv[2])]:
+        say(tls, call)
+        kind = "response.created"
+        while kind.split(".")[-1] not in ("completed", "incomplete", "failed", "error"):
+            kind = heard(read)["type"]
+        print(kind)
+    tls.close()
+"#;
 
 struct Trial {
     stage: Stage,
@@ -66,14 +117,24 @@ impl Trial {
             .unwrap();
         }
         self.stage.write(&script, written);
-        let hosts = ["api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com"];
-        let to = hosts.map(|host| format!("{host}:443:{}", self.provider.address));
+        // Over one connection of HTTP/2 for each host: curl reads all roots anew for each connection that it makes.
+        self.run(options, &["curl", "--parallel", "--parallel-max", "100", "-K", name])
+    }
+
+    /// A session in which messages on WebSockets make these calls, and the last event of each is printed.
+    fn talk(&self, options: &[&str], messages: &[String]) -> Running {
+        let [talk, calls] = ["talk.py", "messages"].map(|name| self.stage.workspace().join(name));
+        self.stage.write(&talk, TALK);
+        self.stage.write(&calls, messages.join("\n"));
+        self.run(options, &["python3", "talk.py", "messages", &EACH_SOCKET.to_string()])
+    }
+
+    fn run(&self, options: &[&str], command: &[&str]) -> Running {
+        let to = HOSTS.map(|host| format!("{host}:443:{}", self.provider.address));
         let (profile, ca) = (self.argument("trial.yaml"), self.provider.ca.display().to_string());
         let mut arguments = vec!["exec", "--profile", &profile, "--upstream-ca", &ca];
         to.iter().for_each(|to| arguments.extend(["--connect-to", to]));
-        arguments.extend(options);
-        // Over one connection of HTTP/2 for each host: curl reads all roots anew for each connection that it makes.
-        arguments.extend(["--", "curl", "--parallel", "--parallel-max", "100", "-K", name]);
+        arguments.extend(options.iter().chain(&["--"]).chain(command));
         self.stage.start(&mut self.stage.omni(&arguments))
     }
 }
@@ -109,19 +170,44 @@ fn two_sessions_with_two_hundred_streams_share_one_budget_and_it_holds() {
     assert_eq!((&spend["calls"], &spend["cost_usd"]), (&passed.into(), &told.as_str().into()));
 }
 
-/// Calls of every dialect, in one piece and as streams, of all sizes, the same at every run.
-fn assorted(count: usize) -> Vec<(String, String)> {
+/// Numbers below another, the same at every run.
+fn numbers() -> impl FnMut(u64) -> u64 {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut draw = |below: u64| {
+    move |below| {
         // Marsaglia's xorshift64.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state % below
-    };
-    let models = ["claude-haiku-4-5", "claude-opus-4-5", "gpt-5.5", "gpt-5-mini", "gemini-2.5-pro", "gemini-2.5-flash"];
+    }
+}
+
+/// Messages of all sizes, each of which calls a model.
+fn messages(count: usize) -> Vec<String> {
+    let mut draw = numbers();
     let mut one = || {
-        let model = models[usize::try_from(draw(6)).unwrap()];
+        let model = ["gpt-5.5", "gpt-5-mini"][usize::try_from(draw(2)).unwrap()];
+        let words = "word ".repeat(usize::try_from(draw(20_000)).unwrap());
+        format!(r#"{{"type":"response.create","model":"{model}","input":[{{"role":"user","content":"{words}"}}]}}"#)
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+/// Calls of every dialect, in one piece and as streams, of all sizes.
+fn assorted(count: usize) -> Vec<(String, String)> {
+    let mut draw = numbers();
+    let models = [
+        "claude-haiku-4-5",
+        "claude-opus-4-5",
+        "gpt-5.5",
+        "gpt-5-mini",
+        "gemini-2.5-pro",
+        "gemini-2.5-flash",
+        "anthropic.claude-haiku-4-5-20251001-v1:0",
+        "amazon.nova-pro-v1:0",
+    ];
+    let mut one = || {
+        let model = models[usize::try_from(draw(8)).unwrap()];
         let (stream, words) = (draw(2) == 0, "word ".repeat(usize::try_from(draw(2_000)).unwrap()));
         let said = format!(r#"[{{"role":"user","content":"{words}"}}]"#);
         match (&model[..3], draw(2)) {
@@ -139,6 +225,17 @@ fn assorted(count: usize) -> Vec<(String, String)> {
                     r#"{{"model":"{model}","stream":{stream},"stream_options":{{"include_usage":true}},"messages":{said}}}"#
                 ),
             ),
+            ("ant" | "ama", form) => {
+                let invoked = form == 0 && model.starts_with("ant");
+                let (content, act) = match (invoked, stream) {
+                    (true, false) => (format!(r#""{words}""#), "invoke"),
+                    (true, true) => (format!(r#""{words}""#), "invoke-with-response-stream"),
+                    (false, false) => (format!(r#"[{{"text":"{words}"}}]"#), "converse"),
+                    (false, true) => (format!(r#"[{{"text":"{words}"}}]"#), "converse-stream"),
+                };
+                let body = format!(r#"{{"max_tokens":900,"messages":[{{"role":"user","content":{content}}}]}}"#);
+                (format!("bedrock-runtime.us-east-1.amazonaws.com/model/{}/{act}", model.replace(':', "%3A")), body)
+            }
             _ => {
                 let act = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
                 let body = format!(r#"{{"contents":[{{"role":"user","parts":[{{"text":"{words}"}}]}}]}}"#);
@@ -159,7 +256,13 @@ fn calls_of_every_dialect_are_counted_to_the_nano_dollar() {
         calls.sort_by_key(|call| format!("{call:?}"));
         calls
     };
-    let (provided, told) = (sorted(trial.provider.calls()), sorted(calls_told(&trial.stage.last_session())));
-    assert_eq!(provided.len(), count);
+    let mut told = calls_told(&trial.stage.last_session());
+    // Messages on WebSockets are calls as well, each of its own where money is limited.
+    let on_sockets = count / ON_SOCKETS;
+    let ended = statuses(trial.talk(&["--budget", "$100000"], &messages(on_sockets)));
+    assert_eq!(ended, vec!["response.completed"; on_sockets]);
+    told.extend(calls_told(&trial.stage.last_session()));
+    let (provided, told) = (sorted(trial.provider.calls()), sorted(told));
+    assert_eq!(provided.len(), count + on_sockets);
     assert!(provided == told, "{:?} provided, {:?} told", sum(&provided), sum(&told));
 }

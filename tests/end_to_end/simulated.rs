@@ -71,6 +71,7 @@ fn price(model: &str, usage: Usage) -> NanoUsd {
     let vendor = match reading.model.get(..3) {
         Some("cla") => Vendor::Anthropic,
         Some("gem") => Vendor::Google,
+        _ if reading.model.contains("anthropic.") || reading.model.contains("amazon.") => Vendor::Bedrock,
         _ => Vendor::OpenAi,
     };
     PriceTable::embedded().price(vendor, &reading, "2026-11-26").0

@@ -324,3 +324,24 @@ async fn a_client_that_leaves_withdraws_what_waits_and_pays_for_what_was_made() 
     assert!(hears_nothing(&heard), "the second never left");
     proxy.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_billed_later_or_has_no_price_is_refused_in_so_many_words() {
+    let upstream = Upstream::start(&["http/1.1"], |_, _| http::Response::new(text("{}"))).await;
+    let (proxy, _session) = funded(&upstream);
+    let mut client = proxy.client(HOST).await;
+    for (path, body, why) in [
+        ("/v1/batches", "{}", "a batch"),
+        ("/v1/embeddings", "{}", "no price"),
+        ("/v1/responses", r#"{"model":"gpt-5.5","background":true,"input":"hi"}"#, "in the background"),
+    ] {
+        client.ready().await.unwrap();
+        let (status, said) = told(client.send_request(request("POST", HOST, path, body)).await.unwrap()).await;
+        assert!(status == 402 && said.contains(why), "{path}: {status} {said}");
+    }
+    client.ready().await.unwrap();
+    let free = request("POST", HOST, "/v1/moderations", "{}");
+    assert_eq!(told(client.send_request(free).await.unwrap()).await.0, 200);
+    assert_eq!(upstream.requests(), 1, "the upstream saw nothing of what was refused");
+    assert_eq!(of_kind(&proxy.stop(), "request_denied").len(), 3);
+}

@@ -1,8 +1,10 @@
-//! What holding money for a call costs, with the store on a disk and fifty callers at once, and what metering a long stream
-//! takes: `cargo bench --bench money`.
+//! What holding money for a call costs, with the store on a disk and up to two hundred callers at once, and what metering a
+//! long stream takes, alone and as a part of what its way through the proxy takes: `cargo bench --bench money`.
 //!
 //! The callers are tasks of one thread, as in a session's proxy, and the book is kept by another, which decides at once about
 //! all that has come, as a session does. What lies between, a socket, is not measured here.
+
+mod stream;
 
 use anyhow::Context;
 use omni::meter::{Admission, Dialect, Endpoint, Meter, Vendor, Wish};
@@ -13,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
-const CALLERS: u64 = 50;
+const CALLERS: [u64; 4] = [1, 10, 50, 200];
 /// How many calls each makes, one after the other.
 const CALLS_EACH: u64 = 40;
 /// Calls that the budget counts already.
@@ -107,7 +109,7 @@ async fn call(words: mpsc::UnboundedSender<Word>, caller: u64) -> Vec<Duration> 
     waits
 }
 
-fn admission() -> anyhow::Result<()> {
+fn admission(callers: u64) -> anyhow::Result<()> {
     let place = tempfile::Builder::new().prefix("omni-bench").tempdir_in(env!("CARGO_MANIFEST_DIR"))?;
     let home = Home::open(&place.path().join("home"))?;
     let mut before = open_holds(&home, account(1))?;
@@ -121,16 +123,16 @@ fn admission() -> anyhow::Result<()> {
     let keeper = std::thread::spawn(move || keep(&home, heard));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let waits = runtime.block_on(async {
-        let callers: Vec<_> = (0..CALLERS).map(|caller| tokio::spawn(call(words.clone(), caller))).collect();
+        let calls: Vec<_> = (0..callers).map(|caller| tokio::spawn(call(words.clone(), caller))).collect();
         drop(words);
         let mut waits = Vec::new();
-        for caller in callers {
+        for caller in calls {
             waits.extend(caller.await.unwrap_or_default());
         }
         waits
     });
     keeper.join().ok().context("the book's thread panicked")??;
-    print_waits("50 callers, two budgets, 10,000 calls before", waits);
+    print_waits(&format!("{callers} callers, two budgets, 10,000 calls before"), waits);
     Ok(())
 }
 
@@ -164,7 +166,7 @@ fn metering() {
 }
 
 fn main() -> anyhow::Result<()> {
-    admission()?;
+    CALLERS.into_iter().try_for_each(admission)?;
     metering();
-    Ok(())
+    stream::measure()
 }
