@@ -235,8 +235,10 @@ say([os.isatty(0), os.ttyname(0), attempt(lambda: fcntl.ioctl(terminal, termios.
             command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
             command.env("TERM", "dumb").env("PROBE", format!("{}\n{code}", crate::support::PRELUDE));
             let text = crate::support::finish(command, b"").text();
-            // The terminal may echo the end of script's own input first.
-            serde_json::from_str::<Value>(&text[text.find('[').unwrap_or_default()..]).unwrap()
+            // The terminal may echo the end of script's own input, before or after.
+            let said = &text[text.find('[').unwrap_or_default()..];
+            let first = serde_json::Deserializer::from_str(said).into_iter::<Value>().next();
+            first.unwrap_or_else(|| panic!("nothing was said: {text:?}")).unwrap_or_else(|_| panic!("not JSON: {text:?}"))
         };
         let python = "/usr/bin/python3 -I -c \"$PROBE\"";
         let inside = run(&format!("{} exec -q --env PROBE -- sh -c '{}'", world.binary().display(), python.replace('\'', "")));
