@@ -314,7 +314,9 @@ async fn distrusted(
     // A client that has its answer can go on asking.
     client.ready().await.unwrap();
     let again = told(client.send_request(request("GET", "api.example.com", "/a", "")).await.unwrap()).await;
-    assert_eq!(heard, again);
+    // What is said of a time that is not good has the second in which it was looked at.
+    let timeless = |(status, words): &(u16, String)| (*status, words.replace(|c: char| c.is_ascii_digit(), ""));
+    assert_eq!(timeless(&heard), timeless(&again));
     let events = proxy.stop();
     match heard.0 {
         200 => assert_eq!(asked.load(Ordering::SeqCst), 2),
