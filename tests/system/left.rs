@@ -5,6 +5,11 @@ use crate::machine::{Files, Machine, Outcome, User, ends, finish, harnesses, on_
 use crate::screen::Screen;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+/// How often is looked whether a session has come as far as it shall, and how long at most.
+const GLANCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn told(machine: &Machine, user: &User, words: &[&str]) -> Outcome {
     let mut command = machine.omni(user);
@@ -22,9 +27,17 @@ fn detached(machine: &Machine, script: &str) -> String {
 #[test]
 fn a_detached_session_goes_on_and_counts_until_its_user_ends_it() {
     on_a_machine(Files { system: "sessions_per_user: 1\n", ..Files::default() }, |machine| {
-        let session = detached(machine, "id -u >who; while :; do sleep 1; : harness 41011; done");
-        let inside = harnesses("harness 41011");
-        assert!(!inside.is_empty());
+        // Once it has said who it is, it reads from its terminal, and makes no process any more.
+        let mark = format!("harness 41011 of {}", std::process::id());
+        let script = format!("id -u >whoever; mv whoever who; while :; do read line || sleep 60; : {mark}; done");
+        let session = detached(machine, &script);
+        let who = machine.ada.work().join("who");
+        let deadline = Instant::now() + PATIENCE;
+        while !who.exists() && Instant::now() < deadline {
+            std::thread::sleep(GLANCE);
+        }
+        let inside = harnesses(&mark);
+        assert_eq!(inside.len(), 1, "{inside:?}");
         assert_eq!(machine.list(&machine.ada, &["sessions"])[0]["status"], "running");
         // Neither the server's end nor another user ends it, and the next server counts it.
         machine.kill_server();
@@ -35,12 +48,12 @@ fn a_detached_session_goes_on_and_counts_until_its_user_ends_it() {
             let other = told(machine, &machine.bob, &[verb, &session]);
             assert!(!other.status.success() && other.stderr.contains("no session"), "{verb}: {other:?}");
         }
-        assert_eq!(harnesses("harness 41011"), inside);
+        assert_eq!(harnesses(&mark), inside);
         let stopped = told(machine, &machine.ada, &["stop", &session]);
         assert!(inside.into_iter().all(ends), "{stopped:?}");
         assert_eq!(second.line(), "second", "there is room again");
         assert_eq!(second.end().code(), Some(0));
-        let who = fs::read_to_string(machine.ada.work().join("who")).unwrap();
+        let who = fs::read_to_string(who).unwrap();
         assert_eq!(who.trim(), machine.ada.uid.to_string());
     });
 }
