@@ -1,19 +1,18 @@
 //! Checking the ledger by its files alone: with itself, with the journals, with what was signed.
 
-use super::super::read::{Position, Reader};
 use super::super::{Home, StoreError};
+use super::compare::{Journal, Run, compare};
 use super::files::{Files, HASH_FILES, LEVELS, WIDTH};
 use super::key::check_signature;
 use super::{LedgerError, read_checkpoint};
 use crate::ledger::{
-    Checkpoint, ENTRY_BYTES, Entry, Frontier, Hash, Header, KeyKind, Note, Signed, VerifierKey, leaf_hash, origin,
+    Checkpoint, ENTRY_BYTES, Entry, Frontier, Hash, KeyKind, Note, Signed, VerifierKey, leaf_hash, origin,
 };
-use crate::model::{SessionId, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// How many entries are in memory at once.
-const READ_ENTRIES: u64 = 64 * WIDTH;
+pub(super) const READ_ENTRIES: u64 = 64 * WIDTH;
 /// How many findings are told; what follows from the first ones tells nothing new.
 const FINDINGS_MAX: usize = 100;
 
@@ -65,21 +64,13 @@ impl LedgerReport {
     }
 }
 
-/// Neighbouring frames of a journal at neighbouring places.
-#[derive(Clone, Copy)]
-struct Run {
-    seq: u64,
-    place: u64,
-    count: u64,
-}
-
 /// What is learnt on the way through the entries.
 struct Walk<'a> {
     home: &'a Home,
     files: Files,
     frontier: Frontier,
     report: LedgerReport,
-    journals: BTreeMap<(SessionId, Writer), Vec<Run>>,
+    journals: BTreeMap<Journal, Vec<Run>>,
     keys: Vec<(u64, [u8; 32])>,
     /// The sizes at which a root is wanted, and the roots.
     roots: BTreeMap<u64, Option<Hash>>,
@@ -247,80 +238,8 @@ impl Walk<'_> {
 
     /// Compares every entry with the frame that it stands for.
     fn journals(&mut self) -> Result<(), StoreError> {
-        for ((session, writer), runs) in std::mem::take(&mut self.journals) {
-            let header = Header { session: session.clone(), writer };
-            let named = format!("the {} journal of session {session}", writer.as_str());
-            let (place, last) = runs
-                .iter()
-                .fold((u64::MAX, 0), |(place, last), run| (place.min(run.place), last.max(run.seq + run.count - 1)));
-            match Reader::open(self.home, header.clone()) {
-                Ok(Some(mut reader)) => self.compare(&mut reader, &header, &runs, last, &named)?,
-                Ok(None) => self.fault(place, format!("{named} is missing")),
-                Err(error) => self.fault(place, error.to_string()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Compares one journal's frames with its entries.
-    fn compare(
-        &mut self,
-        reader: &mut Reader,
-        header: &Header,
-        runs: &[Run],
-        last: u64,
-        named: &str,
-    ) -> Result<(), StoreError> {
-        let (mut position, mut seen) = (Position::start(header), 0);
-        loop {
-            let piece = match reader.next(position) {
-                Ok(piece) => piece,
-                Err(error) => {
-                    self.fault(place_after(runs, seen), error.to_string());
-                    return Ok(());
-                }
-            };
-            let hashes: Vec<_> = piece.decoded.frames.iter().map(|frame| frame.hash).collect();
-            let first = seen + 1;
-            seen += hashes.len() as u64;
-            position = Position { chain: piece.decoded.chain, offset: piece.decoded.end };
-            let more = piece.more;
-            self.compare_frames(runs, first, &hashes, named)?;
-            if !more {
-                break;
-            }
-        }
-        if seen < last {
-            let what = format!("{named} has {seen} sound frames, and {last} were entered: it was changed or cut short");
-            self.fault(place_after(runs, seen), what);
-        }
-        Ok(())
-    }
-
-    /// Compares frames from number `first` on with the entries of their runs.
-    fn compare_frames(&mut self, runs: &[Run], first: u64, hashes: &[Hash], named: &str) -> Result<(), StoreError> {
-        let end = first + hashes.len() as u64;
-        for run in runs {
-            let (from, to) = (run.seq.max(first), (run.seq + run.count).min(end));
-            let mut seq = from;
-            while seq < to {
-                let place = run.place + (seq - run.seq);
-                let part = self.files.read(place, READ_ENTRIES.min(to - seq))?;
-                for bytes in &part {
-                    let wanted = usize::try_from(seq - first).ok().and_then(|index| hashes.get(index));
-                    let found = Entry::decode(bytes);
-                    let same = matches!(&found, Some(Entry::Frame { hash, .. }) if Some(hash) == wanted);
-                    if !same {
-                        let index = run.place + (seq - run.seq);
-                        self.fault(
-                            index,
-                            format!("it does not stand for frame {seq} of {named}: one of them was changed"),
-                        );
-                    }
-                    seq += 1;
-                }
-            }
-        }
+        let journals: Vec<_> = std::mem::take(&mut self.journals).into_iter().collect();
+        self.report.faults.extend(compare(self.home, &self.files, &journals)?);
         Ok(())
     }
 
@@ -439,12 +358,6 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// The first entry of a frame beyond the first `seen` of its journal.
-fn place_after(runs: &[Run], seen: u64) -> u64 {
-    let beyond = runs.iter().filter(|run| seen < run.seq + run.count);
-    beyond.map(|run| run.place + (seen + 1).saturating_sub(run.seq)).min().unwrap_or(0)
 }
 
 /// A checkpoint that somebody kept, out of its file.

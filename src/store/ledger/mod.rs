@@ -8,6 +8,7 @@
 //! signed was brought to the disk before, and can never be un-happened by a loss of power.
 
 mod check;
+mod compare;
 mod entries;
 mod error;
 mod files;
