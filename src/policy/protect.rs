@@ -21,6 +21,12 @@ const IN_A_MODULE: [&str; 7] = [OBJECTS, REFERENCES, "logs", "hooks", "info", "b
 /// The rule that keeps a directory from becoming a git directory, or ceasing to be one.
 const GIT_DIRECTORY: &str = "git directory";
 const GIT_DIRECTORY_REASON: &str = "a directory with these names is a repository, whose settings and hooks git runs";
+/// The rule that keeps links out of git's directories.
+const GIT_LINK: ProtectedBy<'static> =
+    ProtectedBy { rule: "link in a git directory", reason: "git writes through links among its own files" };
+/// Where the one link leads that git makes among its own files, and removes at once: it tries whether links can be made
+/// (`create_default_files` in its setup.c). Nothing is called so.
+const GIT_TRIES: &[u8] = b"testing";
 
 /// The protected names of a session, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +99,17 @@ impl JudgedPath {
     #[must_use]
     pub fn may_be_module(&self) -> bool {
         self.below_git().is_some_and(|(_, below)| is_module(below))
+    }
+
+    /// The outermost git directory that it lies in, by its names.
+    fn git_directory_around(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> Option<&[String]> {
+        (1..self.names.len()).find_map(|depth| {
+            let names = self.names.get(..depth)?;
+            // What holds a shared place cannot be looked at from there.
+            let is_one = names.last().is_some_and(|name| name == GIT)
+                || (depth >= self.given && makes_git_directory(&mut |name| has(depth, name)));
+            is_one.then_some(names)
+        })
     }
 
     /// Whether a directory above the one that it lies in has an entry called `.git`, of those in the shared place.
@@ -173,7 +190,29 @@ impl Protection {
         Ok(())
     }
 
-    /// The same, by all rules but those about git's directories.
+    /// Judges a symbolic link that is to be made. Among git's own files there are none: git outside would write through it, in
+    /// whatever file it names, what the harness had it say. `has` is as for [`Protection::judge`].
+    pub fn judge_link(
+        target: &[u8],
+        path: &JudgedPath,
+        has: &mut dyn FnMut(usize, &str) -> bool,
+    ) -> Result<(), ProtectedBy<'static>> {
+        if target == GIT_TRIES || path.git_directory_around(has).is_none() { Ok(()) } else { Err(GIT_LINK) }
+    }
+
+    /// Judges a symbolic link, or a directory that may hold such, that gets another name, or one more. A directory stays in the git
+    /// directory that it is in; so it holds none that was made elsewhere.
+    pub fn judge_coming(
+        is_link: bool,
+        (from, has_from): (&JudgedPath, &mut dyn FnMut(usize, &str) -> bool),
+        (to, has_to): (&JudgedPath, &mut dyn FnMut(usize, &str) -> bool),
+    ) -> Result<(), ProtectedBy<'static>> {
+        let Some(around) = to.git_directory_around(has_to) else { return Ok(()) };
+        let stays = !is_link && from.git_directory_around(has_from) == Some(around);
+        if stays { Ok(()) } else { Err(GIT_LINK) }
+    }
+
+    /// The same as [`Protection::judge`], by all rules but those about git's directories.
     pub fn judge_beside_git(&self, act: FileAct, path: &JudgedPath) -> Result<(), ProtectedBy<'_>> {
         let is_beside = |rule: &Rule| rule.scope != Scope::GitDirectory && rule.name != GIT;
         self.judge_names(act, path, &mut |_, _| false, is_beside)

@@ -173,3 +173,30 @@ fn a_git_directory_goes_nowhere_else_and_is_one_before_it_is_whole() {
         assert_eq!(judge_in(NOTHING, FileAct::Write, path, 1), Ok(()), "{path}");
     }
 }
+
+#[test]
+fn no_link_comes_among_gits_own_files() {
+    let judged = |path: &str| JudgedPath::new(path.as_bytes(), 1, Some(1));
+    let on = |path: &'static str| {
+        move |depth: usize, name: &str| {
+            let place: String = path.split('/').skip(1).take(depth).map(|part| format!("/{part}")).collect();
+            BARE.iter().any(|(directory, entries)| *directory == place && entries.contains(&name))
+        }
+    };
+    let made = |path, target: &str| Protection::judge_link(target.as_bytes(), &judged(path), &mut on(path)).is_ok();
+    for path in ["/w/.git/logs/HEAD", "/w/a/.GIT/index", "/w/.git/modules/a/logs", "/w/bare.git/refs/heads/x"] {
+        assert!(!made(path, "/x") && !made(path, "config") && !made(path, "./testing"), "{path}");
+        assert!(made(path, "testing"), "git tries whether links can be made: {path}");
+    }
+    assert!(made("/w/a", "/x") && made("/w/git/logs/HEAD", "/x") && made("/w/bare.git", "/x"));
+    let comes = |is_link, from, to| {
+        let (judged_from, judged_to) = (judged(from), judged(to));
+        Protection::judge_coming(is_link, (&judged_from, &mut on(from)), (&judged_to, &mut on(to))).is_ok()
+    };
+    assert!(
+        !comes(true, "/w/x", "/w/.git/x") && !comes(true, "/w/.git/x", "/w/.git/y") && comes(true, "/w/.git/x", "/w/y")
+    );
+    assert!(!comes(false, "/w/x", "/w/.git/logs") && !comes(false, "/w/a/.git/x", "/w/.git/x"));
+    assert!(!comes(false, "/w/x", "/w/bare.git/logs") && comes(false, "/w/bare.git/a", "/w/bare.git/b"));
+    assert!(comes(false, "/w/.git/a", "/w/.git/b/c") && comes(false, "/w/x", "/w/y"));
+}

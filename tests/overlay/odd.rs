@@ -51,6 +51,21 @@ attack! {
 }
 
 attack! {
+    /// The same by way of git, which writes messages and logs through links.
+    fn a_link_among_gits_own_files_is_not_taken_unasked(world) {
+        change(world, "git init -q; touch x; ln -sf config .git/COMMIT_EDITMSG; ln -s ../x .git/FETCH_HEAD; ln -s x y");
+        assert_eq!(oddities(world), [odd(".git/COMMIT_EDITMSG", &["git_link"]), odd(".git/FETCH_HEAD", &["git_link"])]);
+        assert!(omni(world, "diff", &[]).text().contains("a link among git's own files"));
+        refused(&omni(world, "apply", &["--executables"]));
+        assert_eq!(fs::read_dir(world.workspace()).unwrap().count(), 0);
+        let others = ["--executables", "--except", ".git/COMMIT_EDITMSG", "--except", ".git/FETCH_HEAD"];
+        assert_eq!(omni(world, "apply", &others).code(), Some(0));
+        assert!(world.workspace().join("y").is_symlink() && world.workspace().join(".git/HEAD").exists(), "the control");
+        assert!(!world.workspace().join(".git/COMMIT_EDITMSG").is_symlink());
+    }
+}
+
+attack! {
     /// Attack 5: between looking and taking over, a directory becomes a link that leads out.
     fn a_directory_that_is_swapped_for_a_link_changes_nothing_outside(world) {
         let outside = world.place().join("outside");

@@ -15,6 +15,7 @@ mod control;
 mod desktop;
 mod entrances;
 mod files;
+mod git_links;
 mod kernel;
 mod life;
 mod limits;

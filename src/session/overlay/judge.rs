@@ -33,6 +33,8 @@ pub enum Oddity {
     AbsoluteLink,
     /// A link that leads, or may lead, out of the workspace.
     LinkOut,
+    /// A link among git's own files, through which git writes.
+    GitLink,
     /// A name with characters that steer a terminal, are not seen, or turn the direction of text.
     HostileName,
     /// A name that is not UTF-8.
@@ -50,6 +52,7 @@ impl Oddity {
             Self::Fifo
             | Self::AbsoluteLink
             | Self::LinkOut
+            | Self::GitLink
             | Self::InnerNotes
             | Self::HostileName
             | Self::UnreadableName
@@ -71,6 +74,7 @@ impl Oddity {
             Self::Fifo => "fifo",
             Self::AbsoluteLink => "absolute_link",
             Self::LinkOut => "link_out",
+            Self::GitLink => "git_link",
             Self::HostileName => "hostile_name",
             Self::UnreadableName => "unreadable_name",
             Self::CaseOnly(_) => "case_only",
@@ -91,6 +95,7 @@ impl std::fmt::Display for Oddity {
             Self::Fifo => f.write_str("a named pipe"),
             Self::AbsoluteLink => f.write_str("a link to an absolute path"),
             Self::LinkOut => f.write_str("a link that leads out of the workspace"),
+            Self::GitLink => f.write_str("a link among git's own files, through which git writes"),
             Self::HostileName => f.write_str("control or invisible characters in its name"),
             Self::UnreadableName => f.write_str("a name that is not UTF-8"),
             Self::CaseOnly(other) => write!(f, "differs from {other} by case alone"),
@@ -141,12 +146,20 @@ pub(super) fn oddities(path: &RelPath, after: &Facts, before: Option<&Facts>, ta
         Some(target) if leads_out(path, target) => found.push(Oddity::LinkOut),
         _ => {}
     }
+    if target.is_some() && lies_in_git(path) {
+        found.push(Oddity::GitLink);
+    }
     match std::str::from_utf8(path.name()) {
         Ok(name) if name.contains(is_hostile) => found.push(Oddity::HostileName),
         Ok(_) => {}
         Err(_) => found.push(Oddity::UnreadableName),
     }
     found
+}
+
+/// Whether a directory on the way to it is called as git's are.
+fn lies_in_git(path: &RelPath) -> bool {
+    path.names().rev().skip(1).any(|name| name.eq_ignore_ascii_case(b".git"))
 }
 
 /// Whether a relative link may lead out of the workspace. After a name that could itself be a link, `..` may be anywhere.
@@ -209,6 +222,15 @@ mod tests {
         }
         assert_eq!(link("/etc/passwd"), [Oddity::AbsoluteLink]);
         assert_eq!(odd("link", Kind::Link, 0o777, Some("..")), [Oddity::LinkOut]);
+    }
+
+    #[test]
+    fn links_among_gits_own_files_are_odd_wherever_they_lead() {
+        let link = |text, target| odd(text, Kind::Link, 0o777, Some(target));
+        assert_eq!(link("a/.git/COMMIT_EDITMSG", "config"), [Oddity::GitLink]);
+        assert_eq!(link(".GIT/logs/HEAD", "/x"), [Oddity::AbsoluteLink, Oddity::GitLink]);
+        assert_eq!(link("git/x", "y"), []);
+        assert_eq!(odd(".git/COMMIT_EDITMSG", Kind::File, 0o644, None), []);
     }
 
     #[test]

@@ -138,8 +138,10 @@ impl Gate<'_> {
         if flags.contains(RenameFlags::EXCHANGE) {
             self.judge_name(FileAct::MoveHere, &source.place)?;
             self.judge_name(FileAct::MoveAway, &target.place)?;
+            self.judge_move(&target.place, &source.place)?;
         }
         let (source, target) = (source.place, target.place);
+        self.judge_move(&source, &target)?;
         done(rustix::fs::renameat_with(&source.directory, &source.name, &target.directory, &target.name, flags))
     }
 
@@ -153,9 +155,11 @@ impl Gate<'_> {
         }
         let on = On::Path { at: from, follow: flags & libc::AT_SYMLINK_FOLLOW != 0 };
         let source = self.opened(id, caller, on)?;
-        self.judge(FileAct::Link, &place::path_of(source.as_fd())?)?;
+        let from = place::path_of(source.as_fd())?;
+        self.judge(FileAct::Link, &from)?;
         self.judge_name(FileAct::Link, &target.place)?;
         let place = target.place;
+        self.judge_coming(FileAct::Link, kind_of(source.as_fd())?, &from, &place.whole())?;
         let source = place::own(source.as_fd());
         done(rustix::fs::linkat(CWD, source, &place.directory, &place.name, AtFlags::SYMLINK_FOLLOW))
     }
@@ -167,6 +171,7 @@ impl Gate<'_> {
             return Ok(Answer::Kernel);
         }
         self.judge_name(FileAct::Link, &place)?;
+        self.judge_symlink(&target, &place)?;
         done(rustix::fs::symlinkat(&target, &place.directory, &place.name))
     }
 
@@ -376,12 +381,16 @@ fn as_asked(file: OwnedFd, wanted: OFlags) -> Result<Answer, Errno> {
     Ok(Answer::File { file, close_on_exec: wanted.contains(OFlags::CLOEXEC) })
 }
 
+fn kind_of(file: BorrowedFd<'_>) -> Result<FileType, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))
+}
+
 fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
+    Ok(kind_of(file)? == FileType::Directory)
 }
 
 fn is_regular(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::RegularFile)
+    Ok(kind_of(file)? == FileType::RegularFile)
 }
 
 /// Whether a file of this length is longer than the caller may make one (RLIMIT_FSIZE, getrlimit(2)).

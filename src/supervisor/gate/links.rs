@@ -6,7 +6,7 @@
 
 use super::caller::Caller;
 use super::place::Place;
-use super::repositories::{Held, OWN_MAX, is_among};
+use super::repositories::{Held, Identity, OWN_MAX, is_among};
 use super::{Answer, Gate, Whose, as_path, prefix};
 use crate::model::FileAct;
 use crate::policy::JudgedPath;
@@ -72,15 +72,13 @@ impl Links {
     }
 
     /// Whether something is the directory of a worktree that the session made.
-    pub(super) fn has_worktree(&self, path: &[u8]) -> bool {
-        super::repositories::is_one(self.worktrees.iter().map(|worktree| &worktree.held), path)
+    pub(super) fn has_worktree(&self, there: Identity) -> bool {
+        self.worktrees.iter().any(|worktree| worktree.held.is(there))
     }
 
     /// Where the files of a submodule lie that the session made, from its directory; none where that is none.
-    pub(super) fn worktree_of(&self, path: &[u8]) -> Option<&str> {
-        let module =
-            self.modules.iter().find(|module| super::repositories::is_one(std::iter::once(&module.held), path));
-        module.map(|module| module.worktree.as_str())
+    pub(super) fn worktree_of(&self, there: Identity) -> Option<&str> {
+        self.modules.iter().find(|module| module.held.is(there)).map(|module| module.worktree.as_str())
     }
 
     /// Makes room for more; false where there is none.
@@ -113,8 +111,8 @@ impl Gate<'_> {
         let beside = self.plan.protection.judge_beside_git(FileAct::Write, &judged).is_ok();
         let lets = beside
             && match name == GIT {
-                true => self.may_begin_within(&whole, &judged),
-                false => self.links.has_worktree(&place.path),
+                true => self.may_be_part(&whole, &judged) && self.may_begin_as_part(&whole),
+                false => Identity::at(&place.path).is_some_and(|there| self.links.has_worktree(there)),
             };
         if !lets || !self.links.has_room() {
             return Ok(None);
@@ -132,14 +130,6 @@ impl Gate<'_> {
             false => self.describe_worktree(name, &place.path, file)?,
         }
         forgotten(flags).map(Some)
-    }
-
-    /// Whether a directory may become a worktree or a submodule of a repository above it.
-    fn may_begin_within(&self, path: &[u8], judged: &JudgedPath) -> bool {
-        let within = self.plan.in_repository
-            || !as_path(path).starts_with(&self.plan.workspace)
-            || judged.lies_in_repository(&mut |depth, name| super::has(path, depth, name));
-        within && self.may_begin(path, judged)
     }
 
     /// Ties a worktree to the directory that its maker made for it; without one, it is to be a submodule's.
@@ -209,11 +199,11 @@ impl Gate<'_> {
 
     /// Whether a directory of the session's own becomes git's by this name in it.
     pub(super) fn is_piece_of_own(&self, act: FileAct, path: &[u8], judged: &JudgedPath) -> bool {
-        let above = prefix(path, judged.depth().saturating_sub(1));
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         matches!(act, FileAct::Write | FileAct::Make | FileAct::MoveHere)
             && PIECES.contains(&name)
-            && (self.links.has_worktree(&above) || self.links.worktree_of(&above).is_some())
+            && Identity::at(&prefix(path, judged.depth().saturating_sub(1)))
+                .is_some_and(|above| self.links.has_worktree(above) || self.links.worktree_of(above).is_some())
     }
 }
 

@@ -10,6 +10,7 @@ mod act;
 mod call;
 mod caller;
 mod callers;
+mod git_links;
 mod links;
 mod place;
 mod refusals;

@@ -37,18 +37,35 @@ impl Repositories {
     }
 }
 
-/// Something that is held open, and known by that.
-#[derive(Debug)]
-pub(super) struct Held {
-    file: OwnedFd,
+/// What a file is known by, whatever it is called (inode(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
     device: u64,
     inode: u64,
 }
 
+impl Identity {
+    fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+
+    /// Of what is at a path now, if anything is.
+    pub(super) fn at(path: &[u8]) -> Option<Self> {
+        rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().as_ref().map(Self::of)
+    }
+}
+
+/// Something that is held open, so that nothing else can get what it is known by.
+#[derive(Debug)]
+pub(super) struct Held {
+    file: OwnedFd,
+    identity: Identity,
+}
+
 impl Held {
     pub(super) fn new(file: OwnedFd) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(&file)?;
-        Ok(Self { file, device: stat.st_dev, inode: stat.st_ino })
+        let identity = Identity::of(&rustix::fs::fstat(&file)?);
+        Ok(Self { file, identity })
     }
 
     /// Whether it was not removed.
@@ -56,20 +73,14 @@ impl Held {
         rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
-    fn is(&self, stat: &Stat) -> bool {
-        (self.device, self.inode) == (stat.st_dev, stat.st_ino)
+    pub(super) fn is(&self, identity: Identity) -> bool {
+        self.identity == identity
     }
 }
 
 /// Whether what is there now is one of these.
 pub(super) fn is_among(held: &[Held], path: &[u8]) -> bool {
-    is_one(held.iter(), path)
-}
-
-/// The same.
-pub(super) fn is_one<'a>(mut held: impl Iterator<Item = &'a Held>, path: &[u8]) -> bool {
-    let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| held.any(|one| one.is(&stat)))
+    !held.is_empty() && Identity::at(path).is_some_and(|there| held.iter().any(|one| one.is(there)))
 }
 
 /// Whose the settings are.
@@ -91,7 +102,8 @@ impl Gate<'_> {
             Some((_, [])) if deed == RepositoryDeed::Remove && self.links.has_file(path) => true,
             // The directory of a worktree lies two names below.
             Some((depth, [_, ..]))
-                if deed == RepositoryDeed::Remove && self.links.has_worktree(&prefix(path, depth + 2)) =>
+                if deed == RepositoryDeed::Remove
+                    && Identity::at(&prefix(path, depth + 2)).is_some_and(|there| self.links.has_worktree(there)) =>
             {
                 true
             }
@@ -108,24 +120,31 @@ impl Gate<'_> {
     fn own_above(&self, path: &[u8], judged: &JudgedPath) -> Option<(usize, Owner)> {
         let (first, _) = judged.below_git()?;
         (first..=judged.depth()).rev().find_map(|depth| {
-            let place = prefix(path, depth);
-            if let Some(worktree) = self.links.worktree_of(&place) {
+            let there = Identity::at(&prefix(path, depth))?;
+            if let Some(worktree) = self.links.worktree_of(there) {
                 return Some((depth, Owner::Module(worktree.to_owned())));
             }
-            is_among(&self.repositories.directories, &place).then_some((depth, Owner::Session))
+            self.repositories.directories.iter().any(|one| one.is(there)).then_some((depth, Owner::Session))
         })
     }
 
     /// Whether a repository may begin here: where it is part of no other, or where nothing lies that could be another's.
     pub(super) fn may_begin(&self, path: &[u8], judged: &JudgedPath) -> bool {
-        let Some(above) = path.strip_suffix(b"/.git").filter(|_| self.repositories.directories.len() < OWN_MAX) else {
-            return false;
-        };
+        let may_become_one = path.ends_with(b"/.git") && self.repositories.directories.len() < OWN_MAX;
+        may_become_one && (!self.may_be_part(path, judged) || self.may_begin_as_part(path))
+    }
+
+    /// Whether what begins here may be part of a repository above it.
+    pub(super) fn may_be_part(&self, path: &[u8], judged: &JudgedPath) -> bool {
         // What lies above a further place that was given is not known.
-        let part = self.plan.in_repository
-            || !super::as_path(above).starts_with(&self.plan.workspace)
-            || judged.lies_in_repository(&mut |depth, name| has(path, depth, name));
-        !part || is_empty(above) || self.is_younger(above)
+        self.plan.in_repository
+            || !super::as_path(path).starts_with(&self.plan.workspace)
+            || judged.lies_in_repository(&mut |depth, name| has(path, depth, name))
+    }
+
+    /// Whether something may begin here that is part of a repository: nothing lies there that could be that one's.
+    pub(super) fn may_begin_as_part(&self, path: &[u8]) -> bool {
+        path.strip_suffix(b"/.git").is_some_and(|above| is_empty(above) || self.is_younger(above))
     }
 
     /// Whether a directory was made since the session began, where its file system remembers.
