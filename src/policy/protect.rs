@@ -28,6 +28,9 @@ const GIT_LINK: ProtectedBy<'static> =
 /// (`create_default_files` in its setup.c). Nothing is called so.
 const GIT_TRIES: &[u8] = b"testing";
 
+/// Tells whether the directory that so many names of a path lead to has an entry of this name.
+type Has<'a> = dyn FnMut(usize, &str) -> bool + 'a;
+
 /// The protected names of a session, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
@@ -102,7 +105,7 @@ impl JudgedPath {
     }
 
     /// The outermost git directory that it lies in, by its names.
-    fn git_directory_around(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> Option<&[String]> {
+    fn git_directory_around(&self, has: &mut Has<'_>) -> Option<&[String]> {
         (1..self.names.len()).find_map(|depth| {
             let names = self.names.get(..depth)?;
             // What holds a shared place cannot be looked at from there.
@@ -113,7 +116,7 @@ impl JudgedPath {
     }
 
     /// Whether a directory above the one that it lies in has an entry called `.git`, of those in the shared place.
-    pub fn lies_in_repository(&self, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+    pub fn lies_in_repository(&self, has: &mut Has<'_>) -> bool {
         (self.given..self.names.len().saturating_sub(1)).any(|depth| has(depth, GIT))
     }
 }
@@ -177,12 +180,7 @@ impl Protection {
     }
 
     /// Judges one act. `has` says whether the directory that is so many names into the path has an entry of this name.
-    pub fn judge(
-        &self,
-        act: FileAct,
-        path: &JudgedPath,
-        has: &mut dyn FnMut(usize, &str) -> bool,
-    ) -> Result<(), ProtectedBy<'_>> {
+    pub fn judge(&self, act: FileAct, path: &JudgedPath, has: &mut Has<'_>) -> Result<(), ProtectedBy<'_>> {
         self.judge_names(act, path, has, |_| true)?;
         if changes_a_git_directory(act, path, has) {
             return Err(ProtectedBy { rule: GIT_DIRECTORY, reason: GIT_DIRECTORY_REASON });
@@ -192,11 +190,7 @@ impl Protection {
 
     /// Judges a symbolic link that is to be made. Among git's own files there are none: git outside would write through it, in
     /// whatever file it names, what the harness had it say. `has` is as for [`Protection::judge`].
-    pub fn judge_link(
-        target: &[u8],
-        path: &JudgedPath,
-        has: &mut dyn FnMut(usize, &str) -> bool,
-    ) -> Result<(), ProtectedBy<'static>> {
+    pub fn judge_link(target: &[u8], path: &JudgedPath, has: &mut Has<'_>) -> Result<(), ProtectedBy<'static>> {
         if target == GIT_TRIES || path.git_directory_around(has).is_none() { Ok(()) } else { Err(GIT_LINK) }
     }
 
@@ -204,8 +198,8 @@ impl Protection {
     /// directory that it is in; so it holds none that was made elsewhere.
     pub fn judge_coming(
         is_link: bool,
-        (from, has_from): (&JudgedPath, &mut dyn FnMut(usize, &str) -> bool),
-        (to, has_to): (&JudgedPath, &mut dyn FnMut(usize, &str) -> bool),
+        (from, has_from): (&JudgedPath, &mut Has<'_>),
+        (to, has_to): (&JudgedPath, &mut Has<'_>),
     ) -> Result<(), ProtectedBy<'static>> {
         let Some(around) = to.git_directory_around(has_to) else { return Ok(()) };
         let stays = !is_link && from.git_directory_around(has_from) == Some(around);
@@ -222,7 +216,7 @@ impl Protection {
         &self,
         act: FileAct,
         path: &JudgedPath,
-        has: &mut dyn FnMut(usize, &str) -> bool,
+        has: &mut Has<'_>,
         counts: impl Fn(&Rule) -> bool,
     ) -> Result<(), ProtectedBy<'_>> {
         let mut candidates: Vec<usize> = self.others.clone();
@@ -258,7 +252,7 @@ impl Rule {
     }
 
     /// The same in every git directory that the path leads through.
-    fn breaks_in_git(&self, act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+    fn breaks_in_git(&self, act: FileAct, path: &JudgedPath, has: &mut Has<'_>) -> bool {
         let first = self.pattern.first_name();
         let starts = (0..path.names.len()).filter(|at| path.names.get(*at).map(String::as_str) == first);
         let starts: Vec<usize> = starts.collect();
@@ -268,7 +262,7 @@ impl Rule {
 
 /// Whether the directory that is so many names into the path is one of git's: by its name, by the place that git makes such in, so
 /// that it is one before it is whole, or by what it holds.
-fn is_git_directory(path: &JudgedPath, depth: usize, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+fn is_git_directory(path: &JudgedPath, depth: usize, has: &mut Has<'_>) -> bool {
     let above = path.names.get(..depth).unwrap_or_default();
     let named = above.last().is_some_and(|name| name == GIT);
     let within = above.iter().rposition(|name| name == GIT).and_then(|at| above.get(at + 1..)).unwrap_or_default();
@@ -288,7 +282,7 @@ fn makes_git_directory(has: &mut dyn FnMut(&str) -> bool) -> bool {
 
 /// Whether an act makes a directory one of git's, or takes from one what it is known by, or puts one elsewhere: what it says of
 /// where its settings are would mean another place there.
-fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut Has<'_>) -> bool {
     let Some((name, above)) = path.names.split_last() else { return false };
     let depth = above.len();
     if act.moves_what_is_below() && path.names.len() > path.given && places_git_directories(path, has) {
@@ -310,7 +304,7 @@ fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut dyn FnMut(
 }
 
 /// Whether a name is a git directory's, or holds those of linked worktrees or submodules.
-fn places_git_directories(path: &JudgedPath, has: &mut dyn FnMut(usize, &str) -> bool) -> bool {
+fn places_git_directories(path: &JudgedPath, has: &mut Has<'_>) -> bool {
     let length = path.names.len();
     let holds = |at: usize| path.names.get(at).is_some_and(|name| name == WORKTREES || name == MODULES);
     let mut in_git = |at: usize| holds(at) && is_git_directory(path, at, has);
