@@ -106,13 +106,10 @@ impl JudgedPath {
 
     /// The outermost git directory that it lies in, by its names.
     fn git_directory_around(&self, has: &mut Has<'_>) -> Option<&[String]> {
-        (1..self.names.len()).find_map(|depth| {
-            let names = self.names.get(..depth)?;
-            // What holds a shared place cannot be looked at from there.
-            let is_one = names.last().is_some_and(|name| name == GIT)
-                || (depth >= self.given && makes_git_directory(&mut |name| has(depth, name)));
-            is_one.then_some(names)
-        })
+        // What holds a shared place cannot be looked at from there.
+        let mut has = |depth, name: &str| depth >= self.given && has(depth, name);
+        let depth = (1..self.names.len()).find(|depth| is_git_directory(self, *depth, &mut has))?;
+        self.names.get(..depth)
     }
 
     /// Whether a directory above the one that it lies in has an entry called `.git`, of those in the shared place.

@@ -61,6 +61,13 @@ pub struct FileId {
     pub inode: u64,
 }
 
+impl FileId {
+    /// That of a file that was looked at.
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
 /// One place on the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathFacts {

@@ -114,7 +114,7 @@ impl Place {
         let found = rustix::fs::fstat(&tree)
             .map_err(|error| SupervisorError::Open { path: self.source.clone(), error: error.into() })?;
         let same = match self.known {
-            Known::File(id) => id == FileId { device: found.st_dev, inode: found.st_ino },
+            Known::File(id) => id == FileId::of(&found),
             Known::Ours => true,
             Known::Device(major, minor) => {
                 let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);

@@ -2,7 +2,7 @@
 
 use super::super::{Home, StoreError};
 use super::compare::{Journal, Run, compare};
-use super::files::{Files, HASH_FILES, LEVELS, WIDTH};
+use super::files::{Files, HASH_FILES, LEVELS, READ_ENTRIES, WIDTH};
 use super::key::check_signature;
 use super::{LedgerError, read_checkpoint};
 use crate::ledger::{
@@ -11,8 +11,6 @@ use crate::ledger::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// How many entries are in memory at once.
-pub(super) const READ_ENTRIES: u64 = 64 * WIDTH;
 /// How many findings are told; what follows from the first ones tells nothing new.
 const FINDINGS_MAX: usize = 100;
 

@@ -2,8 +2,8 @@
 
 use super::super::read::{Position, Reader};
 use super::super::{Home, StoreError};
-use super::check::{LedgerFinding, READ_ENTRIES};
-use super::files::Files;
+use super::check::LedgerFinding;
+use super::files::{Files, READ_ENTRIES};
 use crate::ledger::{Entry, Hash, Header};
 use crate::model::{SessionId, Writer};
 use std::num::NonZero;

@@ -20,6 +20,8 @@ pub(super) const WIDTH: u64 = 1 << LEVELS;
 pub(super) const HASH_FILES: u32 = 4;
 /// The file that names the store that the ledger goes on in.
 const MOVED: &str = "moved";
+/// How many entries are read at once by who goes through many.
+pub(super) const READ_ENTRIES: u64 = 64 * WIDTH;
 /// Bytes of a hash.
 const HASH_BYTES: u64 = 32;
 /// How long to wait for another process that appends.

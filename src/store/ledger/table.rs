@@ -6,7 +6,7 @@
 
 use super::super::summary_row::signed;
 use super::super::{Home, StoreError, blocks};
-use super::files::Files;
+use super::files::{Files, READ_ENTRIES};
 use super::{LedgerError, checkpoint_size};
 use crate::ledger::{ENTRY_BYTES, Entry, HASH_PLACE, Hash};
 use crate::model::{SessionId, Writer};
@@ -28,8 +28,6 @@ CREATE TABLE IF NOT EXISTS ledger_keys (number INTEGER PRIMARY KEY, place INTEGE
 ";
 /// How many frames are taken from the database at once, and those of one block more.
 const BATCH: usize = 16_384;
-/// How many entries are read at once of what a crash left.
-const READ_ENTRIES: u64 = 16_384;
 /// Tells one start of the machine from another (proc(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

@@ -40,10 +40,4 @@ impl Gate<'_> {
         );
         verdict.map_err(|by| self.refused(act, to, by.rule))
     }
-
-    /// Remembers a refusal for the record.
-    fn refused(&mut self, act: FileAct, path: &[u8], rule: &str) -> Errno {
-        self.refusals.note(act, path, rule);
-        Errno::ACCESS
-    }
 }

@@ -4,9 +4,10 @@
 //! hooks from anywhere. So the gate writes them, with the one thing that each may say, and gives whoever opened one a file that
 //! nobody reads. Which parts belong together is known by who makes them: git makes them in one process.
 
+use super::super::host::FileId;
 use super::caller::Caller;
 use super::place::Place;
-use super::repositories::{Held, Identity, OWN_MAX, is_among};
+use super::repositories::{Held, OWN_MAX, file_at, is_among};
 use super::{Answer, Gate, Whose, as_path, prefix};
 use crate::model::FileAct;
 use crate::policy::JudgedPath;
@@ -72,12 +73,12 @@ impl Links {
     }
 
     /// Whether something is the directory of a worktree that the session made.
-    pub(super) fn has_worktree(&self, there: Identity) -> bool {
+    pub(super) fn has_worktree(&self, there: FileId) -> bool {
         self.worktrees.iter().any(|worktree| worktree.held.is(there))
     }
 
     /// Where the files of a submodule lie that the session made, from its directory; none where that is none.
-    pub(super) fn worktree_of(&self, there: Identity) -> Option<&str> {
+    pub(super) fn worktree_of(&self, there: FileId) -> Option<&str> {
         self.modules.iter().find(|module| module.held.is(there)).map(|module| module.worktree.as_str())
     }
 
@@ -111,8 +112,10 @@ impl Gate<'_> {
         let beside = self.plan.protection.judge_beside_git(FileAct::Write, &judged).is_ok();
         let lets = beside
             && match name == GIT {
-                true => self.may_be_part(&whole, &judged) && self.may_begin_as_part(&whole),
-                false => Identity::at(&place.path).is_some_and(|there| self.links.has_worktree(there)),
+                true => {
+                    self.repositories.has_room() && self.may_be_part(&whole, &judged) && self.may_begin_as_part(&whole)
+                }
+                false => file_at(&place.path).is_some_and(|there| self.links.has_worktree(there)),
             };
         if !lets || !self.links.has_room() {
             return Ok(None);
@@ -202,7 +205,7 @@ impl Gate<'_> {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         matches!(act, FileAct::Write | FileAct::Make | FileAct::MoveHere)
             && PIECES.contains(&name)
-            && Identity::at(&prefix(path, judged.depth().saturating_sub(1)))
+            && file_at(&prefix(path, judged.depth().saturating_sub(1)))
                 .is_some_and(|above| self.links.has_worktree(above) || self.links.worktree_of(above).is_some())
     }
 }

@@ -172,6 +172,12 @@ impl<'a> Gate<'a> {
         if free { Whose::Free } else { Whose::Own }
     }
 
+    /// Remembers a refusal for the record.
+    fn refused(&mut self, act: FileAct, path: &[u8], rule: &str) -> Errno {
+        self.refusals.note(act, path, rule);
+        Errno::ACCESS
+    }
+
     /// Judges an act on a path; a refusal is remembered for the record.
     fn judge(&mut self, act: FileAct, path: &[u8]) -> Result<(), Errno> {
         self.judge_deed(act, path, None).map(drop)
@@ -189,8 +195,7 @@ impl<'a> Gate<'a> {
         if by.is_about_a_git_directory() && self.is_piece_of_own(act, path, &judged) {
             return Ok(false);
         }
-        self.refusals.note(act, path, by.rule);
-        Err(Errno::ACCESS)
+        Err(self.refused(act, path, by.rule))
     }
 }
 

@@ -4,11 +4,12 @@
 //! has open it could write to later, so it never gets that name: what it holds is read, judged, and written to a new file that
 //! only the gate has had open.
 
+use super::super::host::FileId;
 use super::place::Place;
 use super::{Answer, Gate, Whose, has, prefix};
 use crate::model::FileAct;
 use crate::policy::{GIT_SETTINGS_BYTES_MAX, GitSettings, JudgedPath, RepositoryDeed, WhoseRepository};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::fs::File;
@@ -31,27 +32,14 @@ pub(super) struct Repositories {
 }
 
 impl Repositories {
+    /// Whether the session may begin one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.directories.len() < OWN_MAX
+    }
+
     /// Locks that were removed, or whose contents took the settings' place, are none any more.
     fn forget_removed_locks(&mut self) {
         self.locks.retain(Held::is_there);
-    }
-}
-
-/// What a file is known by, whatever it is called (inode(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-
-    /// Of what is at a path now, if anything is.
-    pub(super) fn at(path: &[u8]) -> Option<Self> {
-        rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().as_ref().map(Self::of)
     }
 }
 
@@ -59,13 +47,13 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Held {
     file: OwnedFd,
-    identity: Identity,
+    id: FileId,
 }
 
 impl Held {
     pub(super) fn new(file: OwnedFd) -> Result<Self, Errno> {
-        let identity = Identity::of(&rustix::fs::fstat(&file)?);
-        Ok(Self { file, identity })
+        let id = FileId::of(&rustix::fs::fstat(&file)?);
+        Ok(Self { file, id })
     }
 
     /// Whether it was not removed.
@@ -73,14 +61,23 @@ impl Held {
         rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
-    pub(super) fn is(&self, identity: Identity) -> bool {
-        self.identity == identity
+    pub(super) fn is(&self, id: FileId) -> bool {
+        self.id == id
     }
 }
 
-/// Whether what is there now is one of these.
+/// Which file is at a path now, if any is.
+pub(super) fn file_at(path: &[u8]) -> Option<FileId> {
+    rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().as_ref().map(FileId::of)
+}
+
+/// Whether what is at a path now is one of these.
 pub(super) fn is_among(held: &[Held], path: &[u8]) -> bool {
-    !held.is_empty() && Identity::at(path).is_some_and(|there| held.iter().any(|one| one.is(there)))
+    !held.is_empty() && file_at(path).is_some_and(|there| holds(held, there))
+}
+
+fn holds(held: &[Held], id: FileId) -> bool {
+    held.iter().any(|one| one.is(id))
 }
 
 /// Whose the settings are.
@@ -103,7 +100,7 @@ impl Gate<'_> {
             // The directory of a worktree lies two names below.
             Some((depth, [_, ..]))
                 if deed == RepositoryDeed::Remove
-                    && Identity::at(&prefix(path, depth + 2)).is_some_and(|there| self.links.has_worktree(there)) =>
+                    && file_at(&prefix(path, depth + 2)).is_some_and(|there| self.links.has_worktree(there)) =>
             {
                 true
             }
@@ -120,17 +117,17 @@ impl Gate<'_> {
     fn own_above(&self, path: &[u8], judged: &JudgedPath) -> Option<(usize, Owner)> {
         let (first, _) = judged.below_git()?;
         (first..=judged.depth()).rev().find_map(|depth| {
-            let there = Identity::at(&prefix(path, depth))?;
+            let there = file_at(&prefix(path, depth))?;
             if let Some(worktree) = self.links.worktree_of(there) {
                 return Some((depth, Owner::Module(worktree.to_owned())));
             }
-            self.repositories.directories.iter().any(|one| one.is(there)).then_some((depth, Owner::Session))
+            holds(&self.repositories.directories, there).then_some((depth, Owner::Session))
         })
     }
 
     /// Whether a repository may begin here: where it is part of no other, or where nothing lies that could be another's.
     pub(super) fn may_begin(&self, path: &[u8], judged: &JudgedPath) -> bool {
-        let may_become_one = path.ends_with(b"/.git") && self.repositories.directories.len() < OWN_MAX;
+        let may_become_one = path.ends_with(b"/.git") && self.repositories.has_room();
         may_become_one && (!self.may_be_part(path, judged) || self.may_begin_as_part(path))
     }
 
