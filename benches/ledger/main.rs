@@ -12,7 +12,9 @@ mod make;
 use anyhow::{Context, bail, ensure};
 use make::{Numbers, RARE_HOST, RARE_SECRET};
 use omni::model::{Durability, NanoUsd, SessionId, Timestamp, Writer};
-use omni::store::{Decided, Home, Journal, LedgerStore, Recorder, Search, Sqlite, Store, Turn, check_ledger_files};
+use omni::store::{
+    Decided, Home, Journal, LedgerReport, LedgerStore, Recorder, Search, Sqlite, Store, Turn, check_files,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -195,6 +197,11 @@ fn ask(home: &Home) -> anyhow::Result<()> {
         ("a rare secret", Search { secret: Some(RARE_SECRET.to_owned()), ..any() }),
         ("cost over $0.10", Search { cost: Some(NanoUsd(100_000_000)), ..any() }),
         ("cost over $5", Search { cost: Some(NanoUsd(5_000_000_000)), ..any() }),
+        ("cost just below the most", Search { cost: Some(NanoUsd(199_900_000)), ..any() }),
+        (
+            "refusals that were let through",
+            Search { text: Some("denied".to_owned()), decided: Some(Decided::Allowed), ..any() },
+        ),
         ("two words", Search { text: Some("ledger archive".to_owned()), ..any() }),
         (
             "a host on a day",
@@ -252,15 +259,18 @@ fn sizes(home: &Home, entries: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `omni audit verify` does, and what it does with `--files`.
 fn verify(home: &Home) -> anyhow::Result<()> {
+    let store = Sqlite::open(home)?;
+    verified("verify", || store.verify_all(&[])?.1.context("a ledger"))?;
+    verified("verify by files", || check_files(home, &[])?.1.context("a ledger"))
+}
+
+fn verified(name: &str, check: impl Fn() -> anyhow::Result<LedgerReport>) -> anyhow::Result<()> {
     let started = Instant::now();
-    let report = check_ledger_files(home, &[])?.context("a ledger")?;
+    let report = check()?;
     let took = started.elapsed();
     ensure!(report.faults.is_empty(), "{:?}", report.faults);
-    println!(
-        "verify by files: {} entries in {took:.2?}, {:.0}/s",
-        report.size,
-        report.size as f64 / took.as_secs_f64()
-    );
+    println!("{name}: {} entries in {took:.2?}, {:.0}/s", report.size, report.size as f64 / took.as_secs_f64());
     Ok(())
 }

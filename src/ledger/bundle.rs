@@ -85,7 +85,7 @@ impl<'a> Bundled<'a> {
     fn take(&mut self) -> Option<(Writer, &'a [u8])> {
         let (prefix, rest) = self.0.split_first_chunk::<PREFIX_BYTES>()?;
         let [code, length @ ..] = *prefix;
-        let writer = Writer::ALL.into_iter().find(|writer| writer.code() == code)?;
+        let writer = Writer::from_code(code)?;
         let (payload, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(length)).ok()?)?;
         self.0 = rest;
         Some((writer, payload))

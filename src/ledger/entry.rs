@@ -100,4 +100,15 @@ impl Entry {
         // What is written but meaningless could differ without anybody noticing.
         (entry.encode()? == *bytes).then_some(entry)
     }
+
+    /// Whether the entry in these bytes is that of the frame right after the one whose entry is `before`, which some version
+    /// wrote. It spares decoding what mostly follows.
+    #[must_use]
+    pub fn follows(before: &[u8; ENTRY_BYTES], bytes: &[u8; ENTRY_BYTES]) -> bool {
+        let number = |entry: &[u8; ENTRY_BYTES]| entry[NUMBER..SESSION].try_into().map(u64::from_be_bytes).ok();
+        before[0] == FRAME
+            && before[..NUMBER] == bytes[..NUMBER]
+            && before[SESSION..HASH] == bytes[SESSION..HASH]
+            && number(before).and_then(|number| number.checked_add(1)) == number(bytes)
+    }
 }

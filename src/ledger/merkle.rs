@@ -192,16 +192,30 @@ impl Frontier {
 
     /// Takes one entry's hash in, and tells of each subtree that it completes: its level, its index and its hash.
     pub fn push(&mut self, leaf: Hash, mut completed: impl FnMut(u32, u64, &Hash)) {
-        let (mut hash, mut level) = (leaf, 0);
-        completed(level, self.size, &hash);
-        while self.size >> level & 1 == 1 {
+        completed(0, self.size, &leaf);
+        self.add(0, leaf, &mut completed);
+    }
+
+    /// Takes the tree over the entries that come next in, and tells of each subtree that both complete together. The size so far is
+    /// a multiple of the power of two that is not below that tree's size: as where entries are divided into parts of one.
+    pub fn join(&mut self, next: &Self, mut completed: impl FnMut(u32, u64, &Hash)) {
+        let levels = (0..u64::BITS).rev().filter(|level| next.size >> level & 1 == 1);
+        for (level, peak) in levels.zip(&next.peaks) {
+            self.add(level, *peak, &mut completed);
+        }
+    }
+
+    /// Takes the next complete subtree of a level in.
+    fn add(&mut self, level: u32, subtree: Hash, completed: &mut impl FnMut(u32, u64, &Hash)) {
+        let (mut hash, mut above) = (subtree, level);
+        while self.size >> above & 1 == 1 {
             let Some(left) = self.peaks.pop() else { break };
             hash = node_hash(&left, &hash);
-            level += 1;
-            completed(level, self.size >> level, &hash);
+            above += 1;
+            completed(above, self.size >> above, &hash);
         }
         self.peaks.push(hash);
-        self.size += 1;
+        self.size += 1 << level;
     }
 
     /// The root.

@@ -231,3 +231,31 @@ fn texts_that_are_none_are_refused() {
         assert!(matches!(VerifierKey::parse(key), Err(FormatError::Key { .. })), "{key}");
     }
 }
+
+#[test]
+fn a_tree_joined_of_parts_is_the_tree_over_all_and_completes_the_same() {
+    let all = entries(77);
+    for part in [1, 2, 8, 16, 128] {
+        for size in 0..=all.len() {
+            let (mut whole, mut joined) = (Frontier::default(), Frontier::default());
+            let (mut wanted, mut found) = (Vec::new(), Vec::new());
+            all[..size].iter().for_each(|entry| {
+                whole.push(leaf_hash(entry), |level, index, hash| wanted.push((level, index, *hash)))
+            });
+            for (number, entries) in (0_u64..).zip(all[..size].chunks(part)) {
+                let (mut next, start) = (Frontier::default(), number * part as u64);
+                entries.iter().for_each(|entry| {
+                    next.push(leaf_hash(entry), |level, index, hash| {
+                        found.push((level, (start >> level) + index, *hash))
+                    })
+                });
+                joined.join(&next, |level, index, hash| found.push((level, index, *hash)));
+            }
+            assert_eq!((joined.size(), joined.root()), (whole.size(), whole.root()), "{size} by {part}");
+            let key = |one: &(u32, u64, Hash)| (one.0, one.1);
+            wanted.sort_by_key(key);
+            found.sort_by_key(key);
+            assert_eq!(found, wanted, "{size} by {part}");
+        }
+    }
+}

@@ -12,9 +12,9 @@ const LENGTH: usize = 16;
 /// The name of one session: 80 random bits as 16 characters of Crockford's base 32.
 ///
 /// Random rather than ordered by time, so that a few leading characters already tell two sessions apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SessionId(String);
+pub struct SessionId([u8; LENGTH]);
 
 /// Why a text is not a session id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ impl SessionId {
             *slot = ALPHABET[(bits & 31) as usize];
             bits >>= 5;
         }
-        Self(text.iter().map(|byte| char::from(*byte)).collect())
+        Self(text)
     }
 
     /// An id under which is recorded what happens to an installation as a whole. The caller drew the entropy, so that several
@@ -45,13 +45,14 @@ impl SessionId {
     /// Whether it is one of those, and no session's: of 2⁴⁵ sessions, one is drawn an id that begins so.
     #[must_use]
     pub fn is_of_installation(&self) -> bool {
-        self.0.starts_with("000000000")
+        self.0.starts_with(b"000000000")
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Of the alphabet's characters alone, whichever way it was made.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -59,8 +60,7 @@ impl TryFrom<String> for SessionId {
     type Error = IdError;
 
     fn try_from(text: String) -> Result<Self, IdError> {
-        let fits = text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte));
-        if fits { Ok(Self(text)) } else { Err(IdError) }
+        text.parse()
     }
 }
 
@@ -68,19 +68,26 @@ impl std::str::FromStr for SessionId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::try_from(text.to_owned())
+        let bytes: [u8; LENGTH] = text.as_bytes().try_into().map_err(|_| IdError)?;
+        if bytes.iter().all(|byte| ALPHABET.contains(byte)) { Ok(Self(bytes)) } else { Err(IdError) }
     }
 }
 
 impl From<SessionId> for String {
     fn from(id: SessionId) -> Self {
-        id.0
+        id.as_str().to_owned()
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionId").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -44,4 +44,10 @@ impl Writer {
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|writer| writer.code() == code)
     }
+
+    /// The writer of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|writer| writer.as_str() == name)
+    }
 }

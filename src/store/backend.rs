@@ -203,12 +203,20 @@ pub trait LedgerStore {
     /// As [`LedgerStore::checkpoint`], and when the directory cannot be written to.
     fn export_ledger(&mut self, to: &Path) -> Result<Exported, StoreError>;
 
-    /// Checks the ledger with itself, with the journals, with what was signed and with checkpoints that were kept elsewhere;
-    /// none where nothing was ever folded.
+    /// What [`Store::verify`] does, and checks the ledger with itself, with the journals, with what was signed and with checkpoints
+    /// that were kept elsewhere; no report of it where nothing was ever folded.
     ///
     /// # Errors
-    /// A [`StoreError`] when the check could not be made; what it finds is in the report.
-    fn verify_ledger(&self, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError>;
+    /// A [`StoreError`] when the check could not be made; what it finds is in the reports.
+    fn verify_all(&self, kept: &[(Note, Checkpoint)]) -> Result<(Vec<Report>, Option<LedgerReport>), StoreError>;
+
+    /// What [`LedgerStore::verify_all`] finds of the ledger.
+    ///
+    /// # Errors
+    /// As [`LedgerStore::verify_all`].
+    fn verify_ledger(&self, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
+        Ok(self.verify_all(kept)?.1)
+    }
 }
 
 /// The book of what is held, as one session writes in it.

@@ -23,7 +23,7 @@ CREATE TABLE blocks (
 CREATE INDEX blocks_at ON blocks (first_at, last_at);
 ";
 /// What a block is read from.
-pub(super) const SELECT: &str =
+const SELECT: &str =
     "SELECT b.entry, b.session, b.number, b.count, b.first_at, b.last_at, b.heads, b.events FROM blocks b";
 /// Bytes of each of the heads: the writer's number, how many frames, the last one's hash.
 const HEAD_BYTES: usize = 1 + 8 + 32;
@@ -61,6 +61,26 @@ impl Extent {
     }
 }
 
+/// A block that was found and is not opened yet: it may be none that is meant.
+pub(super) struct Closed<'a> {
+    pub extent: Extent,
+    row: &'a Row<'a>,
+}
+
+impl<'a> Closed<'a> {
+    /// That of a row of [`SELECT`].
+    pub fn of(row: &'a Row<'a>) -> rusqlite::Result<Self> {
+        Ok(Self { extent: Extent::of(row)?, row })
+    }
+
+    /// Opens it.
+    pub fn open(self) -> rusqlite::Result<Block> {
+        let bytes = |column| self.row.get_ref(column)?.as_blob().map_err(|_| damaged());
+        let opened = open_bundle(bytes(7)?).ok_or_else(damaged)?;
+        Ok(Block { heads: read_heads(bytes(6)?), extent: self.extent, opened })
+    }
+}
+
 /// A block that was opened.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -80,13 +100,6 @@ pub(super) struct Kept<'a> {
 }
 
 impl Block {
-    /// That of a row of [`SELECT`].
-    pub fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let (heads, events): (Vec<u8>, Vec<u8>) = (row.get(6)?, row.get(7)?);
-        let opened = open_bundle(&events).ok_or_else(damaged)?;
-        Ok(Self { extent: Extent::of(row)?, heads: read_heads(&heads), opened })
-    }
-
     /// Its frames, in the order of their numbers.
     pub fn frames(&self) -> impl Iterator<Item = rusqlite::Result<Kept<'_>>> {
         let Extent { entry, number, .. } = self.extent;
@@ -129,10 +142,17 @@ impl Block {
         })
     }
 
-    /// All its events.
-    pub fn events(&self) -> impl DoubleEndedIterator<Item = rusqlite::Result<StoredEvent>> + use<> {
-        let all: Vec<_> = self.frames().map(|kept| self.event(&kept?)).collect();
-        all.into_iter()
+    /// All its events, each read when it is its turn.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = rusqlite::Result<StoredEvent>> {
+        let frames: Vec<_> = self.frames().collect();
+        frames.into_iter().map(|kept| self.event(&kept?))
+    }
+
+    /// The event at this place among all; none where it is in another block.
+    pub fn find(&self, entry: u64) -> rusqlite::Result<Option<StoredEvent>> {
+        let slot = entry.checked_sub(self.extent.entry).and_then(|slot| usize::try_from(slot).ok());
+        let kept = slot.and_then(|slot| self.frames().nth(slot)).transpose()?;
+        kept.map(|kept| self.event(&kept)).transpose()
     }
 }
 
@@ -213,21 +233,22 @@ impl<'a> Filler<'a> {
     }
 }
 
-/// Writes new events of a session, the first of which has this number, after all others.
+/// Writes new events of a session, the first of which has this number, after all others; the place of the first.
 pub(super) fn append(
     connection: &Connection,
     session: &SessionId,
     number: u64,
     chains: BTreeMap<u8, Chain>,
     records: &[Found],
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     let entry = last_entry(connection)? + 1;
     let mut filler = Filler::new(connection, session.as_str(), chains);
     for (slot, record) in (0..).zip(records) {
         let chain = Chain::at(record.seq, record.hash);
         filler.push((entry + slot, number + slot), record.writer, record.at, &record.payload, chain)?;
     }
-    filler.close()
+    filler.close()?;
+    Ok(entry)
 }
 
 /// The place of the last of all events; 0 where there is none.
@@ -237,39 +258,53 @@ pub(super) fn last_entry(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(last.map_or(0, i64::cast_unsigned))
 }
 
-/// Opens blocks one after another for as long as the caller goes on.
+/// The block that the event at a place among all is in, unopened; none where there is no such event.
+pub(super) fn extent_of(connection: &Connection, entry: u64) -> rusqlite::Result<Option<Extent>> {
+    let text = "SELECT entry, session, number, count, first_at, last_at FROM blocks WHERE entry <= ?1 \
+                ORDER BY entry DESC LIMIT 1";
+    let found = connection.prepare_cached(text)?.query_row([signed(entry)], Extent::of).optional()?;
+    Ok(found.filter(|extent| extent.has(entry)))
+}
+
+/// Opens the block that begins at a place.
+pub(super) fn open(connection: &Connection, extent: &Extent) -> rusqlite::Result<Block> {
+    let text = format!("{SELECT} WHERE b.entry = ?1");
+    connection.prepare_cached(&text)?.query_row([signed(extent.entry)], |row| Closed::of(row)?.open())
+}
+
+/// Finds blocks one after another for as long as the caller goes on.
 pub(super) fn each<E: From<rusqlite::Error>>(
     connection: &Connection,
     rest: &str,
     values: impl Params,
-    mut take: impl FnMut(Block) -> Result<bool, E>,
+    mut take: impl FnMut(Closed<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
     let mut statement = connection.prepare_cached(&format!("{SELECT} {rest}"))?;
     let mut rows = statement.query(values)?;
     while let Some(row) = rows.next()? {
-        if !take(Block::of(row)?)? {
+        if !take(Closed::of(row)?)? {
             break;
         }
     }
     Ok(())
 }
 
-/// Opens the blocks from the one on that has the event after this one.
+/// Finds the blocks from the one on that has the event after this one.
 pub(super) fn after<E: From<rusqlite::Error>>(
     connection: &Connection,
     entry: u64,
-    take: impl FnMut(Block) -> Result<bool, E>,
+    take: impl FnMut(Closed<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
     let rest = "WHERE b.entry >= coalesce((SELECT max(entry) FROM blocks WHERE entry <= ?1), 0) ORDER BY b.entry";
     each(connection, rest, [signed(entry).saturating_add(1)], take)
 }
 
-/// Opens a session's blocks from the one on that has the event of this number.
+/// Finds a session's blocks from the one on that has the event of this number.
 pub(super) fn of_session<E: From<rusqlite::Error>>(
     connection: &Connection,
     session: &SessionId,
     number: u64,
-    take: impl FnMut(Block) -> Result<bool, E>,
+    take: impl FnMut(Closed<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
     let rest = "WHERE b.session = ?1 AND b.number >= coalesce((SELECT max(number) FROM blocks \
                 WHERE session = ?1 AND number <= ?2), 0) ORDER BY b.number";

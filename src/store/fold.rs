@@ -3,11 +3,12 @@
 //! Each journal is read on from where the last fold stopped, in one transaction with what is written, so that folding
 //! twice is folding once, and two processes that fold at the same time take turns.
 
+use super::ledger::{self, FoldedFrame};
 use super::read::{Position, Reader};
 use super::summary::Summary;
 use super::summary_row::signed;
 use super::upgrade::begun;
-use super::{Home, LedgerError, StoreError, blocks, ledger};
+use super::{Home, LedgerError, StoreError, blocks};
 use crate::ledger::{Chain, Hash, Header, Tail, event_kind, event_of};
 use crate::model::{Event, Pricing, SessionId, Timestamp, Writer};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -58,8 +59,8 @@ pub(super) fn fold(
             looks.extend(look(home, Header { session: session.clone(), writer }, before));
         }
         let more = looks.iter().any(|look| look.more);
-        store(&transaction, session, looks).map_err(failed)?;
-        let fault = enter(&transaction, home)?;
+        let fresh = store(&transaction, session, looks).map_err(failed)?;
+        let fault = enter(&transaction, home, fresh)?;
         transaction.commit().map_err(failed)?;
         if !more {
             return Ok(fault);
@@ -68,8 +69,12 @@ pub(super) fn fold(
 }
 
 /// Takes what was folded into the ledger. A ledger that is not what it was stops that alone.
-fn enter(transaction: &Transaction<'_>, home: &Home) -> Result<Option<LedgerError>, StoreError> {
-    match ledger::append_folded(transaction, home) {
+fn enter(
+    transaction: &Transaction<'_>,
+    home: &Home,
+    fresh: Vec<FoldedFrame>,
+) -> Result<Option<LedgerError>, StoreError> {
+    match ledger::append_folded(transaction, home, fresh) {
         Ok(()) => Ok(None),
         Err(StoreError::Ledger(
             fault @ (LedgerError::Cut { .. } | LedgerError::Gap { .. } | LedgerError::Moved { .. }),
@@ -155,11 +160,11 @@ fn short(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Writes what the looks found.
-fn store(transaction: &Transaction<'_>, session: &SessionId, looks: Vec<Look>) -> rusqlite::Result<()> {
+/// Writes what the looks found, and tells of its frames.
+fn store(transaction: &Transaction<'_>, session: &SessionId, looks: Vec<Look>) -> rusqlite::Result<Vec<FoldedFrame>> {
     let looks: Vec<_> = looks.into_iter().filter(Look::is_news).collect();
     if looks.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // A reference to a session is checked at the commit's border, and its row is written once, with the final sums.
     transaction.execute_batch("PRAGMA defer_foreign_keys = ON")?;
@@ -174,11 +179,16 @@ fn store(transaction: &Transaction<'_>, session: &SessionId, looks: Vec<Look>) -
         queues.push(look.records);
     }
     let records = merge(queues);
-    blocks::append(transaction, session, summary.events + 1, chains, &records)?;
+    let first = blocks::append(transaction, session, summary.events + 1, chains, &records)?;
     for record in &records {
         take(transaction, &mut summary, record)?;
     }
-    summary.save(transaction)
+    summary.save(transaction)?;
+    let frames = (first..).zip(records).map(|(event, record)| {
+        let journal = (session.clone(), record.writer);
+        FoldedFrame { event, journal, seq: record.seq, hash: record.hash }
+    });
+    Ok(frames.collect())
 }
 
 fn save_place(connection: &Connection, session: &SessionId, writer: Writer, place: &Folded) -> rusqlite::Result<()> {

@@ -87,6 +87,7 @@ pub(super) fn restore(connection: &mut Connection) -> rusqlite::Result<()> {
     let holds = memmem::Finder::new(b"\"hold_placed\"");
     let mut sessions = BTreeSet::new();
     blocks::after(&transaction, 0, |block| {
+        let block = block.open()?;
         if block.frames().any(|kept| kept.is_ok_and(|kept| holds.find(kept.payload).is_some())) {
             sessions.insert(block.extent.session);
         }

@@ -1,30 +1,27 @@
-//! What makes a log of many millions of events answer at once: an index of what each is found by, and of when each session's
-//! events were. Both follow from the events, are made by whoever reads, or by a fold of many, and can be made again.
+//! What makes a log of many millions of events answer at once: an index of what each is found by. It follows from the events, is
+//! made by whoever reads, or by a fold of many, and can be made again. When events were and whose they are is told by their
+//! blocks, of which there is one for a hundred events.
 //!
 //! The index is SQLite's full-text one without contents, columns or positions, so that an event costs it little more than a
 //! byte for each of its terms.
 
 use super::blocks::{Block, Extent};
-use super::query::is_of;
+use super::query::Own;
 use super::search::{Search, Turn};
 use super::summary_row::signed;
 use super::terms::{Terms, decided, user_term};
 use super::{StoredEvent, blocks};
-use crate::model::SessionId;
+use crate::model::{SessionId, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 
-/// `searched` has one row with the last entry that is in the index; `spans` has for each session where in the log and when
-/// its events are.
+/// `searched` has one row with the last entry that is in the index. `spans` is of earlier versions.
 const TABLES: &str = "
 CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(
     terms, content='', columnsize=0, detail=none, tokenize=\"ascii tokenchars '.-_:'\"
 );
-CREATE TABLE IF NOT EXISTS spans (
-    session TEXT PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, first_at INTEGER NOT NULL,
-    last_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS searched (one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL) STRICT;
+DROP TABLE IF EXISTS spans;
 ";
 /// How many events are taken in by one transaction.
 const BATCH: u32 = 16_384;
@@ -79,18 +76,9 @@ fn last_indexed(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(row.optional()?.map_or(0, i64::cast_unsigned))
 }
 
-/// Where a session's events are.
-#[derive(Clone, Copy)]
-struct Span {
-    first: i64,
-    last: i64,
-    first_at: i64,
-    last_at: i64,
-}
-
 fn take_in(transaction: &Transaction<'_>, from: u64, count: u32) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached("INSERT INTO search (rowid, terms) VALUES (?1, ?2)")?;
-    let (mut terms, mut users, mut spans) = (Terms::default(), BTreeMap::new(), BTreeMap::<SessionId, Span>::new());
+    let (mut terms, mut users) = (Terms::default(), BTreeMap::new());
     let mut last = from;
     blocks::after(transaction, from, |block| {
         let session = block.extent.session.clone();
@@ -98,35 +86,19 @@ fn take_in(transaction: &Transaction<'_>, from: u64, count: u32) -> rusqlite::Re
             users.insert(session.clone(), user_of(transaction, &session)?);
         }
         let user = users.get(&session).cloned().flatten();
-        for event in block.events() {
+        for event in block.open()?.events() {
             let event = event?;
             if event.entry <= from {
                 continue;
             }
             last = event.entry;
-            let mut found = terms.of(&event, |request| judged(transaction, &event, request).ok().flatten());
+            let mut found = terms.of(&event, |request| judged(transaction, &session, from, request).ok().flatten());
             found.extend(user.clone());
-            let (entry, at) = (signed(event.entry), event.at.0);
-            insert.execute(params![entry, found.join(" ")])?;
-            let span = Span { first: entry, last: entry, first_at: at, last_at: at };
-            let span = spans.entry(event.session).or_insert(span);
-            (span.last, span.first_at, span.last_at) = (entry, span.first_at.min(at), span.last_at.max(at));
+            insert.execute(params![signed(event.entry), found.join(" ")])?;
         }
         Ok::<_, rusqlite::Error>(last - from < u64::from(count))
     })?;
-    save_spans(transaction, &spans)?;
     transaction.prepare_cached("INSERT OR REPLACE INTO searched VALUES (1, ?1)")?.execute([signed(last)])?;
-    Ok(())
-}
-
-fn save_spans(transaction: &Transaction<'_>, spans: &BTreeMap<SessionId, Span>) -> rusqlite::Result<()> {
-    let mut save = transaction.prepare_cached(
-        "INSERT INTO spans VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (session) DO UPDATE SET last = ?3, \
-         first_at = min(first_at, ?4), last_at = max(last_at, ?5)",
-    )?;
-    for (session, span) in spans {
-        save.execute(params![session.as_str(), span.first, span.last, span.first_at, span.last_at])?;
-    }
     Ok(())
 }
 
@@ -138,14 +110,19 @@ fn user_of(connection: &Connection, session: &SessionId) -> rusqlite::Result<Opt
     Ok(user.flatten().map(|user| user_term(&user)))
 }
 
-/// What was decided of a request that an event is about, not far before it.
-fn judged(connection: &Connection, event: &StoredEvent, request: u64) -> rusqlite::Result<Option<StoredEvent>> {
+/// What was decided of a session's request up to an entry, not far before it. What was decided since, [`Terms`] remembers.
+fn judged(
+    connection: &Connection,
+    session: &SessionId,
+    upto: u64,
+    request: u64,
+) -> rusqlite::Result<Option<StoredEvent>> {
     let (mut found, mut seen) = (None, 0);
-    let rest = "WHERE b.session = ?1 AND b.number < ?2 ORDER BY b.number DESC";
-    blocks::each(connection, rest, params![event.session.as_str(), signed(event.number)], |block| {
-        for earlier in block.events().rev() {
+    let rest = "WHERE b.session = ?1 AND b.entry <= ?2 ORDER BY b.number DESC";
+    blocks::each(connection, rest, params![session.as_str(), signed(upto)], |block| {
+        for earlier in block.open()?.events().rev() {
             let earlier = earlier?;
-            if earlier.number >= event.number {
+            if earlier.entry > upto {
                 continue;
             }
             seen += 1;
@@ -194,31 +171,102 @@ fn find(
     turn: Turn,
     count: u32,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let Some((first, last)) = range(connection, search)? else { return Ok(Vec::new()) };
-    let (first, last) = match turn {
-        Turn::After(entry) => (first.max(signed(entry).saturating_add(1)), last),
-        Turn::Before(entry) => (first, last.min(signed(entry).saturating_sub(1))),
-    };
     let mut groups = search.groups();
     // Within one session there is little to go through, and its user is known.
     groups.extend(user.filter(|_| search.session.is_none()).map(|user| vec![user_term(user)]));
-    let mut sought = Sought { connection, user, search, count, found: Vec::new(), last: None };
-    match groups.is_empty() {
-        true => sought.in_blocks(first, last, turn)?,
-        false => sought.by_terms(&expression(&groups), first, last, turn)?,
+    let expression = expression(&groups);
+    let own = Own::of(connection, user);
+    let mut sought = Sought { connection, own, search, count, found: Vec::new(), last: None };
+    for stretch in stretches(connection, search, turn)? {
+        if sought.is_enough() {
+            break;
+        }
+        match groups.is_empty() {
+            true => sought.in_blocks(stretch, turn)?,
+            false => sought.by_terms(&expression, stretch, turn)?,
+        }
     }
     Ok(sought.found)
+}
+
+/// The first and the last of neighbouring entries.
+type Stretch = (u64, u64);
+
+/// Where in the log events can be of the session and the time that are meant, in the order in which it is gone through: what is
+/// not there need not be looked at, however many of its events have the terms.
+fn stretches(connection: &Connection, search: &Search, turn: Turn) -> rusqlite::Result<Vec<Stretch>> {
+    let (first, last) = match turn {
+        Turn::After(entry) => (entry.saturating_add(1), u64::MAX >> 1),
+        Turn::Before(entry) => (0, entry.min(u64::MAX >> 1).saturating_sub(1)),
+    };
+    let mut found = match (&search.session, search.since, search.until) {
+        (None, None, None) => vec![(first, last)],
+        (Some(session), since, until) => of_session(connection, session, (since, until))?,
+        (None, since, until) => of_time(connection, (since, until))?,
+    };
+    for stretch in &mut found {
+        *stretch = (stretch.0.max(first), stretch.1.min(last));
+    }
+    found.retain(|(first, last)| first <= last);
+    if matches!(turn, Turn::Before(_)) {
+        found.reverse();
+    }
+    Ok(found)
+}
+
+/// From when on, and before when.
+type Between = (Option<Timestamp>, Option<Timestamp>);
+
+fn of_session(connection: &Connection, session: &SessionId, (since, until): Between) -> rusqlite::Result<Vec<Stretch>> {
+    let text = "SELECT entry, count FROM blocks WHERE session = ?1 AND last_at >= ?2 AND first_at < ?3 ORDER BY number";
+    let mut statement = connection.prepare_cached(text)?;
+    let (since, until) = (since.map_or(i64::MIN, |at| at.0), until.map_or(i64::MAX, |at| at.0));
+    let mut rows = statement.query(params![session.as_str(), since, until])?;
+    let mut found: Vec<Stretch> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (entry, count) = (row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned());
+        match found.last_mut() {
+            Some((_, last)) if *last + 1 == entry => *last += count,
+            _ => found.push((entry, entry + count - 1)),
+        }
+    }
+    Ok(found)
+}
+
+/// By the index over the blocks' times alone, which has as many rows as there are blocks.
+fn of_time(connection: &Connection, (since, until): Between) -> rusqlite::Result<Vec<Stretch>> {
+    let mut statement = connection.prepare_cached("SELECT entry, last_at >= ?1 AND first_at < ?2 FROM blocks")?;
+    let (since, until) = (since.map_or(i64::MIN, |at| at.0), until.map_or(i64::MAX, |at| at.0));
+    let rows = statement.query_map([since, until], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))?;
+    let mut blocks: Vec<(u64, bool)> = rows.collect::<rusqlite::Result<_>>()?;
+    blocks.sort_unstable();
+    let mut found: Vec<Stretch> = Vec::new();
+    for run in blocks.chunk_by(|one, other| one.1 == other.1) {
+        match (run.first(), found.last_mut()) {
+            (Some((entry, true)), _) => found.push((*entry, u64::MAX)),
+            (Some((entry, false)), Some((_, last))) => *last = entry - 1,
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 /// What is looked for, and was found so far.
 struct Sought<'a> {
     connection: &'a Connection,
-    user: Option<&'a str>,
+    own: Own<'a>,
     search: &'a Search,
     count: u32,
     found: Vec<StoredEvent>,
-    /// The block that was looked at last; its events, unless none of them can be meant.
-    last: Option<(Extent, Option<Vec<StoredEvent>>)>,
+    /// The block that was looked at last.
+    last: Option<Looked>,
+}
+
+/// A block, whether some of its events can be meant, and what is in it once that was asked.
+struct Looked {
+    extent: Extent,
+    may_have: bool,
+    block: Option<Block>,
 }
 
 impl Sought<'_> {
@@ -227,7 +275,7 @@ impl Sought<'_> {
     }
 
     /// Whether some of a block's events can be meant. The terms are for speed; this is what holds.
-    fn may_have(&self, extent: &Extent) -> rusqlite::Result<bool> {
+    fn may_have(&mut self, extent: &Extent) -> rusqlite::Result<bool> {
         let Search { session, since, until, .. } = self.search;
         if session.as_ref().is_some_and(|session| *session != extent.session)
             || since.is_some_and(|since| extent.last_at < since.0)
@@ -235,87 +283,89 @@ impl Sought<'_> {
         {
             return Ok(false);
         }
-        self.user.map_or(Ok(true), |user| is_of(self.connection, &extent.session, user))
+        self.own.has(&extent.session)
+    }
+
+    /// Whether a call cost enough. Terms tell it to a factor of two, and a table of all calls spares opening those of half a host.
+    fn may_cost(&self, extent: &Extent, entry: u64) -> rusqlite::Result<bool> {
+        let Some(least) = self.search.cost else { return Ok(true) };
+        let text = "SELECT cost_nano >= ?3 FROM calls WHERE session = ?1 AND number = ?2";
+        let number = extent.number + (entry - extent.entry);
+        let mut statement = self.connection.prepare_cached(text)?;
+        let row = statement.query_row(params![extent.session.as_str(), signed(number), least.0], |row| row.get(0));
+        Ok(row.optional()?.unwrap_or(true))
     }
 
     fn take(&mut self, event: StoredEvent) {
-        let Search { since, until, .. } = self.search;
-        let in_time = since.is_none_or(|since| event.at >= since) && until.is_none_or(|until| event.at < until);
-        if in_time && !self.is_enough() && self.search.is_exact(&event) {
+        if !self.is_enough() && self.search.is_exact(&event) {
             self.found.push(event);
         }
     }
 
     /// Goes through the blocks one after another.
-    fn in_blocks(&mut self, first: i64, last: i64, turn: Turn) -> rusqlite::Result<()> {
-        let order = if matches!(turn, Turn::After(_)) { "ASC" } else { "DESC" };
-        // By an index of the session, where one is meant.
-        let (session, order_by) = match &self.search.session {
-            Some(_) => ("b.session = ?3", "b.number"),
-            None => ("?3 IS NULL", "b.entry"),
-        };
-        let text = format!(
-            "{} WHERE b.entry <= ?2 AND b.entry >= coalesce((SELECT max(entry) FROM blocks WHERE entry <= ?1), 0) \
-             AND {session} ORDER BY {order_by} {order}",
-            blocks::SELECT
+    fn in_blocks(&mut self, (first, last): Stretch, turn: Turn) -> rusqlite::Result<()> {
+        let backwards = matches!(turn, Turn::Before(_));
+        let rest = format!(
+            "WHERE b.entry <= ?2 AND b.entry >= coalesce((SELECT max(entry) FROM blocks WHERE entry <= ?1), 0) \
+             ORDER BY b.entry {}",
+            if backwards { "DESC" } else { "ASC" }
         );
-        let mut statement = self.connection.prepare_cached(&text)?;
-        let session = self.search.session.as_ref().map(SessionId::as_str);
-        let mut rows = statement.query(params![first, last, session])?;
-        while let Some(row) = rows.next()?
-            && !self.is_enough()
-        {
-            if !self.may_have(&Extent::of(row)?)? {
-                continue;
-            }
-            let events = Block::of(row)?.events();
-            let events: Box<dyn Iterator<Item = _>> =
-                if order == "ASC" { Box::new(events) } else { Box::new(events.rev()) };
-            for event in events {
-                let event = event?;
-                if (first..=last).contains(&signed(event.entry)) {
-                    self.take(event);
+        blocks::each(self.connection, &rest, [signed(first), signed(last)], |block| {
+            if self.may_have(&block.extent)? {
+                let block = block.open()?;
+                let mut frames: Vec<_> = block.frames().collect::<rusqlite::Result<_>>()?;
+                if backwards {
+                    frames.reverse();
+                }
+                for kept in frames.iter().filter(|kept| (first..=last).contains(&kept.entry)) {
+                    if self.is_enough() {
+                        break;
+                    }
+                    self.take(block.event(kept)?);
                 }
             }
-        }
-        Ok(())
+            Ok::<_, rusqlite::Error>(!self.is_enough())
+        })
     }
 
     /// Looks up what the index names.
-    fn by_terms(&mut self, expression: &str, first: i64, last: i64, turn: Turn) -> rusqlite::Result<()> {
+    fn by_terms(&mut self, expression: &str, (first, last): Stretch, turn: Turn) -> rusqlite::Result<()> {
         let order = if matches!(turn, Turn::After(_)) { "ASC" } else { "DESC" };
         let text = format!(
             "SELECT rowid FROM search WHERE search MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid {order}"
         );
         let mut statement = self.connection.prepare_cached(&text)?;
-        let mut rows = statement.query(params![expression, first, last])?;
+        let mut rows = statement.query(params![expression, signed(first), signed(last)])?;
         while let Some(row) = rows.next()?
             && !self.is_enough()
         {
             let entry = row.get::<_, i64>(0)?.cast_unsigned();
-            if !self.last.as_ref().is_some_and(|(extent, _)| extent.has(entry)) {
-                self.look_up(entry)?;
-            }
-            let events =
-                self.last.as_ref().filter(|(extent, _)| extent.has(entry)).and_then(|(_, events)| events.as_ref());
-            if let Some(event) = events.and_then(|events| events.iter().find(|event| event.entry == entry)) {
-                self.take(event.clone());
+            if let Some(event) = self.look_up(entry)? {
+                self.take(event);
             }
         }
         Ok(())
     }
 
-    fn look_up(&mut self, entry: u64) -> rusqlite::Result<()> {
-        let text = format!("{} WHERE b.entry <= ?1 ORDER BY b.entry DESC LIMIT 1", blocks::SELECT);
-        let mut statement = self.connection.prepare_cached(&text)?;
-        let mut rows = statement.query([signed(entry)])?;
-        if let Some(row) = rows.next()? {
-            let extent = Extent::of(row)?;
-            let meant = extent.has(entry) && self.may_have(&extent)?;
-            let events = if meant { Some(Block::of(row)?.events().collect::<rusqlite::Result<_>>()?) } else { None };
-            self.last = Some((extent, events));
+    /// The event at a place, if it can be meant. Of its block it alone is read.
+    fn look_up(&mut self, entry: u64) -> rusqlite::Result<Option<StoredEvent>> {
+        let known = self.last.take().filter(|looked| looked.extent.has(entry));
+        let looked = match known {
+            Some(looked) => looked,
+            None => match blocks::extent_of(self.connection, entry)? {
+                Some(extent) => Looked { may_have: self.may_have(&extent)?, extent, block: None },
+                None => return Ok(None),
+            },
+        };
+        let Looked { extent, may_have, mut block } = looked;
+        let mut found = None;
+        if may_have && self.may_cost(&extent, entry)? {
+            let opened = block.take().map_or_else(|| blocks::open(self.connection, &extent), Ok)?;
+            found = opened.find(entry)?;
+            block = Some(opened);
         }
-        Ok(())
+        self.last = Some(Looked { extent, may_have, block });
+        Ok(found)
     }
 }
 
@@ -326,22 +376,6 @@ fn expression(groups: &[Vec<String>]) -> String {
         format!("({})", terms.join(" OR "))
     };
     groups.iter().map(any).collect::<Vec<_>>().join(" AND ")
-}
-
-/// The first and the last entry that can be meant; none where no session was at the time.
-fn range(connection: &Connection, search: &Search) -> rusqlite::Result<Option<(i64, i64)>> {
-    if search.since.is_none() && search.until.is_none() && search.session.is_none() {
-        return Ok(Some((0, i64::MAX)));
-    }
-    let text = "SELECT min(first), max(last) FROM spans WHERE last_at >= ?1 AND first_at < ?2 \
-                AND (?3 IS NULL OR session = ?3)";
-    let mut statement = connection.prepare_cached(text)?;
-    let since = search.since.map_or(i64::MIN, |since| since.0);
-    let until = search.until.map_or(i64::MAX, |until| until.0);
-    let session = search.session.as_ref().map(SessionId::as_str);
-    statement.query_row(params![since, until, session], |row| {
-        Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?))
-    })
 }
 
 #[cfg(test)]
@@ -475,7 +509,7 @@ mod tests {
         store.fold_all().unwrap();
         expect_agreement(&mut store);
         // Where the index is lost, it is made again.
-        store.connection.execute_batch("DROP TABLE search; DROP TABLE spans; DROP TABLE searched").unwrap();
+        store.connection.execute_batch("DROP TABLE search; DROP TABLE searched").unwrap();
         expect_agreement(&mut Sqlite::open(&home).unwrap());
     }
 

@@ -37,6 +37,7 @@ mod sqlite_ledger;
 mod summary;
 mod summary_row;
 mod terms;
+mod threads;
 mod told;
 mod upgrade;
 mod verify;
@@ -65,12 +66,10 @@ pub use secret_store::{Guard, Keyring, SecretStore, SecretStoreError, StoredSecr
 pub use shipping::{MarkFile, ShippingMark, shipping_marks};
 pub use spend::{SpendBy, SpendRow};
 pub use sqlite::Sqlite;
-pub use sqlite_ledger::{
-    check_journal_files, check_ledger_files, read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
-};
+pub use sqlite_ledger::{read_kept_checkpoint, read_signed_checkpoint, read_witness_policy};
 pub use summary::{Counts, Status, Summary};
 pub use terms::Decided;
-pub use verify::{Finding, Report};
+pub use verify::{Finding, Report, check_files};
 
 use postgres::PostgresHolds;
 

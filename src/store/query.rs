@@ -1,9 +1,9 @@
 //! Questions to the tables.
 
-use super::blocks::{Block, Kept};
+use super::blocks::{Closed, Kept};
 use super::summary_row::signed;
 use super::{StoreError, blocks};
-use crate::ledger::{Chain, Hash, event_of};
+use crate::ledger::{Hash, event_of};
 use crate::model::{Event, SessionId, Timestamp, Writer};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
@@ -116,14 +116,17 @@ pub(super) fn log(
 ) -> rusqlite::Result<Vec<StoredEvent>> {
     let mut found = Vec::new();
     let mut own = Own::of(connection, user);
-    let mut take = |block: Block| {
+    let mut take = |block: Closed<'_>| {
         if own.has(&block.extent.session)? {
-            for event in block.events() {
-                let event = event?;
+            let block = block.open()?;
+            for kept in block.frames() {
+                let kept = kept?;
                 if found.len() as u64 >= u64::from(count) {
                     return Ok(false);
                 }
-                found.extend(Some(event).filter(|event| event.entry > entry));
+                if kept.entry > entry {
+                    found.push(block.event(&kept)?);
+                }
             }
         }
         Ok::<_, rusqlite::Error>((found.len() as u64) < u64::from(count))
@@ -140,32 +143,31 @@ pub(super) fn log(
 }
 
 /// Whose sessions are shown.
-struct Own<'a> {
+pub(super) struct Own<'a> {
     connection: &'a Connection,
     user: Option<&'a str>,
+    /// The session that was asked about last, since blocks of one are neighbours.
     last: Option<(SessionId, bool)>,
 }
 
 impl<'a> Own<'a> {
-    fn of(connection: &'a Connection, user: Option<&'a str>) -> Self {
+    /// Those of one user, or everybody's.
+    pub fn of(connection: &'a Connection, user: Option<&'a str>) -> Self {
         Self { connection, user, last: None }
     }
 
-    fn has(&mut self, session: &SessionId) -> rusqlite::Result<bool> {
+    /// Whether a session is among them.
+    pub fn has(&mut self, session: &SessionId) -> rusqlite::Result<bool> {
         let Some(user) = self.user else { return Ok(true) };
         if let Some((_, has)) = self.last.as_ref().filter(|(last, _)| last == session) {
             return Ok(*has);
         }
-        let has = is_of(self.connection, session, user)?;
+        let text = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session = ?1 AND user = ?2)";
+        let mut statement = self.connection.prepare_cached(text)?;
+        let has = statement.query_row([session.as_str(), user], |row| row.get(0))?;
         self.last = Some((session.clone(), has));
         Ok(has)
     }
-}
-
-/// Whether a session is a user's.
-pub(super) fn is_of(connection: &Connection, session: &SessionId, user: &str) -> rusqlite::Result<bool> {
-    let text = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session = ?1 AND user = ?2)";
-    connection.prepare_cached(text)?.query_row([session.as_str(), user], |row| row.get(0))
 }
 
 /// Events of all sessions, or of one user's, in the order of time: after a time and an entry, and before a time.
@@ -187,7 +189,7 @@ pub(super) fn log_between(
             return Ok(false);
         }
         if own.has(&block.extent.session)? {
-            for event in block.events() {
+            for event in block.open()?.events() {
                 let event = event?;
                 let key = (event.at, event.entry);
                 if key > after && event.at < until {
@@ -223,17 +225,13 @@ pub(super) fn stored_frame(
 ) -> rusqlite::Result<Option<StoredFrame>> {
     let mut found = None;
     blocks::of_session(connection, session, number, |block| {
-        for (kept, chain) in block.hashed()? {
-            if kept.number == number {
-                let writer = kept.writer;
-                found = Some(StoredFrame { writer, seq: chain.frames(), before: None, payload: kept.payload.to_vec() });
-            }
-        }
-        if let Some(frame) = &mut found {
-            let of_journal = |pair: &(Kept<'_>, Chain)| pair.0.writer == frame.writer && pair.0.number < number;
-            let before = block.hashed()?.into_iter().rfind(of_journal).map(|(_, chain)| chain);
-            frame.before = before.or(block.head(frame.writer)).map(|chain| chain.head());
-        }
+        let block = block.open()?;
+        let hashed = block.hashed()?;
+        let Some(place) = hashed.iter().position(|(kept, _)| kept.number == number) else { return Ok(false) };
+        let (Kept { writer, payload, .. }, chain) = &hashed[place];
+        let before = hashed[..place].iter().rfind(|(kept, _)| kept.writer == *writer).map(|(_, before)| *before);
+        let before = before.or(block.head(*writer)).map(|chain| chain.head());
+        found = Some(StoredFrame { writer: *writer, seq: chain.frames(), before, payload: payload.to_vec() });
         Ok::<_, rusqlite::Error>(false)
     })?;
     Ok(found)

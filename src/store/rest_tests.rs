@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use crate::ledger::{Bundled, Chain, HEADER_BYTES, PACKED_HEADER_BYTES, open_bundle, unpack};
+use crate::ledger::{Bundled, Chain, HEADER_BYTES, PACKED_HEADER_BYTES, event_json, event_kind, open_bundle, unpack};
 use crate::model::{EndReason, Event, ExitStatus, RequestNumber, SessionId, Timestamp};
-use crate::store::{Home, Journal, LedgerStore, Recorder, Sqlite, Store, check_journal_files, check_ledger_files};
+use crate::store::{Home, Journal, LedgerStore, Recorder, Sqlite, Store, check_files};
 use std::fs;
 
 const FRAMES: u64 = 1_000;
@@ -53,9 +53,9 @@ impl World {
 
     /// What a check of everything finds, by the database and by files alone.
     fn faults(&self, store: &Sqlite) -> Vec<String> {
-        let reports = [store.verify().unwrap(), check_journal_files(&self.home).unwrap()].concat();
-        let of_journals = reports.into_iter().flat_map(|report| report.faults).map(|fault| fault.what);
-        let ledgers = [store.verify_ledger(&[]).unwrap(), check_ledger_files(&self.home, &[]).unwrap()];
+        let checks = [store.verify_all(&[]).unwrap(), check_files(&self.home, &[]).unwrap()];
+        let (reports, ledgers): (Vec<_>, Vec<_>) = checks.into_iter().unzip();
+        let of_journals = reports.into_iter().flatten().flat_map(|report| report.faults).map(|fault| fault.what);
         let of_ledger = ledgers.into_iter().flatten().flat_map(|report| report.faults).map(|fault| fault.what);
         of_journals.chain(of_ledger).collect()
     }
@@ -182,9 +182,10 @@ fn make_old(home: &Home) {
             let header = Header { session: session.parse().unwrap(), writer };
             let chain = chains.entry((session.clone(), writer.code())).or_insert_with(|| Chain::begin(&header));
             chain.follow(payload);
-            let text = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, 1, 'any', ?6, ?7)";
+            let text = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)";
             let seq = chain.frames().cast_signed();
-            let row = (entry + slot, &session, number + slot, writer.as_str(), seq, payload, chain.head().0);
+            let kind = event_json(payload).and_then(event_kind).unwrap();
+            let row = (entry + slot, &session, number + slot, writer.as_str(), seq, kind, payload, chain.head().0);
             raw.execute(text, row).unwrap();
         }
     }

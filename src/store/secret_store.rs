@@ -265,16 +265,6 @@ impl SecretStore {
         self.head.passphrase.is_some()
     }
 
-    /// Who guards its key, for a person.
-    #[must_use]
-    pub fn guardian(&self) -> &'static str {
-        match (&self.head.passphrase, &self.head.desktop) {
-            (Some(_), _) => "a passphrase",
-            (None, Some(_)) => "the desktop's secret service",
-            (None, None) => "a file for you alone",
-        }
-    }
-
     /// The value of a secret.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! The embedded store: one SQLite file in the home.
 
 use super::fold::Folded;
+use super::ledger::Walk;
 use super::read::is_as_long;
 use super::search::scan;
 use super::summary::{Status, Summary};
+use super::verify::Known;
 use super::{
-    Home, LedgerError, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold, holds_rebuild,
-    index, query, rest, schema, spend, verify,
+    Home, LedgerError, LedgerFinding, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold,
+    holds_rebuild, index, query, rest, schema, spend, verify,
 };
 use crate::ledger::Header;
 use crate::model::{SessionId, Timestamp, Writer};
@@ -149,6 +151,21 @@ impl Sqlite {
         Ok(true)
     }
 
+    /// Checks all journals that may be shown, and with the entries of a ledger.
+    pub(super) fn check_journals(&self, walk: Option<&Walk>) -> Result<(Vec<Report>, Vec<LedgerFinding>), StoreError> {
+        let mut sessions: BTreeSet<_> = self.ids()?.into_iter().collect();
+        // A directory of which nothing was folded is nobody's yet.
+        if self.viewer.is_none() {
+            sessions.extend(Self::directories(&self.home)?);
+        }
+        sessions.extend(walk.into_iter().flat_map(Walk::sessions).cloned());
+        // A connection is one thread's alone.
+        let home = &self.home;
+        let failed = |error| StoreError::database(&home.database(), "read", error);
+        let known = |own: &Connection, session: &SessionId| Known::of(own, home, session).map_err(failed);
+        verify::journals(home, &sessions, walk, || schema::open(home), known)
+    }
+
     pub(super) fn failed(&self, step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let path = self.home.database();
         move |error| StoreError::database(&path, step, error)
@@ -239,20 +256,6 @@ impl Store for Sqlite {
     }
 
     fn verify(&self) -> Result<Vec<Report>, StoreError> {
-        let mut sessions: BTreeSet<_> = self.ids()?.into_iter().collect();
-        // A directory of which nothing was folded is nobody's yet.
-        if self.viewer.is_none() {
-            sessions.extend(Self::directories(&self.home)?);
-        }
-        let mut reports = Vec::new();
-        for session in sessions {
-            let found = Summary::load(&self.connection, &session).map_err(self.failed("read"))?;
-            let over = found.is_none_or(|summary| summary.status(&self.home).is_over());
-            for writer in Writer::ALL {
-                let report = verify::journal(&self.connection, &self.home, &session, writer, over);
-                reports.extend(report?);
-            }
-        }
-        Ok(reports)
+        Ok(self.check_journals(None)?.0)
     }
 }

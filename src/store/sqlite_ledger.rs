@@ -2,10 +2,10 @@
 
 use super::{
     Checkpointed, Exported, Home, LedgerEntry, LedgerError, LedgerFinding, LedgerKey, LedgerReport, LedgerStore,
-    Report, Sqlite, StoreError, StoredEvent, ledger, verify,
+    Report, Sqlite, Store, StoreError, StoredEvent, ledger,
 };
 use crate::ledger::{Checkpoint, Hash, Note, Receipt, Submission, WitnessPolicy};
-use crate::model::{SessionId, Writer};
+use crate::model::SessionId;
 use std::path::Path;
 
 impl LedgerStore for Sqlite {
@@ -62,33 +62,31 @@ impl LedgerStore for Sqlite {
         ledger::export(&self.home, &signed, to)
     }
 
-    fn verify_ledger(&self, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
+    fn verify_all(&self, kept: &[(Note, Checkpoint)]) -> Result<(Vec<Report>, Option<LedgerReport>), StoreError> {
         // Before the files, which only grow.
         let known = ledger::known(&self.connection).map_err(self.failed("read"))?;
-        let report = ledger::check(&self.home, kept)?;
         let written = known.map_or(0, |known| known.size);
-        if report.is_none() && written == 0 && kept.is_empty() {
-            return Ok(None);
-        }
-        let is_there = report.is_some();
-        let mut report = report.unwrap_or_default();
-        if !is_there {
-            report.faults.insert(0, LedgerFinding { index: None, what: "the ledger is missing".to_owned() });
-        } else if report.size < written {
-            let what = format!("the ledger had {written} entries, and {} are left: it was cut short", report.size);
-            report.faults.push(LedgerFinding { index: Some(report.size), what });
-        }
+        let Some(check) = ledger::Check::begin(&self.home, kept)? else {
+            let missing = LedgerFinding { index: None, what: "the ledger is missing".to_owned() };
+            let report = LedgerReport { faults: vec![missing], ..LedgerReport::default() };
+            return Ok((self.verify()?, (written > 0 || !kept.is_empty()).then_some(report)));
+        };
+        let (reports, mut findings) = self.check_journals(Some(check.walk()))?;
         // The files alone would not tell the end of a journal that was removed from one that is not entered yet, a changed
         // kind from a later version's, nor in which order journals were entered.
         if written > 0
-            && is_there
-            && let Some(index) = ledger::first_unlike(&self.connection, &self.home)?
+            && let Some(index) = ledger::first_unlike(&self.connection, check.walk()).map_err(self.failed("read"))?
         {
             let what = "another frame was entered here: an entry was changed, removed or moved".to_owned();
-            report.faults.push(LedgerFinding { index: Some(index), what });
+            findings.push(LedgerFinding { index: Some(index), what });
         }
-        report.order();
-        Ok(Some(report))
+        let mut report = check.finish(findings)?;
+        if report.size < written {
+            let what = format!("the ledger had {written} entries, and {} are left: it was cut short", report.size);
+            report.faults.push(LedgerFinding { index: Some(report.size), what });
+            report.order();
+        }
+        Ok((reports, Some(report)))
     }
 }
 
@@ -108,28 +106,10 @@ pub fn read_witness_policy(path: &Path) -> Result<WitnessPolicy, StoreError> {
     ledger::read_policy(path)
 }
 
-/// Checks a home's ledger by its files alone; none where there is none.
-///
-/// # Errors
-/// As [`LedgerStore::verify_ledger`].
-pub fn check_ledger_files(home: &Home, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
-    ledger::check(home, kept)
-}
-
 /// The last checkpoint of a home's ledger, with everybody's signatures; none where nothing was signed yet.
 ///
 /// # Errors
 /// When it is there and cannot be read.
 pub fn read_signed_checkpoint(home: &Home) -> Result<Option<(Note, Checkpoint)>, StoreError> {
     ledger::read_checkpoint(&home.ledger().join("checkpoint"))
-}
-
-/// Checks every journal of a home by its file alone.
-///
-/// # Errors
-/// When the sessions' directory cannot be read; what is found is in the reports.
-pub fn check_journal_files(home: &Home) -> Result<Vec<Report>, StoreError> {
-    let sessions = Sqlite::directories(home)?;
-    let journals = sessions.iter().flat_map(|session| Writer::ALL.map(|writer| (session, writer)));
-    Ok(journals.filter_map(|(session, writer)| verify::journal_file(home, session, writer)).collect())
 }

@@ -22,6 +22,7 @@ struct Old {
     writer: Option<Writer>,
     seq: u64,
     at: i64,
+    kind: String,
     payload: Vec<u8>,
     hash: Hash,
 }
@@ -34,11 +35,12 @@ impl Old {
             entry: number(0)?,
             session: id(row, 1)?,
             number: number(2)?,
-            writer: Writer::ALL.into_iter().find(|known| known.as_str() == writer),
+            writer: Writer::from_name(&writer),
             seq: number(4)?,
             at: row.get(5)?,
-            payload: row.get(6)?,
-            hash: Hash(row.get(7)?),
+            kind: row.get(6)?,
+            payload: row.get(7)?,
+            hash: Hash(row.get(8)?),
         })
     }
 }
@@ -48,7 +50,7 @@ pub(super) fn from_rows(transaction: &Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(ADDED)?;
     let mut chains = BTreeMap::<SessionId, BTreeMap<u8, Chain>>::new();
     {
-        let text = "SELECT entry, session, number, writer, seq, at, payload, hash FROM events ORDER BY entry";
+        let text = "SELECT entry, session, number, writer, seq, at, kind, payload, hash FROM events ORDER BY entry";
         let mut statement = transaction.prepare(text)?;
         let mut rows = statement.query([])?;
         let mut run: Vec<Old> = Vec::new();
@@ -87,7 +89,9 @@ fn take(
         let chain = Chain::at(old.seq, old.hash);
         filler.push((old.entry, old.number), writer, Timestamp(old.at), &old.payload, chain)?;
         chains.insert(writer.code(), chain);
-        if let Some(Event::SessionStarted { team, project, .. }) = event_json(&old.payload).and_then(event_of) {
+        if old.kind == "session_started"
+            && let Some(Event::SessionStarted { team, project, .. }) = event_json(&old.payload).and_then(event_of)
+        {
             let text = "UPDATE sessions SET team = ?2, project = ?3 WHERE session = ?1";
             transaction.execute(text, params![session.as_str(), team, project])?;
         }

@@ -1,12 +1,15 @@
-//! Comparing a journal with itself, and with what was folded of it.
+//! Comparing journals with themselves, with what was folded of them, and with the ledger.
 
 use super::fold::{Folded, folded};
+use super::ledger::{Check, Entered, Walk};
 use super::read::{Position, Reader};
 use super::summary_row::signed;
-use super::{Home, StoreError, blocks};
-use crate::ledger::{Chain, Hash, Header, Tail, event_kind, frame_number};
+use super::threads::on_each;
+use super::{Home, LedgerFinding, LedgerReport, Sqlite, StoreError, Summary, blocks};
+use crate::ledger::{Chain, Checkpoint, Frame, Hash, Header, Note, Tail, event_kind, frame_number};
 use crate::model::{SessionId, Writer};
 use rusqlite::Connection;
+use std::collections::BTreeSet;
 
 /// What the check of one journal found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +79,8 @@ impl Memory {
         true
     }
 
-    /// Takes the next frame of a block in, whose hash follows from it; whether it has the number that follows.
-    fn take_kept(&mut self, payload: &[u8]) -> bool {
+    /// Takes the next frame of a block in, whose hash follows from it, if it has the number that follows.
+    fn take_kept(&mut self, payload: &[u8]) {
         let mut after = self.chain;
         after.follow(payload);
         if frame_number(payload) != Some(after.frames()) {
@@ -85,48 +88,96 @@ impl Memory {
         }
         self.chain = after;
         self.rows.push(after.head());
-        true
     }
 
-    /// Whether the rows so far lead to this place.
-    fn follows(&mut self, place: Chain) -> bool {
+    /// Notes where the rows so far do not lead to this place.
+    fn follows(&mut self, place: Chain) {
         if self.chain != place {
             let what = format!("the database's rows were changed or have a gap{}", self.mend);
             self.fault = Some(Finding { seq: self.chain.frames() + 1, what });
         }
-        self.chain == place
     }
 }
 
-/// Checks one journal; none when there is neither a file nor a memory of one. `over` says that nobody writes to it.
-pub(super) fn journal(
-    connection: &Connection,
-    home: &Home,
-    session: &SessionId,
-    writer: Writer,
-    over: bool,
-) -> Result<Option<Report>, StoreError> {
-    let header = Header { session: session.clone(), writer };
-    let failed = |error| StoreError::database(&home.database(), "read", error);
-    // Before the file, which only grows.
-    let memory = remember(connection, &header).map_err(failed)?;
-    Ok(compare_journal(memory, home, &header, over))
+/// What a store knows of a session before its journals are read: what it remembers of each, and whether nobody writes to them.
+pub(super) struct Known {
+    pub memories: Vec<(Writer, Memory)>,
+    pub over: bool,
 }
 
-/// Checks one journal with what a store remembers of it; none when there is neither.
-pub(super) fn compare_journal(memory: Option<Memory>, home: &Home, header: &Header, over: bool) -> Option<Report> {
+impl Known {
+    /// Nothing, where files are all there is.
+    pub fn nothing() -> Self {
+        Self { memories: Vec::new(), over: true }
+    }
+
+    /// What the embedded store knows. Each of the session's blocks is opened once.
+    pub fn of(connection: &Connection, home: &Home, session: &SessionId) -> rusqlite::Result<Self> {
+        let summary = Summary::load(connection, session)?;
+        let over = summary.is_none_or(|summary| summary.status(home).is_over());
+        Ok(Self { memories: remember(connection, session)?, over })
+    }
+}
+
+/// Checks the journals of many sessions, on every processor: each with itself, with what `known` tells, and with its entries in a
+/// ledger, if there is one. Each file is read once.
+pub(super) fn journals<C>(
+    home: &Home,
+    sessions: &BTreeSet<SessionId>,
+    walk: Option<&Walk>,
+    begin: impl Fn() -> Result<C, StoreError> + Sync,
+    known: impl Fn(&C, &SessionId) -> Result<Known, StoreError> + Sync,
+) -> Result<(Vec<Report>, Vec<LedgerFinding>), StoreError> {
+    let sessions: Vec<_> = sessions.iter().collect();
+    let checked = on_each(&sessions, begin, |own, session| {
+        // Before the files, which only grow.
+        let Known { mut memories, over } = known(own, session)?;
+        let (mut reports, mut findings) = (Vec::new(), Vec::new());
+        for writer in Writer::ALL {
+            let header = Header { session: (*session).clone(), writer };
+            let memory = memories.iter().position(|(of, _)| *of == writer).map(|place| memories.remove(place).1);
+            let mut entered = walk.and_then(|walk| walk.entered(session, writer));
+            reports.extend(journal(memory, home, &header, over, entered.as_mut())?);
+            findings.extend(entered.map(Entered::finish).into_iter().flatten());
+        }
+        Ok((reports, findings))
+    })?;
+    let (reports, findings): (Vec<_>, Vec<_>) = checked.into_iter().unzip();
+    Ok((reports.into_iter().flatten().collect(), findings.into_iter().flatten().collect()))
+}
+
+/// Checks one journal with what a store remembers of it and with its entries; none when there is neither a file nor a memory.
+pub(super) fn journal(
+    memory: Option<Memory>,
+    home: &Home,
+    header: &Header,
+    over: bool,
+    mut entered: Option<&mut Entered<'_>>,
+) -> Result<Option<Report>, StoreError> {
     let mut report = Report::of(header);
     let rows = memory.as_ref().map_or(&[][..], |memory| &memory.rows);
     match Reader::open(home, header.clone()) {
-        Ok(Some(mut reader)) => report.read(&mut reader, Position::start(header), rows, over),
-        Ok(None) if memory.is_none() => return None,
-        Ok(None) => report.fault(0, "the journal is missing"),
-        Err(error) => report.fault(0, error.to_string()),
+        Ok(Some(mut reader)) => report.read(&mut reader, (header, over), rows, entered)?,
+        Ok(None) => {
+            if let Some(entered) = &mut entered {
+                entered.missing();
+            }
+            if memory.is_none() {
+                return Ok(None);
+            }
+            report.fault(0, "the journal is missing");
+        }
+        Err(error) => {
+            if let Some(entered) = &mut entered {
+                entered.end_at(error.to_string());
+            }
+            report.fault(0, error.to_string());
+        }
     }
     if let Some(memory) = memory {
         report.compare(memory);
     }
-    Some(report)
+    Ok(Some(report))
 }
 
 /// Checks what a store remembers of a journal whose file is on another machine.
@@ -140,36 +191,57 @@ pub(super) fn rows_alone(memory: Memory, header: &Header) -> Report {
     report
 }
 
-/// Checks one journal by its file alone; none where there is no file.
-pub(super) fn journal_file(home: &Home, session: &SessionId, writer: Writer) -> Option<Report> {
-    compare_journal(None, home, &Header { session: session.clone(), writer }, true)
+/// Checks the files of a home: its journals, and its ledger if there is one, which is to agree with checkpoints that were kept
+/// elsewhere. Nothing is written there.
+///
+/// # Errors
+/// When the sessions' directory or the ledger cannot be read; what is found is in the reports.
+pub fn check_files(
+    home: &Home,
+    kept: &[(Note, Checkpoint)],
+) -> Result<(Vec<Report>, Option<LedgerReport>), StoreError> {
+    let check = Check::begin(home, kept)?;
+    let mut sessions = Sqlite::directories(home)?;
+    sessions.extend(check.iter().flat_map(|check| check.walk().sessions().cloned()));
+    let walk = check.as_ref().map(Check::walk);
+    let (reports, findings) = journals(home, &sessions, walk, || Ok(()), |(), _| Ok(Known::nothing()))?;
+    Ok((reports, check.map(|check| check.finish(findings)).transpose()?))
 }
 
-/// Reads what the store remembers, at one moment, and checks the rows as the chain that they are.
-fn remember(connection: &Connection, header: &Header) -> rusqlite::Result<Option<Memory>> {
+/// Reads what the store remembers of a session's journals, at one moment, and checks the rows as the chains that they are.
+fn remember(connection: &Connection, session: &SessionId) -> rusqlite::Result<Vec<(Writer, Memory)>> {
     let moment = connection.unchecked_transaction()?;
-    let Some(place) = folded(&moment, &header.session, header.writer)? else { return Ok(None) };
-    let mut memory = Memory::of_view(&place, header);
-    let read = blocks::of_session(&moment, &header.session, 0, |block| {
-        if let Some(head) = block.head(header.writer)
-            && !memory.follows(head)
-        {
-            return Ok(false);
+    let mut memories = Vec::new();
+    for writer in Writer::ALL {
+        let header = Header { session: session.clone(), writer };
+        memories.extend(folded(&moment, session, writer)?.map(|place| (writer, Memory::of_view(&place, &header))));
+    }
+    let read = blocks::of_session(&moment, session, 0, |block| {
+        let block = block.open()?;
+        for (writer, memory) in memories.iter_mut().filter(|(_, memory)| memory.fault.is_none()) {
+            if let Some(head) = block.head(*writer) {
+                memory.follows(head);
+            }
         }
         for kept in block.frames() {
             let kept = kept?;
-            if kept.writer == header.writer && !memory.take_kept(kept.payload) {
-                return Ok(false);
+            let of = |pair: &&mut (Writer, Memory)| pair.0 == kept.writer && pair.1.fault.is_none();
+            if let Some((_, memory)) = memories.iter_mut().find(of) {
+                memory.take_kept(kept.payload);
             }
         }
         Ok::<_, rusqlite::Error>(true)
     });
     match read {
         // A block that cannot be opened is what was looked for.
-        Err(rusqlite::Error::InvalidColumnType(..)) => drop(memory.follows(Chain::at(0, Hash([0; 32])))),
+        Err(rusqlite::Error::InvalidColumnType(..)) => {
+            memories.iter_mut().filter(|(_, memory)| memory.fault.is_none()).for_each(|(_, memory)| {
+                memory.follows(Chain::at(0, Hash([0; 32])));
+            });
+        }
         other => other?,
     }
-    Ok(Some(memory))
+    Ok(memories)
 }
 
 impl Report {
@@ -186,23 +258,37 @@ impl Report {
         self.notes.push(Finding { seq, what: what.into() });
     }
 
-    /// Walks through the file and compares each frame with the row that was made of it.
-    fn read(&mut self, reader: &mut Reader, start: Position, rows: &[Hash], over: bool) {
-        let (mut position, mut differs, mut ended_at) = (start, None, None);
+    /// Walks through the file and compares each frame with the row that was made of it, and with its entry.
+    fn read(
+        &mut self,
+        reader: &mut Reader,
+        (header, over): (&Header, bool),
+        rows: &[Hash],
+        mut entered: Option<&mut Entered<'_>>,
+    ) -> Result<(), StoreError> {
+        let (mut position, mut differs, mut ended_at) = (Position::start(header), None, None);
         let tail = loop {
             let piece = match reader.next(position) {
                 Ok(piece) => piece,
-                Err(error) => return self.fault(self.frames, error.to_string()),
+                Err(error) => {
+                    if let Some(entered) = entered {
+                        entered.end_at(error.to_string());
+                    }
+                    self.fault(self.frames, error.to_string());
+                    return Ok(());
+                }
             };
-            for frame in &piece.decoded.frames {
-                let row = usize::try_from(self.frames).ok().and_then(|index| rows.get(index));
-                self.frames += 1;
-                if row.is_some_and(|row| *row != frame.hash) {
-                    differs = differs.or(Some(frame.seq));
-                }
-                if event_kind(frame.event).as_deref() == Some("session_ended") {
-                    ended_at = ended_at.or(Some(frame.seq));
-                }
+            let frames = &piece.decoded.frames;
+            let before = rows.get(usize::try_from(self.frames).unwrap_or(usize::MAX)..).unwrap_or_default();
+            let unlike = frames.iter().zip(before).find(|(frame, row)| frame.hash != **row);
+            differs = differs.or(unlike.map(|(frame, _)| frame.seq));
+            if self.writer == Writer::Session {
+                let ends = |frame: &&Frame<'_>| event_kind(frame.event).as_deref() == Some("session_ended");
+                ended_at = ended_at.or(frames.iter().find(ends).map(|frame| frame.seq));
+            }
+            self.frames += frames.len() as u64;
+            if let Some(entered) = &mut entered {
+                entered.take(&frames.iter().map(|frame| frame.hash).collect::<Vec<_>>())?;
             }
             position = Position { chain: piece.decoded.chain, offset: piece.decoded.end };
             if !piece.more {
@@ -217,6 +303,7 @@ impl Report {
             );
         }
         self.judge_end(tail, ended_at, over);
+        Ok(())
     }
 
     /// Says how the journal ends.

@@ -4,8 +4,8 @@ use super::receipt;
 use crate::cli::listing::{self, Viewer};
 use crate::ledger::{Checkpoint, Note, VerifierKey};
 use crate::store::{
-    Finding, Home, LedgerFinding, LedgerReport, Report, check_journal_files, check_ledger_files, check_signature,
-    read_kept_checkpoint, read_signed_checkpoint, read_witness_policy,
+    Finding, Home, LedgerFinding, LedgerReport, Report, check_files, check_signature, read_kept_checkpoint,
+    read_signed_checkpoint, read_witness_policy,
 };
 use serde::Serialize;
 use std::path::PathBuf;
@@ -54,8 +54,7 @@ pub(super) fn by_files(args: &VerifyArgs) -> Option<anyhow::Result<ExitCode>> {
     args.files.as_deref().map(|directory| {
         let home = Home::find(directory)?;
         let kept = args.kept()?;
-        let reports = check_journal_files(&home)?;
-        let mut ledger = check_ledger_files(&home, &kept)?;
+        let (reports, mut ledger) = check_files(&home, &kept)?;
         if let Some(report) = &mut ledger {
             args.judge_signers(report, read_signed_checkpoint(&home)?.as_ref())?;
         }
@@ -73,9 +72,8 @@ pub(super) fn run(args: &VerifyArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
     }
     let kept = args.kept()?;
     let store = viewer.open()?;
-    let reports = store.verify()?;
-    // What it finds names everybody's sessions.
-    let mut ledger = if viewer.sees_all() { store.verify_ledger(&kept)? } else { None };
+    // What is found of the ledger names everybody's sessions.
+    let (reports, mut ledger) = if viewer.sees_all() { store.verify_all(&kept)? } else { (store.verify()?, None) };
     if let Some(report) = &mut ledger {
         args.judge_signers(report, store.signed_checkpoint()?.as_ref())?;
     }

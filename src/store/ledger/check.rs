@@ -1,14 +1,12 @@
 //! Checking the ledger by its files alone: with itself, with the journals, with what was signed.
 
 use super::super::{Home, StoreError};
-use super::compare::{Journal, Run, compare};
-use super::files::{Files, HASH_FILES, LEVELS, READ_ENTRIES, WIDTH};
+use super::files::{HASH_FILES, LEVELS, WIDTH};
 use super::key::check_signature;
+use super::walk::Walk;
 use super::{LedgerError, read_checkpoint};
-use crate::ledger::{
-    Checkpoint, ENTRY_BYTES, Entry, Frontier, Hash, KeyKind, Note, Signed, VerifierKey, leaf_hash, origin,
-};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ledger::{Checkpoint, Hash, KeyKind, Note, Signed, VerifierKey, origin};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// How many findings are told; what follows from the first ones tells nothing new.
@@ -62,49 +60,50 @@ impl LedgerReport {
     }
 }
 
-/// What is learnt on the way through the entries.
-struct Walk<'a> {
-    home: &'a Home,
-    files: Files,
-    frontier: Frontier,
+/// The check of a ledger, from the walk through its entries on.
+#[derive(Debug)]
+pub(in super::super) struct Check<'a> {
+    kept: &'a [(Note, Checkpoint)],
+    own: Vec<(u64, Note, Checkpoint)>,
+    walk: Walk,
     report: LedgerReport,
-    journals: BTreeMap<Journal, Vec<Run>>,
-    keys: Vec<(u64, [u8; 32])>,
-    /// The sizes at which a root is wanted, and the roots.
-    roots: BTreeMap<u64, Option<Hash>>,
-    /// Where hashes that were kept differ from those that follow from the entries.
-    differing: BTreeSet<(u64, u64)>,
 }
 
-/// Checks the ledger, and whether it agrees with checkpoints that were kept elsewhere; none where there is no ledger.
-pub(in super::super) fn check(home: &Home, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
-    let Some(files) = Files::open(home)? else { return Ok(None) };
-    let mut walk = Walk {
-        home,
-        files,
-        frontier: Frontier::default(),
-        report: LedgerReport::default(),
-        journals: BTreeMap::new(),
-        keys: Vec::new(),
-        roots: kept.iter().map(|(_, checkpoint)| (checkpoint.size, None)).collect(),
-        differing: BTreeSet::new(),
-    };
-    let own = walk.own_checkpoints();
-    walk.roots.extend(own.iter().map(|(_, _, checkpoint)| (checkpoint.size, None)));
-    walk.entries()?;
-    walk.hash_files()?;
-    walk.journals()?;
-    walk.judge_keys(&own);
-    for (note, checkpoint) in kept {
-        walk.judge_kept(note, checkpoint);
+impl<'a> Check<'a> {
+    /// Goes through the entries of a home's ledger, which is to agree with checkpoints that were kept elsewhere; none where there is
+    /// no ledger.
+    pub fn begin(home: &Home, kept: &'a [(Note, Checkpoint)]) -> Result<Option<Self>, StoreError> {
+        let mut report = LedgerReport::default();
+        let own = own_checkpoints(home, &mut report);
+        let signed = own.iter().map(|(_, _, checkpoint)| checkpoint.size);
+        let wanted: BTreeSet<_> = kept.iter().map(|(_, checkpoint)| checkpoint.size).chain(signed).collect();
+        let Some(walk) = Walk::of(home, &wanted)? else { return Ok(None) };
+        (report.size, report.root) = (walk.tree.size(), Some(walk.tree.root()));
+        let finding = |(index, what): &(u64, String)| LedgerFinding { index: Some(*index), what: what.clone() };
+        report.faults.extend(walk.faults.iter().map(finding));
+        report.notes.extend(walk.notes.iter().map(finding));
+        Ok(Some(Self { kept, own, walk, report }))
     }
-    walk.tell_differing();
-    let Walk { mut report, .. } = walk;
-    report.order();
-    Ok(Some(report))
-}
 
-impl Walk<'_> {
+    /// What the entries say.
+    pub fn walk(&self) -> &Walk {
+        &self.walk
+    }
+
+    /// What was found, with what the comparison of journals with their entries brought.
+    pub fn finish(mut self, of_journals: Vec<LedgerFinding>) -> Result<LedgerReport, StoreError> {
+        self.hash_files()?;
+        self.report.faults.extend(of_journals);
+        let own = std::mem::take(&mut self.own);
+        self.judge_keys(&own);
+        for (note, checkpoint) in self.kept {
+            self.judge_kept(note, checkpoint);
+        }
+        self.tell_differing();
+        self.report.order();
+        Ok(self.report)
+    }
+
     fn fault(&mut self, index: impl Into<Option<u64>>, what: impl Into<String>) {
         self.report.faults.push(LedgerFinding { index: index.into(), what: what.into() });
     }
@@ -113,103 +112,12 @@ impl Walk<'_> {
         self.report.notes.push(LedgerFinding { index: Some(index), what: what.into() });
     }
 
-    /// The checkpoint, and those by which keys handed over: 0 and the key's number.
-    fn own_checkpoints(&mut self) -> Vec<(u64, Note, Checkpoint)> {
-        let directory = self.home.ledger();
-        let mut found = Vec::new();
-        let mut number = 2;
-        let mut paths = vec![(0, directory.join("checkpoint"))];
-        while directory.join(format!("handover.{number}")).exists() {
-            paths.push((number, directory.join(format!("handover.{number}"))));
-            number += 1;
-        }
-        for (number, path) in paths {
-            match read_checkpoint(&path) {
-                Ok(Some((note, checkpoint))) => found.push((number, note, checkpoint)),
-                Ok(None) => {}
-                Err(error) => self.fault(None, error.to_string()),
-            }
-        }
-        found
-    }
-
-    /// Goes through all entries once.
-    fn entries(&mut self) -> Result<(), StoreError> {
-        let size = self.files.size();
-        let mut index = 0;
-        while index < size {
-            let part = self.files.read(index, READ_ENTRIES.min(size - index))?;
-            let mut kept = Vec::new();
-            for bytes in &part {
-                self.root_at(index);
-                self.take(index, bytes);
-                let leaf = leaf_hash(bytes);
-                self.frontier.push(leaf, |level, place, hash| {
-                    if level > 0 && level % LEVELS == 0 && level / LEVELS <= HASH_FILES {
-                        kept.push((level / LEVELS, place, *hash));
-                    }
-                });
-                index += 1;
-            }
-            for (file, place, hash) in kept {
-                match self.files.hashes(file, place, 1)? {
-                    Some(found) if found[0] == hash => {}
-                    Some(_) => {
-                        let width = 1 << (LEVELS * file);
-                        self.differing.insert((place * width, width));
-                    }
-                    // The next to append completes them.
-                    None => self.note(place << (LEVELS * file), "hashes above the entries are missing"),
-                }
-            }
-        }
-        self.root_at(size);
-        (self.report.size, self.report.root) = (size, Some(self.frontier.root()));
-        Ok(())
-    }
-
-    fn root_at(&mut self, size: u64) {
-        if let Some(root) = self.roots.get_mut(&size) {
-            *root = Some(self.frontier.root());
-        }
-    }
-
-    /// Takes note of what an entry says, and of whether it can follow the ones before it.
-    fn take(&mut self, index: u64, bytes: &[u8; ENTRY_BYTES]) {
-        match Entry::decode(bytes) {
-            None => self.fault(index, "no version of omni writes such an entry: its bytes were changed"),
-            Some(Entry::Other { kind }) => self.note(index, format!("an entry of a later version, of kind {kind}")),
-            Some(Entry::Key { number, public }) => {
-                if number != self.keys.len() as u64 + 1 {
-                    let wanted = self.keys.len() + 1;
-                    self.fault(index, format!("it names key {number} where key {wanted} should follow"));
-                }
-                self.keys.push((index, public));
-            }
-            Some(Entry::Frame { session, writer, seq, .. }) => {
-                let runs = self.journals.entry((session.clone(), writer)).or_default();
-                let next = runs.last().map_or(1, |run| run.seq + run.count);
-                match runs.last_mut() {
-                    Some(run) if run.seq + run.count == seq && run.place + run.count == index => run.count += 1,
-                    _ => runs.push(Run { seq, place: index, count: 1 }),
-                }
-                if seq != next {
-                    let journal = writer.as_str();
-                    let what = format!(
-                        "frame {seq} of the {journal} journal of session {session} where frame {next} should follow: an \
-                         entry was removed, repeated or moved"
-                    );
-                    self.fault(index, what);
-                }
-            }
-        }
-    }
-
     /// Tells where kept hashes differ, unless an entry below them was found out already.
     fn tell_differing(&mut self) {
         // What is changed below 256 entries shows in every file above; the smallest place says most.
-        let smallest: Vec<_> = self.differing.iter().filter(|(_, width)| *width == WIDTH).copied().collect();
-        let told = if smallest.is_empty() { self.differing.iter().copied().collect() } else { smallest };
+        let differing = &self.walk.differing;
+        let smallest: Vec<_> = differing.iter().filter(|(_, width)| *width == WIDTH).copied().collect();
+        let told = if smallest.is_empty() { differing.iter().copied().collect() } else { smallest };
         let found = self.report.first_bad();
         for (start, width) in told {
             let end = start + width;
@@ -226,7 +134,7 @@ impl Walk<'_> {
         let size = self.report.size;
         for level in 1..=HASH_FILES {
             let count = size >> (LEVELS * level);
-            if self.files.hashes(level, count, 1)?.is_some() {
+            if self.walk.files.hashes(level, count, 1)?.is_some() {
                 let what = "the hashes kept above the entries go on: the ledger was cut short";
                 self.fault(size, what);
             }
@@ -234,16 +142,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Compares every entry with the frame that it stands for.
-    fn journals(&mut self) -> Result<(), StoreError> {
-        let journals: Vec<_> = std::mem::take(&mut self.journals).into_iter().collect();
-        self.report.faults.extend(compare(self.home, &self.files, &journals)?);
-        Ok(())
-    }
-
     /// Whether each key was handed over to by the one before, and the last of them signed the checkpoint.
     fn judge_keys(&mut self, own: &[(u64, Note, Checkpoint)]) {
-        let Some((_, first)) = self.keys.first().copied() else {
+        let Some((_, first)) = self.walk.keys.first().copied() else {
             if let Some((_, _, checkpoint)) = own.first() {
                 self.fault(
                     None,
@@ -254,6 +155,7 @@ impl Walk<'_> {
         };
         let name = origin(&first);
         let keys = self
+            .walk
             .keys
             .iter()
             .filter_map(|(index, public)| Some((*index, VerifierKey::new(&name, KeyKind::Note, *public).ok()?)));
@@ -311,7 +213,7 @@ impl Walk<'_> {
 
     fn judge_root(&mut self, checkpoint: &Checkpoint, named: &str) {
         let (size, have) = (checkpoint.size, self.report.size);
-        match self.roots.get(&size).copied().flatten() {
+        match self.walk.roots.get(&size).copied() {
             Some(root) if root == checkpoint.root => {}
             Some(_) => self.fault(
                 self.first_doubt(size),
@@ -331,7 +233,7 @@ impl Walk<'_> {
     /// Where a ledger that contradicts a signature was changed first, as far as journals and kept hashes tell.
     fn first_doubt(&self, size: u64) -> Option<u64> {
         let found = self.report.first_bad().filter(|index| *index < size);
-        found.or_else(|| self.differing.iter().map(|(start, _)| *start).find(|start| *start < size))
+        found.or_else(|| self.walk.differing.iter().map(|(start, _)| *start).find(|start| *start < size))
     }
 
     /// Compares the ledger with a checkpoint that somebody kept.
@@ -356,6 +258,23 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// The checkpoint, and those by which keys handed over: 0 and the key's number.
+fn own_checkpoints(home: &Home, report: &mut LedgerReport) -> Vec<(u64, Note, Checkpoint)> {
+    let directory = home.ledger();
+    let handovers = (2..).map(|number| (number, directory.join(format!("handover.{number}"))));
+    let paths = std::iter::once((0, directory.join("checkpoint")));
+    let paths = paths.chain(handovers.take_while(|(_, path)| path.exists()));
+    let mut found = Vec::new();
+    for (number, path) in paths {
+        match read_checkpoint(&path) {
+            Ok(Some((note, checkpoint))) => found.push((number, note, checkpoint)),
+            Ok(None) => {}
+            Err(error) => report.faults.push(LedgerFinding { index: None, what: error.to_string() }),
+        }
+    }
+    found
 }
 
 /// A checkpoint that somebody kept, out of its file.

@@ -4,7 +4,7 @@ use super::super::{Home, StoreError, StoredEvent, blocks};
 use super::files::Files;
 use super::table::{known, place_of};
 use crate::ledger::{ENTRY_BYTES, Entry, Hash, leaf_hash};
-use crate::model::SessionId;
+use crate::model::{SessionId, Writer};
 use rusqlite::Connection;
 use std::collections::VecDeque;
 
@@ -74,7 +74,7 @@ fn add_events(connection: &Connection, found: &mut [LedgerEntry]) -> rusqlite::R
         };
         let length = (0..).zip(&found[at..]).take_while(|(place, entry)| follows((*place, entry))).count();
         let run = &mut found[at..at + length];
-        let mut events = events_of(connection, &session, writer.as_str(), seq, length as u64, &mut bytes)?;
+        let mut events = events_of(connection, &session, writer, (seq, length as u64), &mut bytes)?;
         let last = events.back().map(|event| event.seq);
         for (number, entry) in (seq..).zip(run) {
             if events.front().is_some_and(|event| event.seq == number) {
@@ -94,17 +94,21 @@ fn add_events(connection: &Connection, found: &mut [LedgerEntry]) -> rusqlite::R
 fn events_of(
     connection: &Connection,
     session: &SessionId,
-    writer: &str,
-    seq: u64,
-    count: u64,
+    writer: Writer,
+    (seq, count): (u64, u64),
     bytes: &mut usize,
 ) -> rusqlite::Result<VecDeque<StoredEvent>> {
     let end = seq.saturating_add(count);
     let mut events = VecDeque::new();
     blocks::of_session(connection, session, seq, |block| {
-        for event in block.events() {
-            let event = event?;
-            if event.writer != writer || event.seq < seq {
+        let block = block.open()?;
+        for kept in block.frames() {
+            let kept = kept?;
+            if kept.writer != writer {
+                continue;
+            }
+            let event = block.event(&kept)?;
+            if event.seq < seq {
                 continue;
             }
             if event.seq >= end {

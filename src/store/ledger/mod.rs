@@ -8,7 +8,7 @@
 //! signed was brought to the disk before, and can never be un-happened by a loss of power.
 
 mod check;
-mod compare;
+mod entered;
 mod entries;
 mod error;
 mod files;
@@ -16,6 +16,7 @@ mod key;
 mod sign;
 mod table;
 mod tiles;
+mod walk;
 mod witness;
 
 #[cfg(test)]
@@ -29,15 +30,17 @@ pub use sign::{Checkpointed, LedgerKey};
 pub use tiles::Exported;
 pub use witness::{Witness, WitnessError};
 
-pub(super) use check::{check, read_kept};
+pub(super) use check::{Check, read_kept};
+pub(super) use entered::Entered;
 pub(super) use entries::{entries, places, size};
 pub(super) use files::{Files, mark_moved, moved_to, note_files};
 pub(super) use sign::{
     CHECKPOINT, OpenBook, announce, checkpoint, keep_cosigned, keep_signatures, keys, receipt, receipt_of_entry,
     rotate, sign, submission, submission_of, succeed,
 };
-pub(super) use table::{append_folded, first_unlike, known};
+pub(super) use table::{FoldedFrame, append_folded, first_unlike, known};
 pub(super) use tiles::export;
+pub(super) use walk::Walk;
 
 use super::{Home, StoreError};
 use crate::ledger::{Checkpoint, NOTE_BYTES_MAX, Note, POLICY_BYTES_MAX, WitnessPolicy};

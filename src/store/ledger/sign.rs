@@ -290,7 +290,7 @@ pub(in super::super) fn receipt_of_entry(
     let proof = match Entry::decode(&bytes) {
         Some(Entry::Frame { session, writer, seq, .. }) => {
             let path = home.database();
-            let number = number_of(connection, &session, writer.as_str(), seq);
+            let number = number_of(connection, &session, writer, seq);
             let number = number.map_err(|error| StoreError::database(&path, "read", error))?;
             return receipt(connection, home, &session, number.ok_or_else(missing)?);
         }

@@ -7,8 +7,9 @@
 use super::super::summary_row::signed;
 use super::super::{Home, StoreError, blocks};
 use super::files::{Files, READ_ENTRIES};
+use super::walk::{Journal, Run, Walk};
 use super::{LedgerError, checkpoint_size};
-use crate::ledger::{ENTRY_BYTES, Entry, HASH_PLACE, Hash};
+use crate::ledger::{ENTRY_BYTES, Entry, Hash, frame_number};
 use crate::model::{SessionId, Writer};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
@@ -42,9 +43,6 @@ pub(in super::super) struct Known {
     boot: String,
 }
 
-/// A journal, as rows name it.
-type Journal = (String, String);
-
 /// What is known of the ledger; none where nothing was noted yet.
 pub(in super::super) fn known(connection: &Connection) -> rusqlite::Result<Option<Known>> {
     let there: bool = connection.query_row(
@@ -63,8 +61,13 @@ pub(in super::super) fn known(connection: &Connection) -> rusqlite::Result<Optio
     row.optional()
 }
 
-/// Takes everything that was folded and is not in the ledger yet into it. To be called within the folding transaction.
-pub(in super::super) fn append_folded(transaction: &Connection, home: &Home) -> Result<(), StoreError> {
+/// Takes everything that was folded and is not in the ledger yet into it: what is `fresh` of it need not be read back. To be
+/// called within the folding transaction.
+pub(in super::super) fn append_folded(
+    transaction: &Connection,
+    home: &Home,
+    fresh: Vec<FoldedFrame>,
+) -> Result<(), StoreError> {
     let path = home.database();
     let failed = |error| StoreError::database(&path, "write to", error);
     let before = known(transaction).map_err(failed)?;
@@ -74,30 +77,31 @@ pub(in super::super) fn append_folded(transaction: &Connection, home: &Home) -> 
         return Ok(());
     }
     let mut book = Book::open(transaction, home, before)?;
+    book.take_fresh(fresh)?;
     book.take_folded()?;
     book.close().map_err(failed)
 }
 
-/// A folded frame.
-struct Row {
-    event: u64,
-    journal: Journal,
-    seq: u64,
-    hash: Hash,
+/// A frame that was folded: its event's place among all, its journal, its number there and its hash.
+pub(in super::super) struct FoldedFrame {
+    pub event: u64,
+    pub journal: Journal,
+    pub seq: u64,
+    pub hash: Hash,
 }
 
 fn has_more(connection: &Connection, after: u64) -> rusqlite::Result<bool> {
     Ok(blocks::last_entry(connection)? > after)
 }
 
-fn folded_after(connection: &Connection, after: u64) -> rusqlite::Result<Vec<Row>> {
+fn folded_after(connection: &Connection, after: u64) -> rusqlite::Result<Vec<FoldedFrame>> {
     let mut rows = Vec::new();
     blocks::after(connection, after, |block| {
-        let session = block.extent.session.to_string();
+        let block = block.open()?;
         for (kept, chain) in block.hashed()? {
             if kept.entry > after {
-                let journal = (session.clone(), kept.writer.as_str().to_owned());
-                rows.push(Row { event: kept.entry, journal, seq: chain.frames(), hash: chain.head() });
+                let journal = (block.extent.session.clone(), kept.writer);
+                rows.push(FoldedFrame { event: kept.entry, journal, seq: chain.frames(), hash: chain.head() });
             }
         }
         Ok::<_, rusqlite::Error>(rows.len() < BATCH)
@@ -177,7 +181,7 @@ impl<'a> Book<'a> {
             for (index, bytes) in (self.known.size..).zip(self.files.read(self.known.size, count)?) {
                 match Entry::decode(&bytes) {
                     Some(Entry::Frame { session, writer, seq, .. }) => {
-                        runs.add((session.to_string(), writer.as_str().to_owned()), seq, index);
+                        runs.add((session, writer), seq, index);
                     }
                     Some(Entry::Key { number, public }) => self.note_key(number, index, &public)?,
                     _ => {}
@@ -201,8 +205,20 @@ impl<'a> Book<'a> {
         }
     }
 
+    /// Appends what was folded just now, unless something that was folded before is still to come.
+    fn take_fresh(&mut self, fresh: Vec<FoldedFrame>) -> Result<(), StoreError> {
+        if let (Some(first), Some(last)) = (fresh.first(), fresh.last())
+            && first.event == self.known.events + 1
+        {
+            let upto = last.event;
+            self.take(fresh)?;
+            self.known.events = upto;
+        }
+        Ok(())
+    }
+
     /// Appends the frames that are not in the ledger yet.
-    fn take(&mut self, frames: Vec<Row>) -> Result<(), StoreError> {
+    fn take(&mut self, frames: Vec<FoldedFrame>) -> Result<(), StoreError> {
         let (mut entries, mut runs) = (Vec::with_capacity(frames.len()), Runs::default());
         for frame in frames {
             let next = self.next_of(&frame.journal).map_err(|error| self.explain(error.into()))?;
@@ -211,9 +227,8 @@ impl<'a> Book<'a> {
             }
             let entry = encode(&frame).filter(|_| frame.seq == next);
             let Some(entry) = entry else {
-                let writer = Writer::ALL.into_iter().find(|writer| writer.as_str() == frame.journal.1);
-                let writer = writer.map_or("unknown", Writer::as_str);
-                return Err(LedgerError::Gap { session: frame.journal.0, writer, seq: frame.seq }.into());
+                let (session, writer) = (frame.journal.0.to_string(), frame.journal.1.as_str());
+                return Err(LedgerError::Gap { session, writer, seq: frame.seq }.into());
             };
             runs.add(frame.journal.clone(), frame.seq, self.files.size() + entries.len() as u64);
             self.next.insert(frame.journal, frame.seq + 1);
@@ -260,7 +275,8 @@ impl<'a> Book<'a> {
         }
         let text = "SELECT seq + count FROM ledger_runs WHERE session = ?1 AND writer = ?2 ORDER BY seq DESC LIMIT 1";
         let mut statement = self.connection.prepare_cached(text)?;
-        let found: Option<i64> = statement.query_row([&journal.0, &journal.1], |row| row.get(0)).optional()?;
+        let found: Option<i64> =
+            statement.query_row([journal.0.as_str(), journal.1.as_str()], |row| row.get(0)).optional()?;
         let next = found.map_or(1, i64::cast_unsigned);
         self.next.insert(journal.clone(), next);
         Ok(next)
@@ -270,7 +286,8 @@ impl<'a> Book<'a> {
         let text = "INSERT OR REPLACE INTO ledger_runs VALUES (?1, ?2, ?3, ?4, ?5)";
         let mut statement = self.connection.prepare_cached(text)?;
         for ((session, writer), seq, place, count) in runs.0 {
-            statement.execute(params![session, writer, signed(seq), signed(place), signed(count)])?;
+            let (seq, place, count) = (signed(seq), signed(place), signed(count));
+            statement.execute(params![session.as_str(), writer.as_str(), seq, place, count])?;
         }
         Ok(())
     }
@@ -319,9 +336,8 @@ impl Runs {
     }
 }
 
-fn encode(frame: &Row) -> Option<[u8; ENTRY_BYTES]> {
-    let session: SessionId = frame.journal.0.parse().ok()?;
-    let writer = Writer::ALL.into_iter().find(|writer| writer.as_str() == frame.journal.1)?;
+fn encode(frame: &FoldedFrame) -> Option<[u8; ENTRY_BYTES]> {
+    let (session, writer) = frame.journal.clone();
     Entry::Frame { session, writer, seq: frame.seq, hash: frame.hash }.encode()
 }
 
@@ -341,28 +357,19 @@ pub(super) fn place_of(
 }
 
 /// The first entry that is not the one whose place the database noted.
-pub(in super::super) fn first_unlike(connection: &Connection, home: &Home) -> Result<Option<u64>, StoreError> {
-    let path = home.database();
-    let failed = |error| StoreError::database(&path, "read", error);
-    let Some(files) = Files::open(home)? else { return Ok(None) };
+pub(in super::super) fn first_unlike(connection: &Connection, walk: &Walk) -> rusqlite::Result<Option<u64>> {
     let text = "SELECT session, writer, seq, place, count FROM ledger_runs ORDER BY place";
-    let mut statement = connection.prepare(text).map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned).map_err(failed);
-        let journal: Journal = (row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);
-        let (seq, first) = (number(2)?, number(3)?);
-        let end = (first + number(4)?).min(files.size());
-        let mut place = first;
-        while place < end {
-            for found in files.read(place, READ_ENTRIES.min(end - place))? {
-                let row = Row { event: 0, journal: journal.clone(), seq: seq + (place - first), hash: Hash([0; 32]) };
-                let noted = encode(&row).is_some_and(|noted| noted[..HASH_PLACE] == found[..HASH_PLACE]);
-                if !noted {
-                    return Ok(Some(place));
-                }
-                place += 1;
-            }
+    let mut statement = connection.prepare(text)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let named = |column| row.get::<_, String>(column);
+        let run = Run { seq: number(2)?, place: number(3)?, count: number(4)? };
+        // What no version writes was entered nowhere.
+        let journal = named(0)?.parse().ok().zip(Writer::from_name(&named(1)?));
+        let unlike = journal.map_or(Some(run.place), |journal| walk.unlike(&journal, run));
+        if unlike.is_some() {
+            return Ok(unlike);
         }
     }
     Ok(None)
@@ -372,14 +379,15 @@ pub(in super::super) fn first_unlike(connection: &Connection, home: &Home) -> Re
 pub(super) fn number_of(
     connection: &Connection,
     session: &SessionId,
-    writer: &str,
+    writer: Writer,
     seq: u64,
 ) -> rusqlite::Result<Option<u64>> {
     let mut found = None;
     // An event has at least its frame's number.
     blocks::of_session(connection, session, seq, |block| {
-        for (kept, chain) in block.hashed()? {
-            if kept.writer.as_str() == writer && chain.frames() == seq {
+        for kept in block.open()?.frames() {
+            let kept = kept?;
+            if kept.writer == writer && frame_number(kept.payload) == Some(seq) {
                 found = Some(kept.number);
             }
         }

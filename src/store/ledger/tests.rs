@@ -1,7 +1,9 @@
 //! What the ledger keeps, proves, finds and survives.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::super::{Home, Journal, LedgerStore, Recorder, Sqlite, Store, StoreError, read_kept_checkpoint};
+use super::super::{
+    Home, Journal, LedgerStore, Recorder, Sqlite, Store, StoreError, check_files, read_kept_checkpoint,
+};
 use super::*;
 use crate::ledger::{
     ENTRY_BYTES, Entry, FRAME_OVERHEAD_BYTES, Frontier, HEADER_BYTES, Receipt, Signed, Submission, is_consistent,
@@ -69,7 +71,7 @@ impl World {
 
     /// What a check by the files alone finds wrong: the first entry, and all words.
     fn faults(&self) -> Vec<LedgerFinding> {
-        check(&self.home, &[]).unwrap().unwrap().faults
+        check_files(&self.home, &[]).unwrap().1.unwrap().faults
     }
 
     /// The first bad entry, as `omni audit verify` finds it.
@@ -420,7 +422,7 @@ fn a_kept_checkpoint_shows_a_cut_a_fork_and_another_ledger() {
     store.fold_all().unwrap();
     store.checkpoint().unwrap();
     drop(store);
-    let judged = |home: &Home, kept: &[_]| check(home, kept).unwrap().unwrap().faults;
+    let judged = |home: &Home, kept: &[_]| check_files(home, kept).unwrap().1.unwrap().faults;
     assert_eq!(judged(&world.home, &kept), []);
     let newer = [read_kept_checkpoint(&world.path("checkpoint")).unwrap()];
     // An old copy in the place of the whole home: the same ledger, as it was.

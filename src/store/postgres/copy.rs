@@ -224,6 +224,7 @@ impl Source<'_> {
     fn send_events(&self, link: &Link, table: &Table) -> Result<(), Fault> {
         let mut page = Page::of(table);
         let sent = blocks::after(&self.from.connection, 0, |block| {
+            let block = block.open()?;
             for (kept, chain) in block.hashed()? {
                 let event = block.event(&kept)?;
                 let row = [

@@ -233,13 +233,13 @@ impl<'a> Ledger<'a> {
 }
 
 fn gap(journal: &Journal, seq: i64) -> Fault {
-    let writer = Writer::ALL.into_iter().find(|writer| writer.as_str() == journal.1).map_or("unknown", Writer::as_str);
+    let writer = Writer::from_name(&journal.1).map_or("unknown", Writer::as_str);
     LedgerError::Gap { session: journal.0.clone(), writer, seq: seq.cast_unsigned() }.into()
 }
 
 fn encode(journal: &Journal, seq: i64, hash: Hash) -> Option<[u8; ENTRY_BYTES]> {
     let session = journal.0.parse().ok()?;
-    let writer = Writer::ALL.into_iter().find(|writer| writer.as_str() == journal.1)?;
+    let writer = Writer::from_name(&journal.1)?;
     Entry::Frame { session, writer, seq: seq.cast_unsigned(), hash }.encode()
 }
 

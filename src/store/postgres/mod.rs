@@ -238,7 +238,7 @@ impl LedgerStore for Postgres {
         super::ledger::export(rebuilt.home(), &signed, to)
     }
 
-    fn verify_ledger(&self, kept: &[(Note, Checkpoint)]) -> Result<Option<LedgerReport>, StoreError> {
-        verify::ledger(&self.link, &self.home, &self.machine, kept)
+    fn verify_all(&self, kept: &[(Note, Checkpoint)]) -> Result<(Vec<Report>, Option<LedgerReport>), StoreError> {
+        Ok((self.verify()?, verify::ledger(&self.link, &self.home, &self.machine, kept)?))
     }
 }

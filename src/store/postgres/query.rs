@@ -128,7 +128,7 @@ pub(super) fn stored_frame(link: &Link, session: &SessionId, number: u64) -> Res
     let text = "SELECT writer, seq, payload FROM events WHERE session = $1 AND number = $2";
     let Some(row) = link.query_opt(text, &[&session.as_str(), &signed(number)])? else { return Ok(None) };
     let (name, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let Some(writer) = Writer::ALL.into_iter().find(|writer| writer.as_str() == name) else { return Ok(None) };
+    let Some(writer) = Writer::from_name(&name) else { return Ok(None) };
     let text = "SELECT hash FROM events WHERE session = $1 AND writer = $2 AND seq = $3";
     let before = link.query_opt(text, &[&session.as_str(), &name, &(seq - 1)])?;
     let before = before.map(|row| hash(row.try_get(0)?)).transpose()?;

@@ -133,7 +133,7 @@ fn one_log_of_two_machines_has_every_frame_once_and_each_sees_the_others() {
     assert_eq!(copy_to_files(&home, home.store().unwrap(), &path).unwrap(), 2);
     let journal = |home: &Path| fs::read(home.join("sessions").join(one.as_str()).join("proxy.journal")).unwrap();
     assert_eq!(journal(&path), journal(world.home("one").path()));
-    let report = super::super::check_ledger_files(&Home::find(&path).unwrap(), &[]).unwrap().unwrap();
+    let report = super::super::check_files(&Home::find(&path).unwrap(), &[]).unwrap().1.unwrap();
     assert_eq!((report.size, report.faults), (309, vec![]));
 }
 

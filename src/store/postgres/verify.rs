@@ -7,7 +7,7 @@ use super::rebuilt::Scratch;
 use super::summary_row;
 use crate::ledger::{Checkpoint, Header, Note};
 use crate::model::{SessionId, Writer};
-use crate::store::verify::{Memory, Report, compare_journal, rows_alone};
+use crate::store::verify::{Memory, Report, check_files, journal, rows_alone};
 use crate::store::{Home, LedgerFinding, LedgerReport, StoreError};
 
 /// How many rows are asked for at once.
@@ -25,7 +25,7 @@ pub(super) fn session(link: &Link, home: &Home, machine: &str, session: &Session
         // Before the file, which only grows.
         let memory = link.moment(|link| remember(link, &header))?;
         reports.extend(match here {
-            true => compare_journal(memory, home, &header, over),
+            true => journal(memory, home, &header, over, None)?,
             false => memory.map(|memory| rows_alone(memory, &header)),
         });
     }
@@ -71,7 +71,7 @@ pub(super) fn ledger(
     kept: &[(Note, Checkpoint)],
 ) -> Result<Option<LedgerReport>, StoreError> {
     let scratch = Scratch::of_everything(link, home, machine)?;
-    let report = crate::store::ledger::check(scratch.home(), kept)?;
+    let (_, report) = check_files(scratch.home(), kept)?;
     if report.is_none() && scratch.noted == 0 && kept.is_empty() {
         return Ok(None);
     }
