@@ -105,3 +105,19 @@ git remote | wc -l; git fetch -q ./made; git rebase -q main; git reflog late | w
         assert!(finish(fsck, b"").status.success());
     }
 }
+
+attack! {
+    /// Git makes a repository's directory twice, and what a session does first can fall into the tick of the clock in which it began.
+    fn a_repository_begins_in_another_however_soon(world) {
+        let work = world.workspace();
+        repository(world, &work);
+        let script = "mkdir near && : > near/file && mkdir near/.git && ! mkdir near/.git/ && ! mkdir .git/hooks";
+        for _ in 0..12 {
+            let outcome = world.shell(&[], script);
+            let said: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("mkdir:")).collect();
+            assert!(said.len() == 2 && said.iter().all(|line| line.ends_with("File exists")), "{outcome:?}");
+            assert_eq!(outcome.code(), Some(0), "{outcome:?}");
+            fs::remove_dir_all(work.join("near")).unwrap();
+        }
+    }
+}

@@ -195,6 +195,10 @@ impl<'a> Gate<'a> {
         if by.is_about_a_git_directory() && self.is_piece_of_own(act, path, &judged) {
             return Ok(false);
         }
+        // Nothing is made over what is there, so that this is what the caller would hear outside: git(1) makes its directory twice.
+        if act == FileAct::Make && repositories::file_at(path).is_some() {
+            return Err(Errno::EXIST);
+        }
         Err(self.refused(act, path, by.rule))
     }
 }

@@ -144,14 +144,15 @@ impl Gate<'_> {
         path.strip_suffix(b"/.git").is_some_and(|above| is_empty(above) || self.is_younger(above))
     }
 
-    /// Whether a directory was made since the session began, where its file system remembers.
+    /// Whether a directory was made since the session began, where its file system remembers. One that came in the same tick of the
+    /// clock that files are dated by is taken for the session's, as one is that somebody else makes outside while it runs.
     fn is_younger(&self, directory: &[u8]) -> bool {
         let wanted = rustix::fs::StatxFlags::BTIME;
         let stat = rustix::fs::statx(CWD, directory, AtFlags::SYMLINK_NOFOLLOW, wanted);
         stat.is_ok_and(|stat| {
             let known = stat.stx_mask & wanted.bits() != 0;
             known
-                && (stat.stx_btime.tv_sec, i64::from(stat.stx_btime.tv_nsec)) > (self.since.tv_sec, self.since.tv_nsec)
+                && (stat.stx_btime.tv_sec, i64::from(stat.stx_btime.tv_nsec)) >= (self.since.tv_sec, self.since.tv_nsec)
         })
     }
 
