@@ -127,6 +127,7 @@ fn of_the_proxy() -> Vec<Event> {
             vendor: "anthropic".to_owned(),
             model: "claude-x".to_owned(),
             usage,
+            service: String::new(),
             cost: NanoUsd(12_345_000),
             pricing: Pricing::Exact,
             price_table: "2026-01-01".to_owned(),

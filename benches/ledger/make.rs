@@ -191,6 +191,7 @@ pub fn request_events(numbers: &mut Numbers, request: u64, place: u64) -> anyhow
             vendor: "anthropic".to_owned(),
             model: "claude-sonnet-4-5".to_owned(),
             usage,
+            service: String::new(),
             cost: NanoUsd(cost),
             pricing: Pricing::Exact,
             price_table: "2026-11-26".to_owned(),

@@ -167,9 +167,13 @@ fn words_of_request(event: &Event) -> String {
             let missing = missing.as_ref().map_or_else(String::new, |why| format!(", not whole: {why}"));
             format!("#{} {whose} was recorded, {bytes} B{missing}", request.0)
         }
-        Event::UsageMetered { request, model, usage, cost, pricing, .. } => {
-            let cost = listing::money(*cost, 0);
-            format!("#{} {model}: {}, {cost}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
+        Event::UsageMetered { request, dialect, model, .. } if dialect == "unmetered" => {
+            format!("#{} {model}: not metered, nobody can say what it costs", request.0)
+        }
+        Event::UsageMetered { request, model, usage, service, cost, pricing, .. } => {
+            let (cost, service) =
+                (listing::money(*cost, 0), if service.is_empty() { "" } else { &format!(", {service}") });
+            format!("#{} {model}: {}, {cost}{service}{}", request.0, listing::tokens(usage), pricing_words(*pricing))
         }
         _ => String::new(),
     }

@@ -75,7 +75,7 @@ struct RequestStory {
     /// What it used in all, when it was a model call.
     #[serde(flatten)]
     call: Option<CallStory>,
-    /// The single calls, where there were several: those on a WebSocket.
+    /// The single calls, where there were several: those on a WebSocket, or in what was fetched of a batch.
     #[serde(skip_serializing_if = "is_single")]
     calls: Vec<CallStory>,
 }
@@ -88,6 +88,9 @@ struct CallStory {
     #[serde(skip_serializing_if = "String::is_empty")]
     vendor: String,
     usage: Usage,
+    /// The class of service that it was billed as, where that is not the usual one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    service: String,
     cost_usd: String,
     pricing: Pricing,
     price_table: String,
@@ -212,10 +215,10 @@ fn take_in(requests: &mut BTreeMap<RequestNumber, RequestStory>, stored: &Stored
                 story.end = Some(end);
             });
         }
-        Event::UsageMetered { request, dialect, vendor, model, usage, cost, pricing, price_table } => {
+        Event::UsageMetered { request, dialect, vendor, model, usage, service, cost, pricing, price_table } => {
             let Some(story) = requests.get_mut(&request) else { return };
             let cost_usd = cost.to_decimal();
-            let call = CallStory { model, dialect, vendor, usage, cost_usd, pricing, price_table, cost };
+            let call = CallStory { model, dialect, vendor, usage, service, cost_usd, pricing, price_table, cost };
             story.calls.push(call.clone());
             story.call = Some(story.call.take().map_or(call.clone(), |before| before.and(call)));
         }

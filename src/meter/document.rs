@@ -31,6 +31,10 @@ pub(super) enum Slot {
     Finish,
     /// Something that is charged for in a way that no table here expresses.
     Unpriced,
+    /// Whether the answer is made after it was said that it will be.
+    Background,
+    /// An answer in a list of them ended.
+    Listed,
 }
 
 /// The wanted values of one document.
@@ -45,6 +49,8 @@ pub(super) struct Document {
     pub(super) usage: Option<Vec<u8>>,
     pub(super) tier: Option<String>,
     pub(super) status: Option<String>,
+    /// Whether the answer was made in the background, where it says so.
+    pub(super) background: Option<bool>,
     pub(super) stop_reason: Option<String>,
     /// Whether the model asks for tools to be run.
     pub(super) asks_for_tools: bool,
@@ -59,7 +65,8 @@ pub(super) struct Document {
 }
 
 impl Document {
-    fn take(&mut self, slot: Slot, raw: &[u8]) {
+    /// Takes a value in.
+    pub(super) fn take(&mut self, slot: Slot, raw: &[u8]) {
         let text = || match serde_json::from_slice::<Option<String>>(raw) {
             Ok(text) if text.as_ref().is_none_or(|text| text.len() <= TEXT_BYTES_MAX) => Ok(text),
             _ => Err(()),
@@ -77,6 +84,11 @@ impl Document {
                 self.unpriced |= raw != b"null";
                 return;
             }
+            Slot::Background => {
+                self.background = serde_json::from_slice(raw).unwrap_or_default();
+                return;
+            }
+            Slot::Listed => return,
             Slot::OutputItem => return self.item(text().ok().flatten().as_deref().unwrap_or_default()),
             Slot::Call => {
                 self.asks_for_tools |= raw != b"null";
@@ -145,6 +157,8 @@ const RESPONSES: &[(Path, Slot)] = &[
     (&["service_tier"], Slot::Tier),
     (&["response", "service_tier"], Slot::Tier),
     (&["status"], Slot::Status),
+    (&["background"], Slot::Background),
+    (&["response", "background"], Slot::Background),
     (&["error"], Slot::Error),
     (&["item", "type"], Slot::OutputItem),
     (&["output", EACH, "type"], Slot::OutputItem),

@@ -8,9 +8,9 @@ const GENERATE: [&str; 2] = [":generateContent", ":streamGenerateContent"];
 /// What calls of Anthropic's models end in at Google's Vertex AI.
 const RAW_PREDICT: [&str; 2] = [":rawPredict", ":streamRawPredict"];
 /// Ends of the hosts of Microsoft's OpenAI and Foundry resources.
-const AZURE: [&str; 3] = [".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
+pub(super) const AZURE: [&str; 3] = [".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
 /// Ends of the hosts of Amazon's regions.
-const AMAZON: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
+pub(super) const AMAZON: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
 /// A model API: its wire format, who bills, and the model where the path names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod dialect;
 mod document;
 mod endpoint;
 mod gemini;
+mod later;
 mod model_hosts;
 mod openai;
 mod own_prices;
@@ -45,6 +46,7 @@ pub use admission::{Admission, Budget, Wish, admit};
 pub use bound::Bound;
 pub use dialect::Dialect;
 pub use endpoint::Endpoint;
+pub use later::{Later, LaterMeter, Told};
 pub use model_hosts::ModelHosts;
 pub use own_prices::{OwnPricesError, own_prices};
 pub use prices::Prices;
@@ -56,7 +58,7 @@ pub use rewrite::{clamp, with_model};
 pub use table::{PriceError, PriceTable, Source, undated};
 pub use turn_track::{Answered, Part, Said, TurnTrack, said};
 pub use turns::Turns;
-pub use unmetered::{IN_BACKGROUND, unmetered};
+pub use unmetered::{IN_BACKGROUND, Unmetered, unmetered};
 pub use vendor::Vendor;
 
 use crate::model::Usage;
@@ -64,7 +66,7 @@ use document::{Body, Document, Found};
 use request::Request;
 
 /// The model's name where neither the answer nor the request gives one.
-const UNKNOWN_MODEL: &str = "unknown";
+pub const UNKNOWN_MODEL: &str = "unknown";
 
 /// Reads one model call as its bytes pass. Its memory is bounded whatever passes.
 pub struct Meter {
@@ -104,15 +106,16 @@ impl Meter {
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
         let Endpoint { dialect, vendor, model } = endpoint;
-        let tally = match dialect {
-            Dialect::AnthropicMessages => Tally::Anthropic(anthropic::Tally::default()),
-            Dialect::OpenAiResponses | Dialect::OpenAiChat => Tally::OpenAi(openai::Tally::new(dialect, vendor)),
-            Dialect::GoogleGenerate => Tally::Gemini(gemini::Tally::default()),
-            Dialect::BedrockConverse => Tally::Converse(converse::Tally::default()),
-        };
+        let tally = Tally::new(dialect, vendor);
         let (request, answer) = (Request::new(), Answer::Awaited);
         let (damaged, asks_for_tools) = (false, false);
         Self { dialect, request, answer, tally, damaged, asks_for_tools, vendor, named: model }
+    }
+
+    /// One of the same kind, of which nothing passed yet.
+    #[must_use]
+    pub fn idle(&self) -> Self {
+        Self::new(Endpoint { dialect: self.dialect, vendor: self.vendor, model: None })
     }
 
     /// The dialect it reads.
@@ -190,13 +193,26 @@ impl Meter {
     /// answer, or an error.
     #[must_use]
     pub fn finish(mut self, complete: bool) -> Option<Reading> {
-        let Self { answer, tally, damaged, request, named, vendor, .. } = &mut self;
+        self.end(complete)
+    }
+
+    /// The same of an answer that was asked for earlier: what the vendor calls it, and whether it was made in the background,
+    /// where it says so. None where it is not made yet, or did not come whole.
+    fn told(mut self, complete: bool) -> Option<(Option<String>, Option<bool>, Reading)> {
+        let reading = self.end(complete)?;
+        let Tally::OpenAi(tally) = &self.tally else { return None };
+        let whole = complete && (tally.is_over() || self.damaged) || reading.usage != Usage::default();
+        (whole && !tally.is_promised()).then(|| (tally.id().map(str::to_owned), tally.background(), reading))
+    }
+
+    fn end(&mut self, complete: bool) -> Option<Reading> {
+        let Self { answer, tally, damaged, request, named, vendor, .. } = self;
         match answer {
             Answer::Awaited | Answer::Refused => return None,
             Answer::Opaque => *damaged = true,
             Answer::Read(body) => {
                 body.end(complete, &mut |found| take(tally, damaged, found));
-                if complete && let Tally::OpenAi(tally) = tally {
+                if complete {
                     tally.end_of_body();
                 }
             }
@@ -205,30 +221,40 @@ impl Meter {
             return None;
         }
         let asked = request.asked();
-        let nothing = |certainty, model| Reading {
-            model,
-            usage: Usage::default(),
-            certainty,
-            terms: Terms::default(),
-            shares: Vec::new(),
-            charged: None,
-        };
         // Bedrock prices a model by its own name for it, which the model itself does not know.
         let own = named.take_if(|_| *vendor == Vendor::Bedrock);
         let answered = || tally.model().map(str::to_owned);
         let model = own.or_else(answered).or_else(|| named.take()).or_else(|| asked.model.clone());
         let model = model.unwrap_or_else(|| UNKNOWN_MODEL.to_owned());
         match tally.reading(asked.service_tier.as_deref()) {
-            _ if *damaged => Some(nothing(Certainty::Unreadable, model)),
-            Some(reading) if reading.certainty == Certainty::Unreadable => Some(nothing(Certainty::Unreadable, model)),
+            _ if *damaged => Some(Reading::of_nothing(Certainty::Unreadable, model)),
+            Some(reading) if reading.certainty == Certainty::Unreadable => {
+                Some(Reading::of_nothing(Certainty::Unreadable, model))
+            }
             Some(reading) => Some(Reading { model, ..reading }),
-            None if complete => Some(nothing(Certainty::Unreadable, model)),
-            None => Some(nothing(Certainty::Partial, model)),
+            None if complete => Some(Reading::of_nothing(Certainty::Unreadable, model)),
+            None => Some(Reading::of_nothing(Certainty::Partial, model)),
         }
     }
 }
 
 impl Tally {
+    fn new(dialect: Dialect, vendor: Vendor) -> Self {
+        match dialect {
+            Dialect::AnthropicMessages => Self::Anthropic(anthropic::Tally::default()),
+            Dialect::OpenAiResponses | Dialect::OpenAiChat => Self::OpenAi(openai::Tally::new(dialect, vendor)),
+            Dialect::GoogleGenerate => Self::Gemini(gemini::Tally::default()),
+            Dialect::BedrockConverse => Self::Converse(converse::Tally::default()),
+        }
+    }
+
+    /// The body came to its end, which is all that says that a chat is over.
+    fn end_of_body(&mut self) {
+        if let Self::OpenAi(tally) = self {
+            tally.end_of_body();
+        }
+    }
+
     fn absorb(&mut self, document: Document) -> Result<(), ()> {
         match self {
             Self::Anthropic(tally) => tally.absorb(document),
@@ -272,11 +298,7 @@ fn take(tally: &mut Tally, damaged: &mut bool, found: Found) {
             *damaged |= document.damaged;
             *damaged |= tally.absorb(document).is_err();
         }
-        Found::Done => {
-            if let Tally::OpenAi(tally) = tally {
-                tally.end_of_body();
-            }
-        }
+        Found::Done => tally.end_of_body(),
         Found::Damage => *damaged = true,
         Found::Failure => match tally {
             Tally::Converse(tally) => tally.fail(),

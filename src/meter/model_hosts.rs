@@ -1,7 +1,7 @@
 //! Model calls to hosts that a user named, beside those of the vendors.
 
 use super::endpoint::{messages, openai};
-use super::{Dialect, Endpoint, Vendor};
+use super::{Dialect, Endpoint, Later, Vendor};
 use crate::model::{Host, ModelFormat, ModelHost, RequestLine};
 
 /// Where model calls go: to the vendors, and to hosts that a user named.
@@ -21,6 +21,13 @@ impl ModelHosts {
         Endpoint::of(line).or_else(|| self.0.iter().find_map(|named| endpoint_at(named, line)))
     }
 
+    /// What a request fetches of answers that were asked for earlier; none where it fetches something else.
+    #[must_use]
+    pub fn later(&self, line: &RequestLine) -> Option<Later> {
+        Later::of(line)
+            .or_else(|| self.0.iter().filter(|named| is_at(named, line)).find_map(|named| Later::at(named, line)))
+    }
+
     /// Where model calls go over a WebSocket that begins with this request.
     #[must_use]
     pub fn websocket(&self, line: &RequestLine) -> Option<Endpoint> {
@@ -30,8 +37,7 @@ impl ModelHosts {
 }
 
 fn endpoint_at(named: &ModelHost, line: &RequestLine) -> Option<Endpoint> {
-    let Host::Name(host) = &line.host else { return None };
-    if line.method != "POST" || *host != named.host || named.port.is_some_and(|port| port != line.port) {
+    if line.method != "POST" || !is_at(named, line) {
         return None;
     }
     let path = line.path.trim_end_matches('/');
@@ -41,6 +47,11 @@ fn endpoint_at(named: &ModelHost, line: &RequestLine) -> Option<Endpoint> {
     };
     let vendor = if named.free { Vendor::Local } else { Vendor::Own };
     Some(Endpoint { dialect: dialect?, vendor, model: None })
+}
+
+/// Whether a request goes to that host, at its port.
+fn is_at(named: &ModelHost, line: &RequestLine) -> bool {
+    matches!(&line.host, Host::Name(host) if *host == named.host) && named.port.is_none_or(|port| port == line.port)
 }
 
 #[cfg(test)]
@@ -81,6 +92,11 @@ mod tests {
             assert_eq!(of(method, host, port, path), None, "{method} {host}:{port}{path}");
         }
         assert!(hosts.websocket(&line("GET", "llm.example", 8000, "/v1/responses")).is_some());
+        let later = |host, port, path| hosts.later(&line("GET", host, port, path)).map(|later| later.endpoint().vendor);
+        assert_eq!(later("llm.example", 8000, "/v1/responses/resp_1"), Some(Vendor::Local));
+        assert_eq!(later("gateway.example", 443, "/v1/messages/batches/b/results"), Some(Vendor::Own));
+        assert_eq!(later("api.openai.com", 443, "/v1/responses/resp_1"), Some(Vendor::OpenAi));
+        assert_eq!(later("llm.example", 8001, "/v1/responses/resp_1"), None);
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(super) struct Tally {
     id: Option<String>,
     model: Option<String>,
     tier: Option<String>,
+    /// Whether the answer was only promised by then.
+    promised: bool,
+    /// Whether it was made in the background, where it says so.
+    background: Option<bool>,
     usage: Option<Usage>,
     /// What the call cost, where the vendor says so.
     charged: Option<NanoUsd>,
@@ -71,6 +75,8 @@ impl Tally {
             id: None,
             model: None,
             tier: None,
+            promised: false,
+            background: None,
             usage: None,
             charged: None,
             ended: false,
@@ -92,6 +98,8 @@ impl Tally {
         };
         let failure = matches!(document.kind.as_deref(), Some("error" | "response.failed"));
         self.failed |= failure || document.error || document.status.as_deref() == Some("failed");
+        self.promised = matches!(document.status.as_deref(), Some("queued" | "in_progress"));
+        self.background = document.background.or(self.background);
         self.id = document.id.or(self.id.take());
         self.model = document.model.or(self.model.take());
         self.tier = document.tier.or(self.tier.take());
@@ -123,6 +131,16 @@ impl Tally {
     /// Whether nothing more is to come.
     pub(super) fn is_over(&self) -> bool {
         self.ended || self.failed
+    }
+
+    /// Whether the answer is still to be made.
+    pub(super) fn is_promised(&self) -> bool {
+        self.promised
+    }
+
+    /// Whether it was made in the background, where it says so.
+    pub(super) fn background(&self) -> Option<bool> {
+        self.background
     }
 
     /// Whether the vendor answered with nothing but an error.

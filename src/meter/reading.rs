@@ -29,6 +29,20 @@ pub enum Tier {
     Ultrafast,
 }
 
+impl Tier {
+    /// The name in records; nothing for the usual one.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "",
+            Self::Priority => "priority",
+            Self::Flex => "flex",
+            Self::Batch => "batch",
+            Self::Ultrafast => "ultrafast",
+        }
+    }
+}
+
 /// What changes the price of a whole call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Terms {
@@ -64,4 +78,18 @@ pub struct Reading {
     pub shares: Vec<Share>,
     /// What the vendor says that the call cost, where it does.
     pub charged: Option<NanoUsd>,
+}
+
+impl Reading {
+    /// Of a successful call whose numbers cannot be read.
+    #[must_use]
+    pub fn unreadable(model: String) -> Self {
+        Self::of_nothing(Certainty::Unreadable, model)
+    }
+
+    /// Of a call of which no numbers are known.
+    pub(super) fn of_nothing(certainty: Certainty, model: String) -> Self {
+        let (usage, terms) = (Usage::default(), Terms::default());
+        Self { model, usage, certainty, terms, shares: Vec::new(), charged: None }
+    }
 }

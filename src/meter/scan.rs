@@ -56,6 +56,8 @@ enum Bracket {
 #[derive(Debug)]
 pub(super) struct Scanner<S: 'static> {
     wanted: &'static [(Path, S)],
+    /// Of which value the end is told.
+    ends: Option<(Path, S)>,
     state: State,
     open: Vec<Bracket>,
     names: [Vec<u8>; PATH_LEVELS_MAX],
@@ -69,7 +71,12 @@ impl<S: Copy> Scanner<S> {
     pub(super) fn new(wanted: &'static [(Path, S)]) -> Self {
         debug_assert!(wanted.iter().all(|(path, _)| path.len() <= PATH_LEVELS_MAX));
         let (open, key, kept) = (Vec::new(), Vec::new(), Vec::new());
-        Self { wanted, state: State::Value, open, names: Default::default(), key, capture: None, kept }
+        Self { wanted, ends: None, state: State::Value, open, names: Default::default(), key, capture: None, kept }
+    }
+
+    /// The same, which also tells when an object or array ends that stands there, after what is wanted within it.
+    pub(super) fn telling_ends_of(self, path: Path, slot: S) -> Self {
+        Self { ends: Some((path, slot)), ..self }
     }
 
     /// Begins a new document.
@@ -171,6 +178,9 @@ impl<S: Copy> Scanner<S> {
         }
         self.keep(&[byte]);
         self.end_value(found);
+        if let Some((_, slot)) = self.ends.filter(|(path, _)| self.is_at(path)) {
+            found(slot, &[]);
+        }
     }
 
     /// Takes bytes of a text up to its end or the piece's; returns how many.
@@ -236,11 +246,13 @@ impl<S: Copy> Scanner<S> {
 
     /// Which wanted value begins here, if any.
     fn wanted_here(&self) -> Option<S> {
-        let names = self.names.get(..self.open.len())?;
-        let here = |path: Path| {
-            path.len() == names.len() && path.iter().zip(names).all(|(want, name)| want.as_bytes() == name.as_slice())
-        };
-        self.wanted.iter().find(|(path, _)| here(path)).map(|(_, slot)| *slot)
+        self.wanted.iter().find(|(path, _)| self.is_at(path)).map(|(_, slot)| *slot)
+    }
+
+    /// Whether what stands within the brackets that are open stands there.
+    fn is_at(&self, path: Path) -> bool {
+        path.len() == self.open.len()
+            && path.iter().zip(&self.names).all(|(want, name)| want.as_bytes() == name.as_slice())
     }
 
     /// Notes the key, or the sign for an array's element, of the innermost open bracket.

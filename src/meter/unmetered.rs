@@ -1,6 +1,8 @@
 //! What vendors bill otherwise than call by call, or at prices that no table here has: where money is limited, nobody could say
 //! what it comes to before it is done, so none of it can be held.
 
+use super::Vendor;
+use super::endpoint::{AMAZON, AZURE};
 use crate::model::{Host, RequestLine};
 
 /// What vendors' batches are called, at the ends of paths that begin one.
@@ -31,52 +33,56 @@ const UNPRICED: [&str; 13] = [
     "/runs",
 ];
 
-/// Why nobody can say what a request to a vendor may come to, where nobody can. Whoever asks has seen that it is no model call
-/// that is metered.
+/// A request to a vendor of which nobody can say what it may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unmetered {
+    /// Who bills it.
+    pub vendor: Vendor,
+    /// Why nobody can say, for a person.
+    pub why: &'static str,
+}
+
+/// What a request to a vendor is of which nobody can say what it may come to. Whoever asks has seen that it is no model call that
+/// is metered.
 #[must_use]
-pub fn unmetered(line: &RequestLine) -> Option<&'static str> {
+pub fn unmetered(line: &RequestLine) -> Option<Unmetered> {
     let Host::Name(host) = &line.host else { return None };
-    if line.method != "POST" || !is_vendors(host.as_str()) {
-        return None;
-    }
+    let vendor = vendor_of(host.as_str()).filter(|_| line.method == "POST")?;
     let path = line.path.trim_end_matches('/');
     let ends = |all: &[&str]| all.iter().any(|end| path.ends_with(end));
-    match () {
-        () if ends(&BATCHES) => Some(
+    let why = match () {
+        () if ends(&BATCHES) => {
             "what a batch comes to is told only once it is done, which may be after this session: where a policy limits what \
-             calls cost, make them one by one",
-        ),
-        () if ends(&UNPRICED) => {
-            Some("omni knows no price for such a call, so none goes where a policy limits what calls cost")
+             calls cost, make them one by one"
         }
-        () => None,
-    }
+        () if ends(&UNPRICED) => {
+            "omni knows no price for such a call, so none goes where a policy limits what calls cost"
+        }
+        () => return None,
+    };
+    Some(Unmetered { vendor, why })
 }
 
 /// Why an answer that is to be made in the background is none that money can be held for.
 pub const IN_BACKGROUND: &str = "an answer that is made in the background is billed when it is done, which may be after this session: \
                                  where a policy limits what calls cost, ask for it in the foreground";
 
-fn is_vendors(host: &str) -> bool {
-    const HOSTS: [&str; 8] = [
-        "api.anthropic.com",
-        "api.openai.com",
-        "generativelanguage.googleapis.com",
-        "openrouter.ai",
-        "api.x.ai",
-        "api.mistral.ai",
-        "api.groq.com",
-        "api.deepseek.com",
-    ];
-    const ENDS: [&str; 5] = [
-        ".openai.azure.com",
-        ".services.ai.azure.com",
-        ".cognitiveservices.azure.com",
-        "aiplatform.googleapis.com",
-        ".amazonaws.com",
-    ];
-    let amazon = host.ends_with(".amazonaws.com") && !host.starts_with("bedrock");
-    HOSTS.contains(&host) || !amazon && ENDS.iter().any(|end| host.ends_with(end))
+/// Whose host it is.
+fn vendor_of(host: &str) -> Option<Vendor> {
+    Some(match host {
+        "api.anthropic.com" => Vendor::Anthropic,
+        "api.openai.com" => Vendor::OpenAi,
+        "generativelanguage.googleapis.com" => Vendor::Google,
+        "openrouter.ai" => Vendor::OpenRouter,
+        "api.x.ai" => Vendor::Xai,
+        "api.mistral.ai" => Vendor::Mistral,
+        "api.groq.com" => Vendor::Groq,
+        "api.deepseek.com" => Vendor::DeepSeek,
+        host if AZURE.iter().any(|end| host.ends_with(end)) => Vendor::Azure,
+        host if host.ends_with("aiplatform.googleapis.com") => Vendor::Vertex,
+        host if host.starts_with("bedrock") && AMAZON.iter().any(|end| host.ends_with(end)) => Vendor::Bedrock,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -100,6 +106,7 @@ mod tests {
             ("generativelanguage.googleapis.com", "/v1beta/models/gemini-2.5-pro:batchGenerateContent"),
             ("us-central1-aiplatform.googleapis.com", "/v1/projects/p/locations/l/batchPredictionJobs"),
             ("bedrock.us-east-1.amazonaws.com", "/model-invocation-job"),
+            ("bedrock.cn-north-1.amazonaws.com.cn", "/model-invocation-job"),
             ("api.mistral.ai", "/v1/batch/jobs"),
             ("api.openai.com", "/v1/embeddings"),
             ("api.openai.com", "/v1/threads/t/runs"),
@@ -114,6 +121,8 @@ mod tests {
             ("api.openai.com", "/v1/responses/resp_1/cancel"),
             ("api.openai.com", "/v1/moderations"),
             ("s3.us-east-1.amazonaws.com", "/bucket/batches"),
+            ("s3.cn-north-1.amazonaws.com.cn", "/bucket/batches"),
+            ("bedrock.cn-north-1.amazonaws.com.cn.evil.example", "/model-invocation-job"),
             ("example.com", "/v1/embeddings"),
         ] {
             assert_eq!(unmetered(&line("POST", host, path)), None, "{host}{path}");

@@ -316,7 +316,8 @@ pub enum Event {
     UsageMetered {
         /// The request that carried it.
         request: RequestNumber,
-        /// The vendor's dialect, such as `anthropic-messages`.
+        /// The vendor's dialect, such as `anthropic-messages`; `unmetered` where it is a call that nobody can read what it
+        /// used of, such as one that begins a batch.
         dialect: String,
         /// Who bills it, such as `bedrock`; empty in records from before this was told.
         #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -325,6 +326,9 @@ pub enum Event {
         model: String,
         /// What it used.
         usage: Usage,
+        /// The class of service that it was billed as, such as `batch`; empty for the usual one.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        service: String,
         /// What that costs.
         cost: NanoUsd,
         /// How far the cost can be trusted.

@@ -178,7 +178,8 @@ impl MessageCall {
             let ready = if self.warms_up { self.prompt } else { 0 };
             self.books.contexts.note(answer, kept_context::tokens(&reading.usage).max(ready));
         }
-        let told = reading.map(|reading| self.books.metered(self.number, &self.endpoint, reading));
+        let Endpoint { dialect, vendor, .. } = self.endpoint;
+        let told = reading.map(|reading| self.books.metered(self.number, dialect.as_str(), vendor, reading));
         self.funds.settle(told, !complete);
         self.funds.end_turn(answered);
     }

@@ -9,7 +9,8 @@ use super::record::now;
 use super::settle::Books;
 use super::{Patience, Shared};
 use crate::meter::{
-    Answered, Asked, Bound, Dialect, Endpoint, IN_BACKGROUND, Meter, Progress, Wish, clamp, unmetered, with_model,
+    Answered, Asked, Bound, Dialect, Endpoint, IN_BACKGROUND, Meter, Progress, Unmetered, Wish, clamp, unmetered,
+    with_model,
 };
 use crate::model::{Event, NanoUsd, Pricing, RequestLine, RequestNumber};
 use bytes::Bytes;
@@ -109,7 +110,7 @@ pub(super) async fn reserve_message(
     Ok(Funded { funds, body, prompt, warms_up, model })
 }
 
-/// Holds money for a model call, where any policy wants that; the body comes back, perhaps with a lower limit of output.
+/// Holds money for a model call, in a session with policies that want that; the body comes back, perhaps with a lower limit of output.
 pub(super) async fn reserve(
     shared: &Arc<Shared>,
     number: RequestNumber,
@@ -119,9 +120,8 @@ pub(super) async fn reserve(
     patience: &Patience,
 ) -> (Result<Option<Funds>, Unfunded>, Held) {
     let no = |status, reason: &str| Err(Unfunded { status, reason: reason.to_owned() });
-    let Some(endpoint) = shared.books.model_hosts.endpoint(line).filter(|_| shared.books.governed) else {
-        let unmetered = unmetered(line).filter(|_| shared.books.governed);
-        return (unmetered.map_or(Ok(None), |why| no(402, why)), held);
+    let Some(endpoint) = shared.books.model_hosts.endpoint(line) else {
+        return (unmetered(line).map_or(Ok(None), |Unmetered { why, .. }| no(402, why)), held);
     };
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return (no(415, "its body is compressed, so that nobody could say what it may cost"), held);

@@ -384,7 +384,7 @@ async fn forward(
     };
     let open = Open::new(shared.books.clone(), number, &line, allowance).funded(funds);
     let kept = handshake.is_none() && open.keep(&headers);
-    if kept || open.is_metered() || shared.vault.may_tell(&line.host) {
+    if kept || open.is_read() || shared.vault.may_tell(&line.host) {
         // A compressed answer could not be read as it passes.
         headers.remove(ACCEPT_ENCODING);
     }

@@ -3,25 +3,28 @@
 //! An [`Open`] request is settled by its answer's end or by being dropped: a client that leaves, an upstream that breaks
 //! and a session that ends all come through here.
 
-use super::decode::{Coding, Decoder};
+use super::answers::Answers;
+use super::fetched::Fetched;
 use super::funds::Funds;
 use super::keep::{BodyKeeper, Draft};
 use super::kept_context::{self, KeptContexts};
 use super::line::Line;
 use super::patience;
+use super::readable::Readable;
 use super::record::{Clerk, now};
-use crate::meter::{Answered, Endpoint, Meter, ModelHosts, PriceTable, Reading, TurnTrack};
-use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber};
+use crate::meter::{
+    Answered, Certainty, Dialect, Endpoint, Meter, ModelHosts, PriceTable, Reading, TurnTrack, Unmetered, Vendor,
+    unmetered,
+};
+use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber, Usage};
 use crate::policy::{Allowance, TooMuch, Way};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-/// How many bytes tell whether an answer is compressed that does not say so.
-const MAGIC_BYTES: usize = 4;
-/// Most bytes that are read of an answer that is compressed. No model says so much.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The format in which calls are recorded of which nothing can be read but that they were made.
+const UNMETERED: &str = "unmetered";
 
 /// What settling needs, shared by all requests of the session.
 pub(super) struct Books {
@@ -45,6 +48,8 @@ pub(super) struct Books {
     pub keeper: Option<Arc<BodyKeeper>>,
     /// How long the conversations are that vendors keep.
     pub contexts: KeptContexts,
+    /// Which answers were counted.
+    pub answers: Answers,
     /// What model calls came to by now.
     pub tab: Arc<Tab>,
 }
@@ -80,6 +85,7 @@ impl Books {
             ending: AtomicBool::new(false),
             keeper: None,
             contexts: KeptContexts::default(),
+            answers: Answers::default(),
             tab: Arc::default(),
         }
     }
@@ -89,20 +95,23 @@ impl Books {
         self.ending.load(Ordering::Relaxed)
     }
 
-    fn spend(&self, cost: NanoUsd) {
+    /// A model call was read: its record, and what it costs. `dialect` is the format that it was read in.
+    pub(super) fn metered(
+        &self,
+        request: RequestNumber,
+        dialect: &str,
+        vendor: Vendor,
+        reading: Reading,
+    ) -> (NanoUsd, Pricing) {
+        let (cost, pricing) = self.prices.price(vendor, &reading, &now().to_day());
         self.tab.enter(cost);
-    }
-
-    /// A model call was read: its record, and what it costs.
-    pub(super) fn metered(&self, request: RequestNumber, endpoint: &Endpoint, reading: Reading) -> (NanoUsd, Pricing) {
-        let (cost, pricing) = self.prices.price(endpoint.vendor, &reading, &now().to_day());
-        self.spend(cost);
         self.clerk.record_done(&Event::UsageMetered {
             request,
-            dialect: endpoint.dialect.as_str().to_owned(),
-            vendor: endpoint.vendor.as_str().to_owned(),
+            dialect: dialect.to_owned(),
+            vendor: vendor.as_str().to_owned(),
             model: reading.model,
             usage: reading.usage,
+            service: reading.terms.tier.as_str().to_owned(),
             cost,
             pricing,
             price_table: self.prices.version().to_owned(),
@@ -158,6 +167,10 @@ pub(super) struct Open {
     books: Arc<Books>,
     number: RequestNumber,
     endpoint: Option<Endpoint>,
+    /// Who bills it, where it is a call of which nothing can be read.
+    unread: Option<Vendor>,
+    /// What it fetches of answers that were asked for earlier.
+    fetched: Option<Box<Fetched>>,
     upload: Arc<Upload>,
     started: Instant,
     status: Option<u16>,
@@ -171,57 +184,16 @@ pub(super) struct Open {
     draft: Option<Draft>,
 }
 
-/// A copy of a model's answer whose compression is taken off; what passes is not changed.
-enum Readable {
-    /// It said nothing of one, and how it begins tells.
-    Unknown(Vec<u8>),
-    Plain,
-    Compressed(Box<Decoder>),
-    Unreadable,
-}
-
-impl Readable {
-    /// For an answer with this `Content-Encoding`; none where it cannot be read.
-    fn of(encoding: Option<&str>) -> Option<Self> {
-        let named = encoding.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
-        match named {
-            None => Some(Self::Unknown(Vec::new())),
-            Some(name) => Coding::named(name)
-                .map(|coding| Self::Compressed(Box::new(Decoder::new(coding).up_to(ANSWER_BYTES_MAX)))),
-        }
-    }
-
-    fn next(&mut self, bytes: &[u8], meter: &mut Meter) {
-        match self {
-            Self::Plain => meter.response(bytes),
-            Self::Unreadable => {}
-            Self::Unknown(begin) => {
-                begin.extend_from_slice(bytes);
-                if begin.len() < MAGIC_BYTES && !begin.is_empty() && Coding::may_begin(begin) {
-                    return;
-                }
-                let begin = std::mem::take(begin);
-                *self = match Coding::of_magic(&begin) {
-                    Some(coding) => Self::Compressed(Box::new(Decoder::new(coding).up_to(ANSWER_BYTES_MAX))),
-                    None => Self::Plain,
-                };
-                self.next(&begin, meter);
-            }
-            Self::Compressed(decoder) => {
-                if decoder.next(bytes, &mut |plain| meter.response(plain)).is_err() {
-                    meter.lose_sight();
-                    *self = Self::Unreadable;
-                }
-            }
-        }
-    }
-}
-
 impl Open {
     /// Opens a request that was recorded as allowed.
     pub(super) fn new(books: Arc<Books>, number: RequestNumber, line: &RequestLine, allowance: Allowance) -> Self {
         let endpoint = books.model_hosts.endpoint(line);
-        let meter = endpoint.clone().map(|endpoint| Mutex::new(Meter::new(endpoint)));
+        let unread = if endpoint.is_none() { unmetered(line).map(|Unmetered { vendor, .. }| vendor) } else { None };
+        let fetched = books.model_hosts.later(line);
+        let fetched = fetched.map(|later| Box::new(Fetched::new(books.clone(), number, later, &line.path)));
+        // Of what cannot be read as an answer the request still names the model.
+        let asked = || Some(Endpoint { dialect: Dialect::OpenAiChat, vendor: unread?, model: None });
+        let meter = endpoint.clone().or_else(asked).map(|endpoint| Mutex::new(Meter::new(endpoint)));
         let upload = Arc::new(Upload {
             bytes: AtomicU64::new(0),
             meter,
@@ -235,6 +207,8 @@ impl Open {
             books,
             number,
             endpoint,
+            unread,
+            fetched,
             upload,
             started,
             status: None,
@@ -268,9 +242,9 @@ impl Open {
         keeps
     }
 
-    /// Whether it is a model call.
-    pub(super) fn is_metered(&self) -> bool {
-        self.endpoint.is_some()
+    /// Whether the answer is read as it passes.
+    pub(super) fn is_read(&self) -> bool {
+        self.endpoint.is_some() || self.fetched.is_some()
     }
 
     /// Where the request's body reports.
@@ -284,9 +258,15 @@ impl Open {
         let text = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let kind = text(http::header::CONTENT_TYPE).unwrap_or_default();
         let encoding = text(http::header::CONTENT_ENCODING);
+        if let Some(fetched) = &mut self.fetched {
+            fetched.answered(head.status.as_u16(), kind, encoding);
+        }
         self.upload.with_meter(|meter| {
             self.copy = Readable::of(encoding);
             meter.response_head(head.status.as_u16(), kind, encoding.filter(|_| self.copy.is_none()));
+            if self.unread.is_some() {
+                meter.lose_sight();
+            }
         });
         if head.status != http::StatusCode::SWITCHING_PROTOCOLS && self.upload.is_kept() {
             self.draft = self.books.keeper.as_ref().map(|keeper| keeper.begin(&head.headers));
@@ -303,9 +283,16 @@ impl Open {
         self.upload.allowance.take(Way::Down, bytes.len() as u64)?;
         self.response_bytes += bytes.len() as u64;
         self.upload.with_meter(|meter| match &mut self.copy {
-            Some(copy) => copy.next(bytes, meter),
+            Some(copy) => {
+                if copy.next(bytes, &mut |plain| meter.response(plain)).is_err() {
+                    meter.lose_sight();
+                }
+            }
             None => meter.response(bytes),
         });
+        if let Some(fetched) = &mut self.fetched {
+            fetched.chunk(bytes);
+        }
         self.outrun |= self.funds.as_mut().is_some_and(|funds| funds.outrun_by(bytes));
         if let Some(draft) = &mut self.draft {
             draft.take(bytes);
@@ -326,7 +313,7 @@ impl Open {
     /// Whether it is a model call that succeeds and is not settled yet, in a session that goes on.
     pub(super) fn has_a_bill_to_come(&self) -> bool {
         let succeeds = self.status.is_some_and(|status| (200..300).contains(&status));
-        self.is_metered() && succeeds && !self.settled && !self.books.ending.load(Ordering::Relaxed)
+        self.endpoint.is_some() && succeeds && !self.settled && !self.books.is_ending()
     }
 
     /// The answer ended, and its client had left before.
@@ -381,6 +368,9 @@ impl Open {
     }
 
     fn settle_usage(&mut self, complete: bool) {
+        if let Some(fetched) = self.fetched.take() {
+            fetched.end(complete);
+        }
         let answered = self.answered_how(complete);
         let told = self.record_usage(complete);
         let sent = self.status.is_none() && self.upload.bytes.load(Ordering::Relaxed) > 0;
@@ -404,27 +394,41 @@ impl Open {
 
     /// Records what the call used, and tells what that costs.
     fn record_usage(&self, complete: bool) -> Option<(NanoUsd, Pricing)> {
-        let (Some(endpoint), Some(meter)) = (&self.endpoint, &self.upload.meter) else { return None };
+        let reading = self.reading(complete)?;
+        if let Some(vendor) = self.unread {
+            return Some(self.books.metered(self.number, UNMETERED, vendor, reading));
+        }
+        Some(self.metered(self.endpoint.as_ref()?, reading))
+    }
+
+    /// What the call used, as far as it could be read.
+    fn reading(&self, complete: bool) -> Option<Reading> {
+        let meter = self.upload.meter.as_ref()?;
         // The request's body may still hold the meter's lock cell; the finished meter leaves an idle one behind.
         let mut cell = meter.lock().unwrap_or_else(PoisonError::into_inner);
-        let meter = std::mem::replace(&mut *cell, Meter::new(endpoint.clone()));
-        let answer = meter.response_id().filter(|_| self.books.governed).map(str::to_owned);
+        let idle = cell.idle();
+        let meter = std::mem::replace(&mut *cell, idle);
+        let answer = meter.response_id().map(str::to_owned);
         let reading = meter.finish(complete)?;
-        if let Some(answer) = answer {
-            self.books.contexts.note(&answer, kept_context::tokens(&reading.usage));
+        if let (Some(answer), Some(endpoint)) = (answer, &self.endpoint) {
+            if self.books.governed {
+                self.books.contexts.note(&answer, kept_context::tokens(&reading.usage));
+            }
+            let told = reading.certainty == Certainty::Final || reading.usage != Usage::default();
+            self.books.answers.asked(endpoint.vendor, &answer, told);
         }
-        Some(self.metered(endpoint, reading))
+        Some(reading)
     }
 
     /// A model call was read; what it costs.
     pub(super) fn metered(&self, endpoint: &Endpoint, reading: Reading) -> (NanoUsd, Pricing) {
-        self.books.metered(self.number, endpoint, reading)
+        self.books.metered(self.number, endpoint.dialect.as_str(), endpoint.vendor, reading)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let ending = self.books.ending.load(Ordering::Relaxed);
+        let ending = self.books.is_ending();
         if self.status.is_some() {
             self.end(if ending { BodyEnd::SessionEnded } else { BodyEnd::ClientGone });
         } else {

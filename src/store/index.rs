@@ -425,6 +425,7 @@ mod tests {
             vendor: "anthropic".to_owned(),
             model: "claude-x".to_owned(),
             usage: Usage::default(),
+            service: String::new(),
             cost: NanoUsd(i64::try_from(number).unwrap() * 1_000),
             pricing: Pricing::Exact,
             price_table: "2026-01-01".to_owned(),

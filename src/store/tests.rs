@@ -146,6 +146,7 @@ fn metered(request: u64, model: &str, cost: i64) -> Event {
         vendor: "anthropic".to_owned(),
         model: model.to_owned(),
         usage: USAGE,
+        service: String::new(),
         cost: NanoUsd(cost),
         pricing: Pricing::Exact,
         price_table: "1".to_owned(),

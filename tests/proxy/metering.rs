@@ -151,3 +151,70 @@ async fn a_failed_call_costs_nothing_and_its_retry_is_billed_once() {
     let read = metered(ANTHROPIC, 4, answers).await;
     assert_eq!(read, [(Pricing::Exact, 100, 10, 20, "claude-sonnet-5".to_owned())]);
 }
+
+/// What is metered of requests to OpenAI and Anthropic, one after the other, each answered with the text of its path.
+async fn fetched(requests: &[(&str, &str, &str)], answer: fn(&str) -> String) -> Vec<(String, Pricing, u64, String)> {
+    let upstream = Upstream::start(&["http/1.1"], move |head, _| {
+        assert!(!head.headers.contains_key("accept-encoding") || head.method == "POST");
+        Response::builder().header("content-type", "application/json").body(text(&answer(head.uri.path()))).unwrap()
+    })
+    .await;
+    let wanted = Wanted { rules: &["* *.anthropic.com/**", "* *.openai.com/**"], ..Wanted::default() };
+    let proxy = Proxy::start(Some(&upstream), wanted);
+    for (method, host, path) in requests {
+        let mut client = proxy.client(host).await;
+        let mut asked =
+            request(method, host, path, if *method == "POST" { r#"{"background":true,"model":"m"}"# } else { "" });
+        asked.headers_mut().insert("accept-encoding", "gzip".parse().unwrap());
+        client.ready().await.unwrap();
+        told(client.send_request(asked).await.unwrap()).await;
+    }
+    let reading = |event: &Event| match event {
+        Event::UsageMetered { dialect, pricing, usage, service, .. } => {
+            Some((dialect.clone(), *pricing, usage.output, service.clone()))
+        }
+        _ => None,
+    };
+    proxy.stop().iter().filter_map(reading).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_later_is_metered_when_it_is_fetched_and_once() {
+    let in_background = |path: &str| {
+        match path.strip_prefix("/v1/responses") {
+        Some("") => r#"{"id":"resp_1","background":true,"status":"queued","model":"gpt-5.5","usage":null}"#.to_owned(),
+        Some("/resp_other") => {
+            r#"{"id":"resp_other","background":false,"status":"completed","model":"gpt-5.5","usage":{"input_tokens":1,"output_tokens":9}}"#
+                .to_owned()
+        }
+        _ => r#"{"id":"resp_1","background":true,"status":"completed","model":"gpt-5.5","usage":{"input_tokens":1,"output_tokens":7}}"#
+            .to_owned(),
+    }
+    };
+    let host = "api.openai.com";
+    let asked = ("POST", host, "/v1/responses");
+    let [poll, other] = ["/v1/responses/resp_1", "/v1/responses/resp_other"].map(|path| ("GET", host, path));
+    let told = fetched(&[asked, poll, poll, other, poll], in_background).await;
+    let row = |dialect: &str, pricing, output, service: &str| (dialect.to_owned(), pricing, output, service.to_owned());
+    let unread = row("openai-responses", Pricing::Unreadable, 0, "");
+    assert_eq!(told, [unread, row("openai-responses", Pricing::Exact, 7, "")]);
+
+    let batch = |path: &str| {
+        match path {
+        "/v1/messages/batches" => r#"{"id":"msgbatch_1","processing_status":"in_progress"}"#.to_owned(),
+        _ => (1..=2)
+            .map(|number| {
+                format!(
+                    "{{\"custom_id\":\"c\",\"result\":{{\"type\":\"succeeded\",\"message\":{{\"id\":\"msg_{number}\",\"type\":\"message\",\
+                     \"model\":\"claude-sonnet-5\",\"usage\":{{\"input_tokens\":1,\"output_tokens\":{number}}}}}}}}}\n"
+                )
+            })
+            .collect(),
+    }
+    };
+    let host = "api.anthropic.com";
+    let results = ("GET", host, "/v1/messages/batches/msgbatch_1/results");
+    let told = fetched(&[("POST", host, "/v1/messages/batches"), results, results], batch).await;
+    let one = |output| row("anthropic-messages", Pricing::Exact, output, "batch");
+    assert_eq!(told, [row("unmetered", Pricing::Unreadable, 0, ""), one(1), one(2)]);
+}

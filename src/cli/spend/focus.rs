@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const PAGE_EVENTS: u32 = 4_000;
 
 /// The columns, in the order of the specification's own list, and after them those of our own.
-pub(super) const COLUMNS: [&str; 49] = [
+pub(super) const COLUMNS: [&str; 50] = [
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -62,6 +62,7 @@ pub(super) const COLUMNS: [&str; 49] = [
     "x_PriceTable",
     "x_Pricing",
     "x_Request",
+    "x_ServiceClass",
     "x_SessionId",
     "x_WebSearches",
 ];
@@ -102,7 +103,9 @@ pub(super) fn export(
 
 /// The cells of a row by their columns; what is not there is null, which CSV has as nothing.
 fn cells(call: &Call, owner: &Owner) -> BTreeMap<&'static str, String> {
-    let Event::UsageMetered { request, dialect, vendor, model, usage, cost, pricing, price_table } = &call.event else {
+    let Event::UsageMetered { request, dialect, vendor, model, usage, service: class, cost, pricing, price_table } =
+        &call.event
+    else {
         return BTreeMap::new();
     };
     let (vendor, service) = names(vendor, dialect);
@@ -152,6 +155,7 @@ fn cells(call: &Call, owner: &Owner) -> BTreeMap<&'static str, String> {
             serde_json::to_value(pricing).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default(),
         ),
         ("x_Request", request.0.to_string()),
+        ("x_ServiceClass", plain(class)),
         ("x_SessionId", call.session.to_string()),
         ("x_WebSearches", usage.web_searches.to_string()),
     ]);

@@ -55,6 +55,7 @@ fn metered(model: &str, cost: i64) -> Event {
         vendor: "anthropic".to_owned(),
         model: model.to_owned(),
         usage: Usage { input: 1, output: 2, ..Usage::default() },
+        service: String::new(),
         cost: NanoUsd(cost),
         pricing: Pricing::Exact,
         price_table: "1".to_owned(),
