@@ -3,6 +3,7 @@
 //! It answers in the order in which it hears, and decides by itself which answer of a person was the first. What it cannot do
 //! is a denial. Nothing is written to a database, and none is opened, before the proxy asks for something.
 
+mod granted;
 mod questions;
 
 use super::asking::Asking;

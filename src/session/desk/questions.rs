@@ -1,5 +1,6 @@
 //! What people are asked, and who waits for the answer: requests that are the same share one question.
 
+use super::granted::{Granted, is_alike};
 use super::{Desk, Prepared, clock, pause};
 use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
 use crate::proxy::{Answer, Doubt, Inquiry};
@@ -68,19 +69,6 @@ struct Open {
     expires: Instant,
 }
 
-impl Open {
-    /// Whether an answer to requests of a kind is one to this.
-    fn is_alike(&self, answered: &Inquiry) -> bool {
-        let Inquiry { doubt, covers, asked_by, .. } = &self.inquiry;
-        let within = |all: &[String], some: &[String]| !some.is_empty() && some.iter().all(|one| all.contains(one));
-        match (doubt, answered.doubt) {
-            (Some(doubt), Some(other)) => *doubt == other,
-            (None, None) => within(&answered.covers, covers) && within(&answered.asked_by, asked_by),
-            _ => false,
-        }
-    }
-}
-
 /// What a person at the terminal is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::session) struct Asked {
@@ -128,13 +116,16 @@ pub(super) struct Questions {
     times: VecDeque<Instant>,
     /// What people said no to of late, by digest: until when, and what is told.
     refused: VecDeque<(String, Instant, String)>,
+    /// What people said yes to for the rest of the session.
+    granted: Granted,
     /// What became of questions of late.
     closed: VecDeque<(u64, String)>,
     /// Whether somebody was told that consents cannot be read.
     told: bool,
 }
 
-fn remember<T>(all: &mut VecDeque<T>, one: T) {
+/// Keeps one more, and forgets the oldest where that is too many.
+pub(super) fn remember<T>(all: &mut VecDeque<T>, one: T) {
     if all.len() == REMEMBERED_MAX {
         all.pop_front();
     }
@@ -189,11 +180,14 @@ impl Desk<'_> {
         if let Some((_, _, why)) = same.next() {
             return Ok(Some(Answer::Denied(why.clone())));
         }
+        // The next one is looked for anew: what is waived or consented to can be taken back.
+        if let Some(by) = self.questions.granted.to(inquiry, &self.waived) {
+            return Ok(Some(Answer::Consented { by: by.to_owned(), lasting: false }));
+        }
         let Some(StandingConsent { id, by, .. }) = self.consent_to(inquiry) else { return Ok(None) };
         let (request, what) = (inquiry.request, inquiry.what.clone());
         let used = Event::ConsentUsed { consent: id, request, what };
         journal.record(clock::now(), &used).and_then(|()| journal.sync()).map_err(failed)?;
-        // The next one is looked for anew, since a consent can be taken back.
         Ok(Some(Answer::Consented { by, lasting: false }))
     }
 
@@ -339,7 +333,7 @@ impl Desk<'_> {
         if matches!(reply, Reply::Session | Reply::Always) {
             let open = self.questions.open.iter();
             let alike: Vec<u64> =
-                open.filter(|(_, open)| open.is_alike(&inquiry)).map(|(question, _)| *question).collect();
+                open.filter(|(_, open)| is_alike(&open.inquiry, &inquiry)).map(|(question, _)| *question).collect();
             for question in alike {
                 // What cannot be recorded has no effect: it goes on waiting.
                 let _ = self.conclude(question, reply, by, journal);
@@ -404,6 +398,9 @@ impl Desk<'_> {
             }
             _ => {
                 let lasting = *reply == Reply::Session;
+                if lasting {
+                    self.questions.granted.keep(&inquiry, by);
+                }
                 match inquiry.doubt {
                     Some(Doubt::HardLimit(policy)) if lasting => self.raise(policy, by, journal),
                     Some(doubt) if lasting => drop(self.waived.insert(doubt)),
