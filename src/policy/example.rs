@@ -13,6 +13,7 @@ use super::rule::{Effect, Level, WrittenRule};
 use super::verdict::{RequestFacts, Verdict};
 use crate::model::{Host, NanoUsd, Port, RequestLine, Scheme};
 use http::HeaderMap;
+use std::sync::Arc;
 
 /// Most examples of one file.
 const EXAMPLES_MAX: usize = 1_000;
@@ -180,7 +181,7 @@ fn request(text: &str) -> Result<Request, Wrong> {
                 let amount: Result<NanoUsd, _> = value.parse();
                 request.history.spent = amount.map_err(|_| wrong("write it like `spent=$2.50`"))?;
             }
-            "hosts" => request.history.hosts.extend(value.split(',').map(str::to_owned)),
+            "hosts" => Arc::make_mut(&mut request.history.hosts).extend(value.split(',').map(str::to_owned)),
             _ => return Err(wrong("known are act, after, push, upload, spent and hosts")),
         }
     }

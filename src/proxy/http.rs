@@ -26,9 +26,7 @@ use super::standing::Standing;
 use super::upstream::SendError;
 use super::websocket::{self, Handshake, Offer, Socket};
 use crate::model::{BodyEnd, Event, RequestLine, RequestNumber};
-use crate::policy::{
-    Act, Allowance, Grant, NamedRule, Particulars, Push, Question, RefUpdate, Refusal, TooMany, Verdict, Way,
-};
+use crate::policy::{Act, Allowance, Grant, NamedRule, Particulars, Push, Question, Refusal, TooMany, Verdict, Way};
 use http::header::{ACCEPT_ENCODING, EXPECT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
@@ -52,8 +50,8 @@ struct Cleared {
     funds: Option<Funds>,
     /// Where it renews a login.
     renews: Option<Turn>,
-    /// How many secret files were known to have been read when it was judged.
-    reads: u64,
+    /// What is judged again while it goes on, where anything may be.
+    standing: Option<Arc<Standing>>,
 }
 
 /// What cannot, with all that is said about it.
@@ -119,9 +117,8 @@ async fn answer_to(
                 Offer::WebSocket(handshake) => Some(handshake),
                 Offer::None | Offer::Refused(..) => None,
             };
-            let updates = push.map(|push| push.updates).unwrap_or_default();
             let cleared = Cleared { handshake, teller, ..cleared };
-            forward(shared, number, cleared, (head.headers, updates), held, &audience).await
+            forward(shared, number, cleared, head.headers, held, &audience).await
         }
         Err(denied) => {
             let reply = Box::pin(deny(shared, number, *denied, push.as_ref())).await;
@@ -267,8 +264,8 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
     let (query, headers, upload) = (asked.query, Some(asked.headers), asked.length);
     let by = Particulars { query, headers, act, updates, upload, ..Particulars::default() };
     let refused = |denied: Denied| Stop::Denied(Box::new(Denied { act, ..denied }));
-    let reads = shared.policy.attend();
-    let grant = match shared.policy.decide(facts, &by) {
+    let (verdict, as_of) = shared.policy.decide(facts, &by);
+    let grant = match verdict {
         Verdict::Allow(grant) => grant,
         Verdict::Ask(question) => shared.policy.permit(Box::new(question), consent, &by).map_err(Stop::Ask)?,
         Verdict::Deny(refusal) => {
@@ -286,8 +283,10 @@ fn judge(shared: &Shared, judged: Judged, asked: &Asked<'_>, consent: Option<&Ye
     };
     match admit(shared, &grant, asked.length) {
         Ok(allowance) => {
+            let goes_on = matches!(asked.offer, Offer::WebSocket(_)) || shared.policy.watches_files();
+            let standing = goes_on.then(|| Arc::new(Standing::new(&grant, as_of, &by)));
             let (screen, handshake, teller, funds, renews) = (None, None, None, None, None);
-            Ok(Cleared { grant, allowance, plan, target, act, screen, handshake, teller, funds, renews, reads })
+            Ok(Cleared { grant, allowance, plan, target, act, screen, handshake, teller, funds, renews, standing })
         }
         Err(denied) => Err(refused(*denied)),
     }
@@ -350,11 +349,12 @@ async fn forward(
     shared: &Arc<Shared>,
     number: RequestNumber,
     cleared: Cleared,
-    (mut headers, updates): (HeaderMap, Vec<RefUpdate>),
+    mut headers: HeaderMap,
     body: Held,
     audience: &Audience,
 ) -> Response<ResponseBody> {
-    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, teller, funds, renews, reads } = cleared;
+    let Cleared { grant, allowance, plan, mut target, act, screen, handshake, teller, funds, renews, standing } =
+        cleared;
     let (secrets, length) = (shared.vault.planned(&plan), body.size_hint().exact());
     secret_reads::tell(shared).await;
     // Whatever is judged from now on comes after it, and what was judged before did not see what it brings.
@@ -372,8 +372,6 @@ async fn forward(
         Box::pin(body::drain(body)).await;
         return Reply::refused(503, format!("omni: {error}")).into_response(audience);
     }
-    let standing = (handshake.is_some() || shared.policy.watches_files())
-        .then(|| Arc::new(Standing::of_request(&grant, reads, &target, &headers, act, updates, length)));
     let handshake = handshake.map(|handshake| {
         let calls = MessageCalls::of(shared, &allowed, standing.clone());
         handshake.standing(standing.clone()).funded(calls).putting(plan.message_sites.clone())

@@ -157,8 +157,8 @@ struct Judged {
     request: RequestNumber,
     grant: Grant,
     allowance: Allowance,
-    /// How many secret files were known to have been read when it was judged.
-    reads: u64,
+    /// What is judged again while it is open.
+    standing: Standing,
 }
 
 /// Decides, and has a person decide where a rule wants that. What they said yes to is judged again, by the policy as it is
@@ -166,13 +166,13 @@ struct Judged {
 async fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<Judged, Box<Refused>> {
     let request = shared.books.clerk.next_request();
     let mut yes = None;
-    let (grant, reads) = loop {
-        let reads = shared.policy.attend();
+    let (grant, as_of) = loop {
         let by = Particulars::default();
-        let question = match shared.policy.decide(RequestFacts { line: line.clone(), disagreement: None }, &by) {
-            Verdict::Allow(grant) => break (grant, reads),
+        let (verdict, as_of) = shared.policy.decide(RequestFacts { line: line.clone(), disagreement: None }, &by);
+        let question = match verdict {
+            Verdict::Allow(grant) => break (grant, as_of),
             Verdict::Ask(question) => match shared.policy.permit(Box::new(question), yes.as_ref(), &by) {
-                Ok(grant) => break (grant, reads),
+                Ok(grant) => break (grant, as_of),
                 Err(question) => question,
             },
             Verdict::Deny(Refusal { line, rule: Some(rule), reason, also, .. }) => {
@@ -195,7 +195,10 @@ async fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<Judge
         }
     };
     match shared.policy.admit(&grant) {
-        Ok(allowance) => Ok(Judged { request, grant, allowance, reads }),
+        Ok(allowance) => {
+            let standing = Standing::new(&grant, as_of, &Particulars::default());
+            Ok(Judged { request, grant, allowance, standing })
+        }
         Err(TooMany { rule, .. }) => {
             let reason = format!("the rule `{rule}` lets no more connections through for now");
             let rule = NamedRule { text: rule.to_string(), from: grant.rule_from().to_owned() };
@@ -206,8 +209,8 @@ async fn judge(shared: &Shared, line: RequestLine, looked: bool) -> Result<Judge
 
 /// Records the permission, then uses it. None where the session ends, or where nothing can be recorded.
 async fn reach(shared: &Arc<Shared>, judged: Judged) -> Option<Result<Reached, SendError>> {
-    let Judged { request, grant, allowance, reads } = judged;
-    let (line, standing) = (grant.line().clone(), Standing::of_connection(&grant, reads));
+    let Judged { request, grant, allowance, standing } = judged;
+    let line = grant.line().clone();
     secret_reads::tell(shared).await;
     shared.policy.remember(None, &line, None, &[]);
     let allowed = Event::RequestAllowed {

@@ -4,7 +4,7 @@ use super::amend::PolicySource;
 use super::consent::Yes;
 use super::secret_reads::SecretFiles;
 use super::settle::Tab;
-use super::standing::Standing;
+use super::standing::{AsOf, Standing};
 use crate::model::{Host, Port, RequestLine};
 use crate::policy::{
     Act, Allowance, Effect, Grant, History, Level, Particulars, Policy, PolicyErrors, Question, Refusal, RequestFacts,
@@ -24,8 +24,11 @@ const HOSTS_MAX: usize = 10_000;
 const SECRET_FILES_MAX: usize = 1_000;
 /// What counts as read where it cannot be known what was.
 const UNWATCHED: &str = "(not every file that looks like a secret could be watched)";
-/// Why what was let through is cut.
+/// Why what was let through is cut: a file was read, and where the policy is not the one any more that let it through, that
+/// may be why as well.
 const READ_MEANWHILE: &str = "a secret file was read since it began, after which it would not be let through";
+const READ_OR_RULED: &str =
+    "a secret file was read and the policy changed since it began, after which it would not be let through";
 /// What rules are called that were added while the session ran.
 const ADDED: &str = "added while it runs";
 
@@ -46,8 +49,8 @@ pub(super) struct Ruling {
     started: Instant,
     /// What says which secret files were read.
     files: OnceLock<SecretFiles>,
-    /// Tells those that stay open that a rule came.
-    changed: watch::Sender<()>,
+    /// Tells those that stay open that a rule came, and how many times one did.
+    changed: watch::Sender<u64>,
 }
 
 /// What a session did by now.
@@ -131,14 +134,19 @@ impl Ruling {
         self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges one request, by what the session is, did and spent as well.
-    pub(super) fn decide(&self, facts: RequestFacts, by: &Particulars<'_>) -> Verdict {
-        self.attend();
+    /// Judges one request, by what the session is, did and spent as well; and as of when.
+    pub(super) fn decide(&self, facts: RequestFacts, by: &Particulars<'_>) -> (Verdict, AsOf) {
+        let reads = self.attend();
+        // Before the policy is looked at: one that comes between the two is taken for a later one.
+        let changes = *self.changed.borrow();
         let (policy, mut past) = (self.policy(), self.past());
         let history = &mut past.history;
         (history.spent, history.calls) = self.tab.sum();
         history.seconds = self.started.elapsed().as_secs();
-        policy.decide_with(facts, &Particulars { session: Some(&self.session), history: Some(history), ..*by })
+        let verdict =
+            policy.decide_with(facts, &Particulars { session: Some(&self.session), history: Some(history), ..*by });
+        let before = self.watches_files().then(|| before(history));
+        (verdict, AsOf { reads, changes, before })
     }
 
     /// The permission for what a rule asks about: a person said yes to it, or to what is like it for the rest of the session.
@@ -194,7 +202,7 @@ impl Ruling {
         history.secrets.extend(secrets.iter().cloned());
         let is_known = matches!(&line.host, Host::Name(name) if history.hosts.contains(name.as_str()));
         if !is_known && history.hosts.len() < HOSTS_MAX {
-            history.hosts.insert(line.host.to_string());
+            Arc::make_mut(&mut history.hosts).insert(line.host.to_string());
         }
     }
 
@@ -247,20 +255,22 @@ impl Ruling {
     /// Lets a policy count from the next request on, on every connection.
     pub(super) fn replace(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
-        self.changed.send_replace(());
+        self.changed.send_modify(|changes| *changes += 1);
     }
 
     /// Waits until the policy would not let through any more what is open.
     pub(super) async fn until_refused(&self, standing: &Standing) {
         let mut changes = self.changed.subscribe();
-        // A rule may have come since it was judged.
-        while self.passes(standing) {
+        // A rule may have come since it was judged. What else happened since, its own doing too, is no reason to cut it.
+        let mut came = *changes.borrow_and_update() != standing.as_of.changes;
+        while !came || self.passes(standing, &self.history()) {
             // The sender is this very value.
-            let _ = changes.changed().await;
+            came = changes.changed().await.is_ok();
         }
     }
 
-    /// Whether more of what is open may leave, now that secret files may have been read since it was judged.
+    /// Whether more of what is open may leave, now that secret files may have been read since it was judged. Nothing else that
+    /// happened since counts, its own doing neither: it is judged by what was before it, and by the files.
     ///
     /// # Errors
     /// Why not.
@@ -269,20 +279,36 @@ impl Ruling {
         if standing.knew_of(reads) {
             return Ok(());
         }
-        if !self.passes(standing) {
-            return Err(READ_MEANWHILE);
+        let now = self.history();
+        let history = match &standing.as_of.before {
+            Some(before) => History { secret_files: now.secret_files, ..before.clone() },
+            None => now,
+        };
+        if !self.passes(standing, &history) {
+            let is_same = *self.changed.borrow() == standing.as_of.changes;
+            return Err(if is_same { READ_MEANWHILE } else { READ_OR_RULED });
         }
         standing.judged(reads);
         Ok(())
     }
 
-    /// Whether what is open would be let through now.
-    fn passes(&self, standing: &Standing) -> bool {
-        if standing.is_to_be_read(&self.policy()) {
+    /// What the session did, as of now.
+    fn history(&self) -> History {
+        self.attend();
+        let (spent, calls) = self.tab.sum();
+        let seconds = self.started.elapsed().as_secs();
+        History { spent, calls, seconds, ..self.past().history.clone() }
+    }
+
+    /// Whether what is open would be let through by the policy of now, after this.
+    fn passes(&self, standing: &Standing, history: &History) -> bool {
+        let policy = self.policy();
+        if standing.is_to_be_read(&policy) {
             return false;
         }
-        let by = standing.particulars();
-        match self.decide(RequestFacts { line: standing.line.clone(), disagreement: None }, &by) {
+        let (session, history) = (Some(&self.session), Some(history));
+        let by = Particulars { session, history, ..standing.particulars() };
+        match policy.decide_with(RequestFacts { line: standing.line.clone(), disagreement: None }, &by) {
             Verdict::Allow(_) => true,
             Verdict::Ask(question) => {
                 question.asked_by.is_subset(&standing.asked_by) || self.consented(Box::new(question), &by).is_ok()
@@ -292,9 +318,26 @@ impl Ruling {
     }
 }
 
+/// What a session did, but for the files that were read: what is open is judged by those of later.
+fn before(history: &History) -> History {
+    let History { acts, hosts, secrets, secret_files: _, requests, uploaded, spent, calls, seconds } = history;
+    History {
+        acts: acts.clone(),
+        hosts: hosts.clone(),
+        secrets: secrets.clone(),
+        secret_files: BTreeSet::new(),
+        requests: *requests,
+        uploaded: *uploaded,
+        spent: *spent,
+        calls: *calls,
+        seconds: *seconds,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::secret_reads::Watched;
     use super::*;
     use crate::model::{NanoUsd, Scheme};
     use crate::policy::parse_policy_file;
@@ -317,19 +360,81 @@ policies:
     }
 
     fn judged(ruling: &Ruling, line: &RequestLine) -> Verdict {
-        ruling.decide(RequestFacts { line: line.clone(), disagreement: None }, &Particulars::default())
+        ruling.decide(RequestFacts { line: line.clone(), disagreement: None }, &Particulars::default()).0
     }
 
     #[test]
     fn a_connection_that_is_not_read_is_judged_by_session_and_spend_and_again_while_it_is_open() {
         let (ruling, tab, line) = ruling("ann");
-        let Verdict::Allow(grant) = judged(&ruling, &line) else { panic!("allowed") };
-        let standing = Standing::of_connection(&grant, ruling.attend());
-        assert!(ruling.passes(&standing));
+        let standing = open(&ruling, &line);
+        assert!(ruling.passes(&standing, &ruling.history()));
         tab.enter(NanoUsd(2_000_000_000));
-        assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)) && !ruling.passes(&standing));
+        assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)) && !ruling.passes(&standing, &ruling.history()));
         let (ruling, _, line) = self::ruling("eve");
         assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)));
+    }
+
+    /// What is open once it was let through, as it was judged.
+    fn open(ruling: &Ruling, line: &RequestLine) -> Standing {
+        let by = Particulars::default();
+        let facts = RequestFacts { line: line.clone(), disagreement: None };
+        let (Verdict::Allow(grant), as_of) = ruling.decide(facts, &by) else { panic!("allowed") };
+        Standing::new(&grant, as_of, &by)
+    }
+
+    /// Has a ruling hear of each reading of a file that looks like a secret, and gives out that file.
+    fn watch(ruling: &Ruling, place: &std::path::Path) -> std::path::PathBuf {
+        use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+        let file = place.join(".env");
+        std::fs::write(&file, "x").unwrap();
+        let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        let watch = inotify::add_watch(&notices, &file, WatchFlags::OPEN).unwrap();
+        let watched = [(watch, Watched::File(".env".to_owned()))].into();
+        ruling.watch(SecretFiles { notices, watched, complete: true, wanted: true });
+        file
+    }
+
+    #[test]
+    fn a_secret_that_was_read_cuts_what_is_open_where_a_rule_minds_and_what_else_happened_does_not() {
+        let place = tempfile::tempdir().unwrap();
+        let (ruling, tab, line) = ruling("ann");
+        let file = watch(&ruling, place.path());
+        let standing = open(&ruling, &line);
+        // Its own doing and what came after it would have what begins now denied.
+        ruling.remember(None, &line, None, &["key".to_owned()]);
+        tab.enter(NanoUsd(2_000_000_000));
+        std::fs::read(&file).unwrap();
+        assert!(matches!(judged(&ruling, &line), Verdict::Deny(_)));
+        assert_eq!(ruling.goes_on(&standing), Ok(()));
+        // Where a rule is about what was read, it is cut.
+        let text = "{ type: condition, effect: deny, condition: 'size(history.secret_files) > 0' }";
+        let file_of = |text: &str| parse_policy_file("test", &format!("{FILE}  - {text}\n")).unwrap();
+        let policy = Policy::compile(&[file_of(text).source(Level::Organisation, "test")]).unwrap();
+        let minding = Ruling::new(policy);
+        let file = watch(&minding, place.path());
+        let standing = open(&minding, &line);
+        assert_eq!(minding.goes_on(&standing), Ok(()));
+        std::fs::read(&file).unwrap();
+        assert_eq!(minding.goes_on(&standing), Err(READ_MEANWHILE));
+    }
+
+    #[tokio::test]
+    async fn what_is_open_is_judged_again_when_the_policy_changes_and_not_for_what_it_did_itself() {
+        let (ruling, _, line) = ruling("ann");
+        let standing = open(&ruling, &line);
+        ruling.remember(None, &line, None, &["key".to_owned()]);
+        let mut refused = Box::pin(ruling.until_refused(&standing));
+        assert!(std::future::Future::poll(refused.as_mut(), &mut noop()).is_pending(), "nothing changed");
+        let rule = WrittenRule::alone(Effect::Deny, "tcp://db.example:5432");
+        let (policy, _) = ruling.with(&rule).unwrap();
+        ruling.replace(policy);
+        refused.await;
+        // One that came between the judging and the waiting counts, too.
+        ruling.until_refused(&standing).await;
+    }
+
+    fn noop() -> std::task::Context<'static> {
+        std::task::Context::from_waker(std::task::Waker::noop())
     }
 
     #[test]

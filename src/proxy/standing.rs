@@ -3,10 +3,20 @@
 //! through any more.
 
 use crate::model::{RequestLine, Scheme};
-use crate::policy::{Act, Grant, Particulars, Policy, RefUpdate};
+use crate::policy::{Act, Grant, History, Particulars, Policy, RefUpdate};
 use http::{HeaderMap, HeaderValue};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// As of when something was judged.
+pub(super) struct AsOf {
+    /// How many secret files were known to have been read.
+    pub reads: u64,
+    /// How many times the policy had changed.
+    pub changes: u64,
+    /// What the session had done by then, but for the files, where those are watched.
+    pub before: Option<History>,
+}
 
 /// What is known of what was let through, as it was judged.
 pub(super) struct Standing {
@@ -18,38 +28,26 @@ pub(super) struct Standing {
     length: Option<u64>,
     /// The rules that asked, where a person said yes.
     pub(super) asked_by: BTreeSet<String>,
+    /// As of when it was judged first.
+    pub(super) as_of: AsOf,
     /// How many secret files were known to have been read when it was judged last.
     reads: AtomicU64,
 }
 
 impl Standing {
-    /// A connection that is not read; `reads` is how many secret files were known to have been read before.
-    pub(super) fn of_connection(grant: &Grant, reads: u64) -> Self {
+    /// What was let through by this.
+    pub(super) fn new(grant: &Grant, as_of: AsOf, by: &Particulars<'_>) -> Self {
         Self {
             line: grant.line().clone(),
-            query: None,
-            headers: HeaderMap::new(),
-            act: None,
-            updates: Vec::new(),
-            length: None,
+            query: by.query.map(str::to_owned),
+            headers: by.headers.map(copied).unwrap_or_default(),
+            act: by.act,
+            updates: by.updates.to_vec(),
+            length: by.upload,
             asked_by: grant.asked_by().clone(),
-            reads: AtomicU64::new(reads),
+            reads: AtomicU64::new(as_of.reads),
+            as_of,
         }
-    }
-
-    /// What follows a request with this target and these headers.
-    pub(super) fn of_request(
-        grant: &Grant,
-        reads: u64,
-        target: &str,
-        headers: &HeaderMap,
-        act: Option<Act>,
-        updates: Vec<RefUpdate>,
-        length: Option<u64>,
-    ) -> Self {
-        let query = target.split_once('?').map(|(_, query)| query.to_owned());
-        let of_connection = Self::of_connection(grant, reads);
-        Self { query, headers: copied(headers), act, updates, length, ..of_connection }
     }
 
     /// What it was judged by beyond its line.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Most sessions that are judged again, unless some are named.
 const SESSIONS_MAX: usize = 50;
@@ -292,7 +293,7 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
         }
         if was != "deny" {
             history.requests += 1;
-            history.hosts.insert(line.host.to_string());
+            Arc::make_mut(&mut history.hosts).insert(line.host.to_string());
             history.acts.extend(act);
             history.secrets.extend(secrets);
             history.uploaded += upload;

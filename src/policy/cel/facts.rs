@@ -6,6 +6,7 @@ use super::eval::Value;
 use super::parse::Type;
 use crate::model::{NanoUsd, RequestLine};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Nanodollars in a dollar.
 const NANO_PER_USD: f64 = 1e9;
@@ -32,8 +33,8 @@ pub struct SessionFacts {
 pub struct History {
     /// What requests did that were let through.
     pub acts: BTreeSet<Act>,
-    /// The hosts that they went to.
-    pub hosts: BTreeSet<String>,
+    /// The hosts that they went to; shared, since there may be many, with whoever keeps what was before.
+    pub hosts: Arc<BTreeSet<String>>,
     /// The secrets that went with them.
     pub secrets: BTreeSet<String>,
     /// The files that look like secrets, are shown, and were read.

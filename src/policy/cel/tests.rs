@@ -20,7 +20,7 @@ fn said(text: &str) -> Result<bool, Fault> {
     let session = SessionFacts { profile: "codex".to_owned(), ..SessionFacts::default() };
     let history = History {
         acts: BTreeSet::from([Act::NpmInstall]),
-        hosts: BTreeSet::from(["a.example".to_owned(), "b.example".to_owned()]),
+        hosts: BTreeSet::from(["a.example".to_owned(), "b.example".to_owned()]).into(),
         requests: 3,
         spent: NanoUsd(2_500_000_000),
         ..History::default()
