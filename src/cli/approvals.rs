@@ -4,7 +4,7 @@ use super::listing::{self, Viewer};
 use super::server::Route;
 use crate::model::Timestamp;
 use crate::session;
-use crate::store::{Approval, Approvals, StandingConsent, read_consents, take_consent_back};
+use crate::store::{Approval, Approvals, Longest, StandingConsent, read_consents, take_consent_back};
 use anyhow::Context;
 use serde_json::json;
 use std::process::ExitCode;
@@ -107,12 +107,18 @@ fn as_json(approval: &Approval) -> serde_json::Value {
         "user": approval.user, "asked": approval.asked.to_rfc3339(), "expires": approval.expires.to_rfc3339(),
         "what": approval.what, "why": approval.why, "rule": approval.rule, "preview": approval.preview,
         "digest": approval.digest, "cost_usd": approval.cost.to_decimal(),
+        "yes": words(approval.longest).collect::<Vec<_>>(),
     })
+}
+
+/// Each time that a yes can count for, the shortest first.
+fn words(longest: Longest) -> impl Iterator<Item = &'static str> {
+    Longest::ALL.into_iter().filter(move |shorter| *shorter <= longest).map(Longest::word)
 }
 
 fn human(approval: &Approval) -> String {
     let left = (approval.expires.0 - Timestamp(jiff::Timestamp::now().as_microsecond()).0).max(0) / 1_000_000;
-    let Approval { user, what, why, rule, preview, digest, cost, .. } = approval;
+    let Approval { user, what, why, rule, preview, digest, cost, longest, .. } = approval;
     let mut lines = vec![
         approval.id(),
         format!("  what     {what}"),
@@ -120,8 +126,12 @@ fn human(approval: &Approval) -> String {
         format!("  of       {user}, {} spent, {left} s left to answer", listing::money(*cost, 0)),
         format!("  digest   {digest}"),
     ];
-    let covered = rule.iter().flat_map(|rules| rules.lines());
-    lines.extend(covered.map(|rule| format!("  covers   {rule} (with --session or --always)")));
+    let flags: Vec<_> = words(*longest).map(|word| format!("--{word}")).collect();
+    lines.push(format!("  yes      omni approve {} {}", approval.id(), flags.join(" | ")));
+    if *longest > Longest::Once {
+        let covered = rule.iter().flat_map(|rules| rules.lines());
+        lines.extend(covered.map(|rule| format!("  covers   {rule} (with {})", flags[1..].join(" or "))));
+    }
     let shown = |line: &str| format!("  | {}", line.chars().take(200).collect::<String>());
     lines.extend(preview.lines().take(12).map(shown));
     lines.iter().map(|line| format!("{}\n", listing::printable(line))).collect()

@@ -6,6 +6,7 @@
 
 use super::desk::{Asked, Reply};
 use super::panel_keys::{Key, Keys};
+use crate::store::Longest;
 use std::time::{Duration, Instant};
 
 /// How long nothing may be typed before keys count.
@@ -62,6 +63,10 @@ impl Panel {
         let lines = lines(&asked, columns, rows - 1);
         let keys = Keys::default();
         Some(Self { asked, state: State::Quieting(now), keys, columns, lines, rows })
+    }
+
+    fn longest(&self) -> Longest {
+        self.asked.approval.longest
     }
 
     /// The question.
@@ -129,8 +134,8 @@ impl Panel {
     fn choice(&self, letter: char) -> Option<State> {
         match letter {
             'o' => Some(State::Chosen(Reply::Once)),
-            's' if self.asked.session => Some(State::Chosen(Reply::Session)),
-            'a' if self.asked.always => Some(State::Chosen(Reply::Always)),
+            's' if self.longest() >= Longest::Session => Some(State::Chosen(Reply::Session)),
+            'a' if self.longest() >= Longest::Always => Some(State::Chosen(Reply::Always)),
             'd' => Some(State::Denying(String::new())),
             _ => None,
         }
@@ -153,8 +158,8 @@ impl Panel {
         let text = match &self.state {
             State::Quieting(_) => "stop typing for a moment to answer; the harness gets no keys now".to_owned(),
             State::Armed => {
-                let session = if self.asked.session { "  s session" } else { "" };
-                let always = if self.asked.always { "  a always" } else { "" };
+                let session = if self.longest() >= Longest::Session { "  s session" } else { "" };
+                let always = if self.longest() >= Longest::Always { "  a always" } else { "" };
                 format!("o once{session}{always}  d deny, then Enter; Esc later")
             }
             State::Chosen(Reply::Session) => "yes, for the rest of the session: Enter".to_owned(),
@@ -187,7 +192,7 @@ fn lines(asked: &Asked, columns: usize, rows: usize) -> Vec<String> {
         ("where", asked.place.clone()),
         ("cost", facts),
     ];
-    if asked.session || asked.always {
+    if approval.longest >= Longest::Session {
         let covers = approval.rule.iter().flat_map(|rules| rules.lines());
         parts.extend(covers.map(|rule| ("covers", rule.to_owned())));
     }

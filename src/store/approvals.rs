@@ -10,9 +10,38 @@ CREATE TABLE IF NOT EXISTS approvals (
     session TEXT NOT NULL, question INTEGER NOT NULL, user TEXT NOT NULL, pid INTEGER NOT NULL,
     pid_started_ticks INTEGER NOT NULL, asked INTEGER NOT NULL, expires INTEGER NOT NULL, what TEXT NOT NULL,
     why TEXT NOT NULL, rule TEXT, preview TEXT NOT NULL, digest TEXT NOT NULL, cost_nano INTEGER NOT NULL,
-    answer TEXT, answered INTEGER, answered_by TEXT, PRIMARY KEY (session, question)
+    answer TEXT, answered INTEGER, answered_by TEXT, longest TEXT NOT NULL DEFAULT 'once', PRIMARY KEY (session, question)
 ) STRICT, WITHOUT ROWID;
 ";
+/// What lists lack that were made before it was kept, and what gives it to them.
+const HAS_LONGEST: &str = "SELECT count(*) FROM pragma_table_info('approvals') WHERE name = 'longest'";
+const ADD_LONGEST: &str = "ALTER TABLE approvals ADD COLUMN longest TEXT NOT NULL DEFAULT 'once'";
+
+/// For how long a person's yes to a question can count: what is less than that can be said as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Longest {
+    /// For what was asked alone.
+    Once,
+    /// For the rest of the session.
+    Session,
+    /// In later sessions, too.
+    Always,
+}
+
+impl Longest {
+    /// All of them, the shortest first.
+    pub const ALL: [Self; 3] = [Self::Once, Self::Session, Self::Always];
+
+    /// What it is called, as the flag of `omni approve` is.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Session => "session",
+            Self::Always => "always",
+        }
+    }
+}
 
 /// A question as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +68,8 @@ pub struct Approval {
     pub digest: String,
     /// What the session cost by then.
     pub cost: NanoUsd,
+    /// For how long a yes can count.
+    pub longest: Longest,
 }
 
 impl Approval {
@@ -63,8 +94,21 @@ impl Approvals {
     /// A [`StoreError`] of the database.
     pub fn open(home: &Home) -> Result<Self, StoreError> {
         let approvals = Self { home: home.clone(), connection: schema::open(home)? };
-        approvals.connection.execute_batch(TABLES).map_err(approvals.failed("write to"))?;
+        approvals.prepare().map_err(approvals.failed("write to"))?;
         Ok(approvals)
+    }
+
+    fn prepare(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch(TABLES)?;
+        let has = || self.connection.query_row(HAS_LONGEST, [], |row| row.get::<_, bool>(0));
+        if has()? {
+            return Ok(());
+        }
+        match self.connection.execute_batch(ADD_LONGEST) {
+            // Another process did it a moment ago.
+            Err(_) if has()? => Ok(()),
+            done => done,
+        }
     }
 
     fn failed(&self, step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
@@ -79,10 +123,11 @@ impl Approvals {
     pub fn ask(&self, approval: &Approval) -> Result<(), StoreError> {
         let pid = std::process::id();
         let ticks = process_start_ticks(pid).unwrap_or_default().cast_signed();
-        let Approval { session, question, user, asked, expires, what, why, rule, preview, digest, cost } = approval;
+        let Approval { session, question, user, asked, expires, what, why, rule, preview, digest, cost, longest } =
+            approval;
         let text = "INSERT OR REPLACE INTO approvals (session, question, user, pid, pid_started_ticks, asked, expires, \
-                    what, why, rule, preview, digest, cost_nano) \
-                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                    what, why, rule, preview, digest, cost_nano, longest) \
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         let row = params![
             session.as_str(),
             question.cast_signed(),
@@ -96,7 +141,8 @@ impl Approvals {
             rule,
             preview,
             digest,
-            cost.0
+            cost.0,
+            longest.word()
         ];
         self.connection
             .prepare_cached(text)
@@ -138,7 +184,7 @@ impl Approvals {
 
     fn rows(&self, user: Option<&str>) -> rusqlite::Result<Vec<(u32, u64, Approval)>> {
         let text = "SELECT session, pid, pid_started_ticks, question, user, asked, expires, what, why, rule, preview, \
-                    digest, cost_nano FROM approvals WHERE answer IS NULL AND (?1 IS NULL OR user = ?1) \
+                    digest, cost_nano, longest FROM approvals WHERE answer IS NULL AND (?1 IS NULL OR user = ?1) \
                     ORDER BY asked, session, question";
         let mut statement = self.connection.prepare(text)?;
         let rows = statement.query_map([user], |row| {
@@ -154,9 +200,51 @@ impl Approvals {
                 preview: row.get(10)?,
                 digest: row.get(11)?,
                 cost: NanoUsd(row.get(12)?),
+                longest: longest(&row.get::<_, String>(13)?),
             };
             Ok((row.get(1)?, row.get::<_, i64>(2)?.cast_unsigned(), approval))
         })?;
         rows.collect()
+    }
+}
+
+/// What a word names; what is not known counts no longer than it must.
+fn longest(word: &str) -> Longest {
+    Longest::ALL.into_iter().find(|longest| longest.word() == word).unwrap_or(Longest::Once)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_yes_can_count_is_kept_and_lists_of_before_get_to_know_of_it() {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::open(&place.path().join("home")).unwrap();
+        let older = TABLES.replace(", longest TEXT NOT NULL DEFAULT 'once'", "");
+        assert_ne!(older, TABLES);
+        schema::open(&home).unwrap().execute_batch(&older).unwrap();
+        let list = Approvals::open(&home).unwrap();
+        let asked = Approval {
+            session: SessionId::from_entropy([1; 10]),
+            question: 1,
+            user: "ada".to_owned(),
+            asked: Timestamp(1),
+            expires: Timestamp(2),
+            what: "POST https://a.example/x".to_owned(),
+            why: "a rule asks".to_owned(),
+            rule: None,
+            preview: String::new(),
+            digest: "00".to_owned(),
+            cost: NanoUsd(3),
+            longest: Longest::Session,
+        };
+        for (question, longest) in (1..).zip(Longest::ALL) {
+            list.ask(&Approval { question, longest, ..asked.clone() }).unwrap();
+        }
+        let found: Vec<_> = Approvals::open(&home).unwrap().pending(None).unwrap();
+        assert_eq!(found.iter().map(|approval| approval.longest).collect::<Vec<_>>(), Longest::ALL);
+        assert_eq!(found[1], Approval { question: 2, ..asked });
     }
 }

@@ -42,7 +42,7 @@ mod told;
 mod upgrade;
 mod verify;
 
-pub use approvals::{Approval, Approvals};
+pub use approvals::{Approval, Approvals, Longest};
 pub use backend::{HoldBook, LedgerStore, Store, open_holds, open_store};
 pub use bodies::{Bodies, BodyFile, BodyRecorder, NotKept};
 pub use consents::{StandingConsent, Wanted, give_consent, read_consents, take_consent_back};

@@ -25,6 +25,11 @@ fn a_session_pauses_at_its_limit_until_a_person_raises_it() {
     assert!(["purse", "is used up", "raises it by $0.008"].iter().all(|word| why.contains(word)), "{why}");
     assert_eq!(trial.provider.calls().len(), 1, "nothing beyond the limit left");
     let id = asked["id"].as_str().unwrap();
+    // What is not taken is not offered.
+    assert_eq!(asked["yes"], serde_json::json!(["once", "session"]));
+    let listed = text(&trial.stage.run(&["approvals"]).stdout);
+    assert!(listed.contains(&format!("omni approve {id} --once | --session\n")), "{listed}");
+    assert!(!trial.stage.run(&["approve", id, "--always"]).status.success());
     assert!(trial.stage.run(&["approve", id, "--session"]).status.success());
     // Both that waited for the one answer fit into what was raised, and the fourth asks again.
     let again = trial.question(&mut running);

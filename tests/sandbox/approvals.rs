@@ -164,6 +164,7 @@ attack! {
         first.send("POST /x one");
         let [asked] = &questions(world, 1)[..] else { panic!("one") };
         assert_eq!(asked["rule"], "POST http://asked.example/x");
+        assert_eq!(asked["yes"], serde_json::json!(["once", "session", "always"]));
         let id = asked["id"].as_str().unwrap();
         let given = omni(world, &["approve", id, "--always"]);
         assert!(given.status.success() && given.stderr.contains("POST http://asked.example/x"), "{given:?}");
@@ -374,11 +375,11 @@ attack! {
 
 /// Speaks first on each connection that a line names, and says what came back before the end.
 const UNREAD_CLIENT: &str = r#"
-import socket, threading
-opened = []
+import queue, socket, threading
+opened = queue.Queue()
 def speak(host):
     with socket.create_connection((host, 7000)) as connection:
-        opened.append(connection)
+        opened.put(connection)
         connection.sendall(b"SSH-2.0-hello\r\n")
         said = b""
         try:
@@ -386,7 +387,7 @@ def speak(host):
         except OSError: pass
         say([host, said.decode(), 0, ""])
 for line in sys.stdin:
-    if line.strip() == "leave": opened[-1].shutdown(socket.SHUT_RDWR)
+    if line.strip() == "leave": opened.get().shutdown(socket.SHUT_RDWR)
     else: threading.Thread(target=speak, args=(line.strip(),)).start()
 "#;
 

@@ -5,7 +5,8 @@ use super::{Desk, Prepared, clock, pause};
 use crate::model::{Event, NanoUsd, RequestNumber, Timestamp, printable};
 use crate::proxy::{Answer, Doubt, Inquiry};
 use crate::store::{
-    Approval, Approvals, Journal, Moment, Recorder, StandingConsent, StoreError, Wanted, give_consent, read_consents,
+    Approval, Approvals, Journal, Longest, Moment, Recorder, StandingConsent, StoreError, Wanted, give_consent,
+    read_consents,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -48,6 +49,15 @@ impl Reply {
         }
     }
 
+    /// For how long it is to count.
+    fn wants(&self) -> Longest {
+        match self {
+            Self::Once | Self::Deny(_) => Longest::Once,
+            Self::Session => Longest::Session,
+            Self::Always => Longest::Always,
+        }
+    }
+
     /// The word that the record has for it.
     fn word(&self) -> &'static str {
         match self {
@@ -78,10 +88,6 @@ pub(in crate::session) struct Asked {
     pub waiters: usize,
     /// How many questions wait.
     pub questions: usize,
-    /// Whether yes can be said to more than this.
-    pub session: bool,
-    /// Whether yes can be said from now on.
-    pub always: bool,
     /// Who asks, and where that works.
     pub place: String,
 }
@@ -289,6 +295,7 @@ impl Desk<'_> {
             preview: inquiry.preview.clone(),
             digest: inquiry.digest.clone(),
             cost: cost.map_or(NanoUsd::ZERO, |budget| budget.spent),
+            longest: longest(inquiry),
         }
     }
 
@@ -306,28 +313,11 @@ impl Desk<'_> {
     ) -> Result<(), String> {
         let Some(open) = self.questions.open.get(&question) else { return Err(self.gone(question)) };
         let inquiry = open.inquiry.clone();
-        let of_a_kind = !inquiry.covers.is_empty();
-        match reply {
-            Reply::Session if inquiry.doubt.is_none() && !of_a_kind => {
-                return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
-            }
-            Reply::Always if inquiry.doubt.is_some() => {
-                return Err(
-                    "what may be spent in later sessions is said in a policy: raise its limit there; for this \
-                            session answer with --session"
-                        .to_owned(),
-                );
-            }
-            Reply::Always if !of_a_kind => {
-                return Err("no rule covers such requests alone, so it can be answered only once".to_owned());
-            }
-            Reply::Always if inquiry.asked_by.is_empty() => {
-                return Err("it is to be asked about at each use, as `approve: use` says: write `approve: host` or \
-                            `session` there; for this session answer with --session"
-                    .to_owned());
-            }
-            Reply::Always => self.consent(question, &inquiry, by, journal).map_err(|error| error.to_string())?,
-            _ => {}
+        if reply.wants() > longest(&inquiry) {
+            return Err(no_longer(&inquiry));
+        }
+        if *reply == Reply::Always {
+            self.consent(question, &inquiry, by, journal).map_err(|error| error.to_string())?;
         }
         self.conclude(question, reply, by, journal).map_err(|error| error.to_string())?;
         if matches!(reply, Reply::Session | Reply::Always) {
@@ -501,14 +491,11 @@ impl Desk<'_> {
     pub(in crate::session) fn foremost(&self, later: &BTreeSet<u64>) -> Option<Asked> {
         let open = &self.questions.open;
         let (_, first) = open.iter().find(|(question, _)| !later.contains(question))?;
-        let of_a_kind = !first.inquiry.covers.is_empty();
         let Prepared { request, plan, .. } = self.prepared;
         Some(Asked {
             approval: first.approval.clone(),
             waiters: first.waiters.len(),
             questions: open.len(),
-            session: first.inquiry.doubt.is_some() || of_a_kind,
-            always: first.inquiry.doubt.is_none() && of_a_kind && !first.inquiry.asked_by.is_empty(),
             place: format!("{} in {}", request.profile.name, plan.directory.display()),
         })
     }
@@ -517,6 +504,34 @@ impl Desk<'_> {
     pub(in crate::session) fn is_asking(&self) -> bool {
         !self.questions.open.is_empty()
     }
+}
+
+/// For how long a yes to it can count.
+fn longest(inquiry: &Inquiry) -> Longest {
+    let Inquiry { doubt, covers, asked_by, .. } = inquiry;
+    match (doubt, covers.is_empty()) {
+        (Some(_), _) => Longest::Session,
+        (None, true) => Longest::Once,
+        (None, false) if asked_by.is_empty() => Longest::Session,
+        (None, false) => Longest::Always,
+    }
+}
+
+/// Why a yes to it cannot count as long as that.
+fn no_longer(inquiry: &Inquiry) -> String {
+    let Inquiry { doubt, covers, .. } = inquiry;
+    let why = match (doubt, covers.is_empty()) {
+        (Some(_), _) => {
+            "what may be spent in later sessions is said in a policy: raise its limit there; for this session answer \
+             with --session"
+        }
+        (None, true) => "no rule covers such requests alone, so it can be answered only once",
+        (None, false) => {
+            "it is to be asked about at each use, as `approve: use` says: write `approve: host` or `session` there; \
+             for this session answer with --session"
+        }
+    };
+    why.to_owned()
 }
 
 fn failed(error: StoreError) -> String {

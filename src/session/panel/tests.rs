@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{NanoUsd, SessionId, Timestamp};
-use crate::store::Approval;
+use crate::store::{Approval, Longest};
 use std::num::NonZeroU16;
 
 fn asked() -> Asked {
@@ -18,8 +18,9 @@ fn asked() -> Asked {
         preview: "{\"key\":\"o\\r\u{9b}31m\u{202e}\"}\nmore\n".repeat(20),
         digest: String::new(),
         cost: NanoUsd(2_000_000_000),
+        longest: Longest::Always,
     };
-    Asked { approval, waiters: 2, questions: 3, session: true, always: true, place: "codex in /w".to_owned() }
+    Asked { approval, waiters: 2, questions: 3, place: "codex in /w".to_owned() }
 }
 
 /// A panel on a screen, and the moment in which it was drawn.
@@ -59,9 +60,9 @@ fn what_somebody_was_typing_says_nothing() {
 #[test]
 fn what_cannot_be_said_is_no_choice() {
     let now = Instant::now();
-    let asked = Asked { session: false, always: false, ..asked() };
-    for letter in ["s\r", "a\r"] {
-        let mut panel = Panel::new(asked.clone(), (24, 80), now).unwrap();
+    for (longest, letter) in [(Longest::Once, "s\r"), (Longest::Once, "a\r"), (Longest::Session, "a\r")] {
+        let asked = Asked { approval: Approval { longest, ..asked().approval }, ..asked() };
+        let mut panel = Panel::new(asked, (24, 80), now).unwrap();
         assert_eq!(panel.read(letter.as_bytes(), now + QUIET), None);
     }
     let (mut panel, now) = panel();
