@@ -295,15 +295,21 @@ impl Body {
                 return scanner.feed(bytes, &mut |slot, raw| document.take(slot, raw));
             }
         };
-        cutter.feed(bytes, &mut |piece| match piece {
-            Piece::Data(bytes) => skim.data(bytes, &mut |bytes| read(scanner, document, done, bytes)),
-            Piece::DataEnd => skim.line_ends(&mut |bytes| read(scanner, document, done, bytes)),
-            Piece::EventEnd => {
-                if skim.event_ends(&mut |bytes| read(scanner, document, done, bytes)) {
-                    end_event(scanner, document, done, on);
-                }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if cutter.is_at_line() {
+                rest = skim.after_idle(rest);
             }
-        });
+            rest = cutter.feed_event(rest, &mut |piece| match piece {
+                Piece::Data(bytes) => skim.data(bytes, &mut |bytes| read(scanner, document, done, bytes)),
+                Piece::DataEnd => skim.line_ends(&mut |bytes| read(scanner, document, done, bytes)),
+                Piece::EventEnd => {
+                    if skim.event_ends(&mut |bytes| read(scanner, document, done, bytes)) {
+                        end_event(scanner, document, done, on);
+                    }
+                }
+            });
+        }
     }
 
     /// Hands over what the body's end completes. A body cut in the middle of a document completes nothing.

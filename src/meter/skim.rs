@@ -2,6 +2,7 @@
 //! their data begins, as the vendors write it, and are not read any further.
 
 use super::Dialect;
+use memchr::memchr2;
 
 /// Longest beginning that is compared, in bytes.
 const BEGIN_BYTES_MAX: usize = 64;
@@ -16,10 +17,18 @@ const RESPONSES: &[&[u8]] = &[
     br#"{"type":"response.refusal.delta","#,
 ];
 
+/// How an event of those begins as a whole, as the vendors write it, with its name: the two that most of a stream is made of.
+const ANTHROPIC_EVENTS: &[&[u8]] = &[b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\","];
+const RESPONSES_EVENTS: &[&[u8]] = &[
+    b"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",",
+    b"event: response.function_call_arguments.delta\ndata: {\"type\":\"response.function_call_arguments.delta\",",
+];
+
 /// Decides about one event after the other.
 #[derive(Debug)]
 pub(super) struct Skim {
     idle: &'static [&'static [u8]],
+    events: &'static [&'static [u8]],
     /// How the event begins, while that does not tell yet.
     begun: Vec<u8>,
     decided: Option<Verdict>,
@@ -34,12 +43,29 @@ enum Verdict {
 impl Skim {
     /// For a stream of this dialect.
     pub(super) fn new(dialect: Dialect) -> Self {
-        let idle = match dialect {
-            Dialect::AnthropicMessages => ANTHROPIC,
-            Dialect::OpenAiResponses => RESPONSES,
-            Dialect::OpenAiChat | Dialect::GoogleGenerate | Dialect::BedrockConverse => &[],
+        let (idle, events): (&[_], &[_]) = match dialect {
+            Dialect::AnthropicMessages => (ANTHROPIC, ANTHROPIC_EVENTS),
+            Dialect::OpenAiResponses => (RESPONSES, RESPONSES_EVENTS),
+            Dialect::OpenAiChat | Dialect::GoogleGenerate | Dialect::BedrockConverse => (&[], &[]),
         };
-        Self { idle, begun: Vec::new(), decided: None }
+        Self { idle, events, begun: Vec::new(), decided: None }
+    }
+
+    /// What follows the whole events at the beginning of these bytes of which nothing is wanted: where a line begins, they are
+    /// passed over at one look each.
+    pub(super) fn after_idle<'a>(&self, mut bytes: &'a [u8]) -> &'a [u8] {
+        if self.decided.is_some() || !self.begun.is_empty() {
+            return bytes;
+        }
+        while let Some(data) = self.events.iter().find_map(|begin| bytes.strip_prefix(*begin)) {
+            // A line's end in other words, or a line more, is for whoever reads line by line.
+            let end = memchr2(b'\n', b'\r', data).and_then(|end| data.get(end..));
+            match end.and_then(|end| end.strip_prefix(b"\n\n")) {
+                Some(rest) => bytes = rest,
+                None => break,
+            }
+        }
+        bytes
     }
 
     /// Takes the next bytes of the event's data, and hands over those that are to be read.

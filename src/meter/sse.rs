@@ -44,15 +44,32 @@ impl Cutter {
 
     /// Takes the next bytes and hands over each piece in order.
     pub(super) fn feed(&mut self, mut bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) {
+        while !bytes.is_empty() {
+            bytes = self.feed_event(bytes, on);
+        }
+    }
+
+    /// Takes bytes up to the end of an event, or all of them where none ends in them; what is left.
+    pub(super) fn feed_event<'a>(&mut self, mut bytes: &'a [u8], on: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
         if self.after_cr && !bytes.is_empty() {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
         while let Some(&byte) = bytes.first() {
             let line_ends = matches!(byte, b'\n' | b'\r');
+            let event_ends = line_ends && self.is_at_line();
             let used = if line_ends { self.end_line(bytes, on) } else { self.within_line(bytes, on) };
             bytes = bytes.get(used..).unwrap_or_default();
+            if event_ends {
+                break;
+            }
         }
+        bytes
+    }
+
+    /// Whether a line begins here.
+    pub(super) fn is_at_line(&self) -> bool {
+        self.state == Self::LINE_START && !self.after_cr
     }
 
     fn end_line(&mut self, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> usize {

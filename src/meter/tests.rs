@@ -197,6 +197,36 @@ fn a_missing_content_type_does_not_hide_the_form() {
 }
 
 #[test]
+fn events_that_are_passed_over_change_nothing_however_the_stream_is_cut() {
+    let delta = |text: &str| {
+        format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"text\":\"{text}\"}}}}\n\n"
+        )
+    };
+    let begin = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"x\":1}";
+    // As vendors write them, and with other ends of lines, lines more, no end at all, and what only looks like usage.
+    let odd = [
+        format!("{begin}\r\n\r\n"),
+        format!("{begin}\ndata: {{\"type\":\"message_delta\"}}\n\n"),
+        format!("{begin}\n: a note\n\n"),
+        format!("id: 1\n{begin}\n\n\n\n"),
+        delta("event: message_delta"),
+        delta("\\n\\n\\\"usage\\\":{\\\"output_tokens\\\":9}"),
+    ];
+    let pieces: Vec<&str> = CLAUDE_STREAM.split_inclusive("\n\n").collect();
+    for between in odd.iter().map(String::as_str).chain(["", "\n", "data:\n\n"]) {
+        let words = [delta("one"), between.to_owned(), delta("two"), delta("three")].concat();
+        let stream = pieces.join(&words);
+        let single: Vec<&[u8]> = stream.as_bytes().chunks(1).collect();
+        let expected = read(Dialect::AnthropicMessages, SSE, &single, true);
+        for size in [2, 3, 7, 60, 61, 100, 170, 4096, stream.len()] {
+            let chunks: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
+            assert_eq!(read(Dialect::AnthropicMessages, SSE, &chunks, true), expected, "{size} {between:?}");
+        }
+    }
+}
+
+#[test]
 fn any_split_gives_the_same_reading() {
     for (dialect, kind, body) in FIXTURES {
         let expected = Some(whole(dialect, kind, body));
