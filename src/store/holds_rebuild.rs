@@ -84,11 +84,13 @@ fn process(home: &Home, session: &SessionId) -> Option<Process> {
 pub(super) fn restore(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(holds::TABLES)?;
-    let holds = memmem::Finder::new(b"\"hold_placed\"");
+    // Where the one is lost, the other still tells of it.
+    let holds = [b"\"hold_placed\"".as_slice(), b"\"hold_settled\""].map(memmem::Finder::new);
+    let tells = |payload: &[u8]| holds.iter().any(|kind| kind.find(payload).is_some());
     let mut sessions = BTreeSet::new();
     blocks::after(&transaction, 0, |block| {
         let block = block.open()?;
-        if block.frames().any(|kept| kept.is_ok_and(|kept| holds.find(kept.payload).is_some())) {
+        if block.frames().any(|kept| kept.is_ok_and(|kept| tells(kept.payload))) {
             sessions.insert(block.extent.session);
         }
         Ok::<_, rusqlite::Error>(true)
@@ -113,6 +115,9 @@ fn enter(connection: &Connection, session: &SessionId) -> rusqlite::Result<()> {
                 )?;
             }
             Some(Event::HoldPlaced { request, amount, .. }) => drop(placed.insert(request, (stored.at, amount.0))),
+            Some(Event::HoldSettled { request, held, .. }) => {
+                placed.entry(request).or_insert((stored.at, held.0));
+            }
             _ => {}
         }
     }

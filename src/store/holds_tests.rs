@@ -223,6 +223,19 @@ fn a_book_made_anew_has_what_the_journals_tell_and_is_not_made_while_a_session_h
 }
 
 #[test]
+fn a_book_made_anew_counts_what_was_settled_where_the_record_of_its_hold_is_lost() {
+    let (_directory, home) = home();
+    let mut journal = Journal::create(&home, &account(1).session, Writer::Proxy).unwrap();
+    let settled =
+        Event::HoldSettled { request: RequestNumber(1), held: NanoUsd(100), charged: NanoUsd(7), estimated: false };
+    journal.record(NOW, &settled).unwrap();
+    drop(journal);
+    Sqlite::rebuild(&home, "aside").unwrap();
+    let everybody = SpendPolicy { scope: Scope::Organisation, ..policy(1_000) };
+    assert_eq!(stands(&mut Holds::open(&home, account(2)).unwrap(), &everybody), (7, 0));
+}
+
+#[test]
 fn calls_that_ask_at_one_time_are_decided_one_after_the_other() {
     let (_directory, home) = home();
     let mut holds = Holds::open(&home, account(1)).unwrap();
