@@ -7,6 +7,7 @@
 
 use super::funds::{Funded, Funds};
 use super::kept_context;
+use super::patience::failed_response;
 use super::settle::Books;
 use crate::meter::{Answered, Endpoint, Meter};
 use crate::model::{BodyEnd, Event, RequestNumber};
@@ -278,15 +279,10 @@ fn place(calls: &[(Option<&str>, Option<&str>)], said: &Said<'_>) -> Place {
     }
 }
 
-/// A refusal in the words of an event, which Codex shows at once and does not ask again after.
+/// A refusal in the words of an event.
 pub(super) fn refusal(reason: &str) -> String {
-    let error = serde_json::json!({"code": "invalid_prompt", "message": reason});
-    let response = serde_json::json!({"id": "resp_omni", "object": "response", "status": "failed", "error": error});
-    serde_json::json!({"type": "response.failed", "response": response}).to_string()
+    failed_response(reason).to_string()
 }
-
-/// What a call whose money is spent is told.
-pub(super) const OUTRAN: &str = "omni cut the answer off here: it is longer than the budget allows";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

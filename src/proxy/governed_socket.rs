@@ -6,8 +6,9 @@
 //! socket ends.
 
 use super::Shared;
-use super::conversation::{Conversation, Heard, MessageCall, OUTRAN, Wanted, refusal};
+use super::conversation::{Conversation, Heard, MessageCall, Wanted, refusal};
 use super::funds::{self, Unfunded};
+use super::patience::OUTRAN;
 use super::screen::Screen;
 use super::settle::Open;
 use super::standing::Standing;

@@ -26,6 +26,9 @@ const BEAT: Duration = Duration::from_secs(10);
 /// Longest refusal that is told within a stream.
 const WHY_BYTES_MAX: usize = 64 * 1024;
 
+/// What an answer is ended by whose money is spent.
+pub(super) const OUTRAN: &str = "omni cut the answer off here: it is longer than the budget allows";
+
 /// A request's answer on its way.
 type Work = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
@@ -221,22 +224,34 @@ pub(super) fn refusal(dialect: Dialect, status: StatusCode, message: &str) -> By
     let text = match dialect {
         Dialect::AnthropicMessages => {
             let kind = if money { "billing_error" } else { "permission_error" };
-            let error = json!({"type": "error", "error": {"type": kind, "message": message}});
-            format!("event: error\ndata: {error}\n\n")
+            named(&json!({"type": "error", "error": {"type": kind, "message": message}}))
         }
-        Dialect::OpenAiResponses => {
-            // Of the codes there are, Codex shows this one's message at once and does not ask again.
-            let error = json!({"code": "invalid_prompt", "message": message});
-            let response = json!({"id": "resp_omni", "object": "response", "status": "failed", "error": error});
-            format!("event: response.failed\ndata: {}\n\n", json!({"type": "response.failed", "response": response}))
-        }
+        Dialect::OpenAiResponses => named(&failed_response(message)),
         Dialect::OpenAiChat => {
             let kind = if money { "omni_budget" } else { "omni_refused" };
-            format!("data: {}\n\n", json!({"error": {"type": kind, "code": status.as_u16(), "message": message}}))
+            event(&json!({"error": {"type": kind, "code": status.as_u16(), "message": message}}))
         }
-        Dialect::GoogleGenerate | Dialect::BedrockConverse => format!("data: {}\n\n", google(status, message)),
+        Dialect::GoogleGenerate | Dialect::BedrockConverse => event(&google(status, message)),
     };
     text.into()
+}
+
+/// A refusal as OpenAI's Responses end an answer: of the codes there are, Codex shows this one's message at once and does not ask
+/// again.
+pub(super) fn failed_response(message: &str) -> Value {
+    let error = json!({"code": "invalid_prompt", "message": message});
+    let response = json!({"id": "resp_omni", "object": "response", "status": "failed", "error": error});
+    json!({"type": "response.failed", "response": response})
+}
+
+/// An event of a stream that has no name.
+fn event(data: &Value) -> String {
+    format!("data: {data}\n\n")
+}
+
+/// One that is named as its data says.
+fn named(data: &Value) -> String {
+    format!("event: {}\n{}", data["type"].as_str().unwrap_or_default(), event(data))
 }
 
 /// An error in Google's form.

@@ -229,9 +229,8 @@ impl Open {
 
     /// What to say in the stream and end it by, where the answer outran what is held for it.
     pub(super) fn cut(&self) -> Option<Bytes> {
-        let reason = "omni cut the answer off here: it is longer than the budget allows";
         let dialect = self.endpoint.as_ref().filter(|_| self.outrun)?.dialect;
-        Some(patience::refusal(dialect, http::StatusCode::PAYMENT_REQUIRED, reason))
+        Some(patience::refusal(dialect, http::StatusCode::PAYMENT_REQUIRED, patience::OUTRAN))
     }
 
     /// Begins to record bodies, where that was asked for. Returns whether they must be readable.

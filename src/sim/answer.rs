@@ -20,6 +20,8 @@ pub(super) struct Answer {
     pub(super) text: String,
     pub(super) call: Option<Call>,
     pub(super) usage: Usage,
+    /// The class of service that it was billed as, where that is not the usual one.
+    pub(super) tier: Option<String>,
     /// The vendor's type and the message of an error that breaks off a stream.
     pub(super) error: Option<(Option<String>, String)>,
 }
@@ -69,7 +71,13 @@ impl Answer {
         let said = text.len() + call.as_ref().map_or(0, |call| call.name.len() + call.input.to_text().len());
         let usage = reply.usage.map_or_else(|| estimate(ask, said), Usage::from);
         let error = reply.error.as_ref().map(|error| (error.kind.clone(), error.message.clone()));
-        Self { number, model: ask.model.clone(), text, call, usage, error }
+        let tier = reply.service_tier.clone();
+        Self { number, model: ask.model.clone(), text, call, usage, tier, error }
+    }
+
+    /// The class of service, where the usual one is called so.
+    pub(super) fn tier<'a>(&'a self, usual: &'a str) -> &'a str {
+        self.tier.as_deref().unwrap_or(usual)
     }
 
     /// An id of the vendor's shape.

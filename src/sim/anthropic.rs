@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// The events of a streamed answer, each as it stands in the body.
 pub(super) fn stream(answer: &Answer) -> Vec<String> {
     let usage = answer.usage;
-    let mut first = prompt_usage(usage);
+    let mut first = prompt_usage(answer);
     first["output_tokens"] = json!(1);
     let mut message = envelope(answer);
     message["usage"] = first;
@@ -47,7 +47,7 @@ pub(super) fn whole(answer: &Answer) -> Value {
         };
         content.push(json!({"type": "tool_use", "id": answer.id("toolu"), "name": call.name, "input": input}));
     }
-    let mut usage = prompt_usage(answer.usage);
+    let mut usage = prompt_usage(answer);
     if let (Value::Object(all), Value::Object(output)) = (&mut usage, output_usage(answer.usage)) {
         all.extend(output);
     }
@@ -102,7 +102,8 @@ fn event(data: Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default())
 }
 
-fn prompt_usage(usage: Usage) -> Value {
+fn prompt_usage(answer: &Answer) -> Value {
+    let usage = answer.usage;
     json!({
         "input_tokens": usage.input,
         "cache_read_input_tokens": usage.cache_read,
@@ -111,7 +112,7 @@ fn prompt_usage(usage: Usage) -> Value {
             "ephemeral_5m_input_tokens": usage.cache_write,
             "ephemeral_1h_input_tokens": usage.cache_write_long,
         },
-        "service_tier": "standard",
+        "service_tier": answer.tier("standard"),
     })
 }
 

@@ -45,7 +45,7 @@ pub(super) fn whole(answer: &Answer) -> Value {
 fn envelope(answer: &Answer, object: &str, choices: Vec<Value>) -> Value {
     json!({
         "id": answer.id("chatcmpl"), "object": object, "created": 0, "model": answer.model, "choices": choices,
-        "service_tier": "default",
+        "service_tier": answer.tier("default"),
     })
 }
 

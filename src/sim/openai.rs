@@ -70,7 +70,7 @@ fn envelope(answer: &Answer, status: &str) -> Value {
     json!({
         "id": answer.id("resp"), "object": "response", "created_at": 0, "status": status, "model": answer.model,
         "error": null, "incomplete_details": null, "output": [], "parallel_tool_calls": false,
-        "service_tier": "default", "usage": null,
+        "service_tier": answer.tier("default"), "usage": null,
     })
 }
 

@@ -36,6 +36,9 @@ pub(super) struct Line {
     /// What the answer reports; none for what is no model call, for refusals, and for chat streams that were not asked
     /// to report it.
     pub(super) usage: Option<Usage>,
+    /// The class of service that it reports, where that is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service_tier: Option<String>,
     /// Whether the script breaks the answer off, so that the usage may not have been sent.
     pub(super) broken: bool,
 }
@@ -50,6 +53,7 @@ impl Line {
             status: response.status,
             turn: response.turn,
             usage: response.usage,
+            service_tier: response.tier.clone(),
             broken: response.broken,
             ..self
         }

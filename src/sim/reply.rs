@@ -27,6 +27,8 @@ pub(super) struct Response {
     pub(super) stream: bool,
     pub(super) turn: Option<usize>,
     pub(super) usage: Option<Usage>,
+    /// The class of service that it was billed as, where that is not the usual one.
+    pub(super) tier: Option<String>,
     pub(super) broken: bool,
 }
 
@@ -163,6 +165,9 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
         // That dialect has no words for it.
         answer.usage.web_searches = 0;
     }
+    if matches!(ask.dialect, Dialect::GoogleGenerate | Dialect::BedrockConverse) {
+        answer.tier = None;
+    }
     if ask.dialect == Dialect::GoogleGenerate {
         answer.usage = gemini::sayable(answer.usage);
     }
@@ -171,6 +176,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
     }
     let silent = ask.dialect == Dialect::OpenAiChat && ask.stream && !ask.include_usage;
     let usage = (!silent).then_some(answer.usage);
+    let tier = answer.tier.clone();
     if !ask.stream {
         let whole = match ask.dialect {
             Dialect::AnthropicMessages => anthropic::whole(&answer),
@@ -179,7 +185,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
             Dialect::OpenAiChat => chat::whole(&answer),
             Dialect::GoogleGenerate => gemini::whole(&answer),
         };
-        return Response { usage, ..json_response(200, whole) };
+        return Response { usage, tier, ..json_response(200, whole) };
     }
     let pause = Duration::from_millis(reply.chunk_delay_ms);
     let broken = answer.error.is_some();
@@ -188,6 +194,7 @@ fn render(number: u64, ask: &Ask, reply: &Reply) -> Response {
         body,
         stream: true,
         usage,
+        tier,
         broken,
         ..json_response(200, Value::Null)
     };
@@ -233,6 +240,7 @@ pub(super) fn json_response(status: u16, value: Value) -> Response {
         stream: false,
         turn: None,
         usage: None,
+        tier: None,
         broken: false,
     }
 }

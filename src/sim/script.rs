@@ -66,6 +66,8 @@ pub struct Reply {
     pub tool: Option<ToolCall>,
     /// The usage to report, instead of one reckoned from sizes.
     pub usage: Option<WrittenUsage>,
+    /// The class of service to report, in the vendor's own word, where the dialect has one; the usual one, if not written.
+    pub service_tier: Option<String>,
     /// An HTTP status to refuse with, from 400 to 599.
     pub status: Option<u16>,
     /// The error: of the refusal, or without a status, one that breaks off a stream after the text.

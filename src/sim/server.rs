@@ -180,6 +180,7 @@ fn line_of(head: &hyper::http::request::Parts) -> Line {
         status: 0,
         turn: None,
         usage: None,
+        service_tier: None,
         broken: false,
     }
 }

@@ -170,6 +170,26 @@ fn two_sessions_with_two_hundred_streams_share_one_budget_and_it_holds() {
     assert_eq!((&spend["calls"], &spend["cost_usd"]), (&passed.into(), &told.as_str().into()));
 }
 
+/// What is said decides what is billed: each way to be cached, parts of the answer that are priced by themselves, and each class
+/// of service. A request that is the first of its kind fills a cache and a later one reads it, where nothing else is written.
+const ASSORTED: &str = "
+turns:
+- when: { contains: 'cached ' }
+  reply: { text: 'Yes.', usage: { input: 1001, cache_read: 702, cache_write: 33, cache_write_long: 44, output: 95 } }
+- when: { contains: 'thought ' }
+  reply: { text: 'Hm.', usage: { input: 10, output: 907, reasoning: 801 } }
+- when: { contains: 'searched ' }
+  reply: { text: 'There.', usage: { input: 5003, output: 17, web_searches: 3 } }
+- when: { contains: 'hurried ' }
+  reply: { text: 'At once.', service_tier: priority }
+- when: { contains: 'patient ', model: gpt }
+  reply: { text: 'Later.', service_tier: flex, usage: { input: 9007, cache_read: 11, output: 13, reasoning: 5 } }
+- when: { contains: 'gathered ' }
+  reply: { text: 'With others.', service_tier: batch }
+- reply: { text: 'An answer of a few words.' }
+";
+const WORDS: [&str; 7] = ["cached ", "thought ", "searched ", "hurried ", "patient ", "gathered ", "word "];
+
 /// Numbers below another, the same at every run.
 fn numbers() -> impl FnMut(u64) -> u64 {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -208,7 +228,8 @@ fn assorted(count: usize) -> Vec<(String, String)> {
     ];
     let mut one = || {
         let model = models[usize::try_from(draw(8)).unwrap()];
-        let (stream, words) = (draw(2) == 0, "word ".repeat(usize::try_from(draw(2_000)).unwrap()));
+        let word = WORDS[usize::try_from(draw(7)).unwrap()];
+        let (stream, words) = (draw(2) == 0, word.repeat(usize::try_from(draw(2_000)).unwrap()));
         let said = format!(r#"[{{"role":"user","content":"{words}"}}]"#);
         match (&model[..3], draw(2)) {
             ("cla", _) => (
@@ -248,7 +269,7 @@ fn assorted(count: usize) -> Vec<(String, String)> {
 
 #[test]
 fn calls_of_every_dialect_are_counted_to_the_nano_dollar() {
-    let Some(trial) = Trial::new("turns:\n- reply: { text: 'An answer of a few words.' }\n") else { return };
+    let Some(trial) = Trial::new(ASSORTED) else { return };
     let count = std::env::var(CALLS_VARIABLE).map_or(CALLS, |count| count.parse().unwrap());
     let answered = statuses(trial.start("assorted", &[], &assorted(count)));
     assert_eq!(answered.iter().filter(|status| *status == "200").count(), count, "{answered:?}");

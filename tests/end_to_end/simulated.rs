@@ -1,7 +1,7 @@
 //! `omni sim` as the model provider of a trial, and what it recorded.
 
 use crate::stage::Stage;
-use omni::meter::{Certainty, PriceTable, Reading, Terms, Vendor};
+use omni::meter::{Certainty, PriceTable, Reading, Terms, Tier, Vendor};
 use omni::model::{NanoUsd, Usage};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -57,16 +57,24 @@ impl Provider {
         let answered = |request: &Value| {
             let usage: Usage = serde_json::from_value(request["usage"].clone()).ok()?;
             let model = request["model"].as_str()?.to_owned();
-            Some(Call { cost_usd: price(&model, usage).to_decimal(), model, usage })
+            let tier = request["service_tier"].as_str();
+            Some(Call { cost_usd: price(&model, usage, tier).to_decimal(), model, usage })
         };
         self.requests().iter().filter_map(answered).collect()
     }
 }
 
-/// What the embedded table says a plain call costs.
-fn price(model: &str, usage: Usage) -> NanoUsd {
+/// What the embedded table says a call costs that was billed as this class of service.
+fn price(model: &str, usage: Usage, tier: Option<&str>) -> NanoUsd {
     let certainty = Certainty::Final;
-    let (model, terms, shares) = (model.to_owned(), Terms::default(), Vec::new());
+    let tier = match tier {
+        None => Tier::Standard,
+        Some("priority") => Tier::Priority,
+        Some("flex") => Tier::Flex,
+        Some("batch") => Tier::Batch,
+        Some(other) => panic!("{other}"),
+    };
+    let (model, terms, shares) = (model.to_owned(), Terms { tier, ..Terms::default() }, Vec::new());
     let reading = Reading { model, usage, certainty, terms, shares, charged: None };
     let vendor = match reading.model.get(..3) {
         Some("cla") => Vendor::Anthropic,
