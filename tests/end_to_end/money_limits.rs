@@ -2,6 +2,9 @@
 
 use crate::money_stage::{MESSAGES, Trial, lines, message, status};
 use crate::stage::text;
+use std::io::Write as _;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Each call costs half a cent; what begins with `run` asks for a tool.
 const SCRIPT: &str = "
@@ -86,4 +89,63 @@ fn of_several_policies_the_strictest_says_and_each_part_is_told_once() {
     let told = trial.events("budget_reached").into_iter().filter(|told| told["policy"] == "shared");
     let told: Vec<_> = told.map(|told| told["percent"].as_u64().unwrap()).collect();
     assert_eq!(told, [50, 80]);
+}
+
+/// Has a program's clock be wrong by as many seconds as a file says, which it maps before it does anything.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+static volatile const long *ahead;
+__attribute__((constructor)) static void map(void) {
+    const char *path = getenv("CLOCK_AHEAD");
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    void *mapped = file < 0 ? MAP_FAILED : mmap(0, sizeof(long), PROT_READ, MAP_SHARED, file, 0);
+    if (mapped != MAP_FAILED) ahead = mapped;
+}
+int clock_gettime(clockid_t which, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(which, now);
+    if (!failed && ahead && which == CLOCK_REALTIME) now->tv_sec += *ahead;
+    return failed;
+}
+"#;
+const DAY: i64 = 86_400;
+const NOON: i64 = DAY / 2;
+/// How much of the day is left when the call begins that is to wait, in seconds: long enough for it to begin.
+const LEFT: i64 = 15;
+
+/// By how much a clock must be wrong to show this time of some day, in seconds.
+fn ahead(time_of_day: i64) -> [u8; 8] {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    let ahead = (time_of_day - since).rem_euclid(DAY);
+    (if ahead > NOON { ahead - DAY } else { ahead }).to_ne_bytes()
+}
+
+#[test]
+fn what_waits_at_a_days_limit_goes_on_by_itself_once_the_day_is_over() {
+    let Some(trial) = Trial::new(SCRIPT) else { return };
+    let [source, shim, clock] = ["clock.c", "clock.so", "clock"].map(|name| trial.stage.path(name));
+    trial.stage.write(&source, CLOCK);
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&shim, &source]).arg("-ldl").status().unwrap();
+    assert!(built.success());
+    std::fs::write(&clock, ahead(NOON)).unwrap();
+    let day = "name: day\ntype: spend\nhard_limit: $0.008\nscope: user\nwindow: day\non_hard_limit: pause\n";
+    // The certificates of that day are not yet, or no longer, good for a client that knows better.
+    let call = status(MESSAGES, &message(PROMPT)).replace("curl -s", "curl -sk");
+    // Nobody could be asked: it is the clock alone that lets it go.
+    let mut command = trial.command(&[day], &[], &format!("{call}\nuntil [ -e go ]; do sleep 0.05; done\n{call}"));
+    let mut running = trial.stage.start(command.env("LD_PRELOAD", &shim).env("CLOCK_AHEAD", &clock));
+    trial.wait_until("the first call is settled", &mut running, || trial.events("hold_settled").len() == 1);
+    // In its place: what is mapped must not be gone for a moment.
+    std::fs::File::options().write(true).open(&clock).unwrap().write_all(&ahead(DAY - LEFT)).unwrap();
+    trial.stage.write(&trial.stage.workspace().join("go"), "");
+    assert_eq!(lines(running), ["200", "200"]);
+    let answers: Vec<_> = trial.events("approval_answered").into_iter().map(|told| told["answer"].clone()).collect();
+    assert_eq!(answers, ["turned_over"], "the second waited for the next day");
 }

@@ -4,6 +4,7 @@ use crate::host;
 use crate::simulated::Provider;
 use crate::stage::{Actor, Running, Stage, text};
 use serde_json::Value;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long something may take to be told.
@@ -36,6 +37,11 @@ impl Trial {
 
     /// Starts a session under policies, which runs this in a shell.
     pub fn start(&self, policies: &[&str], options: &[&str], script: &str) -> Running {
+        self.stage.start(&mut self.command(policies, options, script))
+    }
+
+    /// What starts one.
+    pub fn command(&self, policies: &[&str], options: &[&str], script: &str) -> Command {
         let files: Vec<String> = (0..policies.len()).map(|number| format!("spend-{number}.yaml")).collect();
         let files: Vec<String> = files.iter().map(|name| self.stage.path(name).display().to_string()).collect();
         for (file, policy) in files.iter().zip(policies) {
@@ -49,7 +55,7 @@ impl Trial {
         files.iter().for_each(|file| arguments.extend(["--policy", file]));
         arguments.extend(options);
         arguments.extend(["--", "sh", "-c", script]);
-        self.stage.start(&mut self.stage.omni(&arguments))
+        self.stage.omni(&arguments)
     }
 
     /// Runs such a session to its end, and gives the lines that it printed.
