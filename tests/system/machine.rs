@@ -219,6 +219,24 @@ impl Drop for Machine {
             let _ = server.kill();
             let _ = server.wait();
         }
+        self.end_sessions();
+    }
+}
+
+impl Machine {
+    /// Sessions outlive their server, and what a failed test left would hold on to what the test was given.
+    fn end_sessions(&self) {
+        let home = self.path("records").display().to_string();
+        let is_of_it = |line: &[u8]| line.windows(home.len()).any(|part| part == home.as_bytes());
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid =
+                process.file_name().to_str().and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid
+                && std::fs::read(process.path().join("cmdline")).is_ok_and(|line| is_of_it(&line))
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 }
 
