@@ -147,6 +147,12 @@ impl Running {
     pub fn finish(mut self) -> Output {
         self.0.take().unwrap().wait_with_output().unwrap()
     }
+
+    /// Ends it, and tells what it said until then.
+    pub fn end(mut self) -> Output {
+        let _ = self.0.as_mut().unwrap().kill();
+        self.finish()
+    }
 }
 
 impl Drop for Running {
