@@ -14,8 +14,8 @@ fn on_a_bus(world: &World, service: &str, script: &str) -> Outcome {
         world.write(&runtime.join("x"), "");
         std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     }
-    let omni = world.omni().get_program().to_owned();
-    let omni = if omni == "setpriv" { world.omni().get_args().last().unwrap().to_owned() } else { omni };
+    // What runs it as the user is said before it.
+    let omni = world.omni().get_args().last().unwrap().to_owned();
     let mut command = world.command("dbus-run-session".as_ref());
     command.args(["--", "sh", "-c", &format!("{service} >&2 || exit 9; {script}")]);
     command.env("OMNI", omni).env("XDG_RUNTIME_DIR", &runtime).env("KEY", world.place().join("key"));

@@ -169,13 +169,15 @@ impl World {
     /// A program as the user, outside, with an environment of nothing but where they live.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = match self.switch_to {
-            None => Command::new(program),
+            None => Command::new("env"),
             Some((uid, gid)) => {
                 let mut command = Command::new("setpriv");
-                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups").arg(program);
+                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).args(["--clear-groups", "env"]);
                 command
             }
         };
+        // Who runs these tests may ignore signals, as nohup(1) does, and no shell can trap what was ignored when it began.
+        command.arg("--default-signal").arg(program);
         command.env_clear().env("PATH", PATH).env("HOME", self.home()).env("OMNI_HOME", self.omni_home());
         command.current_dir(self.workspace());
         command
