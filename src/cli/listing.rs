@@ -2,7 +2,7 @@
 
 use crate::model::{Event, NanoUsd, SessionId, Timestamp, Usage};
 pub(super) use crate::model::{harmless_json, printable};
-use crate::server::{Peer, with_rights_of};
+use crate::server::{Peer, with_rights_of_visitor};
 use crate::store::{Home, Store, open_store, record_of_installation};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -37,10 +37,7 @@ impl Viewer {
     /// # Errors
     /// When they cannot be taken or given back.
     pub(super) fn with_their_rights<T>(&self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
-        match &self.visitor {
-            Some(peer) => Ok(with_rights_of(peer, work)?),
-            None => Ok(work()),
-        }
+        Ok(with_rights_of_visitor(self.visitor.as_ref(), work)?)
     }
 
     /// Records that records are read, where somebody reads them who could not without omni: the owner of a home reads its

@@ -26,5 +26,5 @@ pub use machine::{Machine, route};
 pub use message::{Kind, Request, sent_secrets};
 pub use peer::Peer;
 pub use place::{CONFIGURATION, HOME, SOCKET, Settings};
-pub use rights::with_rights_of;
+pub use rights::{with_rights_of, with_rights_of_visitor};
 pub use unit::{keep_group, tell_ready};

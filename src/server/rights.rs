@@ -32,3 +32,14 @@ pub fn with_rights_of<T>(peer: &Peer, work: impl FnOnce() -> T) -> Result<T, Ser
     }
     Ok(done)
 }
+
+/// The same with the rights of whoever visits, and with those that this process has where nobody does.
+///
+/// # Errors
+/// As [`with_rights_of`].
+pub fn with_rights_of_visitor<T>(visitor: Option<&Peer>, work: impl FnOnce() -> T) -> Result<T, ServerError> {
+    match visitor {
+        Some(peer) => with_rights_of(peer, work),
+        None => Ok(work()),
+    }
+}

@@ -26,39 +26,32 @@ pub(super) enum Company<'a> {
     User(Option<&'a dyn Fn()>),
 }
 
-/// How a session is left.
-pub(super) struct Leave<'a> {
-    /// Says how to come back, where the session was left.
-    pub farewell: &'a dyn Fn(),
-}
-
-impl Leave<'_> {
-    /// Goes on in a process of its own, of no terminal. The process that calls it says farewell and ends, successfully.
-    ///
-    /// Whether it could: where the machine makes no process, the session is as it was.
-    ///
-    /// # Errors
-    /// In the new process, which cannot go on then.
-    pub(super) fn part(&self, journal: &mut Journal) -> Result<bool, SessionError> {
-        let Ok((hears, tells)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return Ok(false) };
-        let Ok(forked) = fork_without_handle() else { return Ok(false) };
-        if forked.is_some() {
-            drop(tells);
-            let mut told = [0; GONE_ON.len()];
-            // Only once it is in the record under its new process, where whoever looks for it next finds it.
-            if File::from(hears).read_exact(&mut told).is_ok() {
-                (self.farewell)();
-                std::process::exit(0);
-            }
-            std::process::exit(EXIT_OMNI_FAILED);
+/// Goes on in a process of its own, of no terminal. The process that calls it says farewell, how to come back, and ends,
+/// successfully.
+///
+/// Whether it could: where the machine makes no process, the session is as it was.
+///
+/// # Errors
+/// In the new process, which cannot go on then.
+pub(super) fn part(farewell: &dyn Fn(), journal: &mut Journal) -> Result<bool, SessionError> {
+    let Ok((hears, tells)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return Ok(false) };
+    let Ok(forked) = fork_without_handle() else { return Ok(false) };
+    if forked.is_some() {
+        drop(tells);
+        let mut told = [0; GONE_ON.len()];
+        // Only once it is in the record under its new process, where whoever looks for it next finds it.
+        if File::from(hears).read_exact(&mut told).is_ok() {
+            farewell();
+            std::process::exit(0);
         }
-        drop(hears);
-        leave_terminal().map_err(SessionError::preparing("leave the terminal"))?;
-        let pid = std::process::id();
-        let pid_started_ticks = process_start_ticks(pid).unwrap_or_default();
-        journal.record(clock::now(), &Event::SessionDetached { pid, pid_started_ticks })?;
-        // Whoever waited may have been killed meanwhile: the session goes on all the same.
-        let _ = File::from(tells).write_all(&GONE_ON);
-        Ok(true)
+        std::process::exit(EXIT_OMNI_FAILED);
     }
+    drop(hears);
+    leave_terminal().map_err(SessionError::preparing("leave the terminal"))?;
+    let pid = std::process::id();
+    let pid_started_ticks = process_start_ticks(pid).unwrap_or_default();
+    journal.record(clock::now(), &Event::SessionDetached { pid, pid_started_ticks })?;
+    // Whoever waited may have been killed meanwhile: the session goes on all the same.
+    let _ = File::from(tells).write_all(&GONE_ON);
+    Ok(true)
 }

@@ -9,7 +9,7 @@ use super::desktop::Desktop;
 use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::late_look::{LateLook, Looked};
-use super::leave::Leave;
+use super::leave;
 use super::policy_change::Policies;
 use super::proxy_process::{Heard, ProxyProcess};
 use super::screen::{Happening, Said, Screen, Source};
@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Most words of the proxy's that are heard before anything else is attended to.
@@ -51,8 +52,8 @@ pub(super) struct Relay<'a> {
     journal: &'a mut Journal,
     deadline: Option<Instant>,
     disk: Option<&'a mut DiskWatch>,
-    /// How the session is left at the terminal that it was started at, where it can be.
-    leave: Option<Leave<'a>>,
+    /// Says how to come back, where the session can be left at the terminal that it was started at.
+    farewell: Option<&'a dyn Fn()>,
     /// Where more is looked for that is to be hidden, until it was.
     late: Option<LateLook>,
     /// What is hidden, and may be replaced outside.
@@ -93,7 +94,7 @@ impl<'a> Relay<'a> {
             journal,
             deadline,
             disk: None,
-            leave: None,
+            farewell: None,
             late: None,
             covers: None,
             rest,
@@ -108,11 +109,11 @@ impl<'a> Relay<'a> {
     }
 
     /// Lets whoever sits at the user's terminal leave the session running, if there is a way.
-    pub(super) fn leavable(mut self, leave: Option<Leave<'a>>) -> Self {
-        if leave.is_some() {
+    pub(super) fn leavable(mut self, farewell: Option<&'a dyn Fn()>) -> Self {
+        if farewell.is_some() {
             self.screen.make_leavable();
         }
-        self.leave = leave;
+        self.farewell = farewell;
         self
     }
 
@@ -267,7 +268,12 @@ impl<'a> Relay<'a> {
     /// Covers what took the place of what is hidden.
     fn cover_anew(&mut self) -> Result<(), SessionError> {
         let Some(covers) = &mut self.covers else { return Ok(()) };
-        for path in covers.attend()? {
+        let replaced = covers.attend()?;
+        self.tell_replaced(replaced)
+    }
+
+    fn tell_replaced(&mut self, paths: Vec<PathBuf>) -> Result<(), SessionError> {
+        for path in paths {
             let path = path.display().to_string();
             self.journal.record(clock::now(), &Event::HiddenFileReplaced { path })?;
         }
@@ -289,11 +295,7 @@ impl<'a> Relay<'a> {
         if replaced.is_none() {
             late.leave_out();
         }
-        for path in replaced.into_iter().flatten() {
-            let path = path.display().to_string();
-            self.journal.record(clock::now(), &Event::HiddenFileReplaced { path })?;
-        }
-        Ok(())
+        self.tell_replaced(replaced.unwrap_or_default())
     }
 
     /// Word from inside; an end if it is one.
@@ -333,13 +335,13 @@ impl<'a> Relay<'a> {
 
     /// Goes on without the user's terminal, in another process.
     fn part(&mut self) -> Result<(), SessionError> {
-        let Some(leave) = &mut self.leave else { return Ok(()) };
+        let Some(farewell) = self.farewell else { return Ok(()) };
         self.screen.give_back();
         self.desk.let_go();
-        if leave.part(self.journal)? {
+        if leave::part(farewell, self.journal)? {
             self.screen.forget_user();
             // No key comes from there any more.
-            self.leave = None;
+            self.farewell = None;
         }
         // Else the terminal is taken again.
         Ok(())

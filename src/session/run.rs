@@ -7,7 +7,7 @@ use super::disk_watch::DiskWatch;
 use super::error::SessionError;
 use super::finish::{self, Outcome};
 use super::late_look::{LateLook, Looked};
-use super::leave::{Company, Leave};
+use super::leave::Company;
 use super::overlay::{create_layer, remove_if_empty};
 use super::prepare::Prepared;
 use super::proxy_process::ProxyProcess;
@@ -276,10 +276,9 @@ fn live(
         }
     };
     let duration = prepared.request.duration();
-    let leave = farewell.map(|farewell| Leave { farewell });
     let desk = Desk::new(prepared, home);
     let relay = Relay::new(&sandbox, &proxy, signals, &mut screen, journal, duration, desk);
-    let ended = relay.watching(disk.as_mut()).leavable(leave).looking_on(late, covers).run();
+    let ended = relay.watching(disk.as_mut()).leavable(farewell).looking_on(late, covers).run();
     proxy.begin_to_stop();
     sandbox.begin_to_end();
     if screen.is_there() {

@@ -1,18 +1,12 @@
 //! Overlay workspaces by the server: the layer lies in root's directory and is the user's all the same, and what lies at a
 //! user's path is looked at and changed with that user's rights.
 
-use crate::machine::{Files, Machine, Outcome, User, finish, on_a_machine};
+use crate::machine::{Files, Machine, finish, on_a_machine};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const OVERLAY: &[&str] = &["--fs", "overlay"];
-
-fn told(machine: &Machine, user: &User, words: &[&str]) -> Outcome {
-    let mut command = machine.omni(user);
-    command.args(words);
-    finish(command, b"")
-}
 
 /// A session of Ada's that changes her workspace behind an overlay; its id.
 fn changed(machine: &Machine, flags: &[&str], script: &str) -> String {
@@ -43,7 +37,7 @@ fn what_a_session_changed_is_on_the_host_once_its_user_says_so() {
             command.arg(&upper);
             assert!(finish(command, b"").stderr.contains("Permission denied"));
         }
-        let diff = told(machine, &machine.ada, &["diff", "last"]);
+        let diff = machine.told(&machine.ada, &["diff", "last"]);
         assert!(
             ["-first\n+second\n", "deleted  gone", "EXECUTES ON THE HOST"]
                 .iter()
@@ -52,16 +46,16 @@ fn what_a_session_changed_is_on_the_host_once_its_user_says_so() {
         );
         let waiting = machine.list(&machine.ada, &["show", &session])[0]["changes_waiting"].clone();
         assert!(waiting.as_u64().is_some_and(|count| count > 3), "{waiting}");
-        let refused = told(machine, &machine.ada, &["apply", "last"]);
+        let refused = machine.told(&machine.ada, &["apply", "last"]);
         assert!(!refused.status.success() && refused.stderr.contains("may be executed on the host"), "{refused:?}");
         assert_eq!(fs::read_to_string(work.join("kept")).unwrap(), "first\n");
-        let some = told(machine, &machine.ada, &["apply", "last", "--except", ".git"]);
+        let some = machine.told(&machine.ada, &["apply", "last", "--except", ".git"]);
         assert!(some.status.success(), "{some:?}");
         assert_eq!(fs::read_to_string(work.join("kept")).unwrap(), "second\n");
         let made = fs::metadata(work.join("new/file")).unwrap();
         assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (machine.ada.uid, machine.ada.gid, 0));
         assert!(!work.join("gone").exists() && !work.join(".git").exists());
-        assert!(told(machine, &machine.ada, &["discard", "last"]).status.success());
+        assert!(machine.told(&machine.ada, &["discard", "last"]).status.success());
         assert!(!layer(machine, &session).exists());
         let log = machine.list(&machine.root(), &["audit", "log", "--session", &session]);
         let events: Vec<_> = log
@@ -96,14 +90,14 @@ fn another_users_changes_are_as_if_they_were_not_there_and_root_does_not_follow_
     on_a_machine(Files::default(), |machine| {
         let session = changed(machine, &[], "echo mine >new");
         for verb in ["diff", "apply", "discard"] {
-            let other = told(machine, &machine.bob, &[verb, &session]);
+            let other = machine.told(&machine.bob, &[verb, &session]);
             assert!(!other.status.success() && other.stderr.contains("no session"), "{verb}: {other:?}");
-            let root = told(machine, &machine.root(), &[verb, &session]);
+            let root = machine.told(&machine.root(), &[verb, &session]);
             assert!(!root.status.success() && root.stderr.contains("are those of user"), "{verb}: {root:?}");
             assert!(![&other.stdout, &root.stdout].iter().any(|text| text.contains("mine")), "{verb}");
         }
         assert!(!machine.ada.work().join("new").exists());
-        assert!(told(machine, &machine.ada, &["apply", &session]).status.success(), "the control");
+        assert!(machine.told(&machine.ada, &["apply", &session]).status.success(), "the control");
         assert_eq!(fs::read_to_string(machine.ada.work().join("new")).unwrap(), "mine\n");
     });
 }
@@ -117,9 +111,9 @@ fn a_file_that_its_user_may_not_read_is_not_shown_by_comparing_it() {
             fs::set_permissions(work.join(name), PermissionsExt::from_mode(0o600)).unwrap();
         }
         let session = changed(machine, &[], "rm -f theirs own; echo guess >theirs; echo guess >own");
-        let own = told(machine, &machine.ada, &["diff", &session, "own"]);
+        let own = machine.told(&machine.ada, &["diff", &session, "own"]);
         assert!(own.stdout.contains("-treasure\n+guess"), "the control: {own:?}");
-        let theirs = told(machine, &machine.ada, &["diff", &session, "theirs"]);
+        let theirs = machine.told(&machine.ada, &["diff", &session, "theirs"]);
         assert!(!theirs.stdout.contains("treasure") && theirs.stderr.contains("Permission denied"), "{theirs:?}");
     });
 }
@@ -142,14 +136,14 @@ fn a_workspace_that_became_a_way_to_anothers_place_takes_nothing_there() {
             fs::rename(home.join("deep"), home.join("aside")).unwrap();
             symlink(&place, home.join("deep")).unwrap();
             for verb in [&["diff", &session][..], &["apply", &session, "--overwrite"]] {
-                let tried = told(machine, &machine.ada, verb);
+                let tried = machine.told(&machine.ada, verb);
                 assert!(mode == 0o755 && verb[0] == "diff" || !tried.status.success(), "{verb:?}: {tried:?}");
             }
             assert_eq!(fs::read_dir(place.join("work")).unwrap().count(), 0, "{}", place.display());
             fs::remove_file(home.join("deep")).unwrap();
             fs::rename(home.join("aside"), home.join("deep")).unwrap();
         }
-        assert!(told(machine, &machine.ada, &["apply", &session]).status.success(), "the control");
+        assert!(machine.told(&machine.ada, &["apply", &session]).status.success(), "the control");
         assert_eq!(fs::read_to_string(home.join("deep/work/new")).unwrap(), "evil\n");
     });
 }
@@ -162,7 +156,7 @@ fn an_interrupted_application_is_finished_or_put_back_by_the_next() {
         let staging = layer(machine, &session).join("staging");
         fs::create_dir(&staging).unwrap();
         std::os::unix::fs::chown(&staging, Some(machine.ada.uid), Some(machine.ada.gid)).unwrap();
-        let again = told(machine, &machine.ada, &["apply", "last"]);
+        let again = machine.told(&machine.ada, &["apply", "last"]);
         assert!(again.status.success() && again.stderr.contains("it was put back"), "{again:?}");
         assert_eq!(fs::read_to_string(machine.ada.work().join("file")).unwrap(), "new\n");
         assert!(!layer(machine, &session).exists());

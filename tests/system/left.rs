@@ -1,21 +1,14 @@
 //! Sessions of the server that go on without a terminal, and what is learned from one.
 
 use crate::jobs::{start, visit};
-use crate::machine::{Files, Machine, Outcome, User, ends, finish, harnesses, on_a_machine};
+use crate::machine::{Files, Machine, PATIENCE, ends, finish, harnesses, on_a_machine};
 use crate::screen::Screen;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-/// How often is looked whether a session has come as far as it shall, and how long at most.
+/// How often is looked whether a session has come as far as it shall.
 const GLANCE: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn told(machine: &Machine, user: &User, words: &[&str]) -> Outcome {
-    let mut command = machine.omni(user);
-    command.args(words);
-    finish(command, b"")
-}
 
 /// Starts a session of Ada's that holds no terminal; its id.
 fn detached(machine: &Machine, script: &str) -> String {
@@ -45,11 +38,11 @@ fn a_detached_session_goes_on_and_counts_until_its_user_ends_it() {
         let mut second = machine.start(&machine.ada, &[], "echo second");
         assert!(second.error_line().contains("1 of your sessions run"));
         for verb in ["stop", "attach"] {
-            let other = told(machine, &machine.bob, &[verb, &session]);
+            let other = machine.told(&machine.bob, &[verb, &session]);
             assert!(!other.status.success() && other.stderr.contains("no session"), "{verb}: {other:?}");
         }
         assert_eq!(harnesses(&mark), inside);
-        let stopped = told(machine, &machine.ada, &["stop", &session]);
+        let stopped = machine.told(&machine.ada, &["stop", &session]);
         assert!(inside.into_iter().all(ends), "{stopped:?}");
         assert_eq!(second.line(), "second", "there is room again");
         assert_eq!(second.end().code(), Some(0));

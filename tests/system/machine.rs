@@ -183,6 +183,13 @@ impl Machine {
         command
     }
 
+    /// Runs `omni WORDS` as a user.
+    pub fn told(&self, user: &User, words: &[&str]) -> Outcome {
+        let mut command = self.omni(user);
+        command.args(words);
+        finish(command, b"")
+    }
+
     /// Runs a shell script in a session of a user's.
     pub fn shell(&self, user: &User, flags: &[&str], script: &str) -> Outcome {
         finish(self.exec(user, flags, &["sh", "-c", script]), b"")

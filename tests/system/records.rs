@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 const INSTALLATION: &str = "000000000";
 
 fn told(machine: &Machine, user: &User, words: &[&str]) -> (Option<i32>, String) {
-    let mut command = machine.omni(user);
-    command.args(words);
-    let outcome = finish(command, b"");
+    let outcome = machine.told(user, words);
     (outcome.code(), outcome.stdout + &outcome.stderr)
 }
 

@@ -6,7 +6,7 @@ use crate::cli::listing::printable;
 use crate::cli::profile::Found;
 use crate::model::{Event, SessionId};
 use crate::policy::{Amended, Lesson, Profile, Refused, amend};
-use crate::server::{Peer, with_rights_of};
+use crate::server::{Peer, with_rights_of_visitor};
 use crate::session::Prepared;
 use crate::store::{Home, open_store};
 use crate::supervisor::{Access, Step};
@@ -75,14 +75,6 @@ impl Learner {
         Self { out: flags.learn_out.clone(), ..self }
     }
 
-    /// Does something at a place that the user names.
-    fn with_their_rights<T>(&self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
-        match &self.peer {
-            Some(peer) => Ok(with_rights_of(peer, work)?),
-            None => Ok(work()),
-        }
-    }
-
     /// Makes sure, before anything happens, that the proposal can be written where nothing inside can write it: what a
     /// harness could change would not be a proposal of omni's.
     pub(super) fn check(&mut self, prepared: &Prepared) -> anyhow::Result<()> {
@@ -90,8 +82,8 @@ impl Learner {
         let shown = out.display().to_string();
         let name = out.file_name().with_context(|| format!("`--learn-out {shown}` names no file"))?;
         let place = std::path::absolute(out)?.parent().map(Path::to_owned).unwrap_or_default();
-        let place =
-            self.with_their_rights(|| place.canonicalize())?.with_context(|| format!("cannot write {shown}"))?;
+        let place = with_rights_of_visitor(self.peer.as_ref(), || place.canonicalize())?
+            .with_context(|| format!("cannot write {shown}"))?;
         let within = |step: &Step| matches!(step, Step::Bind { mount, .. } if mount.access == Access::ReadWrite && place.starts_with(&mount.source));
         anyhow::ensure!(
             !prepared.plan.steps.iter().any(within),
@@ -111,8 +103,8 @@ impl Learner {
             std::io::stderr().write_all(text.as_bytes()).context("cannot say what was learned")?;
             return Ok(());
         };
-        let kept =
-            self.with_their_rights(|| write(out, &text))?.with_context(|| format!("cannot write {}", out.display()));
+        let kept = with_rights_of_visitor(self.peer.as_ref(), || write(out, &text))?
+            .with_context(|| format!("cannot write {}", out.display()));
         if kept.is_err() {
             // What was learned is not lost.
             let _ = std::io::stderr().write_all(text.as_bytes());
