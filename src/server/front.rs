@@ -8,7 +8,7 @@ use super::message::{DESCRIPTORS, Kind, Request, Say, Word, unseal};
 use super::peer::Peer;
 use crate::model::ExitStatus;
 use crate::supervisor::{Share, wire};
-use crate::sys::{Forked, fork_single_threaded};
+use crate::sys::{self, Forked, fork_single_threaded};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Gid;
@@ -134,6 +134,9 @@ fn take_request(connection: &OwnedFd, life: OwnedFd) -> Result<(Visit, Streams),
 /// and mask.
 fn take_stage(visit: &Visit, streams: Streams) -> Result<(), ServerError> {
     SigSet::empty().thread_set_mask().map_err(ServerError::calling("unblock signals"))?;
+    // What the server's caller had it ignore is no word of the user's, whose harness would be deaf to it.
+    let mut ignored = PASSED_ON.into_iter().filter(|which| sys::is_ignored(*which));
+    ignored.try_for_each(sys::reset_signal).map_err(ServerError::calling("hear signals"))?;
     rustix::process::setsid().map_err(ServerError::calling("begin a session"))?;
     let terminal = streams.iter().find(|stream| rustix::termios::isatty(stream));
     if let Some(terminal) = terminal {

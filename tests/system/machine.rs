@@ -120,7 +120,9 @@ impl Machine {
 
     /// `omni server --system` of this machine, not started.
     pub fn server(&self) -> Command {
-        let mut command = Command::new(&self.omni);
+        let mut command = Command::new("env");
+        // As a shell has it that starts something in the background: no session's user asked for that.
+        command.args(["--ignore-signal=INT", "--ignore-signal=QUIT"]).arg(&self.omni);
         command.args(["server", "--system", "--socket"]).arg(self.socket());
         command.arg("--config").arg(self.path("etc")).arg("--home").arg(self.path("records"));
         as_a_server(&mut command);
