@@ -104,15 +104,15 @@ impl Conditions {
         self.0.iter().filter_map(told).collect()
     }
 
-    /// The same conditions without those on headers and queries.
-    pub(super) fn without_unrecorded(&self) -> Self {
-        let kept = |condition: &&Condition| !matches!(condition, Condition::Header(..) | Condition::Query(..));
-        Self(self.0.iter().filter(kept).cloned().collect())
-    }
-
     /// Whether all are met, by one of the references where it is a push.
     pub(super) fn are_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
         self.0.iter().all(|condition| condition.is_met(by, update, strictly))
+    }
+
+    /// Whether those are that a record tells of: not on headers, and not on queries.
+    pub(super) fn recorded_are_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
+        let is_recorded = |condition: &&Condition| !matches!(condition, Condition::Header(..) | Condition::Query(..));
+        self.0.iter().filter(is_recorded).all(|condition| condition.is_met(by, update, strictly))
     }
 }
 

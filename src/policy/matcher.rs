@@ -116,14 +116,19 @@ impl Matcher {
         self.conditions.unrecorded()
     }
 
-    /// The same without those conditions.
-    pub(super) fn without_unrecorded(&self) -> Self {
-        Self { conditions: self.conditions.without_unrecorded(), ..self.clone() }
-    }
-
     /// Whether what the request says beyond its line is as the rule has it.
     pub(super) fn conditions_are_met(&self, by: &Particulars<'_>, update: Option<&RefUpdate>, strictly: bool) -> bool {
         self.conditions.are_met(by, update, strictly)
+    }
+
+    /// The same of what a record holds.
+    pub(super) fn recorded_conditions_are_met(
+        &self,
+        by: &Particulars<'_>,
+        update: Option<&RefUpdate>,
+        strictly: bool,
+    ) -> bool {
+        self.conditions.recorded_are_met(by, update, strictly)
     }
 
     /// Whether a rule is about this request.

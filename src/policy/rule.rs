@@ -173,6 +173,11 @@ impl Rule {
     /// each, and what is refused, asked about or limited is so in any. A push is judged for each reference it changes.
     #[must_use]
     pub fn matches(&self, line: &RequestLine, by: &Particulars<'_>, update: Option<&RefUpdate>) -> bool {
+        self.matches_where(line, |strictly| self.matcher.conditions_are_met(by, update, strictly))
+    }
+
+    /// The same where these say whether its conditions are met, which they may be told to be strict about.
+    fn matches_where(&self, line: &RequestLine, conditions: impl Fn(bool) -> bool) -> bool {
         let strictly = self.effect == Effect::Allow;
         if line.scheme.is_opaque() && self.limits_unread() {
             return self.matcher.concerns_place(&line.host, line.port);
@@ -181,7 +186,7 @@ impl Rule {
             true => self.matcher.matches(line) && self.matcher.matches_decoded(line),
             false => self.matcher.matches(line) || self.matcher.matches_another_reading(line),
         };
-        about && self.matcher.conditions_are_met(by, update, strictly)
+        about && conditions(strictly)
     }
 
     /// What of requests it asks about that no record holds, in a person's words.
@@ -191,8 +196,7 @@ impl Rule {
 
     /// Whether it would be about this request if what no record holds were as it asks.
     pub(super) fn could_match(&self, line: &RequestLine, by: &Particulars<'_>, update: Option<&RefUpdate>) -> bool {
-        let rest = Self { matcher: self.matcher.without_unrecorded(), ..self.clone() };
-        rest.matches(line, by, update)
+        self.matches_where(line, |strictly| self.matcher.recorded_conditions_are_met(by, update, strictly))
     }
 
     /// Whether it limits all requests of its hosts and ports, and with them connections that are not read: nothing else is
