@@ -1,10 +1,15 @@
 //! Which changes of a repository's settings leave git running what it ran before: a reading of git-config(1)'s syntax that
 //! knows few keys, and no spelling of them but git's own.
 
+use super::git_remote::{self, Server};
 use std::collections::BTreeSet;
 
 /// Longest file of settings that is looked at, in bytes.
 pub const GIT_SETTINGS_BYTES_MAX: usize = 65_536;
+
+const BRANCH: &str = "branch";
+const SUBMODULE: &str = "submodule";
+const REMOTE: &str = "remote";
 
 /// Whose repository it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +25,8 @@ pub enum GitSettings<'a> {
 impl GitSettings<'_> {
     /// Whether they may become these. In a repository of the session's own all are known and name nothing to run. In one of
     /// the host's, branches that had no upstream get one of the remotes that are there, and what is said of a branch goes as a whole;
-    /// submodules of which nothing was said get where they come from, and are active; all else
-    /// stays as it is, byte by byte: a remote that led elsewhere would be pushed to by whoever trusts its name.
+    /// submodules of which nothing was said get where they come from, and are active; remotes are added on the servers of those that
+    /// are there. All else stays as it is, line by line: a remote that led elsewhere would be pushed to by whoever trusts its name.
     #[must_use]
     pub fn may_become(self, after: &[u8]) -> bool {
         let Some(after) = read(after) else { return false };
@@ -78,13 +83,13 @@ impl<'a> Line<'a> {
     /// Whether it is a header, or a setting that names nothing which git would run.
     fn is_known(&self) -> bool {
         let is_header = self.text == self.section && !self.text.is_empty();
-        if let Some(name) = self.name_in("remote") {
+        if let Some(name) = self.name_in(REMOTE) {
             return is_header || (name != "." && self.entry().is_some_and(|(key, value)| of_remote(key, value)));
         }
-        if self.name_in("branch").is_some() {
+        if self.name_in(BRANCH).is_some() {
             return is_header || self.entry().is_some_and(|(key, value)| of_branch(key, value));
         }
-        if self.name_in("submodule").is_some() {
+        if self.name_in(SUBMODULE).is_some() {
             return is_header || self.entry().is_some_and(|(key, value)| of_submodule(key, value));
         }
         let known = ["[core]", "[extensions]", "[user]", "[init]", "[pull]", "[push]"];
@@ -165,38 +170,80 @@ fn is_location(text: &str) -> bool {
     )
 }
 
-/// Whether nothing but branches' upstreams differs, and what is said of submodules of which nothing was.
+/// What may be added to settings of the host's, with what stands there.
+struct Additions<'a> {
+    /// What is said already stays; git writes one key at a time.
+    said: BTreeSet<(Subject<'a>, &'a str)>,
+    remotes: BTreeSet<&'a str>,
+    servers: Vec<Server<'a>>,
+}
+
+/// A branch, a submodule or a remote, by name.
+type Subject<'a> = (&'static str, &'a str);
+
+impl<'a> Line<'a> {
+    fn subject(self) -> Option<Subject<'a>> {
+        [BRANCH, SUBMODULE, REMOTE].into_iter().find_map(|kind| Some((kind, self.name_in(kind)?)))
+    }
+
+    /// The URL of a remote, if that is what it says.
+    fn url(self) -> Option<&'a str> {
+        self.name_in(REMOTE)?;
+        self.entry().filter(|(key, _)| *key == "url").map(|(_, url)| url)
+    }
+}
+
+impl<'a> Additions<'a> {
+    fn to(before: &[Line<'a>]) -> Self {
+        let said = before.iter().filter_map(|line| Some((line.subject()?, line.entry()?.0))).collect();
+        let remotes = before.iter().filter_map(|line| line.name_in(REMOTE)).collect();
+        let servers = before.iter().filter_map(|line| Server::of(line.url()?)).collect();
+        Self { said, remotes, servers }
+    }
+
+    fn may_have(&self, line: Line<'_>) -> bool {
+        let Some(subject) = line.subject() else { return false };
+        let Some((key, value)) = line.entry() else { return line.text == line.section };
+        let is_new = !self.said.contains(&(subject, key));
+        is_new
+            && match subject {
+                (BRANCH, _) if key == "remote" => value == "." || self.remotes.contains(value),
+                (BRANCH, _) => of_branch(key, value),
+                (REMOTE, name) => self.of_added_remote(name, key, value),
+                _ => of_submodule(key, value),
+            }
+    }
+
+    /// A remote comes into being by its URL, and gets what else git says of it right after.
+    fn of_added_remote(&self, name: &str, key: &str, value: &str) -> bool {
+        let is_there = self.remotes.contains(name);
+        git_remote::may_be_added(name)
+            && of_remote(key, value)
+            && match key {
+                "url" => {
+                    let server = Server::of(value);
+                    !is_there
+                        && server.is_some_and(|server| self.servers.iter().any(|known| server.is_known_by(*known)))
+                }
+                "fetch" => is_there && git_remote::fetches_its_own(name, value),
+                _ => false,
+            }
+    }
+}
+
+/// Whether all stays as it is, line by line, but for what may be added; a branch may go as a whole.
 fn only_additions(before: &[Line<'_>], after: &[Line<'_>]) -> bool {
-    let subject = |line: &Line<'_>| -> Option<(&'static str, String)> {
-        ["branch", "submodule"].into_iter().find_map(|kind| Some((kind, line.name_in(kind)?.to_owned())))
-    };
-    let others = |lines: &[Line<'_>]| -> Vec<String> {
-        let others = lines.iter().filter(|line| subject(line).is_none());
-        others.map(|line| format!("{}\n{}", line.section, line.text)).collect()
-    };
-    let known: BTreeSet<Line<'_>> = before.iter().copied().collect();
-    // What is said already stays; git writes one key at a time.
-    let said: BTreeSet<_> = before.iter().filter_map(|line| Some((subject(line)?, line.entry()?.0))).collect();
-    let remotes: BTreeSet<&str> = before.iter().filter_map(|line| line.name_in("remote")).collect();
-    let added = |line: &Line<'_>| {
-        let Some(subject) = subject(line) else { return true };
-        let is_fine = match (subject.0, line.entry()) {
-            ("branch", Some(("remote", value))) => value == "." || remotes.contains(value),
-            ("branch", Some((key, value))) => of_branch(key, value),
-            (_, Some((key, value))) => of_submodule(key, value),
-            (_, None) => line.text == line.section,
-        };
-        let is_new = line.entry().is_none_or(|(key, _)| !said.contains(&(subject, key)));
-        known.contains(line) || (is_new && is_fine)
-    };
-    let left: BTreeSet<&str> = after.iter().filter_map(|line| line.name_in("branch")).collect();
-    // A branch is removed as a whole, and a submodule not at all.
-    let kept = |line: &Line<'_>| match subject(line) {
-        Some(("branch", name)) if !left.contains(name.as_str()) => true,
-        Some(_) => after.contains(line),
-        None => true,
-    };
-    others(before) == others(after) && after.iter().all(added) && before.iter().all(kept)
+    let left: BTreeSet<&str> = after.iter().filter_map(|line| line.name_in(BRANCH)).collect();
+    let stays = |line: &&Line<'_>| line.name_in(BRANCH).is_none_or(|name| left.contains(name));
+    let mut kept = before.iter().filter(stays).peekable();
+    let additions = Additions::to(before);
+    // One without a URL would be taken for a path of its name.
+    let has_url = |name: &str| after.iter().any(|line| line.name_in(REMOTE) == Some(name) && line.url().is_some());
+    let named =
+        |line: &Line<'_>| line.name_in(REMOTE).is_none_or(|name| additions.remotes.contains(name) || has_url(name));
+    after.iter().all(named)
+        && after.iter().all(|line| kept.next_if(|kept| *kept == line).is_some() || additions.may_have(*line))
+        && kept.peek().is_none()
 }
 
 #[cfg(test)]

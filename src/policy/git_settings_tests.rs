@@ -114,6 +114,48 @@ fn in_the_hosts_repository_only_new_branches_get_an_upstream() {
 }
 
 #[test]
+fn a_remote_is_added_on_a_server_that_is_known() {
+    let remote = |name: &str, lines: &str| format!("{HOSTS}[remote \"{name}\"]\n{lines}");
+    let url = "\turl = git@example.com:fork.git\n";
+    let fetch = "\tfetch = +refs/heads/*:refs/remotes/fork/*\n";
+    let added = remote("fork", url);
+    assert!(hosts(&added));
+    // Git writes one key at a time.
+    let then = |after: &str| GitSettings::Hosts(added.as_bytes()).may_become(after.as_bytes());
+    assert!(then(&format!("{added}{fetch}")));
+    assert!(then(&format!("{added}{fetch}[branch \"side\"]\n\tremote = fork\n")));
+    assert!(hosts(&remote("fork", "\turl = https://example.com/fork.git\n")));
+    for (name, lines) in [
+        ("fork", "\turl = https://evil.example/a.git\n"),
+        ("fork", "\turl = /srv/fork.git\n"),
+        ("fork", "\turl = ext::sh -c x\n"),
+        ("fork", "\turl = git@example.com:fork.git\n\tuploadpack = x\n"),
+        ("fork", "\turl = git@example.com:fork.git\n\tpushurl = https://evil.example/\n"),
+        ("fork", "\treceivepack = x\n"),
+        ("fork", "\tvcs = x\n"),
+        ("fork", "\tproxy = http://evil.example/\n"),
+        ("fork", fetch),
+        ("fork", ""),
+        ("origin", url),
+        ("origin", "\tpushurl = git@example.com:fork.git\n"),
+        ("origin", "\tfetch = +refs/heads/*:refs/remotes/origin/*\n"),
+        ("Origin", url),
+        ("origin/x", url),
+    ] {
+        assert!(!hosts(&remote(name, lines)), "{name} {lines}");
+    }
+    for more in [url, "\tfetch = +refs/heads/*:refs/heads/*\n", "\tmirror = true\n", "\tpush = +refs/*:refs/*\n"] {
+        assert!(!then(&format!("{added}{more}")), "{more}");
+    }
+    assert!(!then(&remote("fork", "\turl = git@example.com:other.git\n")) && !then(HOSTS));
+    let alone = "[core]\n\tbare = false\n";
+    let only = format!("{alone}[remote \"fork\"]\n{url}");
+    assert!(!GitSettings::Hosts(alone.as_bytes()).may_become(only.as_bytes()), "the only one would be pushed to");
+    let rewritten = format!("{HOSTS}[url \"https://evil.example/\"]\n\tinsteadOf = git@example.com:\n");
+    assert!(!hosts(&rewritten));
+}
+
+#[test]
 fn a_submodule_gets_where_it_comes_from_and_nothing_that_is_run() {
     let module = "[submodule \"libs/sub\"]\n\turl = https://example.com/sub.git\n\tactive = true\n";
     assert!(hosts(&format!("{HOSTS}{module}")) && own(&format!("{CLONED}{module}")));

@@ -24,6 +24,7 @@ mod file_pattern;
 pub mod fuzzing;
 mod gate;
 mod git_push;
+mod git_remote;
 mod git_settings;
 mod host_keys;
 mod host_pattern;

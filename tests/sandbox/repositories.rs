@@ -143,6 +143,38 @@ do git $words 2>/dev/null && echo $words; done; test ! -e .git/config.lock && ec
 }
 
 attack! {
+    /// On a server that the repository knows, a push is taken by whether its own user may push there.
+    fn a_remote_is_added_where_the_hosts_lead_and_nowhere_else(world) {
+        let workspace = world.workspace();
+        repository(world, &workspace);
+        let settings = workspace.join(".git/config");
+        let alone = fs::read_to_string(&settings).unwrap();
+        let first = world.shell(&[], "git remote add fork https://example.com/fork.git");
+        assert_ne!(first.code(), Some(0), "a push that names nothing goes to the only one: {first:?}");
+        assert_eq!(fs::read_to_string(&settings).unwrap(), alone);
+        git(world, &workspace, &["remote", "add", "up", "git@example.com:a.git"]);
+        let before = fs::read_to_string(&settings).unwrap();
+        let script = "\
+for words in 'origin https://example.com/fork.git' 'evil https://evil.example/' 'evil ext::touch\\ ran' 'evil root@example.com:a' 'evil ./evil' \\
+  'evil ssh://-oProxyCommand=x/' 'up https://example.com/fork.git'
+do git remote add $words 2>/dev/null && echo $words; done
+for words in 'remote.up.pushurl https://example.com/x' 'remote.up.uploadpack evil' 'remote.fork.receivepack evil' 'remote.fork.vcs evil' \\
+  'remote.fork.proxy evil' 'remote.pushDefault fork' 'url.https://evil.example/.insteadOf https://example.com/' \\
+  'remote.fork.fetch +refs/heads/*:refs/heads/*'
+do git config --add $words 2>/dev/null && echo $words; done; test ! -e .git/config.lock && echo refused";
+        let outcome = world.shell(&[], script);
+        assert_eq!(outcome.text(), "refused\n", "{outcome:?}");
+        assert_eq!(fs::read_to_string(&settings).unwrap(), before);
+        let script = "git remote add fork https://example.com/fork.git && git checkout -q -b side && git config branch.side.remote fork";
+        let outcome = world.shell(&[], script);
+        assert_eq!((outcome.code(), outcome.text()), (Some(0), String::new()), "{outcome:?}");
+        let added = "[remote \"fork\"]\n\turl = https://example.com/fork.git\n\tfetch = +refs/heads/*:refs/remotes/fork/*\n\
+            [branch \"side\"]\n\tremote = fork\n";
+        assert_eq!(fs::read_to_string(&settings).unwrap(), before + added);
+    }
+}
+
+attack! {
     /// A lock is whoever's who made it.
     fn cannot_take_or_change_the_hosts_own_lock(world) {
         repository(world, &world.workspace());
