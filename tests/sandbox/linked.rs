@@ -29,9 +29,11 @@ set -e
 {AUTHOR}
 git worktree add -q trees/side -b side; cd trees/side; echo two > file; git add .; git commit -qm second; git status -sb; cd ../..
 git worktree add -q --detach trees/gone; git worktree remove trees/gone; git worktree prune
-git worktree add -q trees/gone -b late; git worktree remove trees/gone; git worktree list --porcelain | grep -c ^worktree");
+git worktree add -q trees/gone -b late; git worktree remove trees/gone
+git worktree add -q trees/there -b there; git worktree move trees/there trees/here; git -C trees/here status -sb; git worktree remove trees/here
+git worktree move trees/side trees/moved; git worktree prune; git worktree move trees/moved trees/side; git worktree list --porcelain | grep -c ^worktree");
         let outcome = world.shell(&[], &script);
-        assert_eq!((outcome.code(), outcome.text()), (Some(0), "## side\n2\n".to_owned()), "{outcome:?}");
+        assert_eq!((outcome.code(), outcome.text()), (Some(0), "## side\n## there\n2\n".to_owned()), "{outcome:?}");
         assert!(told(world, &work.join("trees/side"), &["log", "--format=%s"]).starts_with("second\n"));
         assert_eq!(told(world, &work, &["worktree", "list"]).lines().count(), 2);
         let read = |path: &str| fs::read_to_string(work.join(path)).unwrap();

@@ -6,7 +6,7 @@
 
 use super::super::host::FileId;
 use super::caller::Caller;
-use super::place::Place;
+use super::place::{self, Place};
 use super::repositories::{Held, OWN_MAX, file_at, is_among};
 use super::{Answer, Gate, Whose, as_path, prefix};
 use crate::model::FileAct;
@@ -46,9 +46,19 @@ struct Worktree {
     held: Held,
     path: Vec<u8>,
     maker: u32,
-    /// The file that says where the worktree is, until it does.
+    /// The file that says where the worktree is.
     back: Option<OwnedFd>,
-    linked: bool,
+    /// The worktree's own file that says where the directory is.
+    link: Option<OwnedFd>,
+}
+
+impl Worktree {
+    /// Writes where the worktree is, which may have been moved.
+    fn say_where(&self) -> Result<(), Errno> {
+        let (Some(back), Some(link)) = (&self.back, &self.link) else { return Ok(()) };
+        rustix::fs::ftruncate(back, 0)?;
+        write(back, &[&place::path_of(link.as_fd())?[..], b"\n"].concat())
+    }
 }
 
 /// The directory of a submodule, in the repository above, and where its files lie from there.
@@ -103,7 +113,13 @@ impl Gate<'_> {
         if self.whose(&whole) != Whose::Hosts || flags & libc::O_ACCMODE == libc::O_RDONLY {
             return Ok(None);
         }
+        self.turn.require()?;
         if self.links.has_file(&whole) {
+            if let Some(worktree) =
+                self.links.worktrees.iter().find(|worktree| name == BACK && worktree.path == place.path)
+            {
+                worktree.say_where()?;
+            }
             return forgotten(flags).map(Some);
         }
         let Some(judged) = self.plan.judged(as_path(&whole)).filter(|_| flags & libc::O_CREAT != 0) else {
@@ -137,12 +153,14 @@ impl Gate<'_> {
 
     /// Ties a worktree to the directory that its maker made for it; without one, it is to be a submodule's.
     fn link_worktree(&mut self, caller: Caller, path: Vec<u8>, file: OwnedFd) -> Result<(), Errno> {
-        let own = |worktree: &&mut Worktree| worktree.maker == caller.0 && !worktree.linked && worktree.held.is_there();
+        let own = |worktree: &&mut Worktree| {
+            worktree.maker == caller.0 && worktree.link.is_none() && worktree.held.is_there()
+        };
         match self.links.worktrees.iter_mut().rev().find(own) {
             Some(worktree) => {
-                worktree.linked = true;
                 write(&file, &[b"gitdir: ", &worktree.path[..], b"\n"].concat())?;
-                worktree.back.take().map_or(Ok(()), |back| write(&back, &[&path[..], b"\n"].concat()))
+                worktree.link = Some(file);
+                worktree.say_where()
             }
             None => {
                 self.links.waiting.retain(|waiting| waiting.maker != caller.0);
@@ -193,7 +211,7 @@ impl Gate<'_> {
                 self.links.modules.push(Module { held, worktree });
             }
             None => {
-                let worktree = Worktree { held, path: whole, maker: caller.0, back: None, linked: false };
+                let worktree = Worktree { held, path: whole, maker: caller.0, back: None, link: None };
                 self.links.worktrees.push(worktree);
             }
         }
