@@ -92,6 +92,12 @@ impl JudgedPath {
         self.names.len()
     }
 
+    /// Whether the name is one of those that make a directory a repository.
+    #[must_use]
+    pub fn may_make_a_git_directory(&self) -> bool {
+        self.names.last().and_then(|name| piece(name)).is_some()
+    }
+
     /// Whether it is the directory of a linked worktree.
     #[must_use]
     pub fn is_worktree(&self) -> bool {
@@ -273,6 +279,11 @@ fn is_module(below: &[String]) -> bool {
     matches!(below, [kind, names @ ..] if kind == MODULES && named(names))
 }
 
+/// What git knows a directory of its own by, of this name.
+fn piece(name: &str) -> Option<&'static str> {
+    [HEAD, OBJECTS, REFERENCES, COMMON].into_iter().find(|piece| piece.eq_ignore_ascii_case(name))
+}
+
 fn makes_git_directory(has: &mut dyn FnMut(&str) -> bool) -> bool {
     has(HEAD) && (has(COMMON) || (has(OBJECTS) && has(REFERENCES)))
 }
@@ -285,17 +296,13 @@ fn changes_a_git_directory(act: FileAct, path: &JudgedPath, has: &mut Has<'_>) -
     if act.moves_what_is_below() && path.names.len() > path.given && places_git_directories(path, has) {
         return true;
     }
-    let pieces = [HEAD, OBJECTS, REFERENCES, COMMON];
-    let Some(piece) = pieces.iter().find(|piece| piece.eq_ignore_ascii_case(name)).filter(|_| depth >= path.given)
-    else {
-        return false;
-    };
+    let Some(piece) = piece(name).filter(|_| depth >= path.given) else { return false };
     match act {
         FileAct::Remove | FileAct::MoveAway => is_git_directory(path, depth, has),
         _ if above.last().is_some_and(|name| name == GIT) => false,
         _ => {
             let before = makes_git_directory(&mut |name| has(depth, name));
-            !before && makes_git_directory(&mut |name| name == *piece || has(depth, name))
+            !before && makes_git_directory(&mut |name| name == piece || has(depth, name))
         }
     }
 }

@@ -187,6 +187,12 @@ impl Home {
         self.session(session).join(format!("{}.journal", writer.as_str()))
     }
 
+    /// The file by which sessions in one workspace take turns.
+    #[must_use]
+    pub fn turns(&self) -> PathBuf {
+        self.path.join("turns")
+    }
+
     /// The directory with the ledger: its entries, hashes, checkpoint and key.
     #[must_use]
     pub fn ledger(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::rest::Rest;
 use super::spawn::die_with_parent;
 use super::terminal::Terminal;
+use super::turns::Turns;
 use super::warden::Warden;
 use super::wire::{self, Notice, Order};
 use crate::model::{ExitStatus, Tier};
@@ -30,7 +31,7 @@ pub(super) fn mind(
     wire: BorrowedFd<'_>,
     terminal: Option<Terminal>,
     lockdown: Vec<Ready>,
-    lane: Option<OwnedFd>,
+    (lane, turns): (Option<OwnedFd>, Option<Turns>),
 ) -> io::Result<()> {
     let children = SigSet::from(Signal::SIGCHLD);
     block(&children)?;
@@ -48,7 +49,7 @@ pub(super) fn mind(
         _ => return Ok(()),
     }
     let Some(harness) = parked.release(wire)? else { return Ok(()) };
-    let (mut warden, gate) = answerers(post, lane, plan)?;
+    let (mut warden, gate) = answerers(post, lane, turns, plan)?;
     let slave = terminal.map(|terminal| terminal.slave);
     give_up(gate.is_some())?;
     let mut minder = Minder { wire, harness, slave, gate };
@@ -95,7 +96,12 @@ pub(super) fn mind(
 
 /// Takes over the answering of calls, where the plan has some answered: by the warden where there is a lane to the proxy,
 /// else by the write gate.
-fn answerers(post: OwnedFd, lane: Option<OwnedFd>, plan: &Plan) -> io::Result<(Option<Warden>, Option<Gate<'_>>)> {
+fn answerers(
+    post: OwnedFd,
+    lane: Option<OwnedFd>,
+    turns: Option<Turns>,
+    plan: &Plan,
+) -> io::Result<(Option<Warden>, Option<Gate<'_>>)> {
     if lane.is_none() && plan.gate().is_none() {
         return Ok((None, None));
     }
@@ -105,9 +111,10 @@ fn answerers(post: OwnedFd, lane: Option<OwnedFd>, plan: &Plan) -> io::Result<(O
         _ => None,
     };
     let listener = listener.ok_or_else(|| io::Error::other("the harness's filter gave no listener"))?;
-    Ok(match (lane, plan.gate()) {
+    Ok(match (lane, plan.gate().zip(turns)) {
         (Some(lane), _) => (Some(Warden::new(listener, lane, &plan.lockdown)), None),
-        (None, gate) => (None, gate.map(|gate| Gate::open(listener, gate))),
+        (None, Some((gate, turns))) => (None, Some(Gate::open(listener, gate, turns))),
+        (None, None) => return Err(io::Error::other("the write gate has nothing to take turns by")),
     })
 }
 

@@ -26,6 +26,7 @@ mod spawn;
 mod sweep;
 mod terminal;
 mod trees;
+mod turns;
 mod warden;
 pub mod wire;
 
@@ -47,4 +48,5 @@ pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};
 pub use rest::{Rest, lie_down};
 pub use spawn::{Building, Listeners, Sandbox, Standing, reap, spawn};
+pub use turns::Turns;
 pub use wire::{Notice, Order};

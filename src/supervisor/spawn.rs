@@ -6,6 +6,7 @@ use super::limits::Group;
 use super::plan::{Identity, Plan};
 use super::terminal::Terminal;
 use super::trees::Trees;
+use super::turns::Turns;
 use super::wire::{self, Notice, Order};
 use super::{init, lockdown, private_place, sweep};
 use crate::model::{ReachedLimit, Tier};
@@ -68,7 +69,7 @@ pub struct Building {
 /// Starts building a sandbox.
 ///
 /// `certificates` is a file in memory that the proxy fills: see [`Building::bundle_is_ready`]. `group` holds the plan's
-/// limits, where it has any that need one.
+/// limits, where it has any that need one, and `turns` are what its write gate takes, where it has one.
 ///
 /// # Errors
 /// A [`SupervisorError`] that names the step; nothing is left behind.
@@ -77,6 +78,7 @@ pub fn spawn(
     certificates: &OwnedFd,
     size: Option<Winsize>,
     group: Option<Group>,
+    turns: Option<Turns>,
 ) -> Result<Building, SupervisorError> {
     let prepare = |what| move |error: io::Error| SupervisorError::Prepare { what, error };
     let kind = SocketType::SEQPACKET;
@@ -89,7 +91,7 @@ pub fn spawn(
     match forked {
         Forked::Child => {
             drop(ours);
-            inside(plan, &theirs, certificates, size);
+            inside(plan, &theirs, certificates, size, turns);
             if plan.tier == Tier::Landlock {
                 sweep::end_all();
                 private_place::remove(plan);
@@ -316,13 +318,13 @@ pub(super) fn write_id_maps(pid: Pid, identity: &Identity) -> io::Result<()> {
 }
 
 /// The life of the process inside.
-fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Winsize>) {
+fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Winsize>, turns: Option<Turns>) {
     let report = |step: &str, error: String| {
         let failed = Notice::Failed { step: step.to_owned(), error };
         // Nobody left to tell when this fails.
         let _ = wire::send(wire.as_fd(), &failed, &[]);
     };
-    let (terminal, lane) = match prepare(plan, wire, certificates, size) {
+    let (terminal, lane) = match prepare(plan, wire, certificates, size, turns.as_ref()) {
         Ok(prepared) => prepared,
         Err((step, error)) => return report(&step, error),
     };
@@ -332,7 +334,7 @@ fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Wins
         Ok(lockdown) => lockdown,
         Err(error) => return report("prepare the lockdown", error.to_string()),
     };
-    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown, lane) {
+    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown, (lane, turns)) {
         report("mind the harness", error.to_string());
     }
 }
@@ -343,6 +345,7 @@ fn prepare(
     wire: &OwnedFd,
     certificates: &OwnedFd,
     size: Option<Winsize>,
+    turns: Option<&Turns>,
 ) -> Result<(Option<Terminal>, Option<OwnedFd>), (String, String)> {
     let at = |step: &str| {
         let step = step.to_owned();
@@ -350,7 +353,8 @@ fn prepare(
     };
     let enclosed = plan.tier == Tier::Landlock;
     outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
-    sys::close_inherited_except(&[wire.as_fd(), certificates.as_fd()]).map_err(at("close inherited descriptors"))?;
+    let kept: Vec<_> = [wire.as_fd(), certificates.as_fd()].into_iter().chain(turns.map(Turns::as_fd)).collect();
+    sys::close_inherited_except(&kept).map_err(at("close inherited descriptors"))?;
     let session = rustix::process::setsid().map_err(io::Error::from);
     session.map_err(at("leave the terminal"))?;
     sys::erase_environment();

@@ -268,9 +268,10 @@ if os.fork() == 0:
 while time.monotonic() < end: pass
 os.wait()
 print(json.dumps(used() - before))";
-        let outcome = groups.run(world, &["--cpus", "0.1"], &python(spin, &[]));
+        // So little that a machine on which much else goes on lets them have more: else nothing would be reached.
+        let outcome = groups.run(world, &["--cpus", "0.05"], &python(spin, &[]));
         let used = outcome.json().as_f64().unwrap();
-        assert!(used < 0.6, "two spinners for 1.5 s used {used} s of a tenth of a processor: {outcome:?}");
+        assert!(used < 0.6, "two spinners for 1.5 s used {used} s of a twentieth of a processor: {outcome:?}");
         let session = last(world);
         holder(&session, "cpus");
         assert_eq!(event(&session, "limit_reached")["limit"], "cpus");

@@ -4,7 +4,8 @@
 //! from here (seccomp_unotify(2)): the gate reads their operands once, finds where they lead, judges that and performs the
 //! act on what it has open. What it hands back to the kernel can only succeed where Landlock allows it, in the sandbox's
 //! own places, so it does not matter what the harness makes of its memory meanwhile. All acts come one after the other,
-//! so that no harness can swap what was judged.
+//! and those whose judgement looked at what is there come one after the other of all sessions that could change it, so that no
+//! harness can swap what was judged.
 
 mod act;
 mod call;
@@ -15,10 +16,12 @@ mod links;
 mod place;
 mod refusals;
 mod repositories;
+mod turn;
 
 pub(super) use call::ASKED;
 
 use super::plan::WriteGate;
+use super::turns::Turns;
 use crate::model::FileAct;
 use crate::policy::RepositoryDeed;
 use crate::sys::{self, CallAnswer, NotifiedCall};
@@ -34,6 +37,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use turn::Turn;
 
 /// The gate of one sandbox.
 pub(super) struct Gate<'a> {
@@ -43,6 +47,7 @@ pub(super) struct Gate<'a> {
     callers: Callers,
     repositories: Repositories,
     links: Links,
+    turn: Turn,
     /// When it took over.
     since: Timespec,
     /// Calls whose time has not come: opening a named pipe that nobody reads.
@@ -79,7 +84,7 @@ enum Whose {
 
 impl<'a> Gate<'a> {
     /// Takes over the answering of a filter's questions.
-    pub(super) fn open(listener: OwnedFd, plan: &'a WriteGate) -> Self {
+    pub(super) fn open(listener: OwnedFd, plan: &'a WriteGate, turns: Turns) -> Self {
         // Permissions of new files are the caller's to reckon.
         rustix::process::umask(Mode::empty());
         // Only quicker.
@@ -88,7 +93,8 @@ impl<'a> Gate<'a> {
         let (repositories, links) = (Repositories::default(), Links::default());
         // The clock that files are dated by.
         let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        Self { listener, plan, refusals, callers, repositories, links, since, waiting: Vec::new() }
+        let turn = Turn::new(turns);
+        Self { listener, plan, refusals, callers, repositories, links, turn, since, waiting: Vec::new() }
     }
 
     /// Readable when a call waits.
@@ -154,7 +160,13 @@ impl<'a> Gate<'a> {
         }
         let caller = Caller(call.thread);
         self.callers.calls(caller);
-        self.act(call.id, caller, act)
+        let begun = if act.changes_what_others_judge() { self.turn.take() } else { Ok(()) };
+        let mut answer = begun.and_then(|()| self.act(call.id, caller, act));
+        if self.turn.is_wanted() {
+            answer = self.turn.take().and_then(|()| self.act(call.id, caller, act));
+        }
+        self.turn.end()?;
+        answer
     }
 
     /// Fails when the call does not wait any more, so that what was read of its process may be another's.
@@ -186,9 +198,15 @@ impl<'a> Gate<'a> {
     /// The same of an act that may be let happen to a protected name. Says whether it was.
     fn judge_deed(&mut self, act: FileAct, path: &[u8], deed: Option<RepositoryDeed>) -> Result<bool, Errno> {
         let Some(judged) = self.plan.judged(as_path(path)) else { return Ok(false) };
+        if judged.may_make_a_git_directory() {
+            self.turn.require()?;
+        }
         let Err(by) = self.plan.protection.judge(act, &judged, &mut |depth, name| has(path, depth, name)) else {
             return Ok(false);
         };
+        if deed.is_some() || by.is_about_a_git_directory() {
+            self.turn.require()?;
+        }
         if deed.is_some_and(|deed| self.lets(deed, act, path, &judged)) {
             return Ok(true);
         }
