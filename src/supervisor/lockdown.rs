@@ -173,15 +173,21 @@ fn scopes() -> io::Result<Option<RulesetCreated>> {
 
 /// Rules that allow reading and executing everywhere (the new root holds nothing else) and writing below `write` alone;
 /// nothing at all when `write` is empty. None where the kernel has no Landlock.
+///
+/// The kernel goes from a file upwards until all that is asked for is allowed, at each opening. It asks for truncating too,
+/// which keeps it from stopping where reading is allowed: so truncating is left to mounts that forbid writing, and to the write gate. Where
+/// much is read, in places of the host, reading is allowed once more, to have it stop there.
 fn file_rules(write: &[PathBuf], sockets: &[PathBuf]) -> io::Result<Option<RulesetCreated>> {
     match sys::landlock_abi() {
         Ok(_) => {}
         Err(error) if is_absence(&error) => return Ok(None),
         Err(error) => return Err(error),
     }
+    let all = AccessFs::from_all(LANDLOCK_NEWEST);
+    let handled = if write.is_empty() { all } else { all & !AccessFs::Truncate };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(LANDLOCK_NEWEST))
+        .handle_access(handled)
         .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK_NEWEST)))
         .and_then(Ruleset::create)
         .map_err(io::Error::other)?;
@@ -189,12 +195,12 @@ fn file_rules(write: &[PathBuf], sockets: &[PathBuf]) -> io::Result<Option<Rules
         rules = allow(rules, Path::new("/"), AccessFs::from_read(LANDLOCK_NEWEST))?;
     }
     for path in write {
-        let all = AccessFs::from_all(LANDLOCK_NEWEST);
         let directory = path.metadata()?.is_dir();
-        rules = allow(rules, path, if directory { all } else { AccessFs::from_file(LANDLOCK_NEWEST) })?;
+        let rights = if directory { handled } else { handled & AccessFs::from_file(LANDLOCK_NEWEST) };
+        rules = allow(rules, path, rights)?;
     }
     for path in sockets.iter().filter(|path| path.is_dir()) {
-        rules = allow(rules, path, AccessFs::MakeSock.into())?;
+        rules = allow(rules, path, AccessFs::from_read(LANDLOCK_NEWEST) | AccessFs::MakeSock)?;
     }
     Ok(Some(rules))
 }

@@ -539,3 +539,35 @@ attack! {
         assert_eq!(world.probe(WRITE, &arguments), json!(["ok", "ok", "ok", "ok"]));
     }
 }
+
+attack! {
+    /// A file that is opened so that it is emptied, and not for writing, is none that Landlock knows to be written.
+    fn cannot_empty_a_protected_file_by_changing_its_path_while_that_is_looked_at(world) {
+        let kept = world.workspace().join(".envrc");
+        world.write(&kept, "kept\n");
+        let code = "\
+import mmap
+shared = mmap.mmap(-1, 4096)
+path = (ctypes.c_char * 7).from_buffer(shared)
+open('/tmp/f', 'w').close()
+other = os.fork()
+if other == 0:
+    while True:
+        shared[0:6] = b'/tmp/f'
+        shared[0:6] = b'.envrc'
+found = {}
+for turn in range(4000):
+    for access in (os.O_RDONLY, 3):
+        file = libc.open(path, access | os.O_TRUNC)
+        outcome = name(ctypes.get_errno()) if file < 0 else 'ok'
+        found[outcome] = found.get(outcome, 0) + 1
+        if file >= 0: os.close(file)
+os.kill(other, signal.SIGKILL)
+say(found)";
+        let found = world.probe(code, &[]);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "kept\n", "{found}");
+        assert!(["ok", "EACCES"].iter().all(|outcome| found[outcome].as_u64() > Some(0)), "{found}");
+        let emptied = "os.close(os.open('.envrc', os.O_RDONLY | os.O_TRUNC)); say(os.path.getsize('.envrc'))";
+        assert_eq!(world.probe_outside(emptied, &[]), serde_json::json!(0), "the control");
+    }
+}

@@ -28,7 +28,10 @@ struct Found {
 impl Gate<'_> {
     pub(super) fn act(&mut self, id: u64, caller: Caller, call: Call) -> Result<Answer, Errno> {
         match call {
-            Call::Open { at, flags, mode } => self.open_file(id, caller, at, flags, mode),
+            Call::Open { at, flags, mode } => match self.open_file(id, caller, at, flags, mode) {
+                Ok(Answer::Kernel) if empties_unwritten(flags) => Err(Errno::ACCESS),
+                opened => opened,
+            },
             Call::MakeDirectory { at, mode } => self.make_directory(id, caller, at, mode),
             Call::MakeNode { at, mode, device } => self.make_node(id, caller, at, mode, device),
             Call::Rename { from, to, flags } => self.rename(id, caller, (from, to), flags),
@@ -290,8 +293,8 @@ impl Gate<'_> {
     /// Opens a name that is no link; ELOOP if it is one.
     fn open_at(&mut self, caller: Caller, place: &Place, flags: i32, mode: u32) -> Result<Answer, Errno> {
         let whole = place.whole();
-        if self.whose(&whole) == Whose::Free {
-            let proc = whole.starts_with(b"/proc/");
+        let proc = whole.starts_with(b"/proc/");
+        if self.whose(&whole) == Whose::Free && (proc || !empties_unwritten(flags)) {
             let linked = !proc
                 && rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW)
                     .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
@@ -366,6 +369,12 @@ fn handed_back<T>(found: Result<T, Errno>) -> Result<Option<T>, Errno> {
         Err(Errno::LOOP) => Ok(None),
         other => other.map(Some),
     }
+}
+
+/// Whether opening empties a file and does not open it for writing: Landlock has no say on that, so that it never is the kernel's to
+/// do, which reads the path anew.
+fn empties_unwritten(flags: i32) -> bool {
+    flags & libc::O_TRUNC != 0 && !matches!(flags & libc::O_ACCMODE, libc::O_WRONLY | libc::O_RDWR)
 }
 
 fn done(result: Result<(), Errno>) -> Result<Answer, Errno> {
