@@ -145,7 +145,9 @@ fn judge(stage: &Stage<'_>, start: &Start, whole: &Value, deed: Deed) -> Vec<Str
     let mut wrong = stage.leaks(start, Some(deed));
     let ran = start.stdout.lines().last().map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
     match ran {
-        Some(digest) if digest != *whole => wrong.push(format!("the box is another: {}", difference(&digest, whole))),
+        Some(digest) if digest != *whole && !is_cut_off(start, &digest, whole) => {
+            wrong.push(format!("the box is another: {}", difference(&digest, whole)))
+        }
         Some(_) => {}
         None if start.trace.ended == 0 => wrong.push("it said that all went well, and nothing ran".to_owned()),
         None if deed != Deed::Kill && !is_refusal(start) => wrong.push(format!("it ended by {}", start.trace.ended)),
@@ -175,6 +177,13 @@ fn is_refusal(start: &Start) -> bool {
         101 => says("panicked at /rustc/"),
         code => code == -libc::SIGABRT && says("fatal runtime error"),
     }
+}
+
+/// Whether it is the box that was planned but for its way out: the proxy died, and the harness asked before the session had ended.
+fn is_cut_off(start: &Start, digest: &Value, whole: &Value) -> bool {
+    let mut planned = whole.clone();
+    planned["network"][0] = Value::from("Connection refused");
+    *digest == planned && start.stderr.contains("the proxy died")
 }
 
 fn difference(one: &Value, other: &Value) -> String {
