@@ -20,7 +20,7 @@ use super::terminal::UserTerminal;
 use super::{clock, shipped, terminal, tier};
 use crate::model::{Durability, EndReason, Event, ExitStatus, ReachedLimit, Writer};
 use crate::store::{Home, Journal, Recorder, StoreAddress, StoreError, Summary, open_store, process_start_ticks};
-use crate::supervisor::{self, Group, LockdownStep, Sandbox, Standing, Turns};
+use crate::supervisor::{self, Group, LockdownStep, PlaceLocks, Sandbox, Standing};
 use rustix::fs::MemfdFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -141,9 +141,9 @@ fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Jour
     create_layer(&prepared.plan)?;
     let size = terminal::size().or(prepared.request.detached.then_some(terminal::DEFAULT_SIZE));
     // The sandbox first: it has the most to do, and does it while the proxy is made.
-    let turns = Turns::open(&prepared.plan, &home.turns())
-        .map_err(SessionError::preparing("take turns with other sessions"))?;
-    let mut building = supervisor::spawn(&prepared.plan, &certificates, size, group, turns)?;
+    let places = PlaceLocks::open(&prepared.plan, &home.place_locks())
+        .map_err(SessionError::preparing("lock places against other sessions"))?;
+    let mut building = supervisor::spawn(&prepared.plan, &certificates, size, group, places)?;
     let mut proxy = ProxyProcess::start(prepared, home, proxy_journal, &certificates)?;
     building.furnish(&prepared.plan)?;
     let late = LateLook::make(prepared, building.init()).map_err(SessionError::preparing(LOOK))?;

@@ -187,10 +187,10 @@ impl Home {
         self.session(session).join(format!("{}.journal", writer.as_str()))
     }
 
-    /// The file by which sessions in one workspace take turns.
+    /// The file by which the write gates of sessions in one place exclude each other.
     #[must_use]
-    pub fn turns(&self) -> PathBuf {
-        self.path.join("turns")
+    pub fn place_locks(&self) -> PathBuf {
+        self.path.join("places.lock")
     }
 
     /// The directory with the ledger: its entries, hashes, checkpoint and key.

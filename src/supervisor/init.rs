@@ -4,11 +4,11 @@
 
 use super::gate::Gate;
 use super::lockdown::{self, Ready};
+use super::place_locks::PlaceLocks;
 use super::plan::Plan;
 use super::rest::Rest;
 use super::spawn::die_with_parent;
 use super::terminal::Terminal;
-use super::turns::Turns;
 use super::warden::Warden;
 use super::wire::{self, Notice, Order};
 use crate::model::{ExitStatus, Tier};
@@ -31,7 +31,7 @@ pub(super) fn mind(
     wire: BorrowedFd<'_>,
     terminal: Option<Terminal>,
     lockdown: Vec<Ready>,
-    (lane, turns): (Option<OwnedFd>, Option<Turns>),
+    (lane, places): (Option<OwnedFd>, Option<PlaceLocks>),
 ) -> io::Result<()> {
     let children = SigSet::from(Signal::SIGCHLD);
     block(&children)?;
@@ -49,7 +49,7 @@ pub(super) fn mind(
         _ => return Ok(()),
     }
     let Some(harness) = parked.release(wire)? else { return Ok(()) };
-    let (mut warden, gate) = answerers(post, lane, turns, plan)?;
+    let (mut warden, gate) = answerers(post, lane, places, plan)?;
     let slave = terminal.map(|terminal| terminal.slave);
     give_up(gate.is_some())?;
     let mut minder = Minder { wire, harness, slave, gate };
@@ -99,7 +99,7 @@ pub(super) fn mind(
 fn answerers(
     post: OwnedFd,
     lane: Option<OwnedFd>,
-    turns: Option<Turns>,
+    places: Option<PlaceLocks>,
     plan: &Plan,
 ) -> io::Result<(Option<Warden>, Option<Gate<'_>>)> {
     if lane.is_none() && plan.gate().is_none() {
@@ -111,10 +111,10 @@ fn answerers(
         _ => None,
     };
     let listener = listener.ok_or_else(|| io::Error::other("the harness's filter gave no listener"))?;
-    Ok(match (lane, plan.gate().zip(turns)) {
+    Ok(match (lane, plan.gate().zip(places)) {
         (Some(lane), _) => (Some(Warden::new(listener, lane, &plan.lockdown)), None),
-        (None, Some((gate, turns))) => (None, Some(Gate::open(listener, gate, turns))),
-        (None, None) => return Err(io::Error::other("the write gate has nothing to take turns by")),
+        (None, Some((gate, places))) => (None, Some(Gate::open(listener, gate, places))),
+        (None, None) => return Err(io::Error::other("the write gate has nothing to take places by")),
     })
 }
 

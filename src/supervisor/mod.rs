@@ -15,6 +15,7 @@ mod limits;
 mod lockdown;
 mod network;
 mod overlay;
+mod place_locks;
 mod plan;
 mod port_dialer;
 mod private_place;
@@ -26,7 +27,6 @@ mod spawn;
 mod sweep;
 mod terminal;
 mod trees;
-mod turns;
 mod warden;
 pub mod wire;
 
@@ -37,6 +37,7 @@ pub use late_cover::{LateCover, WayIn, is_exposed};
 pub use limits::{Group, GroupPlan, LimitError, LimitPlan, PIDS_DEFAULT, Share, make_room_for_shares, plan_limits};
 pub use lockdown::{LANDLOCK_COMPLETE, confine_proxy, landlock_abi};
 pub use network::{GATEWAY_V4, GATEWAY_V6};
+pub use place_locks::PlaceLocks;
 pub use plan::enclosed::{PrivatePlace, plan_enclosed};
 pub use plan::{
     Access, CA_BUNDLE, CA_CERTIFICATE, CA_KEY_STORE, Contents, Identity, LockdownStep, Mount, NAMESPACES,
@@ -48,5 +49,4 @@ pub use probe::{Feature, Outcome, probe_all, probe_tier, reached};
 pub use reach::{Presence, Reach, reach};
 pub use rest::{Rest, lie_down};
 pub use spawn::{Building, Listeners, Sandbox, Standing, reap, spawn};
-pub use turns::Turns;
 pub use wire::{Notice, Order};

@@ -3,10 +3,10 @@
 use super::apply::{self, Site};
 use super::error::SupervisorError;
 use super::limits::Group;
+use super::place_locks::PlaceLocks;
 use super::plan::{Identity, Plan};
 use super::terminal::Terminal;
 use super::trees::Trees;
-use super::turns::Turns;
 use super::wire::{self, Notice, Order};
 use super::{init, lockdown, private_place, sweep};
 use crate::model::{ReachedLimit, Tier};
@@ -69,7 +69,7 @@ pub struct Building {
 /// Starts building a sandbox.
 ///
 /// `certificates` is a file in memory that the proxy fills: see [`Building::bundle_is_ready`]. `group` holds the plan's
-/// limits, where it has any that need one, and `turns` are what its write gate takes, where it has one.
+/// limits, where it has any that need one, and `places` are what its write gate takes, where it has one.
 ///
 /// # Errors
 /// A [`SupervisorError`] that names the step; nothing is left behind.
@@ -78,7 +78,7 @@ pub fn spawn(
     certificates: &OwnedFd,
     size: Option<Winsize>,
     group: Option<Group>,
-    turns: Option<Turns>,
+    places: Option<PlaceLocks>,
 ) -> Result<Building, SupervisorError> {
     let prepare = |what| move |error: io::Error| SupervisorError::Prepare { what, error };
     let kind = SocketType::SEQPACKET;
@@ -91,7 +91,7 @@ pub fn spawn(
     match forked {
         Forked::Child => {
             drop(ours);
-            inside(plan, &theirs, certificates, size, turns);
+            inside(plan, &theirs, certificates, size, places);
             if plan.tier == Tier::Landlock {
                 sweep::end_all();
                 private_place::remove(plan);
@@ -318,13 +318,13 @@ pub(super) fn write_id_maps(pid: Pid, identity: &Identity) -> io::Result<()> {
 }
 
 /// The life of the process inside.
-fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Winsize>, turns: Option<Turns>) {
+fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Winsize>, places: Option<PlaceLocks>) {
     let report = |step: &str, error: String| {
         let failed = Notice::Failed { step: step.to_owned(), error };
         // Nobody left to tell when this fails.
         let _ = wire::send(wire.as_fd(), &failed, &[]);
     };
-    let (terminal, lane) = match prepare(plan, wire, certificates, size, turns.as_ref()) {
+    let (terminal, lane) = match prepare(plan, wire, certificates, size, places.as_ref()) {
         Ok(prepared) => prepared,
         Err((step, error)) => return report(&step, error),
     };
@@ -334,7 +334,7 @@ fn inside(plan: &Plan, wire: &OwnedFd, certificates: &OwnedFd, size: Option<Wins
         Ok(lockdown) => lockdown,
         Err(error) => return report("prepare the lockdown", error.to_string()),
     };
-    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown, (lane, turns)) {
+    if let Err(error) = init::mind(plan, wire.as_fd(), terminal, lockdown, (lane, places)) {
         report("mind the harness", error.to_string());
     }
 }
@@ -345,7 +345,7 @@ fn prepare(
     wire: &OwnedFd,
     certificates: &OwnedFd,
     size: Option<Winsize>,
-    turns: Option<&Turns>,
+    places: Option<&PlaceLocks>,
 ) -> Result<(Option<Terminal>, Option<OwnedFd>), (String, String)> {
     let at = |step: &str| {
         let step = step.to_owned();
@@ -353,7 +353,7 @@ fn prepare(
     };
     let enclosed = plan.tier == Tier::Landlock;
     outlive_or_die(enclosed).map_err(at("die with the supervisor"))?;
-    let kept: Vec<_> = [wire.as_fd(), certificates.as_fd()].into_iter().chain(turns.map(Turns::as_fd)).collect();
+    let kept: Vec<_> = [wire.as_fd(), certificates.as_fd()].into_iter().chain(places.map(PlaceLocks::as_fd)).collect();
     sys::close_inherited_except(&kept).map_err(at("close inherited descriptors"))?;
     let session = rustix::process::setsid().map_err(io::Error::from);
     session.map_err(at("leave the terminal"))?;

@@ -41,5 +41,5 @@ mod shipped;
 mod sockets;
 mod sources;
 mod storage;
-mod turns;
+mod together;
 mod workspace;

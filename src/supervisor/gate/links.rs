@@ -113,7 +113,7 @@ impl Gate<'_> {
         if self.whose(&whole) != Whose::Hosts || flags & libc::O_ACCMODE == libc::O_RDONLY {
             return Ok(None);
         }
-        self.turn.require()?;
+        self.lock.require()?;
         if self.links.has_file(&whole) {
             if let Some(worktree) =
                 self.links.worktrees.iter().find(|worktree| name == BACK && worktree.path == place.path)

@@ -13,21 +13,22 @@ mod caller;
 mod callers;
 mod git_links;
 mod links;
+mod lock;
 mod place;
 mod refusals;
 mod repositories;
-mod turn;
 
 pub(super) use call::ASKED;
 
+use super::place_locks::PlaceLocks;
 use super::plan::WriteGate;
-use super::turns::Turns;
 use crate::model::FileAct;
 use crate::policy::RepositoryDeed;
 use crate::sys::{self, CallAnswer, NotifiedCall};
 use caller::Caller;
 use callers::Callers;
 use links::Links;
+use lock::GateLock;
 use refusals::Refusals;
 use repositories::Repositories;
 use rustix::event::Timespec;
@@ -37,7 +38,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use turn::Turn;
 
 /// The gate of one sandbox.
 pub(super) struct Gate<'a> {
@@ -47,7 +47,7 @@ pub(super) struct Gate<'a> {
     callers: Callers,
     repositories: Repositories,
     links: Links,
-    turn: Turn,
+    lock: GateLock,
     /// When it took over.
     since: Timespec,
     /// Calls whose time has not come: opening a named pipe that nobody reads.
@@ -84,7 +84,7 @@ enum Whose {
 
 impl<'a> Gate<'a> {
     /// Takes over the answering of a filter's questions.
-    pub(super) fn open(listener: OwnedFd, plan: &'a WriteGate, turns: Turns) -> Self {
+    pub(super) fn open(listener: OwnedFd, plan: &'a WriteGate, places: PlaceLocks) -> Self {
         // Permissions of new files are the caller's to reckon.
         rustix::process::umask(Mode::empty());
         // Only quicker.
@@ -93,8 +93,8 @@ impl<'a> Gate<'a> {
         let (repositories, links) = (Repositories::default(), Links::default());
         // The clock that files are dated by.
         let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let turn = Turn::new(turns);
-        Self { listener, plan, refusals, callers, repositories, links, turn, since, waiting: Vec::new() }
+        let lock = GateLock::new(places);
+        Self { listener, plan, refusals, callers, repositories, links, lock, since, waiting: Vec::new() }
     }
 
     /// Readable when a call waits.
@@ -160,12 +160,12 @@ impl<'a> Gate<'a> {
         }
         let caller = Caller(call.thread);
         self.callers.calls(caller);
-        let begun = if act.changes_what_others_judge() { self.turn.take() } else { Ok(()) };
+        let begun = if act.changes_what_others_judge() { self.lock.take() } else { Ok(()) };
         let mut answer = begun.and_then(|()| self.act(call.id, caller, act));
-        if self.turn.is_wanted() {
-            answer = self.turn.take().and_then(|()| self.act(call.id, caller, act));
+        if self.lock.is_wanted() {
+            answer = self.lock.take().and_then(|()| self.act(call.id, caller, act));
         }
-        self.turn.end()?;
+        self.lock.release()?;
         answer
     }
 
@@ -199,13 +199,13 @@ impl<'a> Gate<'a> {
     fn judge_deed(&mut self, act: FileAct, path: &[u8], deed: Option<RepositoryDeed>) -> Result<bool, Errno> {
         let Some(judged) = self.plan.judged(as_path(path)) else { return Ok(false) };
         if judged.may_make_a_git_directory() {
-            self.turn.require()?;
+            self.lock.require()?;
         }
         let Err(by) = self.plan.protection.judge(act, &judged, &mut |depth, name| has(path, depth, name)) else {
             return Ok(false);
         };
         if deed.is_some() || by.is_about_a_git_directory() {
-            self.turn.require()?;
+            self.lock.require()?;
         }
         if deed.is_some_and(|deed| self.lets(deed, act, path, &judged)) {
             return Ok(true);

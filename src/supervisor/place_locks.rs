@@ -1,7 +1,7 @@
-//! Sessions whose places of the host are the same, or lie within each other, take turns at what their write gates judge and then do:
-//! meanwhile no other changes what was judged.
+//! Sessions whose places of the host are the same, or lie within each other, exclude each other while a write gate judges and then
+//! does: meanwhile no other changes what was judged.
 //!
-//! A turn is held by locks in a file of omni's home, which no harness reaches. Every directory of the machine has a byte there: a
+//! The locks are in a file of omni's home, which no harness reaches. Every directory of the machine has a byte there: a
 //! session locks those of its places for itself alone, and those of the directories above them with others (`F_OFD_SETLKW`, fcntl(2)).
 
 use super::host::FileId;
@@ -16,9 +16,9 @@ use std::path::Path;
 /// Odd, and as near as that comes to 2⁶⁴ divided by the golden ratio: spreads numbers that are close to each other.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The turns of one session.
+/// The locks of one session's places.
 #[derive(Debug)]
-pub struct Turns {
+pub struct PlaceLocks {
     file: File,
     /// In ascending order, so that no two sessions wait for each other.
     locks: Vec<Lock>,
@@ -31,7 +31,7 @@ struct Lock {
     shared: bool,
 }
 
-impl Turns {
+impl PlaceLocks {
     /// Prepares a session's, by the file that all sessions of a home share; none where the plan has no write gate.
     ///
     /// # Errors
@@ -46,27 +46,27 @@ impl Turns {
         let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let mut file = OpenOptions::new();
         file.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
-        let turns = Self { file: file.open(path)?, locks };
+        let places = Self { file: file.open(path)?, locks };
         // A file system that has no locks says so now.
-        turns.set(libc::F_RDLCK, i64::MAX - 1, 1)?;
-        turns.end()?;
-        Ok(Some(turns))
+        places.set(libc::F_RDLCK, i64::MAX - 1, 1)?;
+        places.unlock()?;
+        Ok(Some(places))
     }
 
-    /// Waits for a turn.
-    pub(super) fn take(&self) -> io::Result<()> {
+    /// Waits until it has the places to itself.
+    pub(super) fn lock(&self) -> io::Result<()> {
         let taken = self.locks.iter().try_for_each(|lock| {
             let kind = if lock.shared { libc::F_RDLCK } else { libc::F_WRLCK };
             self.set(kind, lock.byte, 1)
         });
         if taken.is_err() {
-            self.end()?;
+            self.unlock()?;
         }
         taken
     }
 
-    /// Lets the others have theirs.
-    pub(super) fn end(&self) -> io::Result<()> {
+    /// Lets others have them.
+    pub(super) fn unlock(&self) -> io::Result<()> {
         self.set(libc::F_UNLCK, 0, 0)
     }
 
@@ -117,24 +117,24 @@ fn byte_of(file: FileId) -> i64 {
 mod tests {
     use super::*;
 
-    fn of(home: &Path, places: &[&Path]) -> Turns {
+    fn of(home: &Path, places: &[&Path]) -> PlaceLocks {
         let mut file = OpenOptions::new();
-        let file = file.read(true).write(true).create(true).truncate(false).open(home.join("turns")).unwrap();
-        Turns { file, locks: locks(places.iter().copied()).unwrap() }
+        let file = file.read(true).write(true).create(true).truncate(false).open(home.join("places.lock")).unwrap();
+        PlaceLocks { file, locks: locks(places.iter().copied()).unwrap() }
     }
 
-    /// Whether another could have its turn now.
-    fn is_free(turns: &Turns) -> bool {
-        let free = turns.locks.iter().all(|lock| {
+    /// Whether another could have its places now.
+    fn is_free(places: &PlaceLocks) -> bool {
+        let free = places.locks.iter().all(|lock| {
             let kind = if lock.shared { libc::F_RDLCK } else { libc::F_WRLCK };
-            fcntl(&turns.file, FcntlArg::F_OFD_SETLK(&range(kind, lock.byte, 1).unwrap())).is_ok()
+            fcntl(&places.file, FcntlArg::F_OFD_SETLK(&range(kind, lock.byte, 1).unwrap())).is_ok()
         });
-        turns.end().unwrap();
+        places.unlock().unwrap();
         free
     }
 
     #[test]
-    fn places_that_meet_take_turns_and_others_do_not() {
+    fn places_that_meet_exclude_each_other_and_others_do_not() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         for place in ["a/b", "a/c"] {
@@ -142,12 +142,12 @@ mod tests {
         }
         let at = |place: &str| of(&home, &[&home.join(place)]);
         let holder = at("a/b");
-        holder.take().unwrap();
+        holder.lock().unwrap();
         assert!(!is_free(&at("a/b")) && !is_free(&at("a")) && is_free(&at("a/c")));
-        holder.end().unwrap();
+        holder.unlock().unwrap();
         assert!(is_free(&at("a/b")) && is_free(&at("a")));
         let above = at("a");
-        above.take().unwrap();
+        above.lock().unwrap();
         assert!(!is_free(&at("a/b")) && !is_free(&at("a/c")));
     }
 
@@ -156,8 +156,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let inner = home.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
-        let turns = of(home.path(), &[&inner, home.path()]);
-        assert!(turns.locks.is_sorted() && turns.locks.windows(2).all(|pair| pair[0].byte != pair[1].byte));
-        assert_eq!(turns.locks.iter().filter(|lock| !lock.shared).count(), 2);
+        let places = of(home.path(), &[&inner, home.path()]);
+        assert!(places.locks.is_sorted() && places.locks.windows(2).all(|pair| pair[0].byte != pair[1].byte));
+        assert_eq!(places.locks.iter().filter(|lock| !lock.shared).count(), 2);
     }
 }
