@@ -1,5 +1,6 @@
 //! One process's append-only file: a fact that something waits for is one `write`, with those before it that nothing waits for.
 
+use super::awake::{Announced, announce};
 use super::read::{Position, Reader};
 use super::{Home, Recorder, StoreError};
 use crate::ledger::{Chain, Header, Tail};
@@ -21,6 +22,8 @@ pub struct Journal {
     poisoned: bool,
     /// Which facts are on the disk when they are recorded.
     durability: Option<Durability>,
+    /// To a session at rest, nobody writes unannounced.
+    _announced: Option<Announced>,
 }
 
 /// A descriptor of a journal's file that another thread can bring to the disk while records go on.
@@ -42,6 +45,7 @@ impl Journal {
             full => full,
         };
         home.create_session(session).map_err(failed)?;
+        let announced = Self::announce(home, writer).map_err(failed)?;
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let file = OpenOptions::new()
             .append(true)
@@ -55,7 +59,16 @@ impl Journal {
         let _ = file.lock();
         let header = Header { session: session.clone(), writer };
         write_whole(&file, &path, &header.encode())?;
-        Ok(Self { path, file, chain: Chain::begin(&header), frames: Vec::new(), poisoned: false, durability: None })
+        Ok(Self::at(path, file, Chain::begin(&header), announced))
+    }
+
+    fn at(path: PathBuf, file: File, chain: Chain, announced: Option<Announced>) -> Self {
+        Self { path, file, chain, frames: Vec::new(), poisoned: false, durability: None, _announced: announced }
+    }
+
+    /// Announces what may be written to a session that is over.
+    fn announce(home: &Home, writer: Writer) -> io::Result<Option<Announced>> {
+        (writer == Writer::Changes).then(|| announce(home)).transpose()
     }
 
     /// Whether whoever writes a session's journal still may.
@@ -90,6 +103,7 @@ impl Journal {
             }
         }
         let failed = |cause| StoreError::write(&path, cause);
+        let announced = Self::announce(home, writer).map_err(failed)?;
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let file = OpenOptions::new().append(true).custom_flags(flags.bits().cast_signed()).open(&path);
         let file = file.map_err(failed)?;
@@ -105,7 +119,7 @@ impl Journal {
         if position.offset == 0 {
             write_whole(&file, &path, &header.encode())?;
         }
-        Ok(Self { path, file, chain: position.chain, frames: Vec::new(), poisoned: false, durability: None })
+        Ok(Self::at(path, file, position.chain, announced))
     }
 
     /// From here on `record` itself brings to the disk what this level demands, and what was recorded so far.

@@ -1,4 +1,7 @@
-//! Whether the process that ran a session is still there.
+//! Whether the process that ran a session is still there, and the machine still up.
+
+/// Tells one start of the machine from another (proc(5)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where proc(5) has the start time in `/proc/PID/stat`, counted from the state, which is field 3.
 const START_AFTER_STATE: usize = 22 - 3;
@@ -8,6 +11,12 @@ const START_AFTER_STATE: usize = 22 - 3;
 #[must_use]
 pub fn process_start_ticks(pid: u32) -> Option<u64> {
     parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// What tells this start of the machine from any other; none where the kernel does not say.
+pub(super) fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string(BOOT_ID).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// The start time in a `stat` line. The program's name, in parentheses, may hold anything, parentheses too.

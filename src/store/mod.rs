@@ -5,6 +5,7 @@
 //! fact means for the harness, only how to keep, count and find it.
 
 mod approvals;
+mod awake;
 mod backend;
 mod blocks;
 mod bodies;

@@ -7,7 +7,7 @@ use crate::ledger::{Hash, event_of};
 use crate::model::{Event, SessionId, Timestamp, Writer};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How alike two ids must be for one to be suggested for the other, from 0 to 1.
 const NEAREST_MIN: f64 = 0.7;
@@ -49,11 +49,37 @@ pub(super) fn ids(connection: &Connection, user: Option<&str>) -> rusqlite::Resu
     rows.collect()
 }
 
+/// Which sessions are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Among {
+    /// Every one.
+    All,
+    /// Those that were awake at the last look at every one.
+    Awake,
+}
+
+impl Among {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::All => "TRUE",
+            Self::Awake => "session IN (SELECT session FROM awake)",
+        }
+    }
+}
+
+/// The sessions that were awake at the last look at every one.
+pub(super) fn awake(connection: &Connection) -> rusqlite::Result<BTreeSet<SessionId>> {
+    connection.prepare("SELECT session FROM awake")?.query_map([], |row| id(row, 0))?.collect()
+}
+
 /// How many bytes of each journal were folded that may be added to, by session and writer.
-pub(super) fn lengths(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), u64>> {
-    let text = "SELECT session, writer, folded_bytes FROM journals WHERE fault IS NULL \
-                AND (writer = 'changes' OR session NOT IN (SELECT session FROM rested))";
-    let mut statement = connection.prepare(text)?;
+pub(super) fn lengths(connection: &Connection, among: Among) -> rusqlite::Result<BTreeMap<(String, String), u64>> {
+    let text = format!(
+        "SELECT session, writer, folded_bytes FROM journals WHERE fault IS NULL \
+         AND (writer = 'changes' OR session NOT IN (SELECT session FROM rested)) AND {}",
+        among.condition()
+    );
+    let mut statement = connection.prepare(&text)?;
     let rows = statement.query_map([], |row| {
         let length: i64 = row.get(2)?;
         Ok(((row.get(0)?, row.get(1)?), length.cast_unsigned()))
@@ -69,10 +95,13 @@ pub(super) struct Standing {
     pub rested: bool,
 }
 
-/// How all sessions stand.
-pub(super) fn standings(connection: &Connection) -> rusqlite::Result<BTreeMap<SessionId, Standing>> {
-    let text = "SELECT session, ended IS NOT NULL, session IN (SELECT session FROM rested) FROM sessions";
-    let mut statement = connection.prepare(text)?;
+/// How sessions stand.
+pub(super) fn standings(connection: &Connection, among: Among) -> rusqlite::Result<BTreeMap<SessionId, Standing>> {
+    let text = format!(
+        "SELECT session, ended IS NOT NULL, session IN (SELECT session FROM rested) FROM sessions WHERE {}",
+        among.condition()
+    );
+    let mut statement = connection.prepare(&text)?;
     let rows =
         statement.query_map([], |row| Ok((id(row, 0)?, Standing { ended: row.get(1)?, rested: row.get(2)? })))?;
     rows.collect()

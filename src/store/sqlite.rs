@@ -1,14 +1,16 @@
 //! The embedded store: one SQLite file in the home.
 
+use super::awake::Stand;
 use super::fold::Folded;
 use super::ledger::Walk;
+use super::query::Among;
 use super::read::is_as_long;
 use super::search::scan;
 use super::summary::{Status, Summary};
 use super::verify::Known;
 use super::{
-    Home, LedgerError, LedgerFinding, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, fold,
-    holds_rebuild, index, query, rest, schema, spend, verify,
+    Home, LedgerError, LedgerFinding, Report, Search, SpendBy, SpendRow, Store, StoreError, StoredEvent, Turn, awake,
+    fold, holds_rebuild, index, query, rest, schema, spend, verify,
 };
 use crate::ledger::Header;
 use crate::model::{SessionId, Timestamp, Writer};
@@ -31,6 +33,17 @@ pub struct Sqlite {
 /// Bytes of write-ahead log that are left behind at a goodbye. Whoever opens the database next, with nobody else there,
 /// reads all of it; bringing it into the database waits for the disk, some milliseconds. This is some four sessions' worth.
 pub(super) const LOG_BYTES_MAX: u64 = 512 * 1024;
+
+/// What a look at sessions found.
+#[derive(Debug, Default)]
+struct Looked {
+    /// Those that have something new.
+    news: Vec<SessionId>,
+    /// Some of those that are over and quiet.
+    over: Vec<SessionId>,
+    /// Those that are not at rest, or had something new though they are.
+    awake: Vec<SessionId>,
+}
 
 impl Drop for Sqlite {
     /// Brings the write-ahead log into the database when it has grown. It cannot be left to SQLite's own threshold: that
@@ -124,6 +137,45 @@ impl Sqlite {
         found.all(|found| found.map_or(true, |found| rest::is_quiet(&found)))
     }
 
+    /// Looks for what sessions have new.
+    fn look(&self, among: Among) -> Result<Looked, StoreError> {
+        let lengths = query::lengths(&self.connection, among).map_err(self.failed("read"))?;
+        let standings = query::standings(&self.connection, among).map_err(self.failed("read"))?;
+        let mut sessions = match among {
+            Among::All => Self::directories(&self.home)?,
+            Among::Awake => query::awake(&self.connection).map_err(self.failed("read"))?,
+        };
+        sessions.extend(standings.keys().cloned());
+        let mut looked = Looked::default();
+        for session in sessions {
+            let standing = standings.get(&session);
+            let rested = standing.is_some_and(|standing| standing.rested);
+            let folded = self.is_folded(&session, rested, &lengths);
+            if !folded {
+                looked.news.push(session.clone());
+            } else if looked.over.len() < rest::SESSIONS_MAX
+                && standing.is_some_and(|standing| standing.ended && !standing.rested)
+                && self.is_quiet(&session)
+            {
+                looked.over.push(session.clone());
+            }
+            if !(rested && folded) {
+                looked.awake.push(session);
+            }
+        }
+        Ok(looked)
+    }
+
+    /// Takes in what was found, and brings to rest what is over: what came to rest.
+    fn take_in(&mut self, looked: &Looked) -> Result<Vec<SessionId>, StoreError> {
+        for session in &looked.news {
+            self.fold(session)?;
+        }
+        // What cannot be packed now, for want of space or of the right to write, is another time: it is whole as it is.
+        let rests = |session: &&SessionId| self.bring_to_rest(session).unwrap_or(false);
+        Ok(looked.over.iter().filter(rests).cloned().collect())
+    }
+
     /// Packs the journals of a session that is over and was folded, and remembers that they need no look any more. Whether
     /// that is so now: what somebody may still write to, or is damaged, stays as it is.
     ///
@@ -191,25 +243,25 @@ impl Store for Sqlite {
     }
 
     fn fold_all(&mut self) -> Result<(), StoreError> {
-        let lengths = query::lengths(&self.connection).map_err(self.failed("read"))?;
-        let standings = query::standings(&self.connection).map_err(self.failed("read"))?;
-        let mut sessions = Self::directories(&self.home)?;
-        sessions.extend(standings.keys().cloned());
-        let mut due = Vec::new();
-        for session in sessions {
-            let standing = standings.get(&session);
-            let rested = standing.is_some_and(|standing| standing.rested);
-            if !self.is_folded(&session, rested, &lengths) {
-                self.fold(&session)?;
-            } else if due.len() < rest::SESSIONS_MAX
-                && standing.is_some_and(|standing| standing.ended && !standing.rested)
-                && self.is_quiet(&session)
-            {
-                due.push(session);
+        let noted = |stand: &Stand| stand.is_noted(&self.connection).unwrap_or(false);
+        if let Some(stand) = Stand::of(&self.home).filter(noted) {
+            let looked = self.look(Among::Awake)?;
+            for session in self.take_in(&looked)? {
+                // What cannot be noted now is looked at once more.
+                let _ = stand.note_rest(&self.connection, &session);
             }
+            return Ok(());
         }
-        // What cannot be packed now, for want of space or of the right to write, is another time: it is whole as it is.
-        due.iter().for_each(|session| drop(self.bring_to_rest(session)));
+        let calm = awake::calm(&self.home);
+        let stand = calm.as_ref().and_then(|_| Stand::of(&self.home));
+        let looked = self.look(Among::All)?;
+        drop(calm);
+        let rested = self.take_in(&looked)?;
+        if let Some(stand) = stand {
+            let awake: Vec<_> = looked.awake.into_iter().filter(|session| !rested.contains(session)).collect();
+            // What cannot be noted now has the next look see every session again.
+            let _ = stand.note(&mut self.connection, &awake);
+        }
         Ok(())
     }
 

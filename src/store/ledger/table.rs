@@ -4,6 +4,7 @@
 //! fold that never was is found when the next one begins, by the ledger being longer than the database noted, and is not
 //! appended again. The database only remembers where things are: it can be made again from the ledger and the journals.
 
+use super::super::liveness::boot_id;
 use super::super::summary_row::signed;
 use super::super::{Home, StoreError, blocks};
 use super::files::{Files, READ_ENTRIES};
@@ -29,8 +30,6 @@ CREATE TABLE IF NOT EXISTS ledger_keys (number INTEGER PRIMARY KEY, place INTEGE
 ";
 /// How many frames are taken from the database at once, and those of one block more.
 const BATCH: usize = 16_384;
-/// Tells one start of the machine from another (proc(5)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What the database knows of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +125,7 @@ impl<'a> Book<'a> {
         let failed = |error| StoreError::database(&path, "write to", error);
         connection.execute_batch(TABLES).map_err(failed)?;
         let files = Files::lock(home)?;
-        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let boot = boot_id().unwrap_or_default();
         let fresh = Known { size: 0, events: 0, boot: boot.clone() };
         let mut book = Self { connection, home, files, known: known.unwrap_or(fresh), next: HashMap::new() };
         if book.known.boot != boot {
