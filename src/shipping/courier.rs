@@ -2,6 +2,7 @@
 
 use super::backoff::Backoff;
 use super::batch::{self, Batch};
+use super::clock::{Clock, elapsed};
 use super::send::{Trouble, deliver};
 use super::target::{Kind, Signal, Target, TokenSource};
 use super::{ShippingError, Teller};
@@ -9,7 +10,7 @@ use crate::export::Record;
 use crate::export::otlp::SpanBook;
 use crate::model::Timestamp;
 use crate::store::{Home, LedgerEntry, MarkFile, ShippingMark, Store, open_store};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
@@ -44,6 +45,8 @@ pub struct Shipment<'a> {
     pub read_token: ReadToken<'a>,
     /// Whom to tell.
     pub report: Report<'a>,
+    /// What time it is.
+    pub clock: &'a dyn Clock,
 }
 
 /// Ships, each place at its own pace.
@@ -62,7 +65,7 @@ pub fn ship(shipment: &Shipment<'_>) -> Result<(), ShippingError> {
         let couriers = couriers.map_err(ShippingError::Thread)?;
         let mut last = String::new();
         while !shipment.once && couriers.iter().any(|courier| !courier.is_finished()) {
-            std::thread::sleep(PAUSE);
+            shipment.clock.pause(PAUSE);
             let fault = take_in(shipment.home).err().map(|error| error.to_string()).unwrap_or_default();
             if fault != last && !fault.is_empty() {
                 (shipment.report)(&fault);
@@ -115,8 +118,8 @@ struct Courier<'a> {
     most: u64,
     backoff: Backoff,
     /// Since when the place takes nothing, when that was told, and why.
-    away: Option<(Instant, Instant, String)>,
-    missing_since: Option<Instant>,
+    away: Option<(Timestamp, Timestamp, String)>,
+    missing_since: Option<Timestamp>,
 }
 
 impl<'a> Courier<'a> {
@@ -129,13 +132,13 @@ impl<'a> Courier<'a> {
                     if shipment.once {
                         return Ok(());
                     }
-                    std::thread::sleep(PAUSE);
+                    shipment.clock.pause(PAUSE);
                 }
                 Ok(Look::Missing) if shipment.once => {
                     return courier
                         .give_up("the database has not the next entry's event: run `omni audit rebuild`".to_owned());
                 }
-                Ok(Look::Missing) => std::thread::sleep(PAUSE),
+                Ok(Look::Missing) => shipment.clock.pause(PAUSE),
                 Ok(Look::Next(next)) => courier.hand_over(next)?,
                 Err(ShippingError::Store(error)) if !shipment.once => courier.wait(Trouble::new(error.to_string())),
                 Err(error) => return Err(error),
@@ -206,8 +209,8 @@ impl<'a> Courier<'a> {
         }
         let size = store.ledger_size()?;
         if let Some(place) = entries.iter().position(is_missing) {
-            let since = *self.missing_since.get_or_insert_with(Instant::now);
-            match (place, since.elapsed() < MISSING_WAIT) {
+            let since = *self.missing_since.get_or_insert_with(|| self.shipment.clock.now());
+            match (place, self.elapsed(since) < MISSING_WAIT) {
                 (0, true) => return Ok(Look::Missing),
                 (0, false) => entries.truncate(1),
                 (place, _) => entries.truncate(place),
@@ -248,7 +251,7 @@ impl<'a> Courier<'a> {
         self.mark.leaf = next.leaf;
         self.mark.open_from = self.book.open_from();
         if next.is_last {
-            self.mark.caught_up = Some(now());
+            self.mark.caught_up = Some(self.shipment.clock.now());
         }
         Ok(self.file.write(&self.mark)?)
     }
@@ -259,13 +262,17 @@ impl<'a> Courier<'a> {
 
     /// Says from time to time that nothing waits.
     fn note_caught_up(&mut self) -> Result<(), ShippingError> {
-        let now = now();
+        let now = self.shipment.clock.now();
         let is_fresh = |at: Timestamp| (0..HEARTBEAT.as_micros() as i64).contains(&(now.0 - at.0));
         if self.mark.caught_up.is_some_and(is_fresh) && !self.shipment.once {
             return Ok(());
         }
         self.mark.caught_up = Some(now);
         Ok(self.file.write(&self.mark)?)
+    }
+
+    fn elapsed(&self, since: Timestamp) -> Duration {
+        elapsed(self.shipment.clock, since)
     }
 
     fn waiting(&self) -> u64 {
@@ -283,20 +290,21 @@ impl<'a> Courier<'a> {
 
     /// Says what is wrong, unless that was said lately, and waits.
     fn wait(&mut self, trouble: Trouble) {
-        let now = Instant::now();
-        let known = self.away.as_ref().filter(|(_, told, why)| *why == trouble.why && told.elapsed() < TOLD_AGAIN);
+        let now = self.shipment.clock.now();
+        let lately = |told: Timestamp| self.elapsed(told) < TOLD_AGAIN;
+        let known = self.away.as_ref().filter(|(_, told, why)| *why == trouble.why && lately(*told));
         if known.is_none() {
             let since = self.away.as_ref().map_or(now, |(since, ..)| *since);
             self.away = Some((since, now, trouble.why.clone()));
             (self.shipment.report)(&format!("{}; it is tried again until it works", self.not_delivered(trouble.why)));
         }
-        std::thread::sleep(self.backoff.next(trouble.after));
+        self.shipment.clock.pause(self.backoff.next(trouble.after));
     }
 
     fn welcome_back(&mut self) {
         self.backoff.reset();
         if let Some((since, ..)) = self.away.take() {
-            let seconds = since.elapsed().as_secs();
+            let seconds = self.elapsed(since).as_secs();
             (self.shipment.report)(&format!("{}: it works again, after {seconds} s", self.target.name));
         }
     }
@@ -307,6 +315,6 @@ fn is_missing(entry: &LedgerEntry) -> bool {
     entry.event.is_none() && matches!(entry.entry, Some(crate::ledger::Entry::Frame { .. }))
 }
 
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
-}
+#[cfg(test)]
+#[path = "outage_tests.rs"]
+mod tests;

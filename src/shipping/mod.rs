@@ -7,6 +7,7 @@
 
 mod backoff;
 mod batch;
+mod clock;
 mod courier;
 mod dial;
 mod error;
@@ -18,6 +19,7 @@ mod syslog;
 mod target;
 mod teller;
 
+pub use clock::{Clock, SystemClock};
 pub use courier::{ReadToken, Report, Shipment, ship};
 pub use error::{ShippingError, TargetError};
 pub use numbers::numbers;

@@ -2,7 +2,7 @@
 
 use crate::cli::listing::{self, Viewer};
 use crate::session::SystemKeyring;
-use crate::shipping::{Shipment, Target, TokenSource, ship};
+use crate::shipping::{Shipment, SystemClock, Target, TokenSource, ship};
 use crate::store::{Home, SecretStore};
 use anyhow::{Context, ensure};
 use std::fs::File;
@@ -53,6 +53,7 @@ pub(super) fn run(args: &ShipArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> 
         once: args.once,
         read_token: &|source| read_token(source, home).map_err(|error| format!("{error:#}")),
         report: &|text| eprintln!("omni: {}", listing::printable_lines(text)),
+        clock: &SystemClock,
     })?;
     Ok(ExitCode::SUCCESS)
 }
