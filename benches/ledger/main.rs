@@ -2,8 +2,8 @@
 //!
 //!   append                        one fact into a journal
 //!   fsync [WRITERS] [SECONDS]     facts that are on the disk when they are recorded, by many at once
-//!   fold EVENTS                   journals into database and ledger, beside plain rows in SQLite
-//!   make HOME EVENTS              a ledger of a year, whose journals are at rest
+//!   make HOME EVENTS              a ledger of a year: how fast its journals are folded and brought to rest
+//!   plain HOME                    the same events as plain rows in SQLite, beside it: how fast, how large, how fast one is found
 //!   ask HOME                      how long it takes to open it, to ask it and to prove an entry; what it takes on the disk
 //!   verify HOME                   how fast it is verified
 
@@ -15,9 +15,10 @@ use omni::model::{Durability, NanoUsd, SessionId, Timestamp, Writer};
 use omni::store::{
     Decided, Home, Journal, LedgerReport, LedgerStore, Recorder, Search, Sqlite, Store, Turn, check_files,
 };
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How many facts are timed one by one.
 const APPENDED: u64 = 100_000;
@@ -25,6 +26,8 @@ const APPENDED: u64 = 100_000;
 const ASKED: usize = 5;
 /// How many events a question is to bring.
 const LIMIT: u32 = 1_000;
+/// How many events are in memory at once on their way into plain rows.
+const PLAIN_PAGE: u32 = 100_000;
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -35,13 +38,8 @@ fn main() -> anyhow::Result<()> {
             let number = |index: usize, usual: u64| rest.get(index).map_or(Ok(usual), |text| text.parse());
             fsync(number(0, 50)?, Duration::from_secs(number(1, 5)?))
         }
-        ["fold", events] => fold(events.parse()?),
-        ["make", home, events] => {
-            let started = Instant::now();
-            make::make(&open(home)?, events.parse()?)?;
-            println!("made and folded in {:.1?}", started.elapsed());
-            Ok(())
-        }
+        ["make", home, events] => make::make(&open(home)?, events.parse()?),
+        ["plain", home] => plain(&open(home)?),
         ["ask", home] => ask(&open(home)?),
         ["verify", home] => verify(&open(home)?),
         _ => bail!("see the head of benches/ledger/main.rs for what it measures"),
@@ -114,45 +112,42 @@ fn fsync(writers: u64, span: Duration) -> anyhow::Result<()> {
     Ok(std::fs::remove_dir_all(place)?)
 }
 
-fn fold(events: u64) -> anyhow::Result<()> {
+/// The peer: the same texts as rows of a plain table with one index, 2,000 in each transaction, and a word looked for in them.
+fn plain(home: &Home) -> anyhow::Result<()> {
     let place = place()?;
-    let home = Home::open(&place.join("home"))?;
-    let sessions = events.div_ceil(2_000);
-    for number in 0..sessions {
-        make::record(&home, number, 1_767_225_600_000_000 + number * 1_000_000_000, events / sessions)?;
-    }
-    let started = Instant::now();
-    let mut store = Sqlite::open(&home)?;
-    store.fold_all()?;
-    let took = started.elapsed();
-    let folded = store.log(None, 0, u32::MAX)?;
-    println!(
-        "fold, log and index: {} events in {took:.2?}, {:.0}/s",
-        folded.len(),
-        folded.len() as f64 / took.as_secs_f64()
-    );
-    plain_rows(&place.join("plain.db"), &folded.iter().map(|event| event.json.as_str()).collect::<Vec<_>>())?;
-    Ok(std::fs::remove_dir_all(place)?)
-}
-
-/// The peer: the same texts as rows of a plain table, with one index, 2,000 in each transaction.
-fn plain_rows(path: &Path, texts: &[&str]) -> anyhow::Result<()> {
-    let mut connection = rusqlite::Connection::open(path)?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch(
+    let path = place.join("plain.db");
+    let mut rows = rusqlite::Connection::open(&path)?;
+    rows.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    rows.execute_batch(
         "CREATE TABLE log (id INTEGER PRIMARY KEY, at INTEGER, text TEXT); CREATE INDEX at ON log (at)",
     )?;
-    let started = Instant::now();
-    for (number, part) in (0_i64..).zip(texts.chunks(2_000)) {
-        let transaction = connection.transaction()?;
-        for text in part {
-            transaction.prepare_cached("INSERT INTO log (at, text) VALUES (?1, ?2)")?.execute((number, text))?;
+    let store = Sqlite::open(home)?;
+    let (mut took, mut entry, mut requests) = (Duration::ZERO, 0, 0_u64);
+    loop {
+        let page = store.log(None, entry, PLAIN_PAGE)?;
+        let Some(last) = page.last() else { break };
+        entry = last.entry;
+        requests +=
+            page.iter().filter(|event| matches!(&*event.kind, "request_allowed" | "request_denied")).count() as u64;
+        let started = Instant::now();
+        for part in page.chunks(2_000) {
+            let transaction = rows.transaction()?;
+            for event in part {
+                let mut insert = transaction.prepare_cached("INSERT INTO log (at, text) VALUES (?1, ?2)")?;
+                insert.execute((event.at.0, &event.json))?;
+            }
+            transaction.commit()?;
         }
-        transaction.commit()?;
+        took += started.elapsed();
     }
-    let took = started.elapsed();
-    println!("plain rows in SQLite: {} in {took:.2?}, {:.0}/s", texts.len(), texts.len() as f64 / took.as_secs_f64());
-    Ok(())
+    println!("plain rows in SQLite: {entry} in {took:.2?}, {:.0}/s", entry as f64 / took.as_secs_f64());
+    rows.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    println!("bytes for each request: plain rows {}", size_of(&path) / requests.max(1));
+    let started = Instant::now();
+    let text = "SELECT count(*) FROM log WHERE text LIKE ?1";
+    let found: i64 = rows.query_row(text, [format!("%{RARE_HOST}%")], |row| row.get(0))?;
+    println!("a rare host among plain rows: {found} events, first {:.2?}", started.elapsed());
+    Ok(std::fs::remove_dir_all(place)?)
 }
 
 fn size_of(path: &Path) -> u64 {
@@ -164,15 +159,27 @@ fn size_of(path: &Path) -> u64 {
     entries.map(|entry| size_of(&entry.path())).sum()
 }
 
-fn ask(home: &Home) -> anyhow::Result<()> {
-    let mut opened = Vec::new();
-    for _ in 0..ASKED {
+/// Opens it as every verb does: as after a session began, when every session is looked at, and as it is otherwise.
+fn opening(home: &Home) -> anyhow::Result<()> {
+    let (mut whole, mut noted) = (Vec::new(), Vec::new());
+    let open = || -> anyhow::Result<Duration> {
         let started = Instant::now();
-        let mut store = Sqlite::open(home)?;
-        store.fold_all()?;
-        opened.push(started.elapsed());
+        Sqlite::open(home)?.fold_all()?;
+        Ok(started.elapsed())
+    };
+    for _ in 0..ASKED {
+        let sessions = File::open(home.sessions())?;
+        sessions.set_modified(SystemTime::now() - Duration::from_secs(60))?;
+        whole.push(open()?);
+        noted.push(open()?);
     }
-    println!("open: median {:.2?}", quantiles(opened).0);
+    println!("open: median {:.2?}", quantiles(noted).0);
+    println!("open, with a look at every session: median {:.2?}", quantiles(whole).0);
+    Ok(())
+}
+
+fn ask(home: &Home) -> anyhow::Result<()> {
+    opening(home)?;
     let mut store = Sqlite::open(home)?;
     let newest = store.search(&Search::default(), Turn::Before(u64::MAX), 1)?;
     let newest = newest.first().context("an event")?.clone();

@@ -59,6 +59,7 @@ pub fn make(home: &Home, events: u64) -> anyhow::Result<()> {
     let sessions = events.div_ceil(SESSION_EVENTS);
     let each = events / sessions;
     let mut store = Sqlite::open(home)?;
+    let begun = Instant::now();
     let (mut folding, mut resting) = (Duration::ZERO, Duration::ZERO);
     for number in 0..sessions {
         let session = record(home, number, START + YEAR / sessions * number, each)?;
@@ -73,7 +74,8 @@ pub fn make(home: &Home, events: u64) -> anyhow::Result<()> {
         }
     }
     let rate = |spent: Duration| (sessions * each) as f64 / spent.as_secs_f64();
-    println!("folded, log and index: {:.0}/s; brought to rest: {:.0}/s", rate(folding), rate(resting));
+    println!("fold, log and index: {} events in {folding:.2?}, {:.0}/s", sessions * each, rate(folding));
+    println!("brought to rest: {resting:.2?}, {:.0}/s; made as a whole in {:.1?}", rate(resting), begun.elapsed());
     Ok(())
 }
 
