@@ -95,7 +95,17 @@ pub(super) fn complaints(examples: &[Example], own: &Policy) -> Vec<Complaint> {
         }
     }
     // The conditions of a file that says nothing else of a request are asked as well. An allowance outweighs nothing.
-    let Ok(all) = own.adding(&source(&all)) else { return complaints };
+    let all = match own.adding(&source(&all)) {
+        Ok(all) => all,
+        // No example was tried: the file is not to be taken for one whose examples hold.
+        Err(errors) => {
+            let told = |(example, _): &(&Example, _)| {
+                example.told(format!("the examples cannot be tried: {errors}"), "write fewer or other ones")
+            };
+            complaints.extend(requests.first().map(told));
+            return complaints;
+        }
+    };
     for (example, request) in requests {
         let (outcome, by) = said(&request, own, &all);
         if outcome != example.outcome {

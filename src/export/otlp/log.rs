@@ -2,7 +2,7 @@
 
 use super::super::protobuf::Message;
 use super::super::{Installation, Record, json_object};
-use super::{any_value, attribute, nanoseconds, request, request_of, span_id, trace_id};
+use super::{any_value, attribute, nanoseconds, request, span_id, trace_id};
 use serde_json::{Value, json};
 
 /// Severities of the data model.
@@ -22,7 +22,9 @@ fn log(record: &Record) -> Message {
     let (severity, word) = if record.is_warning() { (WARN, "WARN") } else { (INFO, "INFO") };
     log.varint(2, severity);
     log.text(3, word);
-    log.message(5, any_value(&Value::Object(json_object(record))));
+    let object = json_object(record);
+    let request = object.get("request").and_then(Value::as_u64);
+    log.message(5, any_value(&Value::Object(object)));
     let mut put = |key: &str, value: Value| attribute(&mut log, 6, key, &value);
     put("omni.entry", json!(record.entry));
     put("omni.leaf", json!(record.leaf_hex()));
@@ -34,7 +36,7 @@ fn log(record: &Record) -> Message {
     }
     if let Some(frame) = record.frame() {
         log.bytes(9, &trace_id(frame.session.as_str()));
-        log.bytes(10, &span_id(frame.session.as_str(), request_of(frame)));
+        log.bytes(10, &span_id(frame.session.as_str(), request));
     }
     log.fixed64(11, at);
     log.text(12, &format!("omni.{}", record.kind()));

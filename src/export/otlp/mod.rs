@@ -8,7 +8,7 @@ pub use log::logs;
 pub use span::{Span, SpanBook, spans};
 
 use super::protobuf::{Field, Message, field};
-use super::{Frame, Installation};
+use super::Installation;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -43,11 +43,6 @@ fn span_id(session: &str, request: Option<u64>) -> [u8; 8] {
     let mut id = [0; 8];
     id.copy_from_slice(&hash[..8]);
     id
-}
-
-/// The request that an event is of.
-fn request_of(frame: &Frame) -> Option<u64> {
-    serde_json::from_str::<Value>(&frame.json).ok()?.get("request")?.as_u64()
 }
 
 fn nanoseconds(at: crate::model::Timestamp) -> u64 {

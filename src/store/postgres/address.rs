@@ -1,5 +1,6 @@
 //! Where a store on PostgreSQL is, as people write it: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…`.
 
+use crate::model::percent_decode;
 use crate::store::StoreError;
 use std::fmt;
 use std::net::IpAddr;
@@ -230,20 +231,9 @@ fn is_loopback(name: &str) -> bool {
 
 /// Undoes percent-encoding.
 fn decode(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next(), rest.next()].map(|digit| char::from(digit.unwrap_or_default()).to_digit(16));
-                match digits {
-                    [Some(high), Some(low)] => u8::try_from(high * 16 + low).unwrap_or_default(),
-                    _ => return Err("a `%` in it is not followed by two hexadecimal digits".to_owned()),
-                }
-            }
-            other => other,
-        });
-    }
+    let mut bytes = Vec::new();
+    let whole = percent_decode(text.as_bytes(), &mut bytes);
+    whole.ok_or("a `%` in it is not followed by two hexadecimal digits")?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 once decoded".to_owned())
 }
 

@@ -18,7 +18,7 @@ use crate::policy::SpendPolicy;
 use crate::store::holds::place_of;
 use crate::store::summary_row::signed;
 use crate::store::told::{Outcome, Told};
-use crate::store::{Account, Claim, HoldBook, Journal, Moment, Placed, StoreError, process_start_ticks};
+use crate::store::{Account, Claim, HoldBook, Journal, Moment, Placed, Search, StoreError, Turn, process_start_ticks};
 
 /// How many of a session's last calls tell what the next will probably cost.
 const EXPECTED_BY: i64 = 20;
@@ -210,7 +210,8 @@ fn settle_by_journal(link: &Link, session: &SessionId, over: bool) -> Result<(),
     if open.is_empty() {
         return Ok(());
     }
-    let told = Told::of(&query::log(link, Some(session), None, 0, u32::MAX)?);
+    let search = Search { session: Some(session.clone()), ..Search::default() };
+    let told = Told::of(&query::search(link, None, &search, Turn::After(0), u32::MAX)?);
     let text = "SELECT count(*) FROM journals WHERE session = $1 AND fault IS NOT NULL";
     let whole = link.query_one(text, &[&session.as_str()])?.try_get::<_, i64>(0)? == 0;
     for row in open {

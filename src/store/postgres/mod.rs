@@ -141,7 +141,8 @@ impl Store for Postgres {
     }
 
     fn log(&self, session: Option<&SessionId>, entry: u64, count: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        self.link.again("read", |link| query::log(link, session, self.viewer.as_deref(), entry, count))
+        let search = Search { session: session.cloned(), ..Search::default() };
+        self.link.again("read", |link| query::search(link, self.viewer.as_deref(), &search, Turn::After(entry), count))
     }
 
     fn search(&self, search: &Search, turn: Turn, count: u32) -> Result<Vec<StoredEvent>, StoreError> {

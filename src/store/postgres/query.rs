@@ -1,7 +1,7 @@
 //! Questions to the tables of PostgreSQL.
 
 use super::fold::hash;
-use super::link::{Fault, Link};
+use super::link::{Fault, Link, Parameter};
 use super::summary_row::{id, usage};
 use crate::ledger::event_json;
 use crate::model::{NanoUsd, SessionId, Timestamp, Usage, Writer};
@@ -40,41 +40,8 @@ pub(super) fn lengths(link: &Link, machine: &str) -> Result<BTreeMap<(String, St
     rows.iter().map(length).collect()
 }
 
-/// At most `count` events after `entry`, of one session or of all, and of one user's sessions or of everybody's.
-pub(super) fn log(
-    link: &Link,
-    session: Option<&SessionId>,
-    user: Option<&str>,
-    entry: u64,
-    count: u32,
-) -> Result<Vec<StoredEvent>, Fault> {
-    let (mut found, mut after) = (Vec::new(), signed(entry));
-    // Of one session in the order of its numbers, which is that of its entries.
-    loop {
-        let page = i64::from(PAGE_EVENTS.min(count - u32::try_from(found.len()).unwrap_or(count)));
-        let rows = match session {
-            Some(session) => {
-                let text = format!("{COLUMNS} WHERE {OWN} AND session = $2 AND entry > $3 ORDER BY number LIMIT $4");
-                link.query(&text, &[&user, &session.as_str(), &after, &page])?
-            }
-            None => {
-                let text = format!("{COLUMNS} WHERE {OWN} AND entry > $2 ORDER BY entry LIMIT $3");
-                link.query(&text, &[&user, &after, &page])?
-            }
-        };
-        let full = !rows.is_empty() && rows.len() as u64 == page.unsigned_abs();
-        for row in &rows {
-            found.push(stored(row)?);
-        }
-        after = found.last().map_or(after, |event: &StoredEvent| signed(event.entry));
-        if !full || found.len() as u64 >= u64::from(count) {
-            return Ok(found);
-        }
-    }
-}
-
-/// Events of a session or of all at a time, at most `count` from a place on: what is asked for by no term. Page by page, since what
-/// one answer holds is in memory.
+/// Events of a session or of all at a time, at most `count` from a place on: what is asked for by no term, and of one user's sessions or
+/// of everybody's. Page by page, since what one answer holds is in memory.
 pub(super) fn search(
     link: &Link,
     user: Option<&str>,
@@ -86,20 +53,31 @@ pub(super) fn search(
         Turn::After(entry) => (signed(entry).saturating_add(1), i64::MAX, "ASC"),
         Turn::Before(entry) => (0, signed(entry).saturating_sub(1), "DESC"),
     };
-    let text = format!(
-        "{COLUMNS} WHERE {OWN} AND ($2::text IS NULL OR session = $2) AND at >= $3 AND at < $4 \
-         AND entry >= $5 AND entry <= $6 ORDER BY entry {order} LIMIT $7"
-    );
     let session = search.session.as_ref().map(SessionId::as_str);
-    let (since, until) = (search.since.map_or(i64::MIN, |at| at.0), search.until.map_or(i64::MAX, |at| at.0));
-    let mut found = Vec::new();
+    let (since, until) = (search.since.map(|at| at.0), search.until.map(|at| at.0));
+    // Only what is asked for, so that the server can choose the index that is for it.
+    let asked: [(bool, &str, Parameter<'_>); 4] = [
+        (user.is_some(), "session IN (SELECT session FROM sessions WHERE user_name = $)", &user),
+        (session.is_some(), "session = $", &session),
+        (since.is_some(), "at >= $", &since),
+        (until.is_some(), "at < $", &until),
+    ];
+    let asked: Vec<_> = asked.into_iter().filter(|(is, ..)| *is).collect();
+    let number = |(place, (_, text, _)): (usize, &(bool, &str, _))| {
+        format!(" AND {}", text.replace('$', &format!("${}", place + 4)))
+    };
+    let conditions: String = asked.iter().enumerate().map(number).collect();
+    let text = format!("{COLUMNS} WHERE entry >= $1 AND entry <= $2{conditions} ORDER BY entry {order} LIMIT $3");
+    let mut found: Vec<StoredEvent> = Vec::new();
     loop {
         let page = i64::from(PAGE_EVENTS.min(count - u32::try_from(found.len()).unwrap_or(count)));
-        let rows = link.query(&text, &[&user, &session, &since, &until, &first, &last, &page])?;
+        let mut parameters: Vec<Parameter<'_>> = vec![&first, &last, &page];
+        parameters.extend(asked.iter().map(|(.., value)| *value));
+        let rows = link.query(&text, &parameters)?;
         for row in &rows {
             found.push(stored(row)?);
         }
-        let Some(end) = found.last().map(|event: &StoredEvent| signed(event.entry)) else { return Ok(found) };
+        let Some(end) = found.last().map(|event| signed(event.entry)) else { return Ok(found) };
         if rows.len() as u64 != page.unsigned_abs() || found.len() as u64 >= u64::from(count) {
             return Ok(found);
         }
