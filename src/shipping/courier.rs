@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often a trouble that stays is told again.
 const TOLD_AGAIN: Duration = Duration::from_secs(3600);
+/// How often something is told of a place within that time.
+const TOLD_MAX: usize = 4;
 /// How long an entry's event may be missing from the database, which is being made again perhaps, before the entry is shipped
 /// without it.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
@@ -117,9 +119,15 @@ struct Courier<'a> {
     /// Most entries that the place takes at once, as far as is known.
     most: u64,
     backoff: Backoff,
-    /// Since when the place takes nothing, when that was told, and why.
-    away: Option<(Timestamp, Timestamp, String)>,
+    /// Of a place that takes nothing.
+    away: Option<Away>,
     missing_since: Option<Timestamp>,
+}
+
+/// Since when a place takes nothing, and what was told of it within the hour.
+struct Away {
+    since: Timestamp,
+    told: Vec<(Timestamp, String)>,
 }
 
 impl<'a> Courier<'a> {
@@ -290,20 +298,20 @@ impl<'a> Courier<'a> {
 
     /// Says what is wrong, unless that was said lately, and waits.
     fn wait(&mut self, trouble: Trouble) {
-        let now = self.shipment.clock.now();
-        let lately = |told: Timestamp| self.elapsed(told) < TOLD_AGAIN;
-        let known = self.away.as_ref().filter(|(_, told, why)| *why == trouble.why && lately(*told));
-        if known.is_none() {
-            let since = self.away.as_ref().map_or(now, |(since, ..)| *since);
-            self.away = Some((since, now, trouble.why.clone()));
+        let (now, clock) = (self.shipment.clock.now(), self.shipment.clock);
+        let away = self.away.get_or_insert_with(|| Away { since: now, told: Vec::new() });
+        away.told.retain(|(at, _)| elapsed(clock, *at) < TOLD_AGAIN);
+        // Some places have a new reason each time, and others two that take turns.
+        if away.told.len() < TOLD_MAX && away.told.iter().all(|(_, why)| *why != trouble.why) {
+            away.told.push((now, trouble.why.clone()));
             (self.shipment.report)(&format!("{}; it is tried again until it works", self.not_delivered(trouble.why)));
         }
-        self.shipment.clock.pause(self.backoff.next(trouble.after));
+        clock.pause(self.backoff.next(trouble.after));
     }
 
     fn welcome_back(&mut self) {
         self.backoff.reset();
-        if let Some((since, ..)) = self.away.take() {
+        if let Some(Away { since, .. }) = self.away.take() {
             let seconds = self.elapsed(since).as_secs();
             (self.shipment.report)(&format!("{}: it works again, after {seconds} s", self.target.name));
         }

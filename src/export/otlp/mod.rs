@@ -7,8 +7,8 @@ mod span;
 pub use log::logs;
 pub use span::{Span, SpanBook, spans};
 
-use super::protobuf::{Field, Message, field};
 use super::Installation;
+use super::protobuf::{Field, Message, field};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
