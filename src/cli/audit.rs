@@ -158,7 +158,7 @@ fn log(args: &LogArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> {
         Some(limit) => print_newest(store.as_ref(), &search, Turn::Before(entry + 1), limit, args)?,
         None => entry = entry.max(print_after(store.as_ref(), &search, 0, args.json)?),
     }
-    if entry == 0 && !args.follow {
+    if entry == 0 && !args.follow && !args.wanted.is_of_one_user() {
         eprintln!("Nothing is recorded yet; `omni exec -- COMMAND` runs a session.");
     }
     if !args.follow {

@@ -203,8 +203,8 @@ fn a_place_that_is_down_for_a_day_costs_some_messages_an_hour_and_nothing_else()
     assert_eq!(run(), End::Over);
 
     let (came, told) = (collector.came.lock().unwrap().clone(), told.lock().unwrap().clone());
-    let mut firsts = Vec::new();
-    came.iter().for_each(|entry| (!firsts.contains(entry)).then(|| firsts.push(*entry)).unwrap_or_default());
+    let mut seen = BTreeSet::new();
+    let firsts: Vec<_> = came.iter().copied().filter(|entry| seen.insert(*entry)).collect();
     let all = HOURLY * u64::try_from(OUTAGE).unwrap();
     assert!(firsts.into_iter().eq(0..all), "each entry, in its order");
     // What was taken without an answer came once more, and nothing else did.

@@ -60,6 +60,11 @@ impl Wanted {
 }
 
 impl Wanted {
+    /// Whether one user's sessions alone are wanted.
+    pub(super) fn is_of_one_user(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// What the log is searched for.
     pub(super) fn search(&self, session: Option<SessionId>) -> anyhow::Result<Search> {
         let now = Timestamp(jiff::Timestamp::now().as_microsecond());

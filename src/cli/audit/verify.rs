@@ -120,8 +120,12 @@ impl VerifyArgs {
                 reports.len()
             );
         }
-        if !is_whole {
-            eprintln!("The ledger is not what was recorded: copy the home before you change anything.");
+        if let Some(ledger) = ledger.filter(|ledger| !ledger.faults.is_empty()) {
+            let what = match ledger.first_bad() {
+                Some(_) => "The ledger is not what was recorded",
+                None => "What was signed of the ledger is not as it should be",
+            };
+            eprintln!("{what}: copy the home before you change anything.");
         }
         Ok(if broken == 0 && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
