@@ -1,10 +1,10 @@
 //! A place that is down for a day, in the time that a test has for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::super::target::Place;
 use super::*;
 use crate::export::SplunkPlace;
 use crate::model::{Event, RequestNumber, SessionId, Writer};
+use crate::shipping::target::Place;
 use crate::store::{Journal, Recorder, Sqlite};
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -155,7 +155,7 @@ fn what_was_over_comes_to_rest_and_is_not_looked_at_any_more() {
     let ended = Event::SessionEnded { reason: EndReason::Finished, exit: ExitStatus::Code(0) };
     Journal::create(&world.home, &id(1), Writer::Session).unwrap().record(Timestamp(1), &ended).unwrap();
     let mut store = world.looked();
-    let awake = |store: &Sqlite| super::super::query::awake(&store.connection).unwrap();
+    let awake = |store: &Sqlite| crate::store::query::awake(&store.connection).unwrap();
     assert!(awake(&store).contains(&id(1)));
     let journal = File::options().append(true).open(world.home.journal(&id(1), Writer::Session)).unwrap();
     journal.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();
