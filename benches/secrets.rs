@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use omni::policy::Shape;
 use omni::proxy::{Screen, Scrub, Scrubber, Watch};
-use omni::store::{Keyring, SecretStore, StoredSecret};
+use omni::store::{Guard, Keyring, SecretStore, StoredSecret};
 use std::hint::black_box;
 use std::io;
 use std::time::{Duration, Instant};
@@ -54,6 +54,9 @@ fn main() -> anyhow::Result<()> {
 struct NoKeyring;
 
 impl Keyring for NoKeyring {
+    fn has(&self) -> bool {
+        false
+    }
     fn get(&self) -> Option<zeroize::Zeroizing<Vec<u8>>> {
         None
     }
@@ -76,6 +79,7 @@ impl Keyring for NoKeyring {
 fn open_a_store(count: usize) -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     let mut store = SecretStore::edit(home.path())?;
+    store.guard(store.new_key(Guard::File, &NoKeyring)?, &NoKeyring)?;
     for number in 0..count {
         let declared = serde_json::json!({"name": number.to_string(), "preset": "github"});
         let known = StoredSecret { declared, set_at: "2026-01-01T00:00:00Z".to_owned(), has_value: true };

@@ -108,6 +108,22 @@ fn names_of_secrets_are_told_and_their_values_are_not() {
 }
 
 #[test]
+fn a_secret_store_whose_key_nobody_guards_is_told() {
+    let world = World::new();
+    let store = || find(&findings(&world.omni(&["doctor", "--json"])), "secret store").clone();
+    let none = store();
+    assert!(none["ok"] == true && none["detail"].as_str().unwrap().starts_with("there is none yet"), "{none}");
+    assert!(world.omni(&["secret", "passphrase", "--none"]).status.success());
+    // A store is not told apart by whether an older omni made it so without a word, or somebody wanted it.
+    let bare = store();
+    assert!(bare["ok"] == false && bare["fix"] == "`omni secret passphrase`", "{bare}");
+    assert!(bare["detail"].as_str().unwrap().contains("whoever can read your files can read your secrets"), "{bare}");
+    std::fs::write(world.0.path().join("home/secrets"), "no store").unwrap();
+    let damaged = store();
+    assert!(damaged["ok"] == false && damaged["detail"].as_str().unwrap().contains("damaged"), "{damaged}");
+}
+
+#[test]
 fn files_of_logins_that_are_there_are_told() {
     let world = World::new();
     let home = world.0.path().join("person");

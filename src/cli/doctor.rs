@@ -84,7 +84,7 @@ fn examine() -> Vec<Finding> {
     let works = rehearsal.as_ref().ok().filter(|_| whole.ok);
     findings.push(whole);
     findings.extend(PROGRAMS.map(|(name, harness)| program(name, harness, works)));
-    findings.extend([secrets::variables(), secrets::logins()]);
+    findings.extend([secrets::variables(), secrets::logins(), secrets::store()]);
     findings
 }
 

@@ -209,7 +209,7 @@ fn words_of_installation(event: &Event) -> String {
             format!("{user} has a passphrase guard the secrets")
         }
         Event::SecretStoreGuarded { user, desktop: true, .. } => format!("{user} has the desktop guard the secrets"),
-        Event::SecretStoreGuarded { user, .. } => format!("{user} takes the passphrase of the secrets away"),
+        Event::SecretStoreGuarded { user, .. } => format!("{user} has nobody guard the key of the secrets"),
         Event::PricesChanged { user, price_table, sha256: Some(sha256) } => {
             format!("{user} installs the prices of {price_table}, file {sha256}")
         }

@@ -7,6 +7,7 @@ pub(super) use self::learn::learn_target;
 use super::limit_flags::LimitFlags;
 use super::money_flags::MoneyFlags;
 use super::profile::{self, Found};
+use super::secret::unlock_for;
 use super::server::{Route, exec_through};
 use super::sources::Sources;
 use crate::model::{ExitStatus, PublishedPort, Tier};
@@ -164,6 +165,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let profile = found.profile.clone();
     let learner = args.learner(|| Learner::own(found))?;
     let prepared = session::prepare(request(args, profile, &Sources::Disk, Caller::default())?);
+    if let (Ok(prepared), false) = (&prepared, manner.dry_run) {
+        unlock_for(prepared.secrets.iter().map(|(spec, _)| spec));
+    }
     carry_out(prepared, manner, learner, || Ok(Home::from_env()?))
 }
 

@@ -176,6 +176,7 @@ pub(super) fn exec_through(socket: PathBuf, args: exec::Args) -> anyhow::Result<
     let passed = wanted.profile.environment.pass.iter().map(String::as_str);
     let mut environment = session::own_variables(passed.chain(asked).chain(["PATH"]));
     environment.insert("HOME".to_owned(), home.display().to_string());
+    super::secret::unlock_for(&wanted.profile.secrets);
     let secrets = session::gather_secrets(&wanted.profile.secrets);
     let request = Request {
         words: super::own_words(),

@@ -1,13 +1,13 @@
 //! Which secrets go where in one request, found out before anything of it has left.
 
 use super::inject::{Misplaced, Plan, TextKind, Vault};
-use super::screen::{Screen, Stop};
+use super::screen::{Screen, Stop, is_form};
 use super::signing;
 use super::spot::{self, Slot, Spot};
 use super::watch::percent_decoded;
 use crate::model::{Host, RequestLine};
 use crate::policy::{ANYWHERE, LoginToken, Mode, Place, RENEWAL_GRANT, Site};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use http::header::{AUTHORIZATION, HeaderMap};
 use std::ops::Range;
 
 impl Vault {
@@ -214,12 +214,6 @@ impl Vault {
         }
         swaps
     }
-}
-
-/// Whether a body is a form's.
-fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
-    kind.is_some_and(|kind| kind.starts_with(b"application/x-www-form-urlencoded"))
 }
 
 /// The first of what was found that was not planned.

@@ -29,24 +29,48 @@ impl Rare {
 
     /// Every place at which it stands.
     pub(super) fn find_iter<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        let (mut begins, mut at, mut since, mut stops) = (&self.begins[..], 0, 0, 0);
-        std::iter::from_fn(move || {
-            loop {
-                if begins.len() > 1 && stops * STOP_BYTES > at - since + GRACE_BYTES {
-                    (begins, since, stops) = (&begins[1..], at, 0);
-                }
-                let here = at + begins.first()?.find(bytes.get(at..)?)?;
-                (at, stops) = (here + 1, stops + 1);
-                if bytes[here..].starts_with(self.text) {
-                    return Some(here);
-                }
-            }
-        })
+        let mut places = self.places(bytes);
+        std::iter::from_fn(move || places.next_before(bytes.len()))
     }
 
-    /// Whether it stands somewhere.
-    pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
-        self.find_iter(bytes).next().is_some()
+    /// The same, as far as they are asked for.
+    pub(super) fn places<'a>(&'a self, bytes: &'a [u8]) -> Places<'a> {
+        Places { text: self.text, begins: &self.begins, bytes, at: 0, since: 0, stops: 0 }
+    }
+}
+
+/// The places at which a text stands in another, one after the other.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    text: &'static [u8],
+    begins: &'a [Finder<'static>],
+    bytes: &'a [u8],
+    /// What is before was searched.
+    at: usize,
+    /// Since where so much of the text's beginning is looked for, and how often that stopped the search.
+    since: usize,
+    stops: usize,
+}
+
+impl Places<'_> {
+    /// The next place, if it is before this one.
+    pub(super) fn next_before(&mut self, end: usize) -> Option<usize> {
+        loop {
+            if self.begins.len() > 1 && self.stops * STOP_BYTES > self.at - self.since + GRACE_BYTES {
+                (self.begins, self.since, self.stops) = (&self.begins[1..], self.at, 0);
+            }
+            let begin = self.begins.first()?;
+            let until = (end + begin.needle().len() - 1).min(self.bytes.len());
+            let Some(ahead) = begin.find(self.bytes.get(self.at..until)?) else {
+                self.at = self.at.max(end);
+                return None;
+            };
+            let here = self.at + ahead;
+            (self.at, self.stops) = (here + 1, self.stops + 1);
+            if self.bytes[here..].starts_with(self.text) {
+                return Some(here);
+            }
+        }
     }
 }
 
@@ -60,12 +84,23 @@ mod tests {
         fn every_place_is_found_whatever_is_around_it(
             text in proptest::collection::vec(prop::sample::select(&b"ZX\\u0a"[..]), 0..400),
             quiet in 0_usize..3,
+            stretch in 1_usize..100,
         ) {
             // Now and then a stretch in which nothing stops the search.
             let bytes: Vec<u8> = text.iter().flat_map(|byte| std::iter::once(*byte).chain(vec![b'-'; quiet * 40])).collect();
             for wanted in [&b"ZX"[..], b"\\u00"] {
                 let plain: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(wanted)).collect();
-                prop_assert_eq!(Rare::new(wanted).find_iter(&bytes).collect::<Vec<_>>(), plain);
+                let rare = Rare::new(wanted);
+                prop_assert_eq!(&rare.find_iter(&bytes).collect::<Vec<_>>(), &plain);
+                // A stretch at a time, each place in the stretch in which it begins.
+                let (mut places, mut found) = (rare.places(&bytes), Vec::new());
+                for end in (1..=bytes.len().div_ceil(stretch)).map(|count| bytes.len().min(count * stretch)) {
+                    while let Some(at) = places.next_before(end) {
+                        prop_assert!(at < end && end - at <= stretch);
+                        found.push(at);
+                    }
+                }
+                prop_assert_eq!(found, plain);
             }
         }
     }
@@ -75,8 +110,8 @@ mod tests {
         for (around, wanted) in [(&b"Z"[..], &b"ZX"[..]), (b"\\", b"\\u00"), (b"\\u", b"\\u00")] {
             let bytes = [&around.repeat(20_000), wanted].concat();
             assert_eq!(Rare::new(wanted).find_iter(&bytes).collect::<Vec<_>>(), [bytes.len() - wanted.len()]);
-            assert!(!Rare::new(wanted).is_in(&bytes[..bytes.len() - 1]));
+            assert_eq!(Rare::new(wanted).find_iter(&bytes[..bytes.len() - 1]).next(), None);
         }
-        assert!(!Rare::new(b"ZX").is_in(b""));
+        assert_eq!(Rare::new(b"ZX").find_iter(b"").next(), None);
     }
 }

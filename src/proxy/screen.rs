@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 
 /// How many bytes tell whether a body is compressed that does not say so.
 const MAGIC_BYTES: usize = 4;
+/// What the type of a form's body begins with.
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 /// What an escaped character of a placeholder begins with in JSON.
 const JSON_ESCAPE: &[u8] = b"\\u00";
 /// Looks for one.
@@ -52,7 +54,7 @@ impl Screen {
     pub fn new(headers: &HeaderMap) -> Result<Self, Stop> {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().to_ascii_lowercase();
         let escapes = match () {
-            () if kind.starts_with(b"application/x-www-form-urlencoded") => Escapes::Percent,
+            () if is_form(headers) => Escapes::Percent,
             () if memmem::find(&kind, b"json").is_some() => Escapes::Json,
             () => Escapes::None,
         };
@@ -124,6 +126,12 @@ impl Screen {
     }
 }
 
+/// Whether a body is a form's.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..FORM.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
+}
+
 /// Codings that leave the text readable: none, and S3's chunks with a signature each.
 fn is_plain(name: &str) -> bool {
     name.is_empty() || name.eq_ignore_ascii_case("identity") || name.eq_ignore_ascii_case("aws-chunked")
@@ -152,14 +160,18 @@ impl Text {
     }
 
     fn next(&mut self, watch: &Watch, piece: &[u8]) -> Option<usize> {
-        if self.without.is_none() && self.escapes != Escapes::None && self.escape_begins(piece) {
+        let (here, escaped) = match self.without {
+            None => self.look(watch, piece),
+            Some(_) => (watch.find(piece), false),
+        };
+        if escaped {
             let mut trail = Trail::default();
             let tail = self.trail.tail();
             let (before, cut) = tail.split_at(tail.len() - escape_cut_off(tail));
             trail.next(watch, before);
             self.without = Some((cut.to_vec(), trail));
         }
-        let found = self.trail.next(watch, piece);
+        let found = self.trail.next_searched(watch, piece, |_| here);
         let Some((cut, trail)) = self.without.as_mut() else { return found };
         let joined = [&std::mem::take(cut)[..], piece].concat();
         let (whole, rest) = joined.split_at(joined.len() - escape_cut_off(&joined));
@@ -167,14 +179,21 @@ impl Text {
         found.or_else(|| trail.next(watch, &unescaped(whole)))
     }
 
-    /// Whether an escape that may be one of a placeholder's characters begins in this piece, or began before it.
-    fn escape_begins(&self, piece: &[u8]) -> bool {
-        if self.escapes == Escapes::Percent {
-            return memchr(b'%', piece).is_some();
+    /// The first placeholder in this piece, and whether an escape that may be one of a placeholder's characters begins in it, or
+    /// began before it.
+    fn look(&self, watch: &Watch, piece: &[u8]) -> (Option<usize>, bool) {
+        match self.escapes {
+            Escapes::None => (watch.find(piece), false),
+            Escapes::Percent => watch.find_beside(piece, |begin, end| memchr(b'%', &piece[begin..end]).is_some()),
+            Escapes::Json => {
+                let (tail, cut) = (self.trail.tail(), JSON_ESCAPE.len() - 1);
+                let seam = [&tail[tail.len().saturating_sub(cut)..], &piece[..piece.len().min(cut)]].concat();
+                let begins_before = memmem::find(&seam, JSON_ESCAPE).is_some();
+                let mut escapes = JSON_ESCAPES.places(piece);
+                let (found, begins) = watch.find_beside(piece, |_, end| escapes.next_before(end).is_some());
+                (found, begins_before || begins)
+            }
         }
-        let (tail, cut) = (self.trail.tail(), JSON_ESCAPE.len() - 1);
-        let seam = [&tail[tail.len().saturating_sub(cut)..], &piece[..piece.len().min(cut)]].concat();
-        memmem::find(&seam, JSON_ESCAPE).is_some() || JSON_ESCAPES.is_in(piece)
     }
 }
 

@@ -4,7 +4,7 @@
 //! for two rare characters finds them all, however many there are. What it finds is then read: plain, with characters
 //! percent-encoded or escaped as JSON does, or in base64. There are two marks, one of which has capitals and digits alone.
 
-use super::rare::Rare;
+use super::rare::{Places, Rare};
 use crate::policy::{
     PLACEHOLDER_MARK, PLACEHOLDER_MARK_CAPITAL, PLACEHOLDER_OWN, PLACEHOLDER_OWN_CAPITAL, PLACEHOLDER_PAIR,
 };
@@ -19,6 +19,8 @@ const KNOWN: usize = MARK + PLACEHOLDER_OWN;
 const FORM_BYTES_MAX: usize = KNOWN * 6;
 /// How much of what has passed is looked at again with what comes next.
 const TAIL: usize = FORM_BYTES_MAX - 1;
+/// How much is searched for one thing before it is for another: what a processor has nearest to it, half of it to be sure.
+const STRETCH_BYTES: usize = 16 << 10;
 /// How many times over a text may be percent-encoded and still be found.
 pub(super) const ENCODINGS_MAX: usize = 3;
 
@@ -72,7 +74,27 @@ impl Watch {
 
     /// The first placeholder that begins here.
     pub fn find(&self, bytes: &[u8]) -> Option<usize> {
-        self.pair.find_iter(bytes).find_map(|at| self.read(&bytes[at..]))
+        self.find_before(&mut self.pair.places(bytes), bytes, bytes.len())
+    }
+
+    /// The same, and whether there is something else; both are looked for a stretch at a time, so that what the one search has read
+    /// is at hand for the other. The latter is asked of each stretch, by where it begins and ends, until it is so.
+    pub(super) fn find_beside(
+        &self,
+        bytes: &[u8],
+        mut is_there: impl FnMut(usize, usize) -> bool,
+    ) -> (Option<usize>, bool) {
+        let (mut pairs, mut found, mut there) = (self.pair.places(bytes), None, false);
+        for begin in (0..bytes.len()).step_by(STRETCH_BYTES) {
+            let end = bytes.len().min(begin + STRETCH_BYTES);
+            found = found.or_else(|| self.find_before(&mut pairs, bytes, end));
+            there = there || is_there(begin, end);
+        }
+        (found, there)
+    }
+
+    fn find_before(&self, pairs: &mut Places<'_>, bytes: &[u8], end: usize) -> Option<usize> {
+        std::iter::from_fn(|| pairs.next_before(end)).find_map(|at| self.read(&bytes[at..]))
     }
 
     /// Every placeholder in a short text, in order, also where it was percent-encoded over and over.
@@ -132,17 +154,11 @@ impl Watch {
     }
 
     fn read_coded(&self, bytes: &[u8]) -> Option<usize> {
-        let mut sextets = Plain(&bytes[..bytes.len().min(FORM_BYTES_MAX)]).filter_map(sextet);
-        let mut known = [0; KNOWN];
-        let (mut bits, mut count, mut length, mut cut) = (0, 0, 0, 0);
+        let mut decoded = Decoded::of(bytes, 0);
+        let (mut known, mut length, mut cut) = ([0; KNOWN], 0, 0);
         while length < KNOWN - cut {
-            bits = bits << 6 | u32::from(sextets.next()??);
-            count += 6;
-            if count >= 8 {
-                count -= 8;
-                known[length] = (bits >> count).to_be_bytes()[3];
-                length += 1;
-            }
+            known[length] = decoded.next()?;
+            length += 1;
             // The letter behind the `e` tells which of the three it is, and so how much of the mark came before.
             if length == 2 {
                 cut = PLACEHOLDER_MARK.iter().position(|byte| *byte == known[1]).filter(|at| *at > 2)? - 1;
@@ -155,22 +171,10 @@ impl Watch {
     /// The same of the mark of capitals, of which the pair ends a group: the next begins right behind it.
     fn read_coded_capital(&self, bytes: &[u8]) -> Option<usize> {
         const WANTED: usize = MARK - CAPITAL_ENDS[0] + PLACEHOLDER_OWN_CAPITAL;
-        let mut sextets = Plain(&bytes[..bytes.len().min(FORM_BYTES_MAX)]).filter_map(sextet).skip(2);
-        let mut known = [0; WANTED];
-        let (mut bits, mut count, mut length) = (0, 0, 0);
-        while length < WANTED
-            && let Some(Some(sextet)) = sextets.next()
-        {
-            bits = bits << 6 | u32::from(sextet);
-            count += 6;
-            if count >= 8 {
-                count -= 8;
-                known[length] = (bits >> count).to_be_bytes()[3];
-                if !is_capital(known[length]) {
-                    break;
-                }
-                length += 1;
-            }
+        let (mut known, mut length) = ([0; WANTED], 0);
+        let capitals = Decoded::of(bytes, PLACEHOLDER_PAIR.len()).take_while(|byte| is_capital(*byte));
+        for (byte, plain) in known.iter_mut().zip(capitals) {
+            (*byte, length) = (plain, length + 1);
         }
         CAPITAL_ENDS.iter().find_map(|end| {
             let behind = known[..length].strip_prefix(&PLACEHOLDER_MARK_CAPITAL[*end..])?;
@@ -202,6 +206,33 @@ fn sextet(byte: u8) -> Option<Option<u8>> {
         b'\r' | b'\n' => return None,
         _ => None,
     })
+}
+
+/// What base64 stands for, byte by byte, up to what is none; escaped or broken into lines as it may be.
+struct Decoded<'a> {
+    text: Plain<'a>,
+    bits: u32,
+    count: u32,
+}
+
+impl<'a> Decoded<'a> {
+    /// What so many characters into a text stands for, as far as a placeholder reaches.
+    fn of(text: &'a [u8], skipped: usize) -> Self {
+        Self { text: Plain(&text[skipped..text.len().min(FORM_BYTES_MAX).max(skipped)]), bits: 0, count: 0 }
+    }
+}
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        while self.count < 8 {
+            self.bits = self.bits << 6 | u32::from(self.text.find_map(sextet)??);
+            self.count += 6;
+        }
+        self.count -= 8;
+        Some((self.bits >> self.count).to_be_bytes()[3])
+    }
 }
 
 /// A text with its escapes taken out: `%41`, `\u0041`, and those of one character.
@@ -276,9 +307,19 @@ impl Trail {
     /// The first placeholder that ends in the next piece. No more than all but its last byte has come before, so that
     /// whoever stops here lets none pass whole.
     pub(super) fn next(&mut self, watch: &Watch, piece: &[u8]) -> Option<usize> {
+        self.next_searched(watch, piece, |watch| watch.find(piece))
+    }
+
+    /// The same, where the piece was searched already, or is otherwise than by [`Watch::find`].
+    pub(super) fn next_searched(
+        &mut self,
+        watch: &Watch,
+        piece: &[u8],
+        search: impl FnOnce(&Watch) -> Option<usize>,
+    ) -> Option<usize> {
         let seam = [&self.tail[..], &piece[..piece.len().min(TAIL)]].concat();
         let found = if self.tail.is_empty() { None } else { watch.find(&seam) };
-        let found = found.or_else(|| watch.find(piece));
+        let found = found.or_else(|| search(watch));
         if piece.len() >= TAIL {
             self.tail.clear();
             self.tail.extend_from_slice(&piece[piece.len() - TAIL..]);

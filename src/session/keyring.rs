@@ -7,11 +7,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// How long the kernel keeps the key: a working day.
-const KEPT_FOR: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Where the system keeps the key of one home's store.
 #[derive(Debug)]
@@ -35,13 +31,19 @@ impl SystemKeyring {
 }
 
 impl Keyring for SystemKeyring {
+    fn has(&self) -> bool {
+        self.description.as_deref().is_some_and(sys::keeps_key)
+    }
+
     fn get(&self) -> Option<Zeroizing<Vec<u8>>> {
         sys::kept_key(self.description.as_deref()?).ok().map(Zeroizing::new)
     }
 
     fn keep(&self, key: &[u8]) -> io::Result<()> {
         let description = self.description.as_deref().ok_or(io::ErrorKind::InvalidFilename)?;
-        sys::keep_key(description, key, KEPT_FOR)
+        sys::keep_key(description, key)?;
+        // A process that does not possess its user's keyring, as outside of a login, adds keys to it that it cannot read.
+        sys::kept_key(description).map(Zeroizing::new).map(drop)
     }
 
     fn forget(&self) {

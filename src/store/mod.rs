@@ -63,7 +63,7 @@ pub use private::{PrivateParts, Sealed, SealedFile, SealedReader, destroy_privat
 pub use query::StoredEvent;
 pub use recorder::{Memory, Recorder};
 pub use search::{Search, Turn};
-pub use secret_store::{Guard, Keyring, SecretStore, SecretStoreError, StoredSecret};
+pub use secret_store::{Guard, GuardedKey, Keyring, SecretStore, SecretStoreError, StoredSecret};
 pub use shipping::{MarkFile, ShippingMark, shipping_marks};
 pub use spend::{SpendBy, SpendRow};
 pub use sqlite::Sqlite;

@@ -2,8 +2,9 @@
 //!
 //! The file is `omni secrets`, a line break, a version of two bytes, the length of a head in four, the head as JSON, and the
 //! values as JSON under AES-256-GCM; all that comes before is authenticated with them. The head tells which secrets there
-//! are, so that a start need not open what it does not use. The key is 32 random bytes: with the desktop's secret service, in a
-//! file of its own beside it, or wrapped by a passphrase (PBKDF2 with HMAC-SHA-256); the kernel keeps it once it was given.
+//! are, so that a start need not open what it does not use. The key is 32 random bytes: with the desktop's secret service, wrapped
+//! by a passphrase (PBKDF2 with HMAC-SHA-256), when the kernel keeps it once it was given, or in a file of its own beside it,
+//! which is where nobody guards it. A store is made by saying which; nothing is kept before.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::pbkdf2;
@@ -73,6 +74,9 @@ pub enum SecretStoreError {
         /// The key's file.
         path: PathBuf,
     },
+    /// There is none yet, and nobody said who guards its key.
+    #[error("there is no secret store yet: say who guards its key, by `omni secret passphrase`")]
+    Unguarded,
     /// The passphrase was not given yet.
     #[error("the secret store is locked: run `omni secret unlock`")]
     Locked,
@@ -80,7 +84,10 @@ pub enum SecretStoreError {
     #[error("this is not the passphrase of the secret store")]
     WrongPassphrase,
     /// The kernel keeps no keys for this user.
-    #[error("the kernel keeps no key here ({cause}), so a passphrase cannot guard the secret store: do without one")]
+    #[error(
+        "the kernel keeps no key here ({cause}), so a passphrase cannot guard the secret store: leave its key to whoever can read \
+             your files, by `omni secret passphrase --none`"
+    )]
     Keyring {
         /// Why.
         cause: io::Error,
@@ -152,15 +159,31 @@ pub enum Guard<'a> {
     Passphrase(&'a str),
     /// The desktop's secret service.
     Desktop,
-    /// A file for its owner alone.
+    /// Nobody: it is in a file for its owner alone.
     File,
+}
+
+/// A new key for a store, which somebody guards already, with what it is to seal.
+pub struct GuardedKey {
+    key: Key,
+    passphrase: Option<Wrapped>,
+    desktop: Option<String>,
+    values: Values,
+}
+
+impl GuardedKey {
+    fn is_in_a_file(&self) -> bool {
+        self.passphrase.is_none() && self.desktop.is_none()
+    }
 }
 
 /// Where the system keeps a key: the kernel for a while, the desktop for good.
 pub trait Keyring {
+    /// Whether the kernel keeps a key, without having it.
+    fn has(&self) -> bool;
     /// The key, if it is kept.
     fn get(&self) -> Option<Zeroizing<Vec<u8>>>;
-    /// Keeps a key.
+    /// Keeps a key, and makes sure that it can be had again.
     ///
     /// # Errors
     /// What the kernel says.
@@ -259,10 +282,28 @@ impl SecretStore {
         &self.head.secrets
     }
 
+    /// Whether there is none yet, so that nobody guards its key.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.sealed.is_empty()
+    }
+
     /// Whether a passphrase guards it.
     #[must_use]
     pub fn has_passphrase(&self) -> bool {
         self.head.passphrase.is_some()
+    }
+
+    /// Whether its passphrase has to be given before a value can be had.
+    #[must_use]
+    pub fn is_locked(&self, keyring: &dyn Keyring) -> bool {
+        self.has_passphrase() && !keyring.has()
+    }
+
+    /// Whether its key is in a file, for whoever can read its owner's files.
+    #[must_use]
+    pub fn is_unprotected(&self) -> bool {
+        !self.is_new() && !self.has_passphrase() && self.head.desktop.is_none()
     }
 
     /// The value of a secret.
@@ -289,7 +330,7 @@ impl SecretStore {
         value: Option<Zeroizing<String>>,
         keyring: &dyn Keyring,
     ) -> Result<(), SecretStoreError> {
-        let key = self.key_or_new(keyring)?;
+        let key = self.key(keyring)?;
         let mut values = self.open(&key)?;
         values.remove(name);
         values.extend(value.map(|value| (name.to_owned(), value)));
@@ -302,52 +343,64 @@ impl SecretStore {
     /// # Errors
     /// [`SecretStoreError::Missing`] where there is none, and as [`SecretStore::set`].
     pub fn remove(&mut self, name: &str, keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
-        let key = self.key_or_new(keyring)?;
-        let mut values = self.open(&key)?;
-        if self.head.secrets.remove(name).is_none() {
+        if !self.head.secrets.contains_key(name) {
             return Err(SecretStoreError::Missing { name: name.to_owned() });
         }
+        let key = self.key(keyring)?;
+        let mut values = self.open(&key)?;
+        self.head.secrets.remove(name);
         values.remove(name);
         self.write(&key, &values)
     }
 
-    /// Has another guard its key from now on.
+    /// Makes it a new key, and has that guarded: who knew the old one, from a copy of its file, knows nothing of what is written
+    /// from then on. Nothing is, before [`SecretStore::guard`].
     ///
     /// # Errors
-    /// As [`SecretStore::set`].
-    pub fn guard(&mut self, guard: Guard<'_>, keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
-        let old = self.key_or_new(keyring)?;
-        let values = self.open(&old)?;
-        // A new key: who knew the old one, from a copy of its file, knows nothing of what is written from now on.
-        let key = random(KEY_BYTES)?;
-        let before = self.head.desktop.take();
-        let wrapped = self.head.passphrase.take();
-        match guard {
+    /// [`SecretStoreError::Keyring`] or [`SecretStoreError::NoDesktop`] where it cannot be guarded so, and as [`SecretStore::set`].
+    pub fn new_key(&self, by: Guard<'_>, keyring: &dyn Keyring) -> Result<GuardedKey, SecretStoreError> {
+        let values = if self.is_new() { Values::new() } else { self.open(&self.key(keyring)?)? };
+        let mut made = GuardedKey { key: random(KEY_BYTES)?, passphrase: None, desktop: None, values };
+        match by {
             Guard::Passphrase(passphrase) => {
+                made.passphrase = Some(wrap(&made.key, passphrase)?);
                 // A kernel that keeps no keys could never open it again for a session.
-                keyring.keep(&key).map_err(|cause| SecretStoreError::Keyring { cause })?;
-                self.head.passphrase = Some(wrap(&key, passphrase)?);
+                keyring.keep(&made.key).map_err(|cause| SecretStoreError::Keyring { cause })?;
             }
-            Guard::Desktop => self.keep_with_desktop(&key, keyring)?,
-            Guard::File => self.write_key(&key)?,
+            Guard::Desktop => {
+                // A name that no other store has.
+                let name = random(NAME_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                let kept = keyring.keep_with_desktop(&name, &made.key);
+                kept.map_err(|cause| SecretStoreError::NoDesktop { cause })?;
+                made.desktop = Some(name);
+            }
+            // Between the writing of the one file and of the other, another key would open nothing.
+            Guard::File if self.is_unprotected() => made.key = self.key(keyring)?,
+            Guard::File => {}
         }
-        self.write(&key, &values)?;
-        if guard != Guard::File {
+        Ok(made)
+    }
+
+    /// Has a new key seal it from now on.
+    ///
+    /// # Errors
+    /// [`SecretStoreError::File`] where it cannot be written.
+    pub fn guard(&mut self, by: GuardedKey, keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
+        let in_a_file = by.is_in_a_file();
+        if in_a_file {
+            self.write_key(&by.key)?;
+        }
+        let had_passphrase = std::mem::replace(&mut self.head.passphrase, by.passphrase).is_some();
+        let had_desktop = std::mem::replace(&mut self.head.desktop, by.desktop);
+        self.write(&by.key, &by.values)?;
+        if !in_a_file {
             let _ = fs::remove_file(&self.key_file);
         }
-        if wrapped.is_some() && !matches!(guard, Guard::Passphrase(_)) {
+        if had_passphrase && !self.has_passphrase() {
             keyring.forget();
         }
         // What the desktop goes on keeping opens nothing any more.
-        let _ = before.map(|store| keyring.forget_with_desktop(&store));
-        Ok(())
-    }
-
-    /// Has the desktop keep a key, under a name that no other store has.
-    fn keep_with_desktop(&mut self, key: &[u8], keyring: &dyn Keyring) -> Result<(), SecretStoreError> {
-        let name = random(NAME_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        keyring.keep_with_desktop(&name, key).map_err(|cause| SecretStoreError::NoDesktop { cause })?;
-        self.head.desktop = Some(name);
+        let _ = had_desktop.map(|store| keyring.forget_with_desktop(&store));
         Ok(())
     }
 
@@ -363,6 +416,9 @@ impl SecretStore {
     }
 
     fn key(&self, keyring: &dyn Keyring) -> Result<Key, SecretStoreError> {
+        if self.is_new() {
+            return Err(SecretStoreError::Unguarded);
+        }
         if self.head.passphrase.is_some() {
             return keyring.get().ok_or(SecretStoreError::Locked);
         }
@@ -377,19 +433,6 @@ impl SecretStore {
         let mut key = Zeroizing::new(vec![0; KEY_BYTES]);
         file.read_exact(&mut key).map_err(failed)?;
         Ok(key)
-    }
-
-    fn key_or_new(&mut self, keyring: &dyn Keyring) -> Result<Key, SecretStoreError> {
-        let is_new = self.sealed.is_empty() && self.head.passphrase.is_none() && self.head.desktop.is_none();
-        if is_new && !self.key_file.exists() {
-            let key = random(KEY_BYTES)?;
-            // Where there is no desktop, or it keeps nothing, the key is a file.
-            if self.keep_with_desktop(&key, keyring).is_err() {
-                self.write_key(&key)?;
-            }
-            return Ok(key);
-        }
-        self.key(keyring)
     }
 
     fn open(&self, key: &[u8]) -> Result<Values, SecretStoreError> {
@@ -495,6 +538,9 @@ mod tests {
     struct Kept(RefCell<Option<Vec<u8>>>, RefCell<Option<BTreeMap<String, Vec<u8>>>>);
 
     impl Keyring for Kept {
+        fn has(&self) -> bool {
+            self.0.borrow().is_some()
+        }
         fn get(&self) -> Option<Zeroizing<Vec<u8>>> {
             self.0.borrow().clone().map(Zeroizing::new)
         }
@@ -531,9 +577,16 @@ mod tests {
         Some(Zeroizing::new(value.to_owned()))
     }
 
-    /// A home with the secret `a`, and the keyring.
+    fn guard(home: &Path, by: Guard<'_>, keyring: &Kept) -> Result<(), SecretStoreError> {
+        let mut store = SecretStore::edit(home)?;
+        let key = store.new_key(by, keyring)?;
+        store.guard(key, keyring)
+    }
+
+    /// A home with the secret `a`, whose key nobody guards, and the keyring.
     fn filled() -> (tempfile::TempDir, Kept) {
         let (home, keyring) = (tempfile::tempdir().unwrap(), Kept::default());
+        guard(home.path(), Guard::File, &keyring).unwrap();
         SecretStore::edit(home.path()).unwrap().set("a", known(), text("the value"), &keyring).unwrap();
         (home, keyring)
     }
@@ -559,9 +612,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_kept_before_somebody_guards_the_key() {
+        let (home, keyring) = (tempfile::tempdir().unwrap(), Kept::default());
+        let mut store = SecretStore::edit(home.path()).unwrap();
+        assert!(store.is_new() && !store.is_unprotected());
+        let set = store.set("a", known(), text("the value"), &keyring);
+        assert!(matches!(set, Err(SecretStoreError::Unguarded)), "{set:?}");
+        // What could not be guarded leaves nothing behind, and nothing is there before it is said that it be.
+        assert!(matches!(store.new_key(Guard::Desktop, &keyring), Err(SecretStoreError::NoDesktop { .. })));
+        drop(store.new_key(Guard::File, &keyring).unwrap());
+        let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["secrets.lock"]);
+        store.guard(store.new_key(Guard::Passphrase("correct horse"), &keyring).unwrap(), &keyring).unwrap();
+        store.set("a", known(), text("the value"), &keyring).unwrap();
+        assert!(!store.is_new() && !store.is_unprotected() && !store.is_locked(&keyring));
+        keyring.forget();
+        assert!(store.is_locked(&keyring));
+    }
+
+    #[test]
     fn a_passphrase_opens_it_and_no_other_does() {
         let (home, keyring) = filled();
-        SecretStore::edit(home.path()).unwrap().guard(Guard::Passphrase("correct horse"), &keyring).unwrap();
+        guard(home.path(), Guard::Passphrase("correct horse"), &keyring).unwrap();
         assert!(!home.path().join("secrets.key").exists());
         keyring.forget();
         let store = SecretStore::read(home.path()).unwrap();
@@ -569,8 +641,17 @@ mod tests {
         assert!(matches!(store.unlock("wrong horse", &keyring), Err(SecretStoreError::WrongPassphrase)));
         store.unlock("correct horse", &keyring).unwrap();
         assert_eq!(*store.value("a", &keyring).unwrap(), "the value");
-        SecretStore::edit(home.path()).unwrap().guard(Guard::File, &keyring).unwrap();
-        assert_eq!(*SecretStore::read(home.path()).unwrap().value("a", &keyring).unwrap(), "the value");
+        // Another passphrase, and then none.
+        guard(home.path(), Guard::Passphrase("another horse"), &keyring).unwrap();
+        let store = SecretStore::read(home.path()).unwrap();
+        assert!(matches!(store.unlock("correct horse", &keyring), Err(SecretStoreError::WrongPassphrase)));
+        assert_eq!(*store.value("a", &keyring).unwrap(), "the value");
+        for _ in 0..2 {
+            guard(home.path(), Guard::File, &keyring).unwrap();
+            let store = SecretStore::read(home.path()).unwrap();
+            assert!(store.is_unprotected());
+            assert_eq!(*store.value("a", &keyring).unwrap(), "the value");
+        }
     }
 
     #[test]
@@ -578,12 +659,13 @@ mod tests {
         let (home, keyring) = (tempfile::tempdir().unwrap(), Kept::default());
         *keyring.1.borrow_mut() = Some(BTreeMap::new());
         let kept = || keyring.1.borrow().as_ref().map_or(0, BTreeMap::len);
+        let guard = |by| guard(home.path(), by, &keyring);
+        guard(Guard::Desktop).unwrap();
         SecretStore::edit(home.path()).unwrap().set("a", known(), text("the value"), &keyring).unwrap();
         let value = || SecretStore::read(home.path()).and_then(|store| store.value("a", &keyring));
         let has_file = || home.path().join("secrets.key").exists();
         assert_eq!((value().unwrap().as_str(), has_file(), kept()), ("the value", false, 1));
         assert_eq!(fs::read(home.path().join("secrets")).unwrap()[MAGIC.len()..][..2], VERSION.to_be_bytes());
-        let guard = |guard| SecretStore::edit(home.path()).and_then(|mut store| store.guard(guard, &keyring));
         for (by, file, keys) in [(Guard::File, true, 0), (Guard::Desktop, false, 1), (Guard::Desktop, false, 1)] {
             guard(by).unwrap();
             assert_eq!((value().unwrap().as_str(), has_file(), kept()), ("the value", file, keys), "{by:?}");

@@ -1,8 +1,7 @@
-//! Keys that the kernel keeps for a user (keyrings(7)), for a while and in no file.
+//! Keys that the kernel keeps for a user (keyrings(7)), in no file, until they are forgotten or the machine starts anew.
 
 use std::ffi::{CStr, c_long};
 use std::io;
-use std::time::Duration;
 
 /// The type of key that holds bytes and can be read (keyrings(7)).
 const TYPE: &CStr = c"user";
@@ -13,12 +12,11 @@ fn outcome(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Has the kernel keep a key for this user under a description, over one that it keeps already, and for so long.
+/// Has the kernel keep a key for this user under a description, over one that it keeps already.
 ///
 /// # Errors
-/// What add_key(2) and keyctl(2) say.
-pub fn keep_key(description: &CStr, key: &[u8], lifetime: Duration) -> io::Result<()> {
-    let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
+/// What add_key(2) says.
+pub fn keep_key(description: &CStr, key: &[u8]) -> io::Result<()> {
     // SAFETY: add_key reads two null-terminated strings and so many bytes of the key, and keeps no pointer.
     let added = unsafe {
         libc::syscall(
@@ -30,9 +28,13 @@ pub fn keep_key(description: &CStr, key: &[u8], lifetime: Duration) -> io::Resul
             libc::KEY_SPEC_USER_KEYRING,
         )
     };
-    let id = outcome(added)?;
-    // SAFETY: the arguments are numbers.
-    outcome(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SET_TIMEOUT, id, seconds) }).map(drop)
+    outcome(added).map(drop)
+}
+
+/// Whether the kernel keeps a key for this user under a description.
+#[must_use]
+pub fn keeps_key(description: &CStr) -> bool {
+    find(description).is_ok()
 }
 
 /// The key that the kernel keeps for this user under a description.
@@ -81,7 +83,7 @@ mod tests {
     #[test]
     fn a_kept_key_is_there_until_it_is_forgotten() {
         let own = CString::new(format!("omni:test:{}", std::process::id())).unwrap();
-        match keep_key(&own, b"0123456789", Duration::from_secs(60)) {
+        match keep_key(&own, b"0123456789") {
             // Containers commonly refuse their users all of this.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EACCES)) => {
                 return println!("skipped: the kernel keeps no keys here: {error}");
@@ -95,9 +97,10 @@ mod tests {
             }
             kept => assert_eq!(kept.unwrap(), b"0123456789"),
         }
-        keep_key(&own, b"another", Duration::from_secs(60)).unwrap();
+        keep_key(&own, b"another").unwrap();
         assert_eq!(kept_key(&own).unwrap(), b"another");
+        assert!(keeps_key(&own));
         forget_key(&own).unwrap();
-        assert!(kept_key(&own).is_err());
+        assert!(kept_key(&own).is_err() && !keeps_key(&own));
     }
 }

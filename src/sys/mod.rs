@@ -18,7 +18,7 @@ mod signal;
 mod socket;
 
 pub use environment::{environment_has, erase_environment, replace_command_line};
-pub use keyring::{forget_key, keep_key, kept_key};
+pub use keyring::{forget_key, keep_key, keeps_key, kept_key};
 pub use memory::{let_go_of_code, return_free_memory};
 pub use mount::{MountAttributes, set_mount_attributes};
 pub use netlink::{Attributes, Netlink, NetlinkMessage};

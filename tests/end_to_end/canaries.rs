@@ -363,6 +363,7 @@ fn nowhere_else(actor: Actor) {
 fn keep(stage: &Stage, value: &str) {
     let value_file = stage.path("home/keys/store");
     stage.write(&value_file, value);
+    assert!(stage.run(&["secret", "passphrase", "--none"]).status.success());
     let mut set = stage.omni(&["secret", "set", "by-store", "--host", ALLOWED, "--json", "/auth/key"]);
     let output = set.stdin(fs::File::open(&value_file).unwrap()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -5,10 +5,24 @@ use crate::support::{Outcome, World, collect, finish};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+/// `omni secret WORDS`. A new store's key is left without a guard here, which is said once.
 fn secret(world: &World, words: &[&str], input: &str) -> Outcome {
-    let mut command = world.omni();
-    command.arg("secret").args(words);
-    finish(command, input.as_bytes())
+    if words[0] == "set" && !world.omni_home().join("secrets").exists() {
+        let unguarded = unprepared(world, &["passphrase", "--none"], "");
+        assert!(unguarded.status.success() && unguarded.stderr.contains("nobody guards the key"), "{unguarded:?}");
+    }
+    unprepared(world, words, input)
+}
+
+/// The same as it is, and with no terminal to ask on.
+fn unprepared(world: &World, words: &[&str], input: &str) -> Outcome {
+    finish(alone(world, &[], words), input.as_bytes())
+}
+
+fn alone(world: &World, environment: &[(&str, &str)], words: &[&str]) -> Command {
+    let mut command = world.command("setsid".as_ref());
+    command.arg("--wait").arg(world.binary()).arg("secret").args(words).envs(environment.iter().copied());
+    command
 }
 
 /// A session that uses the stored key.
@@ -72,6 +86,71 @@ attack! {
         assert!(!outcome.stderr.contains(&key), "{outcome:?}");
         assert_ne!(written(world, "api.anthropic.com"), "", "there are records, and they can be searched");
         assert_eq!(written(world, &key), "");
+    }
+}
+
+attack! {
+    fn no_key_is_left_unguarded_by_saying_nothing(world) {
+        let key = fresh_key();
+        let names = || {
+            let there = std::fs::read_dir(world.omni_home()).into_iter().flatten().flatten();
+            there.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| name.starts_with("secrets")).collect::<Vec<_>>()
+        };
+        let guarded = || world.list(&["audit", "log"]).into_iter().filter(|event| event["event"] == "secret_store_guarded").collect::<Vec<_>>();
+        let silent = unprepared(world, &["set", "anthropic"], &key);
+        assert_eq!((silent.code(), silent.text().as_str()), (Some(1), ""), "{silent:?}");
+        for way in ["--passphrase-file FILE", "OMNI_PASSPHRASE_FILE", "omni secret passphrase --none"] {
+            assert!(silent.stderr.contains(way), "{way}: {silent:?}");
+        }
+        assert!(!silent.stderr.contains(&key) && !names().iter().any(|name| name != "secrets.lock"), "{silent:?}");
+        assert_eq!(guarded(), Vec::<serde_json::Value>::new());
+
+        let file = world.place().join("passphrase");
+        let path = file.to_str().unwrap();
+        let set = |contents: &str, mode: u32| {
+            world.write(&file, contents);
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            unprepared(world, &["set", "anthropic", "--passphrase-file", path], &key)
+        };
+        for (contents, mode, why) in [("correct horse\n", 0o644, "others could read"), ("short\n", 0o600, "at least 8 characters")] {
+            let refused = set(contents, mode);
+            assert!(refused.code() == Some(1) && refused.stderr.contains(why), "{why}: {refused:?}");
+            assert!(!names().contains(&"secrets".to_owned()), "{why}");
+        }
+        let set = set("correct horse\nand no more\n", 0o600);
+        if set.stderr.contains("the kernel keeps no key here") {
+            assert!(set.stderr.contains("omni secret passphrase --none"), "{set:?}");
+            println!("skipped: {}", set.stderr);
+            return;
+        }
+        assert!(set.status.success() && !names().contains(&"secrets.key".to_owned()), "{set:?}");
+        assert_eq!(guarded().iter().map(|event| event["passphrase"].clone()).collect::<Vec<_>>(), [true]);
+
+        let start = |environment: &[(&str, &str)]| {
+            let mut command = world.exec(&["--secret", "anthropic"], &["sh", "-c", "echo held $ANTHROPIC_API_KEY; env"]);
+            command.envs(environment.iter().copied());
+            finish(command, b"")
+        };
+        assert!(start(&[]).text().starts_with("held sk-ant-api03-"), "the kernel keeps the key");
+        assert!(unprepared(world, &["lock"], "").status.success());
+        let locked = start(&[]);
+        assert!(locked.code() == Some(125) && locked.stderr.contains("run `omni secret unlock`"), "{locked:?}");
+        let removed = unprepared(world, &["remove", "anthropic"], "");
+        assert!(removed.code() == Some(1) && removed.stderr.contains("run `omni secret unlock`"), "{removed:?}");
+        // A machine that nobody sits at names the file; the sandbox hears nothing of it.
+        let unattended = start(&[("OMNI_PASSPHRASE_FILE", path)]);
+        let said = unattended.text();
+        assert!(said.starts_with("held sk-ant-api03-") && !said.contains("PASSPHRASE") && !said.contains(&key), "{unattended:?}");
+        assert!(start(&[]).text().starts_with("held sk-ant-api03-"), "once is enough");
+        // To leave the key unguarded has to be said, is told, and is recorded.
+        let bared = unprepared(world, &["passphrase", "--none"], "");
+        assert!(bared.status.success() && names().contains(&"secrets.key".to_owned()), "{bared:?}");
+        let list = unprepared(world, &["list"], "");
+        for told in [&bared.stderr, &list.stderr] {
+            assert!(told.contains("nobody guards the key of the secret store") && told.contains("can read your secrets"), "{told}");
+        }
+        assert_eq!(guarded().iter().map(|event| event["passphrase"].clone()).collect::<Vec<_>>(), [true, false]);
+        assert!(start(&[]).text().starts_with("held sk-ant-api03-"));
     }
 }
 

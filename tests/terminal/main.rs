@@ -10,6 +10,7 @@ mod panel;
 mod pty;
 mod recording;
 mod screen;
+mod secrets;
 
 use screen::Screen;
 

@@ -1,6 +1,7 @@
 //! `omni audit ship`: the ledger, sent to where a team gathers its logs.
 
 use crate::cli::listing::{self, Viewer};
+use crate::cli::secret::unlock_own;
 use crate::session::SystemKeyring;
 use crate::shipping::{Shipment, SystemClock, Target, TokenSource, ship};
 use crate::store::{Home, SecretStore};
@@ -91,6 +92,9 @@ fn read_token(source: &TokenSource, home: &Home) -> anyhow::Result<Zeroizing<Str
             );
             read(path, TOKEN_BYTES_MAX)
         }
-        TokenSource::Store(name) => Ok(SecretStore::read(home.path())?.value(name, &SystemKeyring::of(home.path()))?),
+        TokenSource::Store(name) => {
+            unlock_own(home)?;
+            Ok(SecretStore::read(home.path())?.value(name, &SystemKeyring::of(home.path()))?)
+        }
     }
 }

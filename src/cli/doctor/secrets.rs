@@ -1,7 +1,10 @@
 //! What a harness without omni would read here: by name, never by value.
 
 use super::Finding;
+use crate::cli::secret::warning;
 use crate::policy::{Preset, expand_home};
+use crate::session::SystemKeyring;
+use crate::store::{Home, SecretStore, StoreError};
 use crate::sys::environment_has;
 use std::collections::BTreeSet;
 
@@ -52,6 +55,27 @@ pub(super) fn logins() -> Finding {
     files.dedup();
     offers.dedup();
     finding("logins", &files.join(", "), "no known file of one is here", offers)
+}
+
+/// Who guards the key of omni's own store.
+pub(super) fn store() -> Finding {
+    let looked = Home::path_from_env().and_then(|home| {
+        let store = SecretStore::read(&home)?;
+        let is_locked = store.is_locked(&SystemKeyring::of(&home));
+        Ok::<_, StoreError>((store, is_locked))
+    });
+    let (detail, fix) = match &looked {
+        Err(error) => (error.to_string(), Some("see docs/secrets.md, \"Where its value comes from\"".to_owned())),
+        Ok((store, _)) if store.is_new() => ("there is none yet; `omni secret set NAME` makes one".to_owned(), None),
+        Ok((store, is_locked)) => match (warning(store), store.has_passphrase(), is_locked) {
+            (Some(warning), ..) => (warning.to_owned(), Some("`omni secret passphrase`".to_owned())),
+            (None, true, true) => ("a passphrase guards its key: `omni secret unlock` asks for it".to_owned(), None),
+            (None, true, false) => ("a passphrase guards its key, which the kernel keeps".to_owned(), None),
+            (None, false, _) => ("the desktop's secret service keeps its key".to_owned(), None),
+        },
+    };
+    let needed_for = "keeping secrets from whoever can read your files";
+    Finding { probe: "secret store", ok: fix.is_none(), detail, needed_for, fix, required: false, tried: true }
 }
 
 fn finding(probe: &'static str, found: &str, none: &str, offers: Vec<String>) -> Finding {
