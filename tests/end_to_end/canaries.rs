@@ -2,6 +2,7 @@
 //! server that gives them back in every way. Then every byte that omni wrote, and the memory of every process of the session, is
 //! searched for that beginning, in every form that a program could make of it.
 
+use crate::lookout::forms;
 use crate::server::{ALLOWED, REFUSED, certified};
 use crate::stage::{Actor, Stage, text};
 use crate::{host, memory};
@@ -14,9 +15,11 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -101,19 +104,6 @@ fn beginning() -> String {
     let mut random = [0; 12];
     io::Read::read_exact(&mut fs::File::open("/dev/urandom").unwrap(), &mut random).unwrap();
     random.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Every form in which a text of letters and digits may stand: plain, which is how JSON and URLs have it, in hexadecimal, and in
-/// base64, wherever in what was encoded it begins.
-fn forms(plain: &str) -> Vec<String> {
-    let hex: String = plain.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let base64 = (0..3).map(|before| {
-        let encoded = BASE64_STANDARD.encode(format!("{}{plain}", "x".repeat(before)));
-        // What stands for what was before, or is still to come, is not known.
-        let whole = (before + plain.len()) / 3 * 4;
-        encoded[(before * 8).div_ceil(6)..whole].to_owned()
-    });
-    [plain.to_owned(), hex.clone(), hex.to_uppercase()].into_iter().chain(base64).collect()
 }
 
 /// A server that gives back whatever reaches it.
@@ -226,7 +216,7 @@ struct Aviary {
     stage: Stage,
     server: Echo,
     /// What every canary begins with, but those in the environment of omni's own process, which are there by their owner's will.
-    forms: Vec<String>,
+    forms: Vec<Vec<u8>>,
     beginning: String,
     of_environment: String,
 }
@@ -283,13 +273,13 @@ impl Aviary {
         let mut grep = Command::new("grep");
         grep.arg("-rlaF");
         self.every_form().iter().for_each(|form| {
-            grep.args(["-e", form]);
+            grep.arg("-e").arg(OsStr::from_bytes(form));
         });
         let found = text(&grep.arg("--devices=skip").arg(self.stage.path("")).output().unwrap().stdout);
         found.lines().filter(|line| !own.contains(&PathBuf::from(line))).map(str::to_owned).collect()
     }
 
-    fn every_form(&self) -> Vec<String> {
+    fn every_form(&self) -> Vec<Vec<u8>> {
         self.forms.iter().cloned().chain(forms(&self.of_environment)).collect()
     }
 }
@@ -375,7 +365,7 @@ fn in_memory_of_the_proxy_alone(aviary: &Aviary, script: u32) {
     let (inside, forms) = (memory::inside(script), aviary.every_form());
     assert!(inside.len() >= 2, "process 1 and the harness are there: {inside:?}");
     for pid in &inside {
-        assert_eq!(memory::held(*pid, &forms), Vec::<&str>::new(), "in the sandbox, {pid}");
+        assert_eq!(memory::held(*pid, &forms), Vec::<&Vec<u8>>::new(), "in the sandbox, {pid}");
     }
     // What is outside and runs omni: the session's process and what came of it.
     let outside = memory::of_program(script, Path::new(aviary.stage.omni(&[]).get_program()));

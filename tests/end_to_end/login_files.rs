@@ -3,6 +3,7 @@
 
 use crate::clients::{COMMIT, HELLO, hello, package_registry, page};
 use crate::host;
+use crate::lookout::{Control, Lookout};
 use crate::server::{ALLOWED, Pages, Server};
 use crate::stage::{Actor, Stage, text};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -68,14 +69,16 @@ impl LoginFile {
 
     fn try_on(&self, stage: &Stage, tool: Option<&Path>, pages: Pages) {
         let who = (self.preset, stage.actor);
-        let server = Server::behind(pages, vec![self.authorization.clone()]);
+        let lookout = Lookout::new(stage, &[REAL, &encoded(REAL)], MARK);
+        let server = Server::watched(pages, vec![self.authorization.clone()], lookout.clone());
         stage.write(&stage.path("server.pem"), &server.ca_pem);
         let own = self.put(stage, self.path, &self.contents);
         if let Some((path, contents)) = &self.beside {
             self.put(stage, path, contents);
         }
-        let said = said(&self.ask(stage, &server, tool));
+        let said = said(&self.ask(stage, &server, &lookout, tool));
         assert!(said.contains(self.answer), "{who:?}: {said}");
+        lookout.assert_found_nothing(Control { in_memory: true, in_files: true }, &who);
         // In base64, a whole number of groups.
         assert!(said.contains(MARK) || said.contains(&BASE64_STANDARD.encode("me:omni-placeholde")), "{who:?}: {said}");
         let forms = [REAL.to_owned(), encoded(REAL)];
@@ -89,7 +92,7 @@ impl LoginFile {
             self.path,
             &self.contents.replace(REAL, "another-one").replace(&encoded(REAL), &encoded("another-one")),
         );
-        let said = self::said(&self.ask(stage, &server, tool));
+        let said = self::said(&self.ask(stage, &server, &lookout, tool));
         assert!(!said.contains(self.answer), "{who:?}: the server lets nobody in without it: {said}");
     }
 
@@ -107,7 +110,7 @@ impl LoginFile {
         file
     }
 
-    fn ask(&self, stage: &Stage, server: &Server, tool: Option<&Path>) -> Output {
+    fn ask(&self, stage: &Stage, server: &Server, lookout: &Lookout, tool: Option<&Path>) -> Output {
         let to = format!("{ALLOWED}:443:{}", server.address);
         let (rule, ca) = (format!("* {ALLOWED}/**"), stage.path("server.pem").display().to_string());
         let mut arguments = vec!["exec", "--secret", self.preset, "--allow", &rule, "--connect-to", &to];
@@ -126,7 +129,7 @@ impl LoginFile {
             self.command, self.path
         );
         arguments.extend(["--", "sh", "-c", &script]);
-        stage.run(&arguments)
+        lookout.run(stage, &mut stage.omni(&arguments))
     }
 }
 

@@ -1,20 +1,21 @@
 //! A harness that works by its owner's own login: the file of it stays outside, and the token is the proxy's alone.
 
 use crate::host;
+use crate::lookout::{Control, Lookout};
 use crate::simulated::Provider;
 use crate::stage::{Actor, Stage, text};
 use std::fs;
 
 /// What the login's file holds outside, beside what is no secret.
-const TOKEN: &str = "sk-ant-oat01-canary-of-the-login-0123456789";
-const RENEWAL: &str = "sk-ant-ort01-canary-of-the-renewal-987654321";
+const TOKEN: &str = "sk-ant-oat01-canary5vT0kY3n-of-the-login-0123456789";
+const RENEWAL: &str = "sk-ant-ort01-canary5vT0kY3n-of-the-renewal-987654321";
 /// What is brought out of the sandbox: everything that a process there could read.
 const SCRIPT: &str = "
 turns:
   - when: { after_tool: true }
     reply: { text: 'Done.' }
   - reply: { run: 'cat /proc/[0-9]*/environ > environments 2>/dev/null; cat ~/.claude/.credentials.json > login 2>&1; \
-    grep -rac can[a]ry $HOME /tmp 2>/dev/null | grep -v :0 > canaries; true' }
+    grep -rac can[a]ry $HOME /tmp 2>/dev/null | grep -v :0 > canaries; : > ready; read answer < gate' }
 ";
 
 #[test]
@@ -41,7 +42,9 @@ fn works_by_login(actor: Actor) {
     let ca = provider.ca.display().to_string();
     let mut arguments = vec!["exec", "--secret", "claude-code", "--connect-to", &to, "--upstream-ca", &ca, "--"];
     arguments.extend(["claude-code", "-p", "Look around", "--dangerously-skip-permissions"]);
-    let output = stage.run(&arguments);
+    let lookout = Lookout::new(&stage, &["canary5vT0kY3n"], "ZXepeqer");
+    let output = lookout.run_to_gate(&stage, &mut stage.omni(&arguments));
+    lookout.assert_found_nothing(Control { in_memory: true, in_files: true }, &actor);
     assert!(output.status.success(), "{actor:?}: {}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(text(&output.stdout).trim(), "Done.");
     let calls: Vec<_> = provider.requests().into_iter().filter(|request| !request["model"].is_null()).collect();

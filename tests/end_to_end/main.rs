@@ -17,6 +17,7 @@ mod identity_tokens;
 mod learning;
 mod login_files;
 mod logins;
+mod lookout;
 mod memory;
 mod money;
 mod money_cut;

@@ -62,8 +62,8 @@ pub fn holds(pid: u32, needle: &str) -> bool {
 ///
 /// # Panics
 /// When the memory cannot be read.
-pub fn held(pid: u32, needles: &[String]) -> Vec<&str> {
-    let finders: Vec<_> = needles.iter().map(|needle| (needle, Finder::new(needle))).collect();
+pub fn held<N: AsRef<[u8]>>(pid: u32, needles: &[N]) -> Vec<&N> {
+    let finders: Vec<_> = needles.iter().map(|needle| Finder::new(needle)).collect();
     let mut held = BTreeSet::new();
     any_part(pid, |memory, from, to| {
         let (mut piece, mut at) = (vec![0; PIECE_BYTES], from);
@@ -71,12 +71,8 @@ pub fn held(pid: u32, needles: &[String]) -> Vec<&str> {
             let wanted = usize::try_from(to - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             // Pages that went away meanwhile end the part.
             let Ok(read @ 1..) = memory.read_at(&mut piece[..wanted], at) else { break };
-            held.extend(
-                finders
-                    .iter()
-                    .filter(|(_, finder)| finder.find(&piece[..read]).is_some())
-                    .map(|(held, _)| held.as_str()),
-            );
+            let found = |number: &usize| finders[*number].find(&piece[..read]).is_some();
+            held.extend((0..finders.len()).filter(found));
             // What the next piece begins with may have begun in this one.
             at += if read > OVERLAP { (read - OVERLAP) as u64 } else { read as u64 };
             if at + OVERLAP as u64 >= to {
@@ -85,7 +81,7 @@ pub fn held(pid: u32, needles: &[String]) -> Vec<&str> {
         }
         false
     });
-    held.into_iter().collect()
+    held.into_iter().map(|number| &needles[number]).collect()
 }
 
 /// Whether something is so of any part of a process's memory.

@@ -2,6 +2,7 @@
 //! token that renews once, and never hold a token, old or new.
 
 use crate::host;
+use crate::lookout::{Control, Lookout};
 use crate::server::certified;
 use crate::simulated::Provider;
 use crate::stage::{Actor, Stage, text};
@@ -24,12 +25,15 @@ turns:
     reply: { status: 401, error: { message: 'the token has expired' } }
   - when: { after_tool: true }
     times: 1
-    reply: { run: 'cat LOGIN > renewed 2>&1; grep -rac can[a]ry $HOME /tmp 2>/dev/null | grep -v :0 >> canaries; true' }
+    reply: { run: 'cat LOGIN > renewed 2>&1; grep -rac can[a]ry $HOME /tmp 2>/dev/null | grep -v :0 >> canaries; : > ready; read answer < gate' }
   - when: { after_tool: true }
     reply: { text: 'Done.' }
   - reply: { run: 'cat /proc/[0-9]*/environ > environments 2>/dev/null; cat LOGIN > login 2>&1; \
     grep -rac can[a]ry $HOME /tmp 2>/dev/null | grep -v :0 > canaries; true' }
 ";
+
+/// What every secret part of a token begins with: of a JSON Web Token its signature, since its claims stand in the look-alike, too.
+const BEGINNING: &str = "canary5vT0kY3n";
 
 /// A server that renews a login: by the last token that it gave, once.
 struct TokenServer {
@@ -137,7 +141,9 @@ impl Login {
         let mut arguments = vec!["exec", "--secret", self.secret, "--connect-to", &models, "--connect-to", &renewal];
         arguments.extend(["--upstream-ca", roots.to_str().unwrap(), "--"]);
         arguments.extend(self.command);
-        let output = stage.run(&arguments);
+        let lookout = Lookout::new(&stage, &[BEGINNING], "ZXepeqer");
+        let output = lookout.run_to_gate(&stage, &mut stage.omni(&arguments));
+        lookout.assert_found_nothing(Control { in_memory: true, in_files: true }, &(self.program, actor));
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert!(output.status.success() && said.contains("Done."), "{} {actor:?}: {said}", self.program);
 
@@ -176,8 +182,8 @@ fn bearer(request: &Value) -> String {
 }
 
 fn claude_tokens(number: usize) -> Value {
-    json!({"access_token": format!("sk-ant-oat01-canary-access-{number}-0123456789"), "expires_in": 28_800,
-        "refresh_token": format!("sk-ant-ort01-canary-renewal-{number}-0123456789"), "scope": "user:inference user:profile",
+    json!({"access_token": format!("sk-ant-oat01-{BEGINNING}-access-{number}-0123456789"), "expires_in": 28_800,
+        "refresh_token": format!("sk-ant-ort01-{BEGINNING}-renewal-{number}-0123456789"), "scope": "user:inference user:profile",
         "token_type": "Bearer"})
 }
 
@@ -188,9 +194,9 @@ fn codex_tokens(number: usize) -> Value {
         "https://api.openai.com/auth": account});
     let jwt = |name: &str| {
         let head = part(json!({"alg": "RS256", "typ": "JWT"}));
-        format!("{head}.{}.canary-signature-of-{name}-{number}", part(claims.clone()))
+        format!("{head}.{}.{BEGINNING}-signature-of-{name}-{number}", part(claims.clone()))
     };
-    json!({"access_token": jwt("access"), "id_token": jwt("identity"), "refresh_token": format!("rt.canary-renewal-{number}")})
+    json!({"access_token": jwt("access"), "id_token": jwt("identity"), "refresh_token": format!("rt.{BEGINNING}-renewal-{number}")})
 }
 
 #[test]

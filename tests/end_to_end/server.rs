@@ -1,5 +1,6 @@
 //! A server of the outside world: TLS on 127.0.0.1 for two names, one that the trials allow and one that they do not.
 
+use crate::lookout::Lookout;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
@@ -25,6 +26,14 @@ pub const REFUSED: &str = "refused.example";
 /// What is served: a content type and a body for each path.
 pub type Pages = BTreeMap<String, (&'static str, Vec<u8>)>;
 
+/// What a server has, and for whom.
+struct Kept {
+    pages: Pages,
+    /// The `Authorization`s that let in; none lets everybody in.
+    accepted: Vec<String>,
+    lookout: Option<Arc<Lookout>>,
+}
+
 /// A running server.
 pub struct Server {
     pub address: SocketAddr,
@@ -36,17 +45,26 @@ pub struct Server {
 
 impl Server {
     pub fn start(pages: Pages) -> Self {
-        Self::behind(pages, Vec::new())
+        Self::serving(Kept { pages, accepted: Vec::new(), lookout: None })
     }
 
     /// A server that lets in whoever sends one of these `Authorization`s, and asks all others for one.
     pub fn behind(pages: Pages, accepted: Vec<String>) -> Self {
+        Self::serving(Kept { pages, accepted, lookout: None })
+    }
+
+    /// The same, and whoever is let in waits until it was looked into the sandbox.
+    pub fn watched(pages: Pages, accepted: Vec<String>, lookout: Arc<Lookout>) -> Self {
+        Self::serving(Kept { pages, accepted, lookout: Some(lookout) })
+    }
+
+    fn serving(kept: Kept) -> Self {
         let (ca_pem, config) = certified(&[ALLOWED, REFUSED]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<String>>>::default();
-        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new((pages, accepted))));
+        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), seen.clone(), Arc::new(kept)));
         Self { address, ca_pem, seen, _runtime: runtime }
     }
 
@@ -80,7 +98,7 @@ async fn serve(
     listener: tokio::net::TcpListener,
     acceptor: TlsAcceptor,
     seen: Arc<Mutex<Vec<String>>>,
-    kept: Arc<(Pages, Vec<String>)>,
+    kept: Arc<Kept>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
         let (acceptor, seen, kept) = (acceptor.clone(), seen.clone(), kept.clone());
@@ -89,11 +107,14 @@ async fn serve(
             let service = service_fn(move |request: Request<Incoming>| {
                 let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
                 seen.lock().unwrap().push(host.to_owned());
-                let (pages, accepted) = &*kept;
                 let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+                let accepted = &kept.accepted;
                 let let_in =
                     accepted.is_empty() || authorization.is_some_and(|sent| accepted.iter().any(|one| one == sent));
-                let answer = if let_in { answer(pages, request.uri().path()) } else { challenge() };
+                if let Some(lookout) = kept.lookout.as_ref().filter(|_| let_in) {
+                    tokio::task::block_in_place(|| lookout.look());
+                }
+                let answer = if let_in { answer(&kept.pages, request.uri().path()) } else { challenge() };
                 async move { Ok::<_, Infallible>(answer) }
             });
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());

@@ -2,6 +2,7 @@
 //! the key, which is nowhere inside.
 
 use crate::host;
+use crate::lookout::{Control, Lookout};
 use crate::server::certified;
 use crate::stage::{Actor, Stage, text};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -21,7 +22,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 const KEY: [&str; 3] =
-    ["ASIACANARYCANARY0001", "canary/secret+of/the/key0123456789abcdef", "canary-token-of-the-session=="];
+    ["ASIACANARYCANARY0001", "canary5vT0kY3n/secret+of/key0123456789ab", "canary5vT0kY3n-token-of-the-session=="];
 const HOSTS: [&str; 4] = [
     "sts.us-east-1.amazonaws.com",
     "dynamodb.us-east-1.amazonaws.com",
@@ -102,7 +103,7 @@ struct Aws {
 }
 
 impl Aws {
-    fn start(python: &Path) -> Self {
+    fn start(python: &Path, lookout: Arc<Lookout>) -> Self {
         let (ca_pem, config) = certified(&HOSTS);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -113,16 +114,18 @@ impl Aws {
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, seen, verifier) = (acceptor.clone(), told.clone(), verifier.clone());
+                let lookout = lookout.clone();
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let (seen, verifier) = (seen.clone(), verifier.clone());
+                        let (seen, verifier, lookout) = (seen.clone(), verifier.clone(), lookout.clone());
                         async move {
                             let (head, body) = request.into_parts();
                             let body = body.collect().await.unwrap().to_bytes();
                             let host = head.headers[HOST].to_str().unwrap().to_owned();
                             let good = verifier.lock().unwrap().says(&head, &body);
                             seen.lock().unwrap().push((host.clone(), good));
+                            tokio::task::block_in_place(|| lookout.look());
                             Ok::<_, Infallible>(if good { answer(&host, &head) } else { refusal() })
                         }
                     });
@@ -172,7 +175,8 @@ fn the_clients_of_aws_sign_by_a_placeholder_and_the_proxy_by_the_key() {
 
 fn signs(actor: Actor, aws: &Path, python: &Path) {
     let stage = Stage::new(actor);
-    let server = Aws::start(python);
+    let lookout = Lookout::new(&stage, &[KEY[0], "canary5vT0kY3n"], "AKIAZX");
+    let server = Aws::start(python, lookout.clone());
     stage.write(&stage.path("server.pem"), &server.ca_pem);
     let ca = stage.path("server.pem").display().to_string();
     let tools = format!("{}:ro", host::tools_directory().display());
@@ -186,12 +190,13 @@ fn signs(actor: Actor, aws: &Path, python: &Path) {
     );
     arguments.extend(["--", "sh", "-c", &script]);
     let mut command = stage.omni(&arguments);
-    let output = command.envs(std::iter::zip(omni::policy::AWS_VARIABLES, KEY)).output().unwrap();
+    let output = lookout.run(&stage, command.envs(std::iter::zip(omni::policy::AWS_VARIABLES, KEY)));
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{actor:?}: {said}");
     for expected in SAID {
         assert!(said.contains(expected), "{actor:?}: {expected} is not in {said}");
     }
+    lookout.assert_found_nothing(Control { in_memory: true, in_files: true }, &actor);
     assert!(said.contains("AWS_ACCESS_KEY_ID=AKIAZX") && said.contains("aws_access_key_id = AKIAZX"), "{said}");
     assert!(KEY.iter().all(|part| !said.contains(part)), "{said}");
     let seen = server.seen.lock().unwrap();

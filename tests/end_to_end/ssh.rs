@@ -2,7 +2,9 @@
 //! but that, to no host but the named one.
 
 use crate::host;
+use crate::lookout::{Control, Lookout};
 use crate::stage::{Actor, Stage, text};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -62,7 +64,8 @@ fn keygen(path: &Path, kind: &str) -> String {
     fs::read_to_string(path.with_extension("pub")).unwrap()
 }
 
-fn start_host(stage: &Stage, name: &str, kind: &str, authorized: &Path) -> Host {
+/// `commands` are run for whoever is let in.
+fn start_host(stage: &Stage, name: &str, kind: &str, authorized: &Path, commands: &str) -> Host {
     let key = stage.path(name);
     let public = keygen(&key, kind);
     // Nobody else is given the port while it is free: it was just used.
@@ -70,7 +73,7 @@ fn start_host(stage: &Stage, name: &str, kind: &str, authorized: &Path) -> Host 
     let config = stage.path(&format!("{name}.conf"));
     let lines = format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
-        PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\nForceCommand echo let in\n",
+        PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\nForceCommand {commands}; echo let in\n",
         key.display(),
         authorized.display()
     );
@@ -86,6 +89,18 @@ fn start_host(stage: &Stage, name: &str, kind: &str, authorized: &Path) -> Host 
     // It must not wait for a reader.
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
     Host { process, port, public }
+}
+
+/// What of a private key nobody else has: the seed that an unprotected Ed25519 key of OpenSSH's is (PROTOCOL.key, RFC 8032), and the
+/// lines of its file in which that stands.
+fn private_parts(key: &Path) -> Vec<Vec<u8>> {
+    let text = fs::read_to_string(key).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('-')).collect();
+    let blob = BASE64_STANDARD.decode(lines.concat()).unwrap();
+    // Seed and public key are one string of 64 bytes.
+    let at = memchr::memmem::rfind(&blob, &[0, 0, 0, 64]).unwrap() + 4;
+    let whole_lines = lines[at * 4 / 3 / lines[0].len() + 1..].iter().filter(|line| line.len() > 40);
+    std::iter::once(blob[at..at + 32].to_vec()).chain(whole_lines.map(|line| line.as_bytes().to_vec())).collect()
 }
 
 fn start_agent(stage: &Stage) -> Agent {
@@ -123,8 +138,10 @@ fn logs_in(actor: Actor) {
     let authorized = stage.path("authorized");
     fs::write(&authorized, &public).unwrap();
     fs::set_permissions(&authorized, fs::Permissions::from_mode(0o644)).unwrap();
-    let (named, other) =
-        (start_host(&stage, "named", "ecdsa", &authorized), start_host(&stage, "other", "ed25519", &authorized));
+    // Its first guest waits there.
+    let waits = format!("cd {}; test -e ready || {{ : > ready; read answer < gate; }}", stage.workspace().display());
+    let named = start_host(&stage, "named", "ecdsa", &authorized, &waits);
+    let other = start_host(&stage, "other", "ed25519", &authorized, "true");
     let known = stage.path("home/.ssh");
     fs::create_dir(&known).unwrap();
     let words = |public: &str| public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
@@ -144,7 +161,9 @@ fn logs_in(actor: Actor) {
     let profile = stage.path("logins.yaml").display().to_string();
     let arguments =
         ["exec", "--profile", &profile, "--connect-to", &to[0], "--connect-to", &to[1], "--", "sh", "-c", &script];
-    let output = stage.omni(&arguments).env("SSH_AUTH_SOCK", &agent.socket).output().unwrap();
+    let lookout = Lookout::new(&stage, &private_parts(&listed), NAMED);
+    let output = lookout.run_to_gate(&stage, stage.omni(&arguments).env("SSH_AUTH_SOCK", &agent.socket));
+    lookout.assert_found_nothing(Control { in_memory: true, in_files: true }, &"ssh");
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     let fingerprint = run(Command::new("ssh-keygen").arg("-lf").arg(listed.with_extension("pub")));
     let fingerprint = fingerprint.split_whitespace().nth(1).unwrap();

@@ -3,13 +3,16 @@
 
 use crate::clients::{COMMIT, HELLO, hello, package_index, package_registry, page};
 use crate::host;
+use crate::lookout::{Control, Lookout};
 use crate::server::{ALLOWED, Pages, REFUSED, Server};
 use crate::stage::{Actor, Stage, text};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use std::process::Output;
+use std::process::Command;
 
 /// The real token, which only the server and omni know.
 const REAL: &str = "ghp_0canary1canary2canary3canary4canary5";
+/// The mark of every placeholder.
+const MARK: &str = "ZXepeqer";
 const PROFILE: &str = "\
 name: tokens
 command: sh
@@ -50,35 +53,39 @@ impl Login {
     fn try_as(&self, actor: Actor, pages: Pages) {
         let stage = Stage::new(actor);
         let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("me:{REAL}")));
-        let server = Server::behind(pages, vec![basic, format!("Bearer {REAL}")]);
+        let lookout = Lookout::new(&stage, &[REAL], MARK);
+        let server = Server::watched(pages, vec![basic, format!("Bearer {REAL}")], lookout.clone());
         stage.write(&stage.path("server.pem"), &server.ca_pem);
         stage.write(&stage.path("tokens.yaml"), PROFILE);
 
-        let output = self.ask(&stage, &server, REAL);
+        let output = lookout.run(&stage, &mut self.asking(&stage, &server, REAL));
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert!(output.status.success() && said.contains(self.answer), "{} {actor:?}: {said}", self.program);
         assert!(said.contains("held: ghp_ZX") && !said.contains(REAL), "{} {actor:?}: {said}", self.program);
         assert!(!is_written(&stage, REAL), "{} {actor:?}: the token is in a file", self.program);
         assert!(is_written(&stage, ALLOWED), "the search finds what is there");
 
-        let output = self.ask(&stage, &server, "another-token");
+        lookout.assert_found_nothing(Control { in_memory: true, in_files: true }, &(self.program, actor));
+        let output = self.asking(&stage, &server, "another-token").output().unwrap();
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert!(!said.contains(self.answer), "the server lets nobody in without the token: {said}");
     }
 
-    fn ask(&self, stage: &Stage, server: &Server, token: &str) -> Output {
+    fn asking(&self, stage: &Stage, server: &Server, token: &str) -> Command {
         let to = format!("{ALLOWED}:443:{}", server.address);
         let (profile, ca) = (stage.path("tokens.yaml"), stage.path("server.pem"));
         let script = format!("{} ; code=$?; echo held: $TOKEN; env; cat ~/.netrc ~/.npmrc; exit $code", self.command);
         let flags = ["exec", "--profile", profile.to_str().unwrap(), "--connect-to", &to, "--upstream-ca"];
         let arguments: Vec<&str> = flags.into_iter().chain([ca.to_str().unwrap(), "--", "sh", "-c", &script]).collect();
-        stage.omni(&arguments).env("REAL_TOKEN", token).output().unwrap()
+        let mut command = stage.omni(&arguments);
+        command.env("REAL_TOKEN", token);
+        command
     }
 }
 
 /// Whether a file of the stage holds a text.
 fn is_written(stage: &Stage, needle: &str) -> bool {
-    let found = std::process::Command::new("grep").args(["-rqaF", needle]).arg(stage.path("")).status().unwrap();
+    let found = Command::new("grep").args(["-rqaF", needle]).arg(stage.path("")).status().unwrap();
     found.success()
 }
 
@@ -139,7 +146,7 @@ fn for_two_hosts(actor: Actor, more: &str) -> (Stage, Server) {
 }
 
 /// An omni that runs this script there.
-fn exec_there(stage: &Stage, server: &Server, flags: &[&str], script: &str) -> std::process::Command {
+fn exec_there(stage: &Stage, server: &Server, flags: &[&str], script: &str) -> Command {
     let to = [ALLOWED, REFUSED].map(|host| format!("{host}:443:{}", server.address));
     let (profile, ca) = (stage.path("tokens.yaml"), stage.path("server.pem"));
     let mut arguments = vec!["exec", "--profile", profile.to_str().unwrap(), "--upstream-ca", ca.to_str().unwrap()];
