@@ -352,6 +352,8 @@ fn the_focus_export_is_as_the_specification_says() {
     for (column, value) in [
         ("BilledCost", "0.012345"),
         ("ProviderName", "Anthropic API"),
+        ("ServiceProviderName", "Anthropic API"),
+        ("HostProviderName", "Anthropic API"),
         ("BillingAccountId", "anthropic"),
         ("ResourceId", "claude-x"),
         ("SubAccountId", "shop"),

@@ -131,8 +131,7 @@ struct Running {
 impl Running {
     fn start(upstream: SocketAddr, ca: &str) -> anyhow::Result<Self> {
         let session = SessionId::from_entropy([9; 10]);
-        let rules = [WrittenRule::alone(Effect::Allow, "* *:*")];
-        let rules: Vec<WrittenRule> = rules.into_iter().collect();
+        let rules = HOSTS.map(|host| WrittenRule::alone(Effect::Allow, &format!("POST {host}/**")));
         let policy =
             Policy::compile(&[RuleSource { level: Level::Profile, label: "bench", rules: &rules, clauses: &[] }])?;
         let authority = Authority::generate(&session, SystemTime::now())?;

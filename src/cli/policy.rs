@@ -116,7 +116,8 @@ fn check(file: &Path) -> anyhow::Result<String> {
         let conditions = if file.clauses.is_empty() { String::new() } else { format!(", {conditions}") };
         let examples = match file.examples {
             0 => String::new(),
-            count => format!(", and {} that hold", counted(count, "example")),
+            1 => ", and 1 example that holds".to_owned(),
+            count => format!(", and {count} examples that hold"),
         };
         return Ok(format!("{label}: sound, {rules}{conditions}{demand}{examples}\n"));
     }

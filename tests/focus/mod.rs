@@ -1,4 +1,4 @@
-//! Checks a table against FOCUS 1.2 (focus.finops.org): that every mandatory column is there and no unknown one, that each value
+//! Checks a table against FOCUS 1.3 (focus.finops.org): that every mandatory column is there and no unknown one, that each value
 //! is of its column's type and among those allowed, and what one column says of another.
 
 use std::collections::BTreeMap;
@@ -19,9 +19,9 @@ enum Kind {
 
 use Kind::{Decimal, Moment, Tags, Text, Word};
 
-/// The columns of version 1.2 that a table of usage can have: name, whether it must be there, whether it may be null, and what it
+/// The columns of version 1.3 that a table of usage can have: name, whether it must be there, whether it may be null, and what it
 /// holds.
-const COLUMNS: [(&str, bool, bool, Kind); 48] = [
+const COLUMNS: [(&str, bool, bool, Kind); 50] = [
     ("AvailabilityZone", false, true, Text),
     ("BilledCost", true, false, Decimal),
     ("BillingAccountId", true, false, Text),
@@ -41,6 +41,7 @@ const COLUMNS: [(&str, bool, bool, Kind); 48] = [
     ("ContractedCost", true, false, Decimal),
     ("ContractedUnitPrice", false, true, Decimal),
     ("EffectiveCost", true, false, Decimal),
+    ("HostProviderName", true, false, Text),
     ("InvoiceId", false, true, Text),
     ("InvoiceIssuerName", true, false, Text),
     ("ListCost", true, false, Decimal),
@@ -61,6 +62,7 @@ const COLUMNS: [(&str, bool, bool, Kind); 48] = [
     ("ResourceType", false, true, Text),
     ("ServiceCategory", true, false, Word(&["AI and Machine Learning"])),
     ("ServiceName", true, false, Text),
+    ("ServiceProviderName", true, false, Text),
     (
         "ServiceSubcategory",
         false,
@@ -104,7 +106,7 @@ pub fn faults(table: &str) -> Vec<String> {
     let known = |name: &String| name.starts_with("x_") || COLUMNS.iter().any(|(column, ..)| column == name);
     let missing = COLUMNS.iter().filter(|(name, must, ..)| *must && !head.iter().any(|column| column == name));
     let mut faults: Vec<String> = missing.map(|(name, ..)| format!("{name} is missing")).collect();
-    faults.extend(head.iter().filter(|name| !known(name)).map(|name| format!("{name} is no column of 1.2")));
+    faults.extend(head.iter().filter(|name| !known(name)).map(|name| format!("{name} is no column of 1.3")));
     for row in rows(table) {
         for (name, _, nullable, kind) in COLUMNS {
             match row.get(name).map(String::as_str) {

@@ -92,8 +92,8 @@ fn unknown(table: &PriceTable, model: &str) -> String {
     let hint = nearest.map_or_else(|| "see `omni prices`".to_owned(), |name| format!("did you mean `{name}`?"));
     let version = table.version();
     format!(
-        "no prices are known for `{model}` in the table of {version}; {hint} \
-         Calls of an unknown model are charged at the dearest price of any model of its vendor"
+        "no prices are known for `{model}` in the table of {version}; {hint}\n\
+         calls of an unknown model are charged at the dearest price of any model of its vendor"
     )
 }
 

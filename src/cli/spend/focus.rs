@@ -1,4 +1,4 @@
-//! Model calls as rows of the FinOps Open Cost and Usage Specification, version 1.2 (focus.finops.org), in CSV (RFC 4180).
+//! Model calls as rows of the FinOps Open Cost and Usage Specification, version 1.3 (focus.finops.org), in CSV (RFC 4180).
 //!
 //! A row is one call. It is priced as one request, since its tokens have several prices; how many there were is what it
 //! consumed, and the parts are in columns of our own, which begin with `x_` as the specification wants. omni knows no
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const PAGE_EVENTS: u32 = 4_000;
 
 /// The columns, in the order of the specification's own list, and after them those of our own.
-pub(super) const COLUMNS: [&str; 50] = [
+pub(super) const COLUMNS: [&str; 52] = [
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -33,6 +33,7 @@ pub(super) const COLUMNS: [&str; 50] = [
     "ContractedCost",
     "ContractedUnitPrice",
     "EffectiveCost",
+    "HostProviderName",
     "InvoiceIssuerName",
     "ListCost",
     "ListUnitPrice",
@@ -47,6 +48,7 @@ pub(super) const COLUMNS: [&str; 50] = [
     "ResourceType",
     "ServiceCategory",
     "ServiceName",
+    "ServiceProviderName",
     "ServiceSubcategory",
     "SkuId",
     "SkuMeter",
@@ -128,6 +130,8 @@ fn cells(call: &Call, owner: &Owner) -> BTreeMap<&'static str, String> {
         ("ChargePeriodEnd", next_hour),
         ("ConsumedQuantity", tokens.to_string()),
         ("ConsumedUnit", "Tokens".to_owned()),
+        // Who serves a model does not say on whose machines, which the specification lets be the same.
+        ("HostProviderName", service.to_owned()),
         ("InvoiceIssuerName", service.to_owned()),
         ("PricingCategory", "Standard".to_owned()),
         ("PricingCurrency", "USD".to_owned()),
@@ -140,6 +144,7 @@ fn cells(call: &Call, owner: &Owner) -> BTreeMap<&'static str, String> {
         ("ResourceType", "Model".to_owned()),
         ("ServiceCategory", "AI and Machine Learning".to_owned()),
         ("ServiceName", service.to_owned()),
+        ("ServiceProviderName", service.to_owned()),
         ("ServiceSubcategory", "Generative AI".to_owned()),
         ("SkuId", format!("{vendor}/{model}")),
         ("SkuMeter", "Requests".to_owned()),

@@ -36,7 +36,7 @@ pub struct Args {
     /// Print one JSON object for each group
     #[arg(long)]
     json: bool,
-    /// What to print: sums, or every call as a row of FOCUS 1.2 (CSV)
+    /// What to print: sums, or every call as a row of FOCUS 1.3 (CSV)
     #[arg(long, value_enum, default_value = "table", conflicts_with_all = ["json", "by"])]
     format: Format,
     /// Figures of a trial period instead: time to task, cost per task, approvals per hour
