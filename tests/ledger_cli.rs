@@ -460,9 +460,12 @@ fn the_log_is_asked_by_user_secret_time_and_cost() {
 #[test]
 fn what_becomes_of_secrets_is_in_the_ledger_without_their_values_and_before_it_happens() {
     let world = World::new();
+    let passphrase = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&passphrase, "a passphrase of the test's\n").unwrap();
     let secret = |arguments: &[&str]| {
         let mut command = Command::cargo_bin("omni").unwrap();
         let command = command.env("OMNI_HOME", world.home().path()).arg("secret").args(arguments);
+        let command = command.env("OMNI_PASSPHRASE_FILE", passphrase.path());
         command.write_stdin("a-value-that-stays").output().unwrap()
     };
     let set = ["set", "ci", "--host", "ci.example.com", "--header", "x-api-key", "--env", "CI_KEY"];
@@ -471,13 +474,14 @@ fn what_becomes_of_secrets_is_in_the_ledger_without_their_values_and_before_it_h
     assert!(!secret(&["rm", "ci"]).status.success(), "what is not there goes nowhere");
     let (out, _, _) = world.omni(&["audit", "log", "--json"]);
     let told: Vec<_> = objects(&out).iter().map(|event| (event["event"].clone(), event["secret"].clone())).collect();
-    assert_eq!(told, [(json!("secret_set"), json!("ci")), (json!("secret_removed"), json!("ci"))]);
-    let first = &objects(&out)[0];
+    let guarded = (json!("secret_store_guarded"), Value::Null);
+    assert_eq!(told, [guarded, (json!("secret_set"), json!("ci")), (json!("secret_removed"), json!("ci"))]);
+    let first = &objects(&out)[1];
     assert!(first["sites"][0].as_str().unwrap().contains("ci.example.com"), "{first}");
     assert_eq!(first["from"], json!(["store:ci"]));
     assert!(!out.contains("a-value-that-stays"), "{out}");
     let (out, _, code) = world.omni(&["audit", "verify"]);
-    assert!(code == 0 && out.contains("ledger: 2 entries"), "{out}");
+    assert!(code == 0 && out.contains("ledger: 3 entries"), "{out}");
     // It is no session.
     assert_eq!(world.omni(&["sessions"]).0, "");
     assert_eq!(world.omni(&["show", "last"]).2, 1);

@@ -53,6 +53,17 @@ pub enum SessionError {
         /// What the weakest one lacks.
         missing: String,
     },
+    /// Sessions cannot be kept from changing the same places at a time.
+    #[error(
+        "cannot lock places against other sessions: {error}; locks of open files (F_OFD_SETLK, fcntl(2)) are wanted of the system and \
+         of the file system that {} is on: `omni doctor` says what this machine can isolate", path.display()
+    )]
+    PlaceLocks {
+        /// The file of the locks.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
     /// The record cannot be kept, and without a record nothing happens.
     #[error(transparent)]
     Store(#[from] StoreError),

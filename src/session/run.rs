@@ -141,8 +141,8 @@ fn start(prepared: &Prepared, home: &Home, signals: &Signals, journal: &mut Jour
     create_layer(&prepared.plan)?;
     let size = terminal::size().or(prepared.request.detached.then_some(terminal::DEFAULT_SIZE));
     // The sandbox first: it has the most to do, and does it while the proxy is made.
-    let places = PlaceLocks::open(&prepared.plan, &home.place_locks())
-        .map_err(SessionError::preparing("lock places against other sessions"))?;
+    let path = home.place_locks();
+    let places = PlaceLocks::open(&prepared.plan, &path).map_err(|error| SessionError::PlaceLocks { path, error })?;
     let mut building = supervisor::spawn(&prepared.plan, &certificates, size, group, places)?;
     let mut proxy = ProxyProcess::start(prepared, home, proxy_journal, &certificates)?;
     building.furnish(&prepared.plan)?;

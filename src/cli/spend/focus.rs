@@ -155,10 +155,7 @@ fn cells(call: &Call, owner: &Owner) -> BTreeMap<&'static str, String> {
         ("x_InputTokens", usage.input.to_string()),
         ("x_OutputTokens", usage.output.to_string()),
         ("x_PriceTable", plain(price_table)),
-        (
-            "x_Pricing",
-            serde_json::to_value(pricing).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default(),
-        ),
+        ("x_Pricing", word(pricing)),
         ("x_Request", request.0.to_string()),
         ("x_ServiceClass", plain(class)),
         ("x_SessionId", call.session.to_string()),
@@ -175,6 +172,11 @@ fn cells(call: &Call, owner: &Owner) -> BTreeMap<&'static str, String> {
         cells.insert("SubAccountType", "Project".to_owned());
     }
     cells
+}
+
+/// The word that a value is written as.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
 }
 
 /// What stands in the `Tags` of a row: the user's own, and ours under a name of their own.
