@@ -4,7 +4,7 @@ use crate::money_stage::{MESSAGES, Trial, lines, message, status};
 use crate::stage::text;
 use std::io::Write as _;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Each call costs half a cent; what begins with `run` asks for a tool.
 const SCRIPT: &str = "
@@ -119,11 +119,10 @@ const NOON: i64 = DAY / 2;
 /// How much of the day is left when the call begins that is to wait, in seconds: long enough for it to begin.
 const LEFT: i64 = 15;
 
-/// By how much a clock must be wrong to show this time of some day, in seconds.
-fn ahead(time_of_day: i64) -> [u8; 8] {
+/// By how much a clock must be ahead to show noon.
+fn noon() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
-    let ahead = (time_of_day - since).rem_euclid(DAY);
-    (if ahead > NOON { ahead - DAY } else { ahead }).to_ne_bytes()
+    (NOON - since).rem_euclid(DAY)
 }
 
 #[test]
@@ -134,7 +133,8 @@ fn what_waits_at_a_days_limit_goes_on_by_itself_once_the_day_is_over() {
     let built =
         Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&shim, &source]).arg("-ldl").status().unwrap();
     assert!(built.success());
-    std::fs::write(&clock, ahead(NOON)).unwrap();
+    let (noon, begun) = (noon(), Instant::now());
+    std::fs::write(&clock, noon.to_ne_bytes()).unwrap();
     let day = "name: day\ntype: spend\nhard_limit: $0.008\nscope: user\nwindow: day\non_hard_limit: pause\n";
     // The certificates of that day are not yet, or no longer, good for a client that knows better.
     let call = status(MESSAGES, &message(PROMPT)).replace("curl -s", "curl -sk");
@@ -142,8 +142,10 @@ fn what_waits_at_a_days_limit_goes_on_by_itself_once_the_day_is_over() {
     let mut command = trial.command(&[day], &[], &format!("{call}\nuntil [ -e go ]; do sleep 0.05; done\n{call}"));
     let mut running = trial.stage.start(command.env("LD_PRELOAD", &shim).env("CLOCK_AHEAD", &clock));
     trial.wait_until("the first call is settled", &mut running, || trial.events("hold_settled").len() == 1);
-    // In its place: what is mapped must not be gone for a moment.
-    std::fs::File::options().write(true).open(&clock).unwrap().write_all(&ahead(DAY - LEFT)).unwrap();
+    // To the evening of the same day, on which the first call was counted. In its place: what is mapped must not be gone
+    // for a moment.
+    let evening = (noon + NOON - LEFT - begun.elapsed().as_secs().cast_signed()).to_ne_bytes();
+    std::fs::File::options().write(true).open(&clock).unwrap().write_all(&evening).unwrap();
     trial.stage.write(&trial.stage.workspace().join("go"), "");
     assert_eq!(lines(running), ["200", "200"]);
     let answers: Vec<_> = trial.events("approval_answered").into_iter().map(|told| told["answer"].clone()).collect();

@@ -7,9 +7,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// An ordinary user's id that no account has.
 const ORDINARY_ID: u32 = 12_345;
+
+/// How long a session may take to end once a test has nothing more to do but wait for it.
+const END_TIMEOUT: Duration = Duration::from_secs(1_200);
 
 /// Who runs omni.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,8 +149,23 @@ impl Running {
         self.0.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
+    /// Waits for its end, which must come in time.
     pub fn finish(mut self) -> Output {
-        self.0.take().unwrap().wait_with_output().unwrap()
+        let child = self.0.take().unwrap();
+        let pid = child.id();
+        std::thread::scope(|scope| {
+            let (ended, waited) = mpsc::channel::<()>();
+            let late = scope.spawn(move || {
+                let late = waited.recv_timeout(END_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout);
+                late.then(|| Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap())
+            });
+            let output = child.wait_with_output().unwrap();
+            drop(ended);
+            let (late, said) =
+                (late.join().unwrap().is_some(), [&output.stdout, &output.stderr].map(|said| text(said)));
+            assert!(!late, "still running after {END_TIMEOUT:?}: {said:?}");
+            output
+        })
     }
 
     /// Ends it, and tells what it said until then.
