@@ -3,7 +3,7 @@
 use super::listing;
 use crate::model::{
     BodyEnd, BodySide, EndReason, Event, ExitStatus, FileAct, Isolation, NanoUsd, Pricing, RefusalKind, RequestLine,
-    Scheme, Tier,
+    Scheme, Tier, UNMETERED,
 };
 use crate::store::StoredEvent;
 use serde::Serialize;
@@ -167,7 +167,7 @@ fn words_of_request(event: &Event) -> String {
             let missing = missing.as_ref().map_or_else(String::new, |why| format!(", not whole: {why}"));
             format!("#{} {whose} was recorded, {bytes} B{missing}", request.0)
         }
-        Event::UsageMetered { request, dialect, model, .. } if dialect == "unmetered" => {
+        Event::UsageMetered { request, dialect, model, .. } if dialect == UNMETERED => {
             format!("#{} {model}: not metered, nobody can say what it costs", request.0)
         }
         Event::UsageMetered { request, model, usage, service, cost, pricing, .. } => {

@@ -18,6 +18,7 @@ mod listing;
 mod money_flags;
 mod policy;
 mod prices;
+mod private_file;
 pub mod profile;
 mod replay;
 mod secret;

@@ -8,9 +8,9 @@ const GENERATE: [&str; 2] = [":generateContent", ":streamGenerateContent"];
 /// What calls of Anthropic's models end in at Google's Vertex AI.
 const RAW_PREDICT: [&str; 2] = [":rawPredict", ":streamRawPredict"];
 /// Ends of the hosts of Microsoft's OpenAI and Foundry resources.
-pub(super) const AZURE: [&str; 3] = [".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
+const AZURE: [&str; 3] = [".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
 /// Ends of the hosts of Amazon's regions.
-pub(super) const AMAZON: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
+const AMAZON: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
 /// A model API: its wire format, who bills, and the model where the path names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,29 +32,28 @@ impl Endpoint {
             return None;
         }
         let path = line.path.trim_end_matches('/');
-        match host.as_str() {
-            "api.anthropic.com" => Self::at(Vendor::Anthropic, messages(path, "/v1")?),
-            "api.openai.com" => Self::at(Vendor::OpenAi, openai(path, "/v1")?),
-            "chatgpt.com" if path == "/backend-api/codex/responses" => {
-                Self::at(Vendor::OpenAi, Dialect::OpenAiResponses)
-            }
-            "generativelanguage.googleapis.com" => google(path),
-            "openrouter.ai" => {
-                Self::at(Vendor::OpenRouter, openai(path, "/api/v1").or_else(|| messages(path, "/api/v1"))?)
-            }
-            "api.x.ai" => Self::at(Vendor::Xai, openai(path, "/v1").or_else(|| messages(path, "/v1"))?),
-            "api.mistral.ai" => Self::at(Vendor::Mistral, openai(path, "/v1")?),
-            "api.groq.com" => Self::at(Vendor::Groq, openai(path, "/openai/v1")?),
-            "api.deepseek.com" => {
-                let dialect =
-                    openai(path, "/v1").or_else(|| openai(path, "")).or_else(|| messages(path, "/anthropic/v1"));
-                Self::at(Vendor::DeepSeek, dialect?)
-            }
-            host if AZURE.iter().any(|end| host.ends_with(end)) => Self::at(Vendor::Azure, azure(path)?),
-            host if host == "aiplatform.googleapis.com" || host.ends_with("-aiplatform.googleapis.com") => vertex(path),
-            host if is_bedrock(host) => bedrock(path),
-            _ => None,
+        // Of OpenAI's, but nothing else of that host is billed by the call.
+        if host.as_str() == "chatgpt.com" {
+            let dialect = (path == "/backend-api/codex/responses").then_some(Dialect::OpenAiResponses);
+            return Self::at(Vendor::OpenAi, dialect?);
         }
+        let vendor = vendor_of(host.as_str())?;
+        let dialect = match vendor {
+            Vendor::Anthropic => messages(path, "/v1"),
+            Vendor::OpenAi | Vendor::Mistral => openai(path, "/v1"),
+            Vendor::OpenRouter => openai(path, "/api/v1").or_else(|| messages(path, "/api/v1")),
+            Vendor::Xai => openai(path, "/v1").or_else(|| messages(path, "/v1")),
+            Vendor::Groq => openai(path, "/openai/v1"),
+            Vendor::DeepSeek => {
+                openai(path, "/v1").or_else(|| openai(path, "")).or_else(|| messages(path, "/anthropic/v1"))
+            }
+            Vendor::Azure => azure(path),
+            Vendor::Google => return google(path),
+            Vendor::Vertex => return vertex(path),
+            Vendor::Bedrock => return bedrock(path).filter(|_| runs_models(host.as_str())),
+            Vendor::Local | Vendor::Own => None,
+        };
+        Self::at(vendor, dialect?)
     }
 
     /// Where the path names no model.
@@ -75,6 +74,24 @@ impl From<Dialect> for Endpoint {
         };
         Self { dialect, vendor, model: None }
     }
+}
+
+/// Which vendor bills what is asked of a host.
+pub(super) fn vendor_of(host: &str) -> Option<Vendor> {
+    Some(match host {
+        "api.anthropic.com" => Vendor::Anthropic,
+        "api.openai.com" => Vendor::OpenAi,
+        "generativelanguage.googleapis.com" => Vendor::Google,
+        "openrouter.ai" => Vendor::OpenRouter,
+        "api.x.ai" => Vendor::Xai,
+        "api.mistral.ai" => Vendor::Mistral,
+        "api.groq.com" => Vendor::Groq,
+        "api.deepseek.com" => Vendor::DeepSeek,
+        host if AZURE.iter().any(|end| host.ends_with(end)) => Vendor::Azure,
+        host if host == "aiplatform.googleapis.com" || host.ends_with("-aiplatform.googleapis.com") => Vendor::Vertex,
+        host if host.starts_with("bedrock") && AMAZON.iter().any(|end| host.ends_with(end)) => Vendor::Bedrock,
+        _ => return None,
+    })
 }
 
 /// OpenAI's formats below a path.
@@ -129,7 +146,8 @@ fn called<'a>(path: &'a str, ends: &[&str], before: &str) -> Option<&'a str> {
     call.rsplit_once(before).map(|(_, model)| model).filter(|model| !model.is_empty() && !model.contains('/'))
 }
 
-fn is_bedrock(host: &str) -> bool {
+/// Whether a host of Amazon's answers model calls; others of Bedrock's manage it.
+fn runs_models(host: &str) -> bool {
     let region = AMAZON.iter().find_map(|end| host.strip_suffix(end));
     region.is_some_and(|name| name.starts_with("bedrock-runtime.") || name.starts_with("bedrock-runtime-fips."))
 }

@@ -7,7 +7,7 @@
 //! https://ai.google.dev/gemini-api/docs/batch-api (`response`, in lines or in a list).
 
 use super::document::{Document, Slot};
-use super::endpoint::{AZURE, Endpoint};
+use super::endpoint::{Endpoint, vendor_of};
 use super::scan::{EACH, Path, Progress, Scanner};
 use super::{Certainty, Dialect, Meter, Reading, Tally, Terms, Tier, UNKNOWN_MODEL, Vendor};
 use crate::model::{Host, ModelFormat, ModelHost, RequestLine};
@@ -59,17 +59,15 @@ impl Later {
     pub fn of(line: &RequestLine) -> Option<Self> {
         let Host::Name(host) = &line.host else { return None };
         let path = line.path.trim_end_matches('/');
-        let (vendor, form) = match host.as_str() {
-            "api.anthropic.com" => (Vendor::Anthropic, anthropic(line, path, "/v1")),
-            "api.openai.com" => (Vendor::OpenAi, openai(line, path, &["/v1"])),
-            "api.mistral.ai" => (Vendor::Mistral, openai(line, path, &["/v1"])),
-            "api.groq.com" => (Vendor::Groq, openai(line, path, &["/openai/v1"])),
-            "api.x.ai" => (Vendor::Xai, openai(line, path, &["/v1"]).or_else(|| deferred(line, path))),
-            "generativelanguage.googleapis.com" => (Vendor::Google, google(line, path)),
-            host if AZURE.iter().any(|end| host.ends_with(end)) => {
-                (Vendor::Azure, openai(line, path, &["/openai/v1", "/openai"]))
-            }
-            _ => return None,
+        let vendor = vendor_of(host.as_str())?;
+        let form = match vendor {
+            Vendor::Anthropic => anthropic(line, path, "/v1"),
+            Vendor::OpenAi | Vendor::Mistral => openai(line, path, &["/v1"]),
+            Vendor::Groq => openai(line, path, &["/openai/v1"]),
+            Vendor::Xai => openai(line, path, &["/v1"]).or_else(|| deferred(line, path)),
+            Vendor::Google => google(line, path),
+            Vendor::Azure => openai(line, path, &["/openai/v1", "/openai"]),
+            _ => None,
         };
         Some(Self { vendor, form: form?, path: path.to_owned() })
     }

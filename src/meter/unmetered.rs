@@ -2,7 +2,7 @@
 //! what it comes to before it is done, so none of it can be held.
 
 use super::Vendor;
-use super::endpoint::{AMAZON, AZURE};
+use super::endpoint::vendor_of;
 use crate::model::{Host, RequestLine};
 
 /// What vendors' batches are called, at the ends of paths that begin one.
@@ -66,24 +66,6 @@ pub fn unmetered(line: &RequestLine) -> Option<Unmetered> {
 /// Why an answer that is to be made in the background is none that money can be held for.
 pub const IN_BACKGROUND: &str = "an answer that is made in the background is billed when it is done, which may be after this session: \
                                  where a policy limits what calls cost, ask for it in the foreground";
-
-/// Whose host it is.
-fn vendor_of(host: &str) -> Option<Vendor> {
-    Some(match host {
-        "api.anthropic.com" => Vendor::Anthropic,
-        "api.openai.com" => Vendor::OpenAi,
-        "generativelanguage.googleapis.com" => Vendor::Google,
-        "openrouter.ai" => Vendor::OpenRouter,
-        "api.x.ai" => Vendor::Xai,
-        "api.mistral.ai" => Vendor::Mistral,
-        "api.groq.com" => Vendor::Groq,
-        "api.deepseek.com" => Vendor::DeepSeek,
-        host if AZURE.iter().any(|end| host.ends_with(end)) => Vendor::Azure,
-        host if host.ends_with("aiplatform.googleapis.com") => Vendor::Vertex,
-        host if host.starts_with("bedrock") && AMAZON.iter().any(|end| host.ends_with(end)) => Vendor::Bedrock,
-        _ => return None,
-    })
-}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -9,6 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestNumber(pub u64);
 
+/// The format in which calls are recorded of which nothing can be read but that they were made ([`Event::UsageMetered`]).
+pub const UNMETERED: &str = "unmetered";
+
 /// How the harness ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,7 +25,7 @@ mod writer;
 
 pub use budget::{Scope, Window};
 pub use durability::Durability;
-pub use event::{BodyEnd, BodySide, EndReason, Event, ExitStatus, RefusalKind, RequestLine, RequestNumber};
+pub use event::{BodyEnd, BodySide, EndReason, Event, ExitStatus, RefusalKind, RequestLine, RequestNumber, UNMETERED};
 pub use file_act::FileAct;
 pub use host::{Host, HostError, HostName, LOOPBACK_NAME, Port, Scheme};
 pub use id::{IdError, SessionId};

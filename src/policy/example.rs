@@ -174,7 +174,9 @@ fn request(text: &str) -> Result<Request, Wrong> {
             "after" => {
                 for name in value.split(',') {
                     match name {
-                        SECRET_FILE => _ = request.history.secret_files.insert(A_SECRET_FILE.to_owned()),
+                        SECRET_FILE => {
+                            _ = Arc::make_mut(&mut request.history.secret_files).insert(A_SECRET_FILE.to_owned())
+                        }
                         name => request.history.acts.extend(Act::named(name).map_err(|hint| wrong(&hint))?),
                     }
                 }

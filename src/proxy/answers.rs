@@ -35,9 +35,8 @@ impl Answers {
     /// for here or is `apart`, made in the background or by a batch. What was asked for elsewhere and answered there was counted
     /// there.
     pub(super) fn count(&self, vendor: Vendor, name: &str, apart: bool) -> bool {
-        let mut counts = apart;
         self.with(vendor, name, |found| {
-            counts = match found {
+            let counts = match found {
                 Some(Known::Counted) => false,
                 Some(Known::Asked) => true,
                 None => apart,
@@ -45,22 +44,23 @@ impl Answers {
             if counts {
                 *found = Some(Known::Counted);
             }
-        });
-        counts
+            counts
+        })
     }
 
-    /// Changes what is known of an answer, unless there are too many.
-    fn with(&self, vendor: Vendor, name: &str, change: impl FnOnce(&mut Option<Known>)) {
+    /// Changes what is known of an answer, unless there are too many, and gives what the change gives.
+    fn with<T>(&self, vendor: Vendor, name: &str, change: impl FnOnce(&mut Option<Known>) -> T) -> T {
         let hash = digest(&SHA256, format!("{vendor} {name}").as_bytes());
         let mut mark = Mark::default();
         mark.copy_from_slice(&hash.as_ref()[..MARK_BYTES]);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = all.get(&mark).copied();
         let room = all.len() < ANSWERS_MAX || found.is_some();
-        change(&mut found);
+        let changed = change(&mut found);
         if let Some(known) = found.filter(|_| room) {
             all.insert(mark, known);
         }
+        changed
     }
 }
 

@@ -65,7 +65,10 @@ impl Ruling {
     pub(super) fn new(policy: Policy) -> Self {
         // Until somebody watches, nobody knows.
         let secret_files = BTreeSet::from([UNWATCHED.to_owned()]);
-        let past = Past { history: History { secret_files, ..History::default() }, untold: Vec::new() };
+        let past = Past {
+            history: History { secret_files: Arc::new(secret_files), ..History::default() },
+            untold: Vec::new(),
+        };
         Self {
             policy: RwLock::new(policy),
             tally: Mutex::default(),
@@ -89,7 +92,7 @@ impl Ruling {
     pub(super) fn watch(&self, files: SecretFiles) {
         let mut past = self.past();
         match (files.complete, files.wanted) {
-            (true, _) => past.history.secret_files.clear(),
+            (true, _) => past.history.secret_files = Arc::default(),
             (false, true) => past.untold.push(UNWATCHED.to_owned()),
             (false, false) => {}
         }
@@ -108,7 +111,8 @@ impl Ruling {
         let mut past = self.past();
         let Past { history, untold } = &mut *past;
         for path in files.opened() {
-            if history.secret_files.len() < SECRET_FILES_MAX && history.secret_files.insert(path.clone()) {
+            if history.secret_files.len() < SECRET_FILES_MAX && !history.secret_files.contains(&path) {
+                Arc::make_mut(&mut history.secret_files).insert(path.clone());
                 untold.push(path);
             }
         }
@@ -122,6 +126,15 @@ impl Ruling {
 
     fn past(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, with what was spent by now, and how long the session takes already.
+    fn past_of_now(&self) -> MutexGuard<'_, Past> {
+        let mut past = self.past();
+        let history = &mut past.history;
+        (history.spent, history.calls) = self.tab.sum();
+        history.seconds = self.started.elapsed().as_secs();
+        past
     }
 
     /// The hash of the policy as it is now.
@@ -139,13 +152,12 @@ impl Ruling {
         let reads = self.attend();
         // Before the policy is looked at: one that comes between the two is taken for a later one.
         let changes = *self.changed.borrow();
-        let (policy, mut past) = (self.policy(), self.past());
-        let history = &mut past.history;
-        (history.spent, history.calls) = self.tab.sum();
-        history.seconds = self.started.elapsed().as_secs();
+        let policy = self.policy();
+        let past = self.past_of_now();
+        let history = &past.history;
         let verdict =
             policy.decide_with(facts, &Particulars { session: Some(&self.session), history: Some(history), ..*by });
-        let before = self.watches_files().then(|| before(history));
+        let before = self.watches_files().then(|| history.clone());
         (verdict, AsOf { reads, changes, before })
     }
 
@@ -279,10 +291,9 @@ impl Ruling {
         if standing.knew_of(reads) {
             return Ok(());
         }
-        let now = self.history();
         let history = match &standing.as_of.before {
-            Some(before) => History { secret_files: now.secret_files, ..before.clone() },
-            None => now,
+            Some(before) => History { secret_files: self.past().history.secret_files.clone(), ..before.clone() },
+            None => self.past_of_now().history.clone(),
         };
         if !self.passes(standing, &history) {
             let is_same = *self.changed.borrow() == standing.as_of.changes;
@@ -295,9 +306,7 @@ impl Ruling {
     /// What the session did, as of now.
     fn history(&self) -> History {
         self.attend();
-        let (spent, calls) = self.tab.sum();
-        let seconds = self.started.elapsed().as_secs();
-        History { spent, calls, seconds, ..self.past().history.clone() }
+        self.past_of_now().history.clone()
     }
 
     /// Whether what is open would be let through by the policy of now, after this.
@@ -315,22 +324,6 @@ impl Ruling {
             }
             Verdict::Deny(_) => false,
         }
-    }
-}
-
-/// What a session did, but for the files that were read: what is open is judged by those of later.
-fn before(history: &History) -> History {
-    let History { acts, hosts, secrets, secret_files: _, requests, uploaded, spent, calls, seconds } = history;
-    History {
-        acts: acts.clone(),
-        hosts: hosts.clone(),
-        secrets: secrets.clone(),
-        secret_files: BTreeSet::new(),
-        requests: *requests,
-        uploaded: *uploaded,
-        spent: *spent,
-        calls: *calls,
-        seconds: *seconds,
     }
 }
 

@@ -171,7 +171,7 @@ impl Text {
             trail.next(watch, before);
             self.without = Some((cut.to_vec(), trail));
         }
-        let found = self.trail.next_searched(watch, piece, |_| here);
+        let found = self.trail.next_searched(watch, piece, here);
         let Some((cut, trail)) = self.without.as_mut() else { return found };
         let joined = [&std::mem::take(cut)[..], piece].concat();
         let (whole, rest) = joined.split_at(joined.len() - escape_cut_off(&joined));

@@ -16,15 +16,12 @@ use crate::meter::{
     Answered, Certainty, Dialect, Endpoint, Meter, ModelHosts, PriceTable, Reading, TurnTrack, Unmetered, Vendor,
     unmetered,
 };
-use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber, Usage};
+use crate::model::{BodyEnd, BodySide, Event, NanoUsd, Pricing, RequestLine, RequestNumber, UNMETERED, Usage};
 use crate::policy::{Allowance, TooMuch, Way};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
-
-/// The format in which calls are recorded of which nothing can be read but that they were made.
-const UNMETERED: &str = "unmetered";
 
 /// What settling needs, shared by all requests of the session.
 pub(super) struct Books {
@@ -261,7 +258,7 @@ impl Open {
             fetched.answered(head.status.as_u16(), kind, encoding);
         }
         self.upload.with_meter(|meter| {
-            self.copy = Readable::of(encoding);
+            self.copy = Readable::of(encoding).filter(|_| self.unread.is_none());
             meter.response_head(head.status.as_u16(), kind, encoding.filter(|_| self.copy.is_none()));
             if self.unread.is_some() {
                 meter.lose_sight();

@@ -307,19 +307,14 @@ impl Trail {
     /// The first placeholder that ends in the next piece. No more than all but its last byte has come before, so that
     /// whoever stops here lets none pass whole.
     pub(super) fn next(&mut self, watch: &Watch, piece: &[u8]) -> Option<usize> {
-        self.next_searched(watch, piece, |watch| watch.find(piece))
+        self.next_searched(watch, piece, watch.find(piece))
     }
 
-    /// The same, where the piece was searched already, or is otherwise than by [`Watch::find`].
-    pub(super) fn next_searched(
-        &mut self,
-        watch: &Watch,
-        piece: &[u8],
-        search: impl FnOnce(&Watch) -> Option<usize>,
-    ) -> Option<usize> {
+    /// The same, where the piece was searched already, or otherwise than by [`Watch::find`].
+    pub(super) fn next_searched(&mut self, watch: &Watch, piece: &[u8], within: Option<usize>) -> Option<usize> {
         let seam = [&self.tail[..], &piece[..piece.len().min(TAIL)]].concat();
         let found = if self.tail.is_empty() { None } else { watch.find(&seam) };
-        let found = found.or_else(|| search(watch));
+        let found = found.or(within);
         if piece.len() >= TAIL {
             self.tail.clear();
             self.tail.extend_from_slice(&piece[piece.len() - TAIL..]);

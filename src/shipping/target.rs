@@ -100,6 +100,17 @@ impl Target {
         Ok(Self { name, shown: shown.to_owned(), kind })
     }
 
+    /// Whether its token is in omni's own store.
+    #[must_use]
+    pub fn wants_store(&self) -> bool {
+        let token = match &self.kind {
+            Kind::Splunk { token, .. } => Some(token),
+            Kind::Otlp { token, .. } => token.as_ref(),
+            Kind::File { .. } | Kind::Syslog { .. } => None,
+        };
+        matches!(token, Some(TokenSource::Store(_)))
+    }
+
     /// What it is called, in messages and among the marks.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Odd, and as near as that comes to 2⁶⁴ divided by the golden ratio: spreads numbers that are close to each other.
@@ -95,8 +95,7 @@ fn range(kind: i32, start: i64, length: i64) -> io::Result<libc::flock> {
 fn locks<'a>(places: impl Iterator<Item = &'a Path>) -> io::Result<Vec<Lock>> {
     let mut locks = Vec::new();
     for (shared, directory) in places.flat_map(|place| place.ancestors().enumerate()).map(|(up, path)| (up > 0, path)) {
-        let found = std::fs::symlink_metadata(directory)?;
-        let byte = byte_of(FileId { device: found.dev(), inode: found.ino() });
+        let byte = byte_of(FileId::of(&rustix::fs::lstat(directory)?));
         locks.push(Lock { byte, shared });
     }
     // What is locked for this session alone goes before.

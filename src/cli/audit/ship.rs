@@ -1,6 +1,7 @@
 //! `omni audit ship`: the ledger, sent to where a team gathers its logs.
 
 use crate::cli::listing::{self, Viewer};
+use crate::cli::private_file::open_alone;
 use crate::cli::secret::unlock_own;
 use crate::session::SystemKeyring;
 use crate::shipping::{Shipment, SystemClock, Target, TokenSource, ship};
@@ -8,7 +9,6 @@ use crate::store::{Home, SecretStore};
 use anyhow::{Context, ensure};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -19,8 +19,6 @@ const TOKEN_BYTES_MAX: u64 = 16 << 10;
 const PLACES_BYTES_MAX: u64 = 1 << 20;
 /// Most places.
 const PLACES_MAX: usize = 32;
-/// Others' permission to read.
-const MODE_READ_OTHERS: u32 = 0o077;
 
 /// Send the ledger to where a team gathers its logs, and go on with what is recorded, from where it was left
 #[derive(clap::Args)]
@@ -48,6 +46,10 @@ pub(super) fn run(args: &ShipArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> 
     viewer.reads_files()?;
     let targets = targets(args)?;
     let home = viewer.home();
+    // Once, and before anything is sent: what sends runs beside others, and waits for nobody at a terminal.
+    if targets.iter().any(Target::wants_store) {
+        unlock_own(home)?;
+    }
     ship(&Shipment {
         home,
         targets: &targets,
@@ -60,7 +62,11 @@ pub(super) fn run(args: &ShipArgs, viewer: &Viewer) -> anyhow::Result<ExitCode> 
 }
 
 fn targets(args: &ShipArgs) -> anyhow::Result<Vec<Target>> {
-    let file = args.places.as_deref().map(|path| read(path, PLACES_BYTES_MAX)).transpose()?;
+    let open = |path: &Path| {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        read(file, path, PLACES_BYTES_MAX)
+    };
+    let file = args.places.as_deref().map(open).transpose()?;
     let lines = file.iter().flat_map(|text| text.lines()).map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let all = args.targets.iter().map(String::as_str).chain(lines);
@@ -70,10 +76,9 @@ fn targets(args: &ShipArgs) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-fn read(path: &Path, most: u64) -> anyhow::Result<Zeroizing<String>> {
-    let named = || format!("cannot read {}", path.display());
+fn read(file: File, path: &Path, most: u64) -> anyhow::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
-    File::open(path).with_context(named)?.take(most + 1).read_to_string(&mut text).with_context(named)?;
+    file.take(most + 1).read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(text.len() as u64 <= most, "{} is too long", path.display());
     Ok(text)
 }
@@ -83,18 +88,7 @@ fn read_token(source: &TokenSource, home: &Home) -> anyhow::Result<Zeroizing<Str
         TokenSource::Env(name) => {
             std::env::var(name).map(Zeroizing::new).with_context(|| format!("the variable {name} holds no text"))
         }
-        TokenSource::File(path) => {
-            let mode = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.mode();
-            ensure!(
-                mode & MODE_READ_OTHERS == 0,
-                "others could read {}: make it yours alone, by `chmod 600`",
-                path.display()
-            );
-            read(path, TOKEN_BYTES_MAX)
-        }
-        TokenSource::Store(name) => {
-            unlock_own(home)?;
-            Ok(SecretStore::read(home.path())?.value(name, &SystemKeyring::of(home.path()))?)
-        }
+        TokenSource::File(path) => read(open_alone(path)?, path, TOKEN_BYTES_MAX),
+        TokenSource::Store(name) => Ok(SecretStore::read(home.path())?.value(name, &SystemKeyring::of(home.path()))?),
     }
 }

@@ -273,7 +273,7 @@ fn retry(policy: &Policy, summary: &Summary, record: Record) -> Vec<Changed> {
     };
     let (mut history, mut changed) = (History::default(), Vec::new());
     for Past { number, line, act, verdict: was, secrets, files_read } in record.past {
-        history.secret_files.extend(record.files_read.iter().take(files_read).cloned());
+        Arc::make_mut(&mut history.secret_files).extend(record.files_read.iter().take(files_read).cloned());
         let updates = record.updates.get(&number).map_or(&[][..], Vec::as_slice);
         let upload = record.bytes.get(&number).copied().unwrap_or_default();
         let by = Particulars {

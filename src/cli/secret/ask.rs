@@ -1,11 +1,12 @@
 //! Asking for what nobody else shall see: on the terminal, which does not show it, or from standard input.
 
+use crate::cli::private_file::first_line;
 use crate::policy::SecretSpec;
 use crate::session::check_secret;
 use anyhow::{Context, bail, ensure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
@@ -43,15 +44,7 @@ pub(super) fn line(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     if is_on_a_terminal() {
         return Terminal::open().context("there is no terminal to ask on")?.ask(prompt);
     }
-    read_line(std::io::stdin()).context("cannot read standard input")
-}
-
-fn read_line(from: impl Read) -> std::io::Result<Zeroizing<String>> {
-    let mut line = Zeroizing::new(String::with_capacity(VALUE_BYTES_MAX + 1));
-    BufReader::new(from.take(VALUE_BYTES_MAX as u64)).read_line(&mut line)?;
-    let end = line.trim_end_matches(['\n', '\r']).len();
-    line.truncate(end);
-    Ok(line)
+    first_line(std::io::stdin(), VALUE_BYTES_MAX).context("cannot read standard input")
 }
 
 /// The terminal that this was started on, wherever what comes in is from.
@@ -73,7 +66,7 @@ impl Terminal {
         // Before the question: who answers at once is not shown either, and nothing of the answer is dropped.
         let quiet = Quiet::begin(&self.0)?;
         (&self.0).write_all(prompt.as_bytes()).context("cannot write to the terminal")?;
-        let read = read_line(&self.0);
+        let read = first_line(&self.0, VALUE_BYTES_MAX);
         drop(quiet);
         self.say("\n")?;
         read.context("cannot read from the terminal")

@@ -3,15 +3,13 @@
 use super::ask::{self, Terminal};
 use super::tell;
 use crate::cli::listing::record;
+use crate::cli::private_file::{first_line, open_alone};
 use crate::model::Event;
 use crate::policy::{SecretSource, SecretSpec};
 use crate::session::{SystemKeyring, user_name};
 use crate::store::{Guard, Home, SecretStore, SecretStoreError};
 use anyhow::{Context, bail, ensure};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
@@ -21,8 +19,6 @@ const PASSPHRASE_CHARS_MIN: usize = 8;
 const PASSPHRASE_BYTES_MAX: usize = 4096;
 /// The variable that names a file with the passphrase, where no terminal is there to ask on.
 const PASSPHRASE_FILE: &str = "OMNI_PASSPHRASE_FILE";
-/// What others may do with a file that is not its owner's alone.
-const MODE_OTHERS: u32 = 0o077;
 
 /// A passphrase that nobody has to type.
 #[derive(clap::Args)]
@@ -45,20 +41,12 @@ impl PassphraseFile {
 
     /// The passphrase, where a file of one is named.
     fn read(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        self.path().map(|path| first_line(&path)).transpose()
+        let read = |path: PathBuf| {
+            let named = || format!("no passphrase could be read in {}", path.display());
+            open_alone(&path).and_then(|file| Ok(first_line(file, PASSPHRASE_BYTES_MAX)?)).with_context(named)
+        };
+        self.path().map(read).transpose()
     }
-}
-
-fn first_line(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let named = || format!("cannot read the passphrase in {}", path.display());
-    let file = File::open(path).with_context(named)?;
-    let is_alone = file.metadata().with_context(named)?.mode() & MODE_OTHERS == 0;
-    ensure!(is_alone, "others could read {}: make it yours alone, by `chmod 600`", path.display());
-    let mut line = Zeroizing::new(String::with_capacity(PASSPHRASE_BYTES_MAX + 1));
-    BufReader::new(file.take(PASSPHRASE_BYTES_MAX as u64)).read_line(&mut line).with_context(named)?;
-    let end = line.trim_end_matches(['\n', '\r']).len();
-    line.truncate(end);
-    Ok(line)
 }
 
 fn long_enough(passphrase: Zeroizing<String>) -> anyhow::Result<Zeroizing<String>> {

@@ -37,8 +37,8 @@ pub struct History {
     pub hosts: Arc<BTreeSet<String>>,
     /// The secrets that went with them.
     pub secrets: BTreeSet<String>,
-    /// The files that look like secrets, are shown, and were read.
-    pub secret_files: BTreeSet<String>,
+    /// The files that look like secrets, are shown, and were read; shared as the hosts are.
+    pub secret_files: Arc<BTreeSet<String>>,
     /// How many were let through.
     pub requests: u64,
     /// Bytes of their bodies, as far as they said how long these are.
