@@ -419,8 +419,11 @@ fn what_is_forgotten_is_gone_and_proofs_stay_valid() {
     assert_eq!(fs::read_dir(world.home().join("keys")).unwrap().count(), 0);
     world.printed(&["audit", "verify", "--checkpoint", &kept]);
     world.printed(&["audit", "verify", "--receipt", &receipt, "--key", key.trim()]);
+    let (_, err, code) = world.omni(&["audit", "forget", "last"]);
+    assert!(code == 0 && err.contains("nothing private is left") && err.contains("of 0 sessions forgotten"), "{err}");
     let log = world.printed(&["audit", "log", "--session", "last"]);
     assert!(log.lines().last().unwrap().contains("forgotten: asked"), "{log}");
+    assert_eq!(log.matches("forgotten: asked").count(), 1, "what changed nothing is no event: {log}");
 }
 
 #[test]

@@ -20,11 +20,13 @@ use std::time::{Duration, SystemTime};
 
 /// How long the authority is valid: longer than any session is meant to be.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How far back it is valid: a clock that was wrong when the session began is set back by weeks, seldom by more.
+const BACK: Duration = LIFETIME;
 /// How long a leaf is valid.
 const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long before its end a leaf is made anew, so that no handshake ever meets one that is about to end.
 const RENEWED_BEFORE: Duration = Duration::from_secs(60 * 60);
-/// How far validity reaches back, for clocks that differ a little.
+/// How far the validity of a leaf reaches back, for clocks that differ a little.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 /// How many leaves are kept; the oldest goes first.
 const LEAVES_MAX: usize = 1024;
@@ -40,6 +42,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    since: SystemTime,
     until: SystemTime,
     leaf_key: KeyPair,
     /// The same key as TLS signs with it: reading it anew for each host would take longer than signing.
@@ -57,21 +60,29 @@ struct Leaves {
 /// What a server that stands for a host needs, and when it is to be made anew.
 struct Leaf {
     config: Arc<ServerConfig>,
+    /// Before that it is not valid yet, which a clock that is set back comes to.
+    since: SystemTime,
     renewed: SystemTime,
 }
 
+impl Leaf {
+    fn is_good(&self, now: SystemTime) -> bool {
+        (self.since..self.renewed).contains(&now)
+    }
+}
+
 impl Authority {
-    /// Makes a fresh authority, valid for 30 days from `now`.
+    /// Makes a fresh authority, valid for the 30 days before `now` and those after it.
     ///
     /// # Errors
     /// [`ProxyError::Certificate`] when no key can be made.
     pub fn generate(session: &SessionId, now: SystemTime) -> Result<Self, ProxyError> {
         let failed = |source| ProxyError::Certificate { what: "the session's authority".to_owned(), source };
         let key = KeyPair::generate().map_err(failed)?;
-        let until = now + LIFETIME;
+        let (since, until) = (now - BACK, now + LIFETIME);
         let mut params = CertificateParams::default();
         params.distinguished_name = called(&format!("omni session {session}"));
-        params.not_before = (now - BACKDATED).into();
+        params.not_before = since.into();
         params.not_after = until.into();
         params.serial_number = Some(serial()?);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -82,6 +93,7 @@ impl Authority {
             pem: certificate.pem(),
             certificate: certificate.der().clone(),
             issuer: Issuer::new(params, key),
+            since,
             until,
             signer: signer(&leaf_key)?,
             leaf_key,
@@ -109,7 +121,7 @@ impl Authority {
     fn server_config_at(&self, host: &Host, now: SystemTime) -> Result<Arc<ServerConfig>, ProxyError> {
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
         let known = leaves.by_host.get(host);
-        if let Some(leaf) = known.filter(|leaf| now < leaf.renewed) {
+        if let Some(leaf) = known.filter(|leaf| leaf.is_good(now)) {
             return Ok(leaf.config.clone());
         }
         let is_new = known.is_none();
@@ -122,7 +134,8 @@ impl Authority {
             }
             leaves.order.push_back(host.clone());
         }
-        let leaf = Leaf { config: config.clone(), renewed: now + LEAF_LIFETIME - RENEWED_BEFORE };
+        let (since, renewed) = (now - BACKDATED, now + LEAF_LIFETIME - RENEWED_BEFORE);
+        let leaf = Leaf { config: config.clone(), since, renewed };
         leaves.by_host.insert(host.clone(), leaf);
         Ok(config)
     }
@@ -151,7 +164,7 @@ impl Authority {
         };
         let mut params = CertificateParams::new(vec![name])?;
         params.distinguished_name = called("omni session leaf");
-        params.not_before = (now - BACKDATED).max(self.until - LIFETIME - BACKDATED).into();
+        params.not_before = (now - BACKDATED).max(self.since).into();
         params.not_after = (now + LEAF_LIFETIME).min(self.until).into();
         params.serial_number = Some(serial().map_err(|_| rcgen::Error::RingUnspecified)?);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -257,6 +270,20 @@ mod tests {
         let before = authority.server_config_at(&host, renewed - Duration::from_secs(1)).unwrap();
         assert!(Arc::ptr_eq(&first, &before));
         assert!(!Arc::ptr_eq(&first, &authority.server_config_at(&host, renewed).unwrap()));
+    }
+
+    #[test]
+    fn where_the_clock_is_set_back_a_leaf_is_made_that_is_good_then() {
+        let (authority, host) = (authority(), Host::parse("a.example").unwrap());
+        let now = SystemTime::now();
+        let first = authority.server_config_at(&host, now).unwrap();
+        assert!(Arc::ptr_eq(&first, &authority.server_config_at(&host, now - BACKDATED).unwrap()));
+        let back = now - Duration::from_secs(14 * 24 * 60 * 60);
+        assert!(!is_good(&authority, &authority.leaf(&host, now).unwrap(), "a.example", back));
+        assert!(!Arc::ptr_eq(&first, &authority.server_config_at(&host, back).unwrap()));
+        assert!(is_good(&authority, &authority.leaf(&host, back).unwrap(), "a.example", back));
+        assert!(!is_good(&authority, &authority.leaf(&host, back).unwrap(), "a.example", now), "and again later");
+        assert!(!Arc::ptr_eq(&first, &authority.server_config_at(&host, now).unwrap()));
     }
 
     #[test]

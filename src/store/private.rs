@@ -223,13 +223,15 @@ impl Read for SealedReader {
     }
 }
 
-/// How many bytes of a session's private parts there are.
+/// What there is of a session's private parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrivateParts {
-    /// Of recorded bodies.
+    /// Bytes of recorded bodies.
     pub bodies: u64,
-    /// Of the terminal's recording.
+    /// Bytes of the terminal's recording.
     pub recording: u64,
+    /// Whether their key is there.
+    pub key: bool,
 }
 
 impl PrivateParts {
@@ -237,10 +239,11 @@ impl PrivateParts {
     #[must_use]
     pub fn of(home: &Home, session: &SessionId) -> Self {
         let bytes = |path: PathBuf| path.symlink_metadata().map_or(0, |found| found.len());
-        Self { bodies: bytes(home.bodies(session)), recording: bytes(home.recording(session)) }
+        let key = home.private_key(session).symlink_metadata().is_ok();
+        Self { bodies: bytes(home.bodies(session)), recording: bytes(home.recording(session)), key }
     }
 
-    /// Whether there is anything, or a key for it.
+    /// Whether there is nothing, nor a key for it.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self == Self::default()

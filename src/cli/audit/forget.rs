@@ -55,7 +55,9 @@ pub(super) fn run(args: &ForgetArgs, viewer: &Viewer) -> anyhow::Result<ExitCode
     };
     let (mut sessions, mut bytes) = (0, 0);
     for (Candidate { session, parts, .. }, reason) in chosen {
-        if parts.is_empty() && args.session.is_none() {
+        // No effect, no record.
+        if parts.is_empty() {
+            eprintln!("omni: nothing private is left of session {session}, if it had any");
             continue;
         }
         forget(store.as_mut(), viewer, &session, parts, reason).with_context(|| format!("session {session}"))?;
@@ -102,7 +104,7 @@ fn forget(
     parts: PrivateParts,
     reason: String,
 ) -> anyhow::Result<()> {
-    let PrivateParts { bodies, recording } = parts;
+    let PrivateParts { bodies, recording, .. } = parts;
     let now = Timestamp(jiff::Timestamp::now().as_microsecond());
     let mut journal = Journal::reopen(viewer.home(), session, Writer::Changes)?;
     journal.record(now, &Event::PrivatePartsForgotten { user: user_name(), reason, bodies, recording })?;
