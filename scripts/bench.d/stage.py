@@ -36,8 +36,9 @@ class Stage:
         command = ["cargo", "build", "--release", "--locked", kind, name, "--message-format=json-render-diagnostics"]
         output = subprocess.run(command, cwd=self.root / package, stdout=subprocess.PIPE, check=True, text=True).stdout
         messages = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
-        made = [message["executable"] for message in messages if message.get("executable")]
-        return pathlib.Path(made[-1])
+        # The package's programs are built along with what may run them.
+        made = (message["executable"] for message in messages if message.get("executable") and message["target"]["name"] == name)
+        return pathlib.Path(next(made))
 
     def load(self):
         """The program that makes requests and answers them."""
