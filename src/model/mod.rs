@@ -22,6 +22,7 @@ mod tier;
 mod time;
 mod usage;
 mod writer;
+mod zone;
 
 pub use budget::{Scope, Window};
 pub use durability::Durability;
@@ -41,3 +42,4 @@ pub use tier::Tier;
 pub use time::Timestamp;
 pub use usage::{Pricing, Usage};
 pub use writer::Writer;
+pub use zone::Zone;

@@ -3,7 +3,7 @@
 use super::document::{Fields, Node, Value, text};
 use super::error::Complaint;
 use super::read::{choice, switch};
-use crate::model::{NanoUsd, Scope, Window};
+use crate::model::{NanoUsd, Scope, Window, Zone};
 use std::fmt;
 
 /// What a soft limit does with a request that comes once it is reached.
@@ -76,6 +76,8 @@ pub struct SpendPolicy {
     pub scope: Scope,
     /// For how long.
     pub window: Window,
+    /// By whose midnight days, weeks and months begin.
+    pub zone: Zone,
     /// Whether a request that does not fit is sent with a lower limit of its output.
     pub clamp: bool,
     /// What becomes of calls of models without a price.
@@ -92,6 +94,7 @@ impl SpendPolicy {
         "on_hard_limit",
         "scope",
         "window",
+        "time_zone",
         "clamp",
         "unknown_model",
     ];
@@ -108,6 +111,7 @@ impl SpendPolicy {
             on_hard_limit: OnHardLimit::default(),
             scope: Scope::Session,
             window: Window::Session,
+            zone: Zone::UTC,
             clamp: false,
             unknown_model: OnUnknownModel::default(),
         }
@@ -124,6 +128,9 @@ impl fmt::Display for SpendPolicy {
             write!(f, "hard {limit} ")?;
         }
         write!(f, "by {} in the {}", self.scope, self.window)?;
+        if self.zone != Zone::UTC {
+            write!(f, " of {}", self.zone)?;
+        }
         match (self.on_soft_limit, &self.downgrade_to) {
             (OnSoftLimit::Downgrade, Some(model)) => write!(f, ", then {model}")?,
             (OnSoftLimit::Notify, _) => f.write_str(", then told")?,
@@ -165,6 +172,7 @@ pub(super) fn read(
     let scope = choice(scope_node.clone(), "scope", &Scope::ALL, complaints);
     let window_node = fields.take("window");
     let window = choice(window_node.clone(), "window", &Window::ALL, complaints);
+    let zone = zone(fields.take("time_zone"), window, complaints);
     let clamp_node = fields.take("clamp");
     needs("clamp", clamp_node.as_ref(), "hard_limit", hard.as_ref(), complaints);
     let clamp = clamp_node.is_some_and(|node| switch(&node, "clamp", complaints));
@@ -201,8 +209,23 @@ pub(super) fn read(
         on_hard_limit: on_hard,
         scope,
         window,
+        zone,
         clamp,
         unknown_model,
+    })
+}
+
+/// Reads whose midnight it is, which a window without days does not ask.
+fn zone(node: Option<Node>, window: Window, complaints: &mut Vec<Complaint>) -> Zone {
+    let Some(node) = node else { return Zone::UTC };
+    if matches!(window, Window::Session | Window::Turn) {
+        complaints.push(node.complaint("`time_zone` has no effect here", "add `window: day`, `week` or `month`"));
+    }
+    let Some(name) = text(node.clone(), "`time_zone`", complaints) else { return Zone::UTC };
+    Zone::named(&name).unwrap_or_else(|| {
+        let hint = "name one of the IANA database, such as `Europe/Berlin`, or `UTC`";
+        complaints.push(node.complaint(format!("no time zone is called `{name}`"), hint));
+        Zone::UTC
     })
 }
 
@@ -294,6 +317,12 @@ mod tests {
             ("type: spend\nsoft_limit: $5\non_soft_limit: downgrade\n", "s.yaml:1:", "names no model"),
             ("type: spend\nsoft_limit: $5\ndowngrade_to: m\n", "s.yaml:3:", "has no effect"),
             ("type: spend\nsoft_limit: $5\nunknown_model: cheap\n", "s.yaml:3:", "`unknown_model` cannot be"),
+            (
+                "type: spend\nhard_limit: $5\nwindow: day\ntime_zone: Berlin\n",
+                "s.yaml:4:",
+                "no time zone is called `Berlin`",
+            ),
+            ("type: spend\nhard_limit: $5\ntime_zone: Europe/Berlin\n", "s.yaml:3:", "has no effect"),
             ("type: spend\n", "s.yaml:1:", "limits nothing"),
             ("type: spend\nhardlimit: $5\n", "s.yaml:2:", "unknown key"),
         ] {

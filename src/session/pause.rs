@@ -31,7 +31,7 @@ struct Raised {
 pub(super) fn window_of(policy: &SpendPolicy, moment: Moment) -> i64 {
     match policy.window {
         Window::Turn => moment.turn.0.cast_signed(),
-        window => window.start(moment.at).0,
+        window => window.start(moment.at, &policy.zone).0,
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn paused_by(doubt: Option<Doubt>) -> Option<usize> {
 
 /// How long a call waits at this policy's limit, and whether waiting alone is of any use.
 pub(super) fn lasts(policy: &SpendPolicy, now: Timestamp) -> (Duration, bool) {
-    let left = policy.window.end(now).map(|end| end.0.saturating_sub(now.0).max(0).cast_unsigned());
+    let left = policy.window.end(now, &policy.zone).map(|end| end.0.saturating_sub(now.0).max(0).cast_unsigned());
     (left.map_or(PAUSE_MAX, Duration::from_micros), left.is_some())
 }
 

@@ -4,7 +4,7 @@
 //! it counts in: two processes cannot give the same money twice. What a process left held that died is settled from its
 //! journal; a call of which that tells no end is charged at all that was held for it, since it may have been billed.
 
-use super::holds_budget::{Others, budgets, day_of, is_own};
+use super::holds_budget::{Others, budgets, is_own, quarter_of};
 use super::told::{Outcome, Told};
 use super::{Home, Journal, StoreError, fold, process_start_ticks, query, schema};
 use crate::meter::{Admission, Budget, Wish, admit};
@@ -17,7 +17,7 @@ use std::os::unix::fs::MetadataExt;
 /// For how long a charge of a dead process is looked at again, in microseconds: its proxy may still write.
 const LOST_LOOKS: i64 = 3_600_000_000;
 
-pub(super) const TABLES: &str = "
+const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS accounts (
     session TEXT PRIMARY KEY, user TEXT NOT NULL, team TEXT, project TEXT, agent TEXT NOT NULL,
     pid INTEGER NOT NULL, pid_started_ticks INTEGER NOT NULL
@@ -29,12 +29,22 @@ CREATE TABLE IF NOT EXISTS charges (
 CREATE TABLE IF NOT EXISTS alerts (
     budget TEXT NOT NULL, since INTEGER NOT NULL, percent INTEGER NOT NULL, PRIMARY KEY (budget, since, percent)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spends (
-    session TEXT NOT NULL, day INTEGER NOT NULL, nano INTEGER NOT NULL, PRIMARY KEY (session, day)
+CREATE TABLE IF NOT EXISTS spent (
+    session TEXT NOT NULL, quarter INTEGER NOT NULL, nano INTEGER NOT NULL, PRIMARY KEY (session, quarter)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS spends_day ON spends (day);
+CREATE INDEX IF NOT EXISTS spent_quarter ON spent (quarter);
 CREATE INDEX IF NOT EXISTS charges_open ON charges (session) WHERE state <> 'settled';
 ";
+
+/// Makes the tables where there are none, and counts by quarters what was counted by days, from their midnight (UTC) on.
+pub(super) fn make_tables(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(TABLES)?;
+    if transaction.table_exists(None, "spends")? {
+        transaction
+            .execute_batch("INSERT INTO spent SELECT session, day * 96, nano FROM spends; DROP TABLE spends;")?;
+    }
+    Ok(())
+}
 
 /// Whose calls are counted where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +127,7 @@ impl Holds {
         let ticks = process_start_ticks(pid).unwrap_or_default();
         let Account { session, user, team, project, agent } = &self.account;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(TABLES)?;
+        make_tables(&transaction)?;
         transaction.execute(
             "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (session) DO UPDATE SET \
              pid = excluded.pid, pid_started_ticks = excluded.pid_started_ticks",
@@ -263,7 +273,7 @@ fn open(connection: &Connection, lost_since: Timestamp) -> rusqlite::Result<Vec<
     rows.collect()
 }
 
-/// Settles one call within a transaction, and adds it to what its session spent that day.
+/// Settles one call within a transaction, and adds it to what its session spent in that quarter of an hour.
 fn settle(connection: &Connection, session: &SessionId, request: RequestNumber, cost: NanoUsd) -> rusqlite::Result<()> {
     let text = "UPDATE charges SET nano = ?3, state = 'settled' \
                 WHERE session = ?1 AND request = ?2 AND state <> 'settled' RETURNING at";
@@ -271,8 +281,8 @@ fn settle(connection: &Connection, session: &SessionId, request: RequestNumber, 
     let values = params![session.as_str(), request.0.cast_signed(), cost.0];
     let at: Option<i64> = statement.query_row(values, |row| row.get(0)).optional()?;
     let Some(at) = at else { return Ok(()) };
-    let text = "INSERT INTO spends VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET nano = nano + excluded.nano";
-    connection.prepare_cached(text)?.execute(params![session.as_str(), day_of(Timestamp(at)), cost.0]).map(drop)
+    let text = "INSERT INTO spent VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET nano = nano + excluded.nano";
+    connection.prepare_cached(text)?.execute(params![session.as_str(), quarter_of(Timestamp(at)), cost.0]).map(drop)
 }
 
 /// Settles what a session left open by what its journal tells; what that leaves open, only where it is `over`.
@@ -336,7 +346,7 @@ pub(super) fn place_of(account: &Account, policy: &SpendPolicy, moment: Moment) 
     let budget = format!("{}\n{}\n{whose}\n{}\n{}", policy.scope, policy.window, policy.name, limit.0);
     let since = match policy.window {
         Window::Turn => moment.turn.0.cast_signed(),
-        window => window.start(moment.at).0,
+        window => window.start(moment.at, &policy.zone).0,
     };
     (budget, since)
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 /// How many of a session's last calls tell what the next will probably cost.
 const EXPECTED_BY: u32 = 20;
-/// Microseconds in a day, at whose borders every window of the clock's begins.
-const DAY: i64 = 86_400_000_000;
+/// Microseconds in a quarter of an hour.
+const QUARTER: i64 = 900_000_000;
 /// For how long what others spent is taken for granted whom no policy counted as they ran, in microseconds. It is known late
 /// anyway.
 const OTHERS_AGE_MAX: i64 = 5_000_000;
@@ -30,17 +30,17 @@ impl Others {
         if let Some((_, spent)) = self.0.get(&by).filter(|(at, _)| fresh(at)) {
             return Ok(*spent);
         }
-        // Windows that are over are of no use any more.
-        self.0.retain(|(_, from), _| *from >= by.1);
+        // Others are looked for again too, where they are still asked for.
+        self.0.retain(|_, (at, _)| fresh(at));
         let spent = look()?;
         self.0.insert(by, (now, spent));
         Ok(spent)
     }
 }
 
-/// The day of a moment, counted from the first of all.
-pub(super) fn day_of(at: Timestamp) -> i64 {
-    at.0.div_euclid(DAY)
+/// The quarter of an hour of a moment, counted from the first of all. In every time zone a day begins with one.
+pub(super) fn quarter_of(at: Timestamp) -> i64 {
+    at.0.div_euclid(QUARTER)
 }
 
 /// Whether a budget is one session's alone.
@@ -66,7 +66,7 @@ fn budget(
     policy: &SpendPolicy,
     moment: Moment,
 ) -> rusqlite::Result<Budget> {
-    let from = policy.window.start(moment.at);
+    let from = policy.window.start(moment.at, &policy.zone);
     let expected = if policy.soft_limit.is_some() { expected(connection, &account.session)? } else { NanoUsd::ZERO };
     let stands = |spent, held| Budget { hard: policy.hard_limit, soft: policy.soft_limit, spent, held, expected };
     if policy.window == Window::Turn {
@@ -101,9 +101,10 @@ fn of_turn(connection: &Connection, session: &SessionId, first: RequestNumber) -
 }
 
 fn settled(connection: &Connection, whose: &str, value: Option<&str>, from: Timestamp) -> rusqlite::Result<NanoUsd> {
-    let text =
-        format!("SELECT coalesce(sum(nano), 0) FROM spends JOIN accounts USING (session) WHERE {whose} AND day >= ?2");
-    connection.prepare_cached(&text)?.query_row(params![value, day_of(from)], |row| row.get(0)).map(NanoUsd)
+    let text = format!(
+        "SELECT coalesce(sum(nano), 0) FROM spent JOIN accounts USING (session) WHERE {whose} AND quarter >= ?2"
+    );
+    connection.prepare_cached(&text)?.query_row(params![value, quarter_of(from)], |row| row.get(0)).map(NanoUsd)
 }
 
 /// What is charged without being settled, and what is held.

@@ -83,7 +83,7 @@ fn process(home: &Home, session: &SessionId) -> Option<Process> {
 /// Enters every session again that had money held, and settles by what its journal tells. None of them runs.
 pub(super) fn restore(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(holds::TABLES)?;
+    holds::make_tables(&transaction)?;
     // Where the one is lost, the other still tells of it.
     let holds = [b"\"hold_placed\"".as_slice(), b"\"hold_settled\""].map(memmem::Finder::new);
     let tells = |payload: &[u8]| holds.iter().any(|kind| kind.find(payload).is_some());

@@ -1,7 +1,7 @@
 //! What holds and budgets do, with real databases and journals.
 
 use super::*;
-use crate::model::{Event, Writer};
+use crate::model::{Event, Writer, Zone};
 use crate::store::tests::of_three_calls;
 use crate::store::{Journal, Recorder, Sqlite};
 
@@ -72,6 +72,47 @@ fn each_scope_counts_the_calls_of_whoever_it_is_about() {
         assert_eq!(stands(&mut holds, &policy), (spent, 0), "{scope}");
         let tomorrow = Moment { at: Timestamp(NOW.0 + 86_400_000_000), ..MOMENT };
         assert_eq!(stands_at(&mut holds, &policy, tomorrow), (0, 0), "{scope}");
+    }
+}
+
+#[test]
+fn a_day_begins_at_its_own_zones_midnight() {
+    let (_directory, home) = home();
+    let tokyo = SpendPolicy { zone: Zone::named("Asia/Tokyo").unwrap(), ..policy(9_999) };
+    // The clocks there show midnight at 15:00 of UTC.
+    let midnight = NOW.0.div_euclid(86_400_000_000) * 86_400_000_000 + 15 * 3_600_000_000;
+    let mut holds = Holds::open(&home, account(1)).unwrap();
+    for (request, at, cost) in [(1, midnight - 1, 10), (2, midnight, 1)] {
+        let claim = Claim { moment: Moment { at: Timestamp(at), ..MOMENT }, ..claim(request, cost, cost) };
+        holds.place(&[], &[claim]).unwrap();
+        holds.settle(&[(RequestNumber(request), NanoUsd(cost))]).unwrap();
+    }
+    let after = Moment { at: Timestamp(midnight + 1), ..MOMENT };
+    assert_eq!(stands_at(&mut holds, &tokyo, after), (1, 0));
+    assert_eq!(stands_at(&mut holds, &policy(9_999), after), (11, 0), "of UTC's day");
+    assert!(holds.reached(&tokyo, 50, after).unwrap() && holds.reached(&policy(9_999), 50, after).unwrap());
+}
+
+#[test]
+fn what_was_counted_by_days_is_counted_on() {
+    let (_directory, home) = home();
+    drop(Holds::open(&home, account(1)).unwrap());
+    let raw = Connection::open(home.database()).unwrap();
+    raw.execute_batch(
+        "DROP TABLE spent; CREATE TABLE spends (session TEXT NOT NULL, day INTEGER NOT NULL, nano INTEGER NOT NULL, \
+         PRIMARY KEY (session, day)) STRICT, WITHOUT ROWID; CREATE INDEX spends_day ON spends (day);",
+    )
+    .unwrap();
+    let day = NOW.0.div_euclid(86_400_000_000);
+    for (day, nano) in [(day - 1, 70), (day, 7)] {
+        raw.execute("INSERT INTO spends VALUES (?1, ?2, ?3)", params![account(1).session.as_str(), day, nano]).unwrap();
+    }
+    drop(raw);
+    for _ in 0..2 {
+        let mut holds = Holds::open(&home, account(2)).unwrap();
+        assert_eq!(stands(&mut holds, &policy(9_999)), (7, 0));
+        let month = SpendPolicy { window: Window::Month, ..policy(9_999) };
+        assert_eq!(stands(&mut holds, &month), (77, 0));
     }
 }
 

@@ -116,13 +116,15 @@ int clock_gettime(clockid_t which, struct timespec *now) {
 "#;
 const DAY: i64 = 86_400;
 const NOON: i64 = DAY / 2;
+/// How far Tokyo's clocks, which are never set, are ahead of UTC's, in seconds.
+const TOKYO: i64 = 9 * 3_600;
 /// How much of the day is left when the call begins that is to wait, in seconds: long enough for it to begin.
 const LEFT: i64 = 15;
 
-/// By how much a clock must be ahead to show noon.
+/// By how much a clock must be ahead for it to be noon in Tokyo.
 fn noon() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
-    (NOON - since).rem_euclid(DAY)
+    (NOON - TOKYO - since).rem_euclid(DAY)
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn what_waits_at_a_days_limit_goes_on_by_itself_once_the_day_is_over() {
     assert!(built.success());
     let (noon, begun) = (noon(), Instant::now());
     std::fs::write(&clock, noon.to_ne_bytes()).unwrap();
-    let day = "name: day\ntype: spend\nhard_limit: $0.008\nscope: user\nwindow: day\non_hard_limit: pause\n";
+    let day = "name: day\ntype: spend\nhard_limit: $0.008\nscope: user\nwindow: day\ntime_zone: Asia/Tokyo\non_hard_limit: pause\n";
     // The certificates of that day are not yet, or no longer, good for a client that knows better.
     let call = status(MESSAGES, &message(PROMPT)).replace("curl -s", "curl -sk");
     // Nobody could be asked: it is the clock alone that lets it go.

@@ -223,9 +223,9 @@ fn names(vendor: &str, dialect: &str) -> (String, &'static str) {
 fn periods(at: Timestamp) -> [String; 4] {
     const HOUR: i64 = 3_600_000_000;
     let hour = Timestamp(at.0.div_euclid(HOUR).saturating_mul(HOUR));
-    let month = crate::model::Window::Month;
-    let next = month.end(at).unwrap_or(at);
-    [month.start(at), next, hour, Timestamp(hour.0.saturating_add(HOUR))].map(second)
+    let (month, zone) = (crate::model::Window::Month, crate::model::Zone::UTC);
+    let next = month.end(at, &zone).unwrap_or(at);
+    [month.start(at, &zone), next, hour, Timestamp(hour.0.saturating_add(HOUR))].map(second)
 }
 
 /// A moment in the specification's form, to the second.

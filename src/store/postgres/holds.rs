@@ -230,7 +230,7 @@ fn settle_by_journal(link: &Link, session: &SessionId, over: bool) -> Result<(),
 
 /// What one policy's budget stands at.
 fn budget(link: &Link, account: &Account, policy: &SpendPolicy, moment: Moment) -> Result<Budget, Fault> {
-    let from = policy.window.start(moment.at);
+    let from = policy.window.start(moment.at, &policy.zone);
     let first = if policy.window == Window::Turn { signed(moment.turn.0) } else { 0 };
     let own = policy.scope == Scope::Session || matches!(policy.window, Window::Session | Window::Turn);
     // The conditions name columns of `accounts`, and of `sessions` for those that no policy counted.
