@@ -15,14 +15,15 @@ use crate::model::{SessionId, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 
-/// `searched` has one row with the last entry that is in the index. `spans` is of earlier versions.
+/// `indexed` has one row with the last entry that is in the index.
 const TABLES: &str = "
-CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(
+CREATE VIRTUAL TABLE IF NOT EXISTS index_terms USING fts5(
     terms, content='', columnsize=0, detail=none, tokenize=\"ascii tokenchars '.-_:'\"
 );
-CREATE TABLE IF NOT EXISTS searched (one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL) STRICT;
-DROP TABLE IF EXISTS spans;
+CREATE TABLE IF NOT EXISTS indexed (one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL) STRICT;
 ";
+/// An index of earlier versions, which told costs to a factor of two alone.
+const OLDER: &str = "DROP TABLE IF EXISTS search; DROP TABLE IF EXISTS searched; DROP TABLE IF EXISTS spans;";
 /// How many events are taken in by one transaction.
 const BATCH: u32 = 16_384;
 /// How many are at the end of a session: some milliseconds' worth.
@@ -50,7 +51,10 @@ fn catch_up(connection: &Connection) -> rusqlite::Result<bool> {
 
 fn step(connection: &Connection, count: u32) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(TABLES)?;
+    if !is_there(&transaction)? {
+        transaction.execute_batch(OLDER)?;
+        transaction.execute_batch(TABLES)?;
+    }
     let from = last_indexed(&transaction)?;
     take_in(&transaction, from, count)?;
     transaction.commit()
@@ -67,17 +71,17 @@ fn waiting(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
-    let text = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'searched')";
+    let text = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'indexed')";
     connection.prepare_cached(text)?.query_row([], |row| row.get(0))
 }
 
 fn last_indexed(connection: &Connection) -> rusqlite::Result<u64> {
-    let row = connection.query_row("SELECT entry FROM searched", [], |row| row.get::<_, i64>(0));
+    let row = connection.query_row("SELECT entry FROM indexed", [], |row| row.get::<_, i64>(0));
     Ok(row.optional()?.map_or(0, i64::cast_unsigned))
 }
 
 fn take_in(transaction: &Transaction<'_>, from: u64, count: u32) -> rusqlite::Result<()> {
-    let mut insert = transaction.prepare_cached("INSERT INTO search (rowid, terms) VALUES (?1, ?2)")?;
+    let mut insert = transaction.prepare_cached("INSERT INTO index_terms (rowid, terms) VALUES (?1, ?2)")?;
     let (mut terms, mut users) = (Terms::default(), BTreeMap::new());
     let mut last = from;
     blocks::after(transaction, from, |block| {
@@ -98,7 +102,7 @@ fn take_in(transaction: &Transaction<'_>, from: u64, count: u32) -> rusqlite::Re
         }
         Ok::<_, rusqlite::Error>(last - from < u64::from(count))
     })?;
-    transaction.prepare_cached("INSERT OR REPLACE INTO searched VALUES (1, ?1)")?.execute([signed(last)])?;
+    transaction.prepare_cached("INSERT OR REPLACE INTO indexed VALUES (1, ?1)")?.execute([signed(last)])?;
     Ok(())
 }
 
@@ -286,7 +290,7 @@ impl Sought<'_> {
         self.own.has(&extent.session)
     }
 
-    /// Whether a call cost enough. Terms tell it to a factor of two, and a table of all calls spares opening those of half a host.
+    /// Whether a call cost enough. Terms tell it to a sixteenth, and a table of all calls spares opening those of half a host.
     fn may_cost(&self, extent: &Extent, entry: u64) -> rusqlite::Result<bool> {
         let Some(least) = self.search.cost else { return Ok(true) };
         let text = "SELECT cost_nano >= ?3 FROM calls WHERE session = ?1 AND number = ?2";
@@ -332,7 +336,7 @@ impl Sought<'_> {
     fn by_terms(&mut self, expression: &str, (first, last): Stretch, turn: Turn) -> rusqlite::Result<()> {
         let order = if matches!(turn, Turn::After(_)) { "ASC" } else { "DESC" };
         let text = format!(
-            "SELECT rowid FROM search WHERE search MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid {order}"
+            "SELECT rowid FROM index_terms WHERE index_terms MATCH ?1 AND rowid >= ?2 AND rowid <= ?3 ORDER BY rowid {order}"
         );
         let mut statement = self.connection.prepare_cached(&text)?;
         let mut rows = statement.query(params![expression, signed(first), signed(last)])?;
@@ -510,8 +514,14 @@ mod tests {
         store.fold_all().unwrap();
         expect_agreement(&mut store);
         // Where the index is lost, it is made again.
-        store.connection.execute_batch("DROP TABLE search; DROP TABLE searched").unwrap();
+        store.connection.execute_batch("DROP TABLE index_terms; DROP TABLE indexed").unwrap();
         expect_agreement(&mut Sqlite::open(&home).unwrap());
+        let older = "DROP TABLE index_terms; DROP TABLE indexed; CREATE VIRTUAL TABLE search USING fts5(terms, content=''); \
+                     CREATE TABLE searched (one INTEGER PRIMARY KEY, entry INTEGER); INSERT INTO searched VALUES (1, 9999);";
+        store.connection.execute_batch(older).unwrap();
+        expect_agreement(&mut Sqlite::open(&home).unwrap());
+        let text = "SELECT count(*) FROM sqlite_schema WHERE name IN ('search', 'searched')";
+        assert_eq!(store.connection.query_row(text, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is looked for in the log.
 
-use super::terms::{self, Decided, MAGNITUDE_MAX, Terms};
+use super::terms::{self, Decided, Terms};
 use super::{StoreError, StoredEvent};
 use crate::model::{NanoUsd, SessionId, Timestamp};
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ impl Search {
         groups.extend(self.host.iter().map(|host| vec![terms::host_term(host)]));
         groups.extend(self.decided.map(|decided| vec![terms::verdict_term(decided)]));
         groups.extend(self.secret.iter().map(|secret| vec![terms::secret_term(secret)]));
-        groups.extend(self.cost.map(|cost| (terms::magnitude(cost)..=MAGNITUDE_MAX).map(terms::cost_term).collect()));
+        groups.extend(self.cost.map(terms::cost_terms_from));
         groups.extend(self.text.iter().flat_map(|text| terms::words_of(text)).map(|word| vec![word]));
         groups
     }

@@ -1,7 +1,8 @@
 //! What an event is found by: words of a small language of our own, the same for what is indexed and what is looked for.
 //!
 //! `h:HOST`, `d:DOMAIN` for each domain that the host is below, `v:allowed` or `v:denied`, `s:SECRET`, `c:N` for a model call that
-//! cost at least 2ᴺ billionths of a dollar; all else are words of the event's text. What is told of a request later is found
+//! cost at least 2ᴺ billionths of a dollar and less than twice that, and `c:N.S` with the sixteenth of that in which it is; all
+//! else are words of the event's text. What is told of a request later is found
 //! by what is known of the request.
 
 use super::StoredEvent;
@@ -70,7 +71,7 @@ impl Terms {
             (None, None) => Vec::new(),
         };
         if let Some(cost) = facts.cost.filter(|_| stored.kind == "usage_metered") {
-            terms.push(cost_term(magnitude(cost)));
+            terms.extend(cost_terms(cost));
         }
         terms.extend(facts.words(&stored.kind));
         terms
@@ -207,14 +208,53 @@ pub(super) fn user_term(name: &str) -> String {
     term("u", name)
 }
 
-pub(super) fn cost_term(magnitude: u32) -> String {
-    format!("c:{magnitude}")
+fn cost_terms(cost: NanoUsd) -> [String; 2] {
+    let (magnitude, sixteenth) = magnitude(cost);
+    [format!("c:{magnitude}"), format!("c:{magnitude}.{sixteenth}")]
 }
 
-/// The largest N such that a cost is at least 2ᴺ billionths of a dollar.
-pub(super) fn magnitude(cost: NanoUsd) -> u32 {
-    cost.0.max(1).ilog2()
+/// Of these a call has one that cost so much or more; few have one that cost less.
+pub(super) fn cost_terms_from(least: NanoUsd) -> Vec<String> {
+    let (magnitude, sixteenth) = magnitude(least);
+    let near = (sixteenth..SIXTEENTHS).map(|part| format!("c:{magnitude}.{part}"));
+    near.chain((magnitude + 1..=MAGNITUDE_MAX).map(|far| format!("c:{far}"))).collect()
 }
 
+/// The largest N such that a cost is at least 2ᴺ billionths of a dollar, and by how many sixteenths of that it is more.
+fn magnitude(cost: NanoUsd) -> (u32, u64) {
+    let nano = cost.0.max(1).cast_unsigned();
+    let magnitude = nano.ilog2();
+    // In base two, the four digits that follow the first.
+    let digits = if magnitude < 4 { nano << (4 - magnitude) } else { nano >> (magnitude - 4) };
+    (magnitude, digits % SIXTEENTHS)
+}
+
+/// Into how many parts the costs of one magnitude are divided.
+const SIXTEENTHS: u64 = 16;
 /// The largest magnitude that there is.
-pub(super) const MAGNITUDE_MAX: u32 = 62;
+const MAGNITUDE_MAX: u32 = 62;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cost_so_much_is_found_and_little_else() {
+        let edges =
+            (0..62).flat_map(|magnitude| (0..16).map(move |part| (1_i64 << magnitude) + ((part << magnitude) >> 4)));
+        let costs: Vec<_> =
+            edges.flat_map(|edge| [edge - 1, edge, edge + 1]).chain([0, i64::MAX]).map(NanoUsd).collect();
+        for least in &costs {
+            let wanted = cost_terms_from(*least);
+            for cost in &costs {
+                let found = cost_terms(*cost).iter().any(|term| wanted.contains(term));
+                assert!(found || cost < least, "{cost:?} from {least:?}");
+                // A sixteenth more than it cost.
+                assert!(
+                    !found || i128::from(cost.0.max(1)) * 17 >= i128::from(least.0) * 16,
+                    "{cost:?} from {least:?}"
+                );
+            }
+        }
+    }
+}
