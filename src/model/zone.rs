@@ -23,12 +23,6 @@ impl Zone {
     }
 }
 
-impl Default for Zone {
-    fn default() -> Self {
-        Self::UTC
-    }
-}
-
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.iana_name().unwrap_or("UTC"))

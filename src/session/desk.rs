@@ -300,7 +300,7 @@ impl<'a> Desk<'a> {
         let (moment, prepared) = (self.moment(), self.prepared);
         for (index, (policy, budget)) in prepared.spend.iter().zip(budgets).enumerate() {
             for percent in money::alerts(policy, budget) {
-                let news = self.alerted.insert((index, percent, pause::window_of(policy, moment)));
+                let news = self.alerted.insert((index, percent, moment.window_of(policy)));
                 let mut first = || self.holds()?.reached(policy, percent, moment);
                 if news && first().is_ok_and(|first| first) {
                     let (policy, spent) = (policy.name.clone(), budget.spent);

@@ -27,14 +27,6 @@ struct Raised {
     window: i64,
 }
 
-/// Which of its windows a policy is in.
-pub(super) fn window_of(policy: &SpendPolicy, moment: Moment) -> i64 {
-    match policy.window {
-        Window::Turn => moment.turn.0.cast_signed(),
-        window => window.start(moment.at, &policy.zone).0,
-    }
-}
-
 /// The policy whose hard limit it is about, where it is.
 pub(super) fn paused_by(doubt: Option<Doubt>) -> Option<usize> {
     match doubt {
@@ -73,7 +65,7 @@ impl Pauses {
     pub(super) fn raised(&self, policies: &[SpendPolicy], moment: Moment) -> BTreeMap<usize, NanoUsd> {
         let numbered = policies.iter().enumerate();
         let raised = numbered.filter_map(|(index, policy)| {
-            let raised = self.raised.get(&index).filter(|raised| raised.window == window_of(policy, moment))?;
+            let raised = self.raised.get(&index).filter(|raised| raised.window == moment.window_of(policy))?;
             Some((index, raised.by))
         });
         raised.collect()
@@ -104,11 +96,11 @@ mod tests {
         let policy = SpendPolicy { window: Window::Turn, ..SpendPolicy::budget(NanoUsd(100)) };
         let at = |turn| Moment { at: Timestamp(0), turn: RequestNumber(turn) };
         let mut pauses = Pauses::default();
-        assert_eq!(pauses.raise(0, &policy, window_of(&policy, at(1))), NanoUsd(200));
-        assert_eq!(pauses.raise(0, &policy, window_of(&policy, at(1))), NanoUsd(300));
+        assert_eq!(pauses.raise(0, &policy, at(1).window_of(&policy)), NanoUsd(200));
+        assert_eq!(pauses.raise(0, &policy, at(1).window_of(&policy)), NanoUsd(300));
         assert_eq!(pauses.raised(std::slice::from_ref(&policy), at(1)), BTreeMap::from([(0, NanoUsd(200))]));
         assert_eq!(pauses.raised(std::slice::from_ref(&policy), at(7)), BTreeMap::new());
-        assert_eq!(pauses.raise(0, &policy, window_of(&policy, at(7))), NanoUsd(200));
+        assert_eq!(pauses.raise(0, &policy, at(7).window_of(&policy)), NanoUsd(200));
     }
 
     #[test]

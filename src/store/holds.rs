@@ -97,6 +97,17 @@ pub struct Moment {
     pub turn: RequestNumber,
 }
 
+impl Moment {
+    /// In which of its windows a policy is.
+    #[must_use]
+    pub fn window_of(self, policy: &SpendPolicy) -> i64 {
+        match policy.window {
+            Window::Turn => self.turn.0.cast_signed(),
+            window => window.start(self.at, &policy.zone).0,
+        }
+    }
+}
+
 /// The book of what is held, as one session writes in it.
 #[derive(Debug)]
 pub struct Holds {
@@ -344,11 +355,7 @@ pub(super) fn place_of(account: &Account, policy: &SpendPolicy, moment: Moment) 
     // By its limits too: one that was raised has other parts.
     let limit = policy.hard_limit.or(policy.soft_limit).unwrap_or_default();
     let budget = format!("{}\n{}\n{whose}\n{}\n{}", policy.scope, policy.window, policy.name, limit.0);
-    let since = match policy.window {
-        Window::Turn => moment.turn.0.cast_signed(),
-        window => window.start(moment.at, &policy.zone).0,
-    };
-    (budget, since)
+    (budget, moment.window_of(policy))
 }
 
 #[cfg(test)]

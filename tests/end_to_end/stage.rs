@@ -15,6 +15,8 @@ const ORDINARY_ID: u32 = 12_345;
 
 /// How long a session may take to end once a test has nothing more to do but wait for it.
 const END_TIMEOUT: Duration = Duration::from_secs(1_200);
+/// How long one that was killed may take to let go of what it said.
+const SAID_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who runs omni.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,19 +154,12 @@ impl Running {
     /// Waits for its end, which must come in time.
     pub fn finish(mut self) -> Output {
         let child = self.0.take().unwrap();
-        let pid = child.id();
-        std::thread::scope(|scope| {
-            let (ended, waited) = mpsc::channel::<()>();
-            let late = scope.spawn(move || {
-                let late = waited.recv_timeout(END_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout);
-                late.then(|| Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap())
-            });
-            let output = child.wait_with_output().unwrap();
-            drop(ended);
-            let (late, said) =
-                (late.join().unwrap().is_some(), [&output.stdout, &output.stderr].map(|said| text(said)));
-            assert!(!late, "still running after {END_TIMEOUT:?}: {said:?}");
-            output
+        let pid = rustix::process::Pid::from_child(&child);
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || tell.send(child.wait_with_output().unwrap()));
+        told.recv_timeout(END_TIMEOUT).unwrap_or_else(|_| {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            panic!("still running after {END_TIMEOUT:?}: {:?}", told.recv_timeout(SAID_TIMEOUT))
         })
     }
 

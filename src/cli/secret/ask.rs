@@ -1,12 +1,11 @@
 //! Asking for what nobody else shall see: on the terminal, which does not show it, or from standard input.
 
-use crate::cli::private_file::first_line;
 use crate::policy::SecretSpec;
 use crate::session::check_secret;
 use anyhow::{Context, bail, ensure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
@@ -45,6 +44,18 @@ pub(super) fn line(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
         return Terminal::open().context("there is no terminal to ask on")?.ask(prompt);
     }
     first_line(std::io::stdin(), VALUE_BYTES_MAX).context("cannot read standard input")
+}
+
+/// Reads a line of so many bytes at most, without its end, and leaves no copy of it behind.
+///
+/// # Errors
+/// When it cannot be read, or is no text.
+pub(super) fn first_line(from: impl Read, most: usize) -> std::io::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::with_capacity(most + 1));
+    BufReader::new(from.take(most as u64)).read_line(&mut line)?;
+    let end = line.trim_end_matches(['\n', '\r']).len();
+    line.truncate(end);
+    Ok(line)
 }
 
 /// The terminal that this was started on, wherever what comes in is from.

@@ -3,7 +3,7 @@
 use super::ask::{self, Terminal};
 use super::tell;
 use crate::cli::listing::record;
-use crate::cli::private_file::{first_line, open_alone};
+use crate::cli::private_file::open_alone;
 use crate::model::Event;
 use crate::policy::{SecretSource, SecretSpec};
 use crate::session::{SystemKeyring, user_name};
@@ -42,8 +42,8 @@ impl PassphraseFile {
     /// The passphrase, where a file of one is named.
     fn read(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         let read = |path: PathBuf| {
-            let named = || format!("no passphrase could be read in {}", path.display());
-            open_alone(&path).and_then(|file| Ok(first_line(file, PASSPHRASE_BYTES_MAX)?)).with_context(named)
+            let named = || format!("cannot read the passphrase in {}", path.display());
+            ask::first_line(open_alone(&path)?, PASSPHRASE_BYTES_MAX).with_context(named)
         };
         self.path().map(read).transpose()
     }

@@ -172,7 +172,7 @@ impl Desk<'_> {
         }
         self.refuse_floods(&inquiry)?;
         if let Some((index, policy)) = paused.zip(policy) {
-            let window = pause::window_of(policy, self.moment());
+            let window = self.moment().window_of(policy);
             self.pauses.begin(index, window);
         }
         self.open_question((number, within), inquiry, journal).map_err(failed)
@@ -411,14 +411,14 @@ impl Desk<'_> {
     /// Whether it waits at the limit of a window that is over.
     fn has_turned_over(&self, inquiry: &Inquiry) -> bool {
         let Some(index) = pause::paused_by(inquiry.doubt) else { return false };
-        let window = self.prepared.spend.get(index).map(|policy| pause::window_of(policy, self.moment()));
+        let window = self.prepared.spend.get(index).map(|policy| self.moment().window_of(policy));
         window.is_some_and(|window| self.pauses.has_turned_over(index, window))
     }
 
     /// Raises a hard limit for this session, and has the record say so.
     fn raise(&mut self, index: usize, by: &str, journal: &mut Journal) {
         let Some(policy) = self.prepared.spend.get(index) else { return };
-        let limit = self.pauses.raise(index, policy, pause::window_of(policy, self.moment()));
+        let limit = self.pauses.raise(index, policy, self.moment().window_of(policy));
         // A journal that fails once fails for good, and nothing is let go after that.
         let raised = Event::BudgetRaised { policy: policy.name.clone(), by: by.to_owned(), limit };
         let _ = journal.record(clock::now(), &raised);
